@@ -1,0 +1,208 @@
+"""Presets and overrides to a checked `RunConfig`, and back to TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from nvgbench.config.schema import DataConfig, RunConfig, TokenizerConfig, TokenizerLossConfig, TrainConfig
+from nvgbench.errors import InputError, did_you_mean
+from nvgbench.registry import get_family, get_preset
+
+
+def load_preset(name: str, overrides: Iterable[str] = (), data: str | None = None) -> RunConfig:
+    """Read preset ``name``, apply ``section.key=value`` overrides and, where given, another data source.
+
+    Raises:
+        InputError: unknown preset or key, a value of the wrong type, settings that contradict each other.
+    """
+    tree = _read_preset(name)
+    tree["name"] = name
+    if data is not None:
+        tree["data"]["source"] = data
+    for override in overrides:
+        _apply_override(tree, override)
+    return build_config(tree, f"preset {name!r}")
+
+
+def load_file(path: Path) -> RunConfig:
+    """Read a resolved configuration written by `to_toml`.
+
+    Raises:
+        InputError: the file is missing, is no TOML, or does not hold a configuration.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"no configuration at {path}; is {path.parent} a run folder made by 'nvgbench train'?"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}") from None
+    return build_config(tree, str(path))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The configuration as nested dicts of plain values, keys without a value (None) left out."""
+    plain = dataclasses.asdict(config)
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: strip(item) for key, item in value.items() if item is not None}
+        return [strip(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return strip(plain)
+
+
+def to_toml(config: RunConfig) -> str:
+    """The configuration as TOML; `load_file` reads it back to an equal object."""
+    import tomli_w
+
+    return tomli_w.dumps(to_dict(config))
+
+
+def config_hash(config: RunConfig) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of the configuration, independent of key order and formatting."""
+    return hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def build_config(tree: Mapping[str, Any], origin: str) -> RunConfig:
+    """Check a nested dict against the schema, the family's own sections included.
+
+    Raises:
+        InputError: one line that names the key's path, what is wrong and the nearest valid key.
+    """
+    tree = json.loads(json.dumps(tree))
+    family_name = tree.get("family")
+    if not isinstance(family_name, str):
+        raise InputError(f"{origin}: 'family' is missing; it names the model family, e.g. 'nvg'")
+    family = get_family(family_name)
+    quantizer = tree.get("tokenizer", {}).pop("quantizer", {})
+    model, sampling = tree.pop("model", {}), tree.pop("sampling", {})
+    config = _validate(RunConfig, tree, origin, "")
+    tokenizer = dataclasses.replace(
+        config.tokenizer, quantizer=_validate(family.quantizer_config, quantizer, origin, "tokenizer.quantizer")
+    )
+    config = dataclasses.replace(
+        config,
+        tokenizer=tokenizer,
+        model=_validate(family.model_config, model, origin, "model"),
+        sampling=_validate(family.sampling_config, sampling, origin, "sampling"),
+    )
+    _check_consistency(config, origin)
+    return config
+
+
+def override_dataclass(config: Any, settings: Mapping[str, Any], section: str) -> Any:
+    """A copy of a configuration dataclass with some fields replaced, checked like the file it came from.
+
+    Raises:
+        InputError: unknown field or wrong type.
+    """
+    return _validate(type(config), {**to_dict(config), **settings}, "settings", section)
+
+
+def parse_value(text: str) -> Any:
+    """A TOML value where ``text`` is one (``3``, ``1e-4``, ``true``, ``[1, 2]``), else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _read_preset(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The preset's tree on top of the one that it ``extends``."""
+    if name in seen:
+        raise InputError(f"presets extend each other in a circle: {' -> '.join((*seen, name))}")
+    tree = tomllib.loads(get_preset(name).read_text(encoding="utf-8"))
+    base = tree.pop("extends", None)
+    return tree if base is None else _merge(_read_preset(base, (*seen, name)), tree)
+
+
+def _merge(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    if "steps" in top and "epochs" in base and "epochs" not in top:
+        merged.pop("epochs")
+    if "epochs" in top and "steps" in base and "steps" not in top:
+        merged.pop("steps")
+    return merged
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise InputError(f"--set {override!r} is not section.key=value, e.g. --set train.generator.learning_rate=1e-4")
+    nested: Any = None if text.strip() in ("none", "null") else parse_value(text.strip())
+    for key in reversed(keys):
+        nested = {key: nested}
+    merged = _merge(tree, nested)
+    tree.clear()
+    tree.update(merged)
+
+
+def _validate(schema: Any, tree: Any, origin: str, section: str) -> Any:
+    try:
+        return TypeAdapter(schema).validate_python(tree)
+    except ValidationError as error:
+        raise InputError(f"{origin}: {_explain(error, schema, section)}") from None
+
+
+def _explain(error: ValidationError, schema: Any, section: str) -> str:
+    """One line for the first problem, with the nearest valid key where one is misspelt."""
+    problem = error.errors(include_url=False)[0]
+    loc = tuple(str(part) for part in problem["loc"])
+    where = ".".join(part for part in (section, *loc) if part)
+    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = _known_keys(schema, loc[:-1])
+        return f"unknown key '{where}'{did_you_mean(loc[-1], known)}; valid here: {', '.join(known)}"
+    if problem["type"] in ("missing", "missing_argument"):
+        return f"key '{where}' is missing"
+    return f"'{where}' = {problem.get('input')!r}: {problem['msg']}"
+
+
+_NESTED: dict[tuple[str, ...], Any] = {
+    ("data",): DataConfig,
+    ("tokenizer",): TokenizerConfig,
+    ("tokenizer", "losses"): TokenizerLossConfig,
+    ("train",): TrainConfig,
+}
+
+
+def _known_keys(schema: Any, path: tuple[str, ...]) -> list[str]:
+    from nvgbench.config.schema import PhaseConfig
+
+    if path and schema is RunConfig:
+        schema = _NESTED.get(path, PhaseConfig)
+    return [entry.name for entry in dataclasses.fields(schema)]
+
+
+def _check_consistency(config: RunConfig, origin: str) -> None:
+    """Rules that span keys."""
+    downsampling = 2 ** (len(config.tokenizer.channel_multipliers) - 1)
+    if config.data.image_size % downsampling:
+        raise InputError(
+            f"{origin}: data.image_size = {config.data.image_size} is not a multiple of {downsampling}, the downsampling "
+            "of tokenizer.channel_multipliers; change one of them"
+        )
+    for name in ("tokenizer", "generator"):
+        phase = getattr(config.train, name)
+        if (phase.steps is None) == (phase.epochs is None):
+            raise InputError(f"{origin}: train.{name} needs exactly one of 'steps' and 'epochs'")
+        if phase.micro_batch_size and phase.batch_size % phase.micro_batch_size:
+            raise InputError(
+                f"{origin}: train.{name}.batch_size = {phase.batch_size} is not a multiple of its micro_batch_size "
+                f"{phase.micro_batch_size}"
+            )
+    if config.train.cache_tokens and config.data.augment != "none":
+        raise InputError(f"{origin}: train.cache_tokens needs data.augment = 'none' (got {config.data.augment!r})")

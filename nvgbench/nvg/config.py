@@ -1,0 +1,71 @@
+"""Settings of the NVG family: the preset sections ``[tokenizer.quantizer]``, ``[model]`` and ``[sampling]``.
+
+Where the paper and the reference implementation differ, both behaviours are named options; defaults follow the reference,
+because presets that carry a published model's name must be able to hold its weights.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from nvgbench.config.schema import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GranularityConfig:
+    """The multi-granularity quantizer (paper, section 3.1, Algorithm 1)."""
+
+    group_size: int = Field(default=2, ge=2)
+    """How many clusters of a stage make one of the stage before; a power of two."""
+    clustering: Literal["greedy", "quadtree", "random"] = "greedy"
+    """How the hierarchy is built; the last two ignore the features and serve as controls."""
+    child_order: Literal["matched", "raster", "random"] = "matched"
+    """Which child of class j becomes 2j: the pair matched earlier, the one with the first member in raster order, or by lot."""
+    phi_strength: float = 0.5
+    """phi(h) = h + strength · conv3x3(h)."""
+    phi_sharing: Literal["none", "all"] = "none"
+    """One refiner a stage (the reference), or one for all."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NvgModelConfig:
+    """The content and structure transformers (paper, section 3.2)."""
+
+    depth: int = Field(ge=1)
+    head_size: int = Field(default=64, ge=8)
+    content_heads: int | None = Field(default=None, ge=1)
+    """Heads of the content transformer, width = heads · head_size; the paper's d where not given."""
+    structure_heads: int | None = Field(default=None, ge=1)
+    """The paper's d / 2 where not given."""
+    mlp_ratio: int = Field(default=4, ge=1)
+    drop_path: float | None = Field(default=None, ge=0, lt=1)
+    """Rate at the last block, rising linearly from 0; 0.1 · depth / 24 where not given."""
+    label_drop: float = Field(default=0.1, ge=0, lt=1)
+    structure_input: Literal["partial-noise", "pure-noise"] = "partial-noise"
+    """Whether known channels are shown to the structure flow (Table 3)."""
+    structure_rope: bool = True
+    """Whether structure axes enter the rotary embedding (Table 3)."""
+    repa_weight: float = Field(default=0.0, ge=0)
+    """Weight of the alignment with frozen DINOv2 features; 0.5 in the reference, 0 where no features can be had."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NvgSamplingConfig:
+    """Sampling (paper, Algorithm 2)."""
+
+    content_guidance: tuple[float, float] = (1.0, 3.5)
+    """Guidance scale of the content at the first and last stage, linear between."""
+    structure_guidance: tuple[float, float] = (1.0, 2.5)
+    top_p: tuple[float, float] = (1.0, 0.5)
+    """At the first and last stage, falling slowly at first: p_i = a + (b - a)·(8^(i/8) - 1)/7 at nine stages."""
+    top_k: int = Field(default=0, ge=0)
+    """0: no limit; 1: argmax."""
+    temperature: float = Field(default=1.0, gt=0)
+    flow_steps: int = Field(default=25, ge=1)
+    flow_schedule: Literal["shifted", "uniform"] = "shifted"
+    """The reference's shifted time grid, or the paper's uniform one."""
+    gumbel: bool = False
+    """Gumbel-top-k in the balanced split (the paper's text); off in the reference."""

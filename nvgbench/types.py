@@ -1,0 +1,183 @@
+"""Value objects that cross the borders between the packages. Importing this file does not import torch.
+
+Shape letters: B batch, S stages, L positions of the latent grid (h·w), C latent channels, V codebook size, H and W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Training images and their classes.
+
+    Attributes:
+        images_B3HW: float32 in [-1, 1].
+        labels_B: int64 class of each image.
+    """
+
+    images_B3HW: Tensor
+    labels_B: Tensor
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """An image as codebook indices, stage after stage, with the structure map that places them.
+
+    Attributes:
+        indices: one int64 tensor ``[B, n_i]`` a stage; n_i is the number of unique tokens of stage i.
+        labels_BL: int64 ``[B, L]``, the structure map of the last stage (0 … n_K - 1), for hierarchies built from the
+            image; every coarser map follows from it. ``None`` where the layout is the same for every image.
+    """
+
+    indices: tuple[Tensor, ...]
+    labels_BL: Tensor | None = None
+
+    def __len__(self) -> int:
+        """Number of images B."""
+        return len(self.indices[0])
+
+    @property
+    def stages(self) -> int:
+        return len(self.indices)
+
+    def to(self, device: torch.device | str) -> TokenSequence:
+        labels = None if self.labels_BL is None else self.labels_BL.to(device)
+        return TokenSequence(tuple(index.to(device) for index in self.indices), labels)
+
+    def __getitem__(self, rows: Any) -> TokenSequence:
+        """Select images (slice, mask or index tensor)."""
+        labels = None if self.labels_BL is None else self.labels_BL[rows]
+        return TokenSequence(tuple(index[rows] for index in self.indices), labels)
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Tokenized training images and their classes (``labels_B``: int64)."""
+
+    tokens: TokenSequence
+    labels_B: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What the measuring side may know of a model without opening it.
+
+    Attributes:
+        name: the preset or run name shown in tables.
+        family: registered family (``nvg``, ``var``, ``ar``), or ``external``.
+        image_size: side of the square images, pixels.
+        num_classes: number of classes that can be asked for.
+        parameters: number of parameters of each part, e.g. ``{"tokenizer": …, "content": …}``.
+        provenance: where the weights come from: run, step, configuration hash …
+    """
+
+    name: str
+    family: str
+    image_size: int
+    num_classes: int
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRequest:
+    """Ask for one image a label.
+
+    Attributes:
+        labels_B: int64 classes.
+        seeds_B: int64; image i depends on its own seed, label and the settings alone, not on its neighbours in the batch.
+        settings: overrides of the model's sampling settings by name (guidance scale, top-p …); unknown names are refused.
+        trace: also return what every stage looked like.
+    """
+
+    labels_B: Tensor
+    seeds_B: Tensor
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    trace: bool = False
+
+
+@dataclass(frozen=True)
+class StageTrace:
+    """One stage of a sample: the decoded canvas (uint8) and the structure map (int64 ``[B, h, w]``), where there is one."""
+
+    tokens: int
+    canvas_B3HW: Tensor
+    structure_BHW: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """Generated images, uint8 ``[B, 3, H, W]``, and the stages they came from where they were asked for."""
+
+    images_B3HW: Tensor
+    trace: tuple[StageTrace, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An uncertainty interval and what it covers.
+
+    Attributes:
+        low, high: its ends, in the unit of the value.
+        level: coverage, e.g. 0.95.
+        source: what varies: ``sampling`` (other images from the same model) or ``training`` (other trained models).
+        method: how it was computed, e.g. ``bootstrap, 1000 replicates``.
+    """
+
+    low: float
+    high: float
+    level: float
+    source: str
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricValue:
+    """A score with everything that makes it comparable.
+
+    Attributes:
+        name: with its extractor, e.g. ``FD[classifier]``, ``precision[classifier]``, ``FID``, ``PSNR``.
+        value: the number; ``None`` only where it could not be computed, and then ``note`` says why.
+        n: number of generated (or reconstructed) images behind it.
+        n_reference: number of reference images, where there is a reference.
+        higher_is_better: ``None`` where neither direction is better.
+        protocol: id and version of the rules it follows, e.g. ``nvgbench/1``.
+    """
+
+    name: str
+    value: float | None
+    n: int
+    unit: str = ""
+    higher_is_better: bool | None = None
+    protocol: str = "nvgbench/1"
+    n_reference: int | None = None
+    interval: Interval | None = None
+    stderr: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Raw samples of a measured quantity (time, memory, energy); summaries are derived.
+
+    Attributes:
+        name: e.g. ``latency``, ``throughput``, ``peak_memory_cuda``, ``energy``.
+        unit: SI: ``s``, ``B``, ``J``, ``FLOP``, ``images/s``.
+        samples: one value a repetition; empty where the quantity is not available, and then ``note`` says why.
+        conditions: batch size, device, dtype, warm-up …
+    """
+
+    name: str
+    unit: str
+    samples: tuple[float, ...]
+    higher_is_better: bool | None = False
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
