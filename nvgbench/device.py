@@ -20,7 +20,5 @@ def resolve_device(name: str) -> torch.device:
     except RuntimeError:
         raise InputError(f"--device {name!r} is unknown; use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"--device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
-        )
+        raise InputError(f"--device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
     return device

@@ -45,9 +45,7 @@ class Objective(Protocol):
 
     modules: Mapping[str, nn.Module]
 
-    def losses(
-        self, batch: Any, rng: torch.Generator, step: int
-    ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor | float]]]:
+    def losses(self, batch: Any, rng: torch.Generator, step: int) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor | float]]]:
         """Yield ``(module name, loss, scalars to log)``; the loop steps that module's optimizer before asking for the next.
 
         ``batch`` is an ImageBatch for tokenizers, a TokenBatch for generators. ``rng`` is seeded from (seed, rank, step);
@@ -93,9 +91,7 @@ class ModelFamily(Protocol):
         """The training objective of the generator, fed with TokenBatch."""
         ...
 
-    def image_generator(
-        self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module, spec: ModelSpec
-    ) -> ImageGenerator:
+    def image_generator(self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module, spec: ModelSpec) -> ImageGenerator:
         """Join tokenizer and generator (in evaluation mode) into something that makes images."""
         ...
 

@@ -32,9 +32,7 @@ def get_family(name: str) -> ModelFamily:
     for entry in entry_points(group=GROUP):
         if entry.name == name:
             return entry.load()
-    raise InputError(
-        f"no model family {name!r}; known: {', '.join(family_names())}{did_you_mean(name, family_names())}"
-    )
+    raise InputError(f"no model family {name!r}; known: {', '.join(family_names())}{did_you_mean(name, family_names())}")
 
 
 @functools.cache

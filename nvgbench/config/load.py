@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -41,9 +42,7 @@ def load_file(path: Path) -> RunConfig:
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(
-            f"no configuration at {path}; is {path.parent} a run folder made by 'nvgbench train'?"
-        ) from None
+        raise InputError(f"no configuration at {path}; is {path.parent} a run folder made by 'nvgbench train'?") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}") from None
     return build_config(tree, str(path))
@@ -73,13 +72,13 @@ def config_hash(config: RunConfig) -> str:
     return hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def build_config(tree: Mapping[str, Any], origin: str) -> RunConfig:
+def build_config(tree: dict[str, Any], origin: str) -> RunConfig:
     """Check a nested dict against the schema, the family's own sections included.
 
     Raises:
         InputError: one line that names the key's path, what is wrong and the nearest valid key.
     """
-    tree = json.loads(json.dumps(tree))
+    tree = copy.deepcopy(tree)
     family_name = tree.get("family")
     if not isinstance(family_name, str):
         raise InputError(f"{origin}: 'family' is missing; it names the model family, e.g. 'nvg'")
