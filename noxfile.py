@@ -1,0 +1,59 @@
+"""Everything a person or CI runs on this project: ``nox -s quickstart``, ``nox -s tests``, ``nox -s lint`` …
+
+Environments are made by uv where it is installed (it links files instead of copying them, so that a second environment costs
+next to nothing) and by virtualenv and pip where it is not.
+"""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "tests"]
+
+TINY = ("nvg-tiny", "var-tiny", "ar-tiny")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The test suite, without what needs a GPU."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "not gpu", *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """The tests that need a CUDA device."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "gpu", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff and mypy."""
+    session.install("-e", ".[lint]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """How fast the hot pieces are, beside what they replace."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "benchmarks", "--benchmark-only", "--benchmark-columns=median,iqr,rounds", *session.posargs)
+
+
+@nox.session
+def quickstart(session: nox.Session) -> None:
+    """Train NVG, VAR and AR on procedural shapes, score them side by side, write reports/quickstart/index.html."""
+    session.install("-e", ".")
+    runs = "runs/quickstart"
+    for preset in TINY:
+        session.run("nvgbench", "train", preset, "--runs", runs)
+    session.run("nvgbench", "eval", "--all", "--anchors", "--runs", runs)
+    session.run("nvgbench", "profile", *TINY, "--runs", runs)
+    session.run("nvgbench", "ablate", "clusters", "nvg-tiny", "--runs", runs)
+    session.run("nvgbench", "report", "--all", "--runs", runs, "--out", "reports/quickstart/index.html")

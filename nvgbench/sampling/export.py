@@ -1,0 +1,89 @@
+"""Samples to where the user wants them: a copy of the npz, a folder of PNGs, pictures."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from nvgbench.config.load import parse_value
+from nvgbench.data.images import save_grid
+from nvgbench.errors import InputError
+from nvgbench.files import whole_file
+from nvgbench.protocols import ImageGenerator
+from nvgbench.sampling.job import image_seed, job_labels
+from nvgbench.sampling.pictures import trace_strip
+from nvgbench.types import SampleRequest
+
+
+def parse_classes(text: str | None) -> list[int] | None:
+    """``"3,7"`` to ``[3, 7]``.
+
+    Raises:
+        InputError: something that is no number.
+    """
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--classes {text!r} is not a comma-separated list of class numbers, e.g. 3,7") from None
+
+
+def parse_settings(overrides: Iterable[str]) -> dict[str, Any]:
+    """``["top_k=5", "sampling.flow_steps=4"]`` to settings by name; the section's name may stand in front.
+
+    Raises:
+        InputError: an override without '='.
+    """
+    settings = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise InputError(f"--set {override!r} is not key=value, e.g. --set top_k=5")
+        settings[key.strip().removeprefix("sampling.")] = parse_value(text.strip())
+    return settings
+
+
+def place(npz: Path, out: Path) -> Path:
+    """Copy the npz to ``out``, or unpack it into PNG files where ``out`` does not end in ``.npz``."""
+    if out.suffix == ".npz":
+        with whole_file(out) as temporary:
+            shutil.copyfile(npz, temporary)
+        return out
+    with np.load(npz) as archive:
+        images, labels = archive["arr_0"], archive["arr_1"]
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = out / f"{index:06d}_class{label:04d}.png"
+        if not path.exists():
+            with whole_file(path) as temporary:
+                Image.fromarray(image).save(temporary, format="PNG")
+    return out
+
+
+def write_grid(npz: Path, path: Path, classes: int, rows: int = 8) -> Path:
+    """A picture of the first samples: one column a class (at most 20), ``rows`` of them."""
+    with np.load(npz) as archive:
+        images = torch.from_numpy(archive["arr_0"]).permute(0, 3, 1, 2)
+    columns = min(classes, 20)
+    chosen = [row * classes + column for row in range(rows) for column in range(columns)]
+    save_grid(images[[index for index in chosen if index < len(images)]], path, columns=columns)
+    return path
+
+
+def write_trace(
+    generator: ImageGenerator, path: Path, classes: Sequence[int], seed: int, settings: Mapping[str, Any], images: int = 4
+) -> Path:
+    """Draw the first ``images`` samples of a job again with their stages, and write the picture."""
+    request = SampleRequest(
+        labels_B=torch.from_numpy(job_labels(0, images, classes)),
+        seeds_B=torch.tensor([image_seed(seed, index) for index in range(images)]),
+        settings=settings,
+        trace=True,
+    )
+    return trace_strip(generator.generate(request), path, images=images)

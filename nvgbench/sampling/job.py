@@ -1,0 +1,172 @@
+"""A sampling job: n images, each with its own seed, written batch by batch so that it can be interrupted and resumed.
+
+Image i of a job has label ``classes[i mod len(classes)]`` (so no class comes in a block) and a seed made of (job seed, i).
+It is the same image for every batch size, up to the rounding of kernels that depend on the shape of a batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nvgbench.errors import InputError
+from nvgbench.files import whole_file
+from nvgbench.protocols import ImageGenerator
+from nvgbench.types import ModelSpec, SampleRequest
+
+_PART = re.compile(r"images-(\d{9})-(\d{9})\.npy")
+
+
+def image_seed(seed: int, index: int) -> int:
+    """The seed of image ``index`` in a job: the two numbers side by side in 62 bits.
+
+    Raises:
+        InputError: seed outside 0 … 2^30 - 1.
+    """
+    if not 0 <= seed < 2**30:
+        raise InputError(f"sampling seed {seed} is out of range; use 0 to {2**30 - 1}")
+    return (seed << 32) + index
+
+
+def job_labels(start: int, stop: int, classes: Sequence[int]) -> np.ndarray:
+    """int64 labels of images ``start`` … ``stop - 1``."""
+    return np.asarray(classes, dtype=np.int64)[np.arange(start, stop) % len(classes)]
+
+
+def sample_job(
+    generator: ImageGenerator,
+    n: int,
+    folder: Path,
+    *,
+    batch_size: int = 64,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    classes: Sequence[int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Draw the first ``n`` images of a job and write them as one npz.
+
+    Args:
+        generator: what to sample from.
+        n: number of images.
+        folder: where jobs live; a sub-folder named after model, seed, settings and classes holds the finished batches, so
+            that asking again, also for more images, goes on where the last call stopped.
+        batch_size: images a call of the generator.
+        seed: job seed.
+        settings: overrides of the model's sampling settings.
+        classes: the labels to go through in turn; all classes of the model where not given.
+        progress: called with (images done, n) after each batch.
+
+    Returns:
+        Path of the npz: ``arr_0`` uint8 ``[n, H, W, 3]``, ``arr_1`` int64 labels ``[n]``.
+
+    Raises:
+        InputError: n < 1, a class out of range, unknown settings.
+        OSError: the folder cannot be written to.
+    """
+    spec = generator.spec
+    classes = check_classes(classes, spec)
+    if n < 1:
+        raise InputError(f"asked for {n} images; ask for at least 1")
+    parts = folder / job_key(spec, seed, settings or {}, classes)
+    done = sum(stop - start for start, stop in finished_ranges(parts, n))
+    if progress is not None:
+        progress(done, n)
+    for start, stop in _missing(parts, n, batch_size):
+        request = SampleRequest(
+            labels_B=torch.from_numpy(job_labels(start, stop, classes)),
+            seeds_B=torch.tensor([image_seed(seed, index) for index in range(start, stop)]),
+            settings=settings or {},
+        )
+        images = generator.generate(request).images_B3HW.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        with whole_file(parts / f"images-{start:09d}-{stop:09d}.npy") as temporary, temporary.open("wb") as handle:
+            np.save(handle, images)
+        done += stop - start
+        if progress is not None:
+            progress(done, n)
+    target = parts / f"samples-{n}.npz"
+    if not target.exists():
+        write_npz(target, _images(parts, n), n, spec.image_size, job_labels(0, n, classes))
+    return target
+
+
+def check_classes(classes: Sequence[int] | None, spec: ModelSpec) -> tuple[int, ...]:
+    """The asked classes, or all of the model's.
+
+    Raises:
+        InputError: a class out of range, or an empty list.
+    """
+    if classes is None:
+        return tuple(range(spec.num_classes))
+    wrong = [label for label in classes if not 0 <= label < spec.num_classes]
+    if wrong or not classes:
+        raise InputError(
+            f"class {wrong[0] if wrong else classes!r} is out of range: {spec.name} knows 0 to {spec.num_classes - 1}"
+        )
+    return tuple(classes)
+
+
+def job_key(spec: ModelSpec, seed: int, settings: Mapping[str, Any], classes: Sequence[int]) -> str:
+    """A folder name that changes with the weights, the seed, the settings and the classes, but not with n or the batch size."""
+    content = [spec.name, spec.image_size, dict(spec.provenance), seed, dict(settings), list(classes)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def finished_ranges(parts: Path, n: int) -> list[tuple[int, int]]:
+    """Finished ranges below ``n``, sorted and not overlapping."""
+    found = []
+    for path in parts.glob("images-*.npy"):
+        match = _PART.fullmatch(path.name)
+        if match:
+            found.append((int(match[1]), int(match[2])))
+    ranges: list[tuple[int, int]] = []
+    covered = 0
+    for start, stop in sorted(found):
+        start, stop = max(start, covered), min(stop, n)
+        if start < stop:
+            ranges.append((start, stop))
+            covered = stop
+    return ranges
+
+
+def _missing(parts: Path, n: int, batch_size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of at most ``batch_size`` images that no finished part covers."""
+    position = 0
+    for start, stop in [*finished_ranges(parts, n), (n, n)]:
+        while position < start:
+            yield position, min(position + batch_size, start)
+            position = min(position + batch_size, start)
+        position = max(position, stop)
+
+
+def _images(parts: Path, n: int) -> Iterator[np.ndarray]:
+    """The first ``n`` images in order, a part at a time (uint8 ``[b, H, W, 3]``)."""
+    by_start = sorted((path.name, path) for path in parts.glob("images-*.npy") if _PART.fullmatch(path.name))
+    position = 0
+    for name, path in by_start:
+        match = _PART.fullmatch(name)
+        assert match is not None
+        start, stop = int(match[1]), min(int(match[2]), n)
+        if stop > position:
+            yield np.load(path, mmap_mode="r")[position - start : stop - start]
+            position = stop
+
+
+def write_npz(path: Path, images: Iterator[np.ndarray], n: int, image_size: int, labels: np.ndarray) -> None:
+    """Write ``arr_0`` (images) and ``arr_1`` (labels) without holding the images in memory, whole or not at all."""
+    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as handle:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (n, image_size, image_size, 3)}
+            np.lib.format.write_array_header_1_0(handle, header)
+            for block in images:
+                handle.write(np.ascontiguousarray(block).tobytes())
+        with archive.open("arr_1.npy", "w") as handle:
+            np.lib.format.write_array(handle, labels)
