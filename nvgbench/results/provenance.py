@@ -1,0 +1,131 @@
+"""Where a number comes from: code, libraries, machine. No torch import: versions are read from package metadata."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nvgbench import __version__
+
+NOT_AVAILABLE = "not available"
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "torch-fidelity", "clean-fid", "lpips", "scikit-learn", "safetensors")
+_SOURCE_PATHS = ("nvgbench", "baselines", "pyproject.toml")
+
+
+def collect(config_hash: str | None = None, *, gpu: str | None = None, **extra: Any) -> dict[str, Any]:
+    """Everything about this process that a reader of its numbers may want.
+
+    Args:
+        config_hash: SHA-256 of the resolved configuration, where there is one.
+        gpu: name of the GPU that was used; read through NVML where not given.
+        extra: what the command adds: seeds, dataset, extractor, settings …
+
+    Returns:
+        ``time`` (ISO, UTC), ``nvgbench``, ``commit`` and ``dirty`` (None where the source is no git checkout), ``command``,
+        ``python``, ``libraries``, ``machine``, ``config_hash`` where given, and ``extra``.
+    """
+    commit, dirty = source_state()
+    found: dict[str, Any] = {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "nvgbench": __version__,
+        "commit": commit,
+        "dirty": dirty,
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else "",
+        "python": platform.python_version(),
+        "libraries": dict(library_versions()),
+        "machine": machine(gpu),
+    }
+    if config_hash is not None:
+        found["config_hash"] = config_hash
+    return found | extra
+
+
+def machine(gpu: str | None = None) -> dict[str, Any]:
+    """The machine: operating system, CPU, cores, memory (bytes), GPU name ("not available" where there is none)."""
+    return {
+        "platform": platform.platform(),
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "memory": psutil.virtual_memory().total,
+        "gpu": gpu or gpu_name(),
+    }
+
+
+@functools.cache
+def source_state() -> tuple[str | None, bool | None]:
+    """``(commit, dirty)`` of the checkout this package was imported from; ``(None, None)`` where it is no checkout.
+
+    Cached: what counts is the state of the source around the time it was imported.
+    """
+    root = Path(__file__).resolve().parents[2]
+    top = _git(root, "rev-parse", "--show-toplevel")
+    # A package installed into an environment inside somebody's repository must not report that repository's commit.
+    if top is None or Path(top).resolve() != root:
+        return None, None
+    commit = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--", *_SOURCE_PATHS)
+    return commit, None if changes is None else bool(changes)
+
+
+@functools.cache
+def library_versions() -> dict[str, str]:
+    """Installed versions of the libraries that numbers depend on."""
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = NOT_AVAILABLE
+    return versions
+
+
+@functools.cache
+def cpu_model() -> str:
+    """The processor's name as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.lower().startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine() or NOT_AVAILABLE
+
+
+@functools.cache
+def gpu_name() -> str:
+    """Names of the GPUs that NVML sees, joined by commas, or "not available"."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return NOT_AVAILABLE
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return ", ".join(_text(pynvml.nvmlDeviceGetName(handle)) for handle in handles) or NOT_AVAILABLE
+    except pynvml.NVMLError:
+        return NOT_AVAILABLE
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode("utf-8", errors="replace") if isinstance(name, bytes) else name
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git prints, or None where there is no git, no repository, or no answer in time."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,174 @@
+"""Records on disk: JSON lines, strict in both directions. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from nvgbench.errors import InputError, did_you_mean
+from nvgbench.files import append_line
+from nvgbench.results.schema import SCHEMA_VERSION, RunRecord
+
+RECORDS_FILE = "records.jsonl"
+NOT_FINITE = "not finite"
+
+_ADAPTER: TypeAdapter[RunRecord] = TypeAdapter(RunRecord)
+_KEYS = tuple(entry.name for entry in dataclasses.fields(RunRecord))
+
+
+@dataclass(frozen=True)
+class LocatedRecord:
+    """A record and where it was read: artifact paths are relative to the folder of ``file``."""
+
+    record: RunRecord
+    file: Path
+    line: int
+
+    def artifact_path(self, relative: str) -> Path:
+        return self.file.parent / relative
+
+
+def encode_record(record: RunRecord) -> str:
+    """The record as one line of standard JSON (no ``NaN`` or ``Infinity``).
+
+    A metric that is not finite becomes ``null`` and a measurement loses such samples; the note of either says so. Anywhere
+    else a number that is not finite becomes ``null``.
+    """
+    metrics = []
+    for metric in record.metrics:
+        if metric.value is not None and not math.isfinite(metric.value):
+            note = _join_notes(metric.note, f"{NOT_FINITE}: {metric.value}")
+            metric = dataclasses.replace(metric, value=None, interval=None, stderr=None, note=note)
+        elif metric.interval is not None and not (math.isfinite(metric.interval.low) and math.isfinite(metric.interval.high)):
+            metric = dataclasses.replace(metric, interval=None, note=_join_notes(metric.note, f"interval {NOT_FINITE}"))
+        metrics.append(metric)
+    measurements = []
+    for measurement in record.measurements:
+        kept = tuple(sample for sample in measurement.samples if math.isfinite(sample))
+        lost = len(measurement.samples) - len(kept)
+        if lost:
+            note = _join_notes(measurement.note, f"{lost} of {len(measurement.samples)} samples {NOT_FINITE}")
+            measurement = dataclasses.replace(measurement, samples=kept, note=note)
+        measurements.append(measurement)
+    clean = dataclasses.replace(record, metrics=tuple(metrics), measurements=tuple(measurements))
+    return json.dumps(plain(dataclasses.asdict(clean)), ensure_ascii=False, allow_nan=False)
+
+
+def decode_record(line: str, origin: str) -> RunRecord:
+    """The inverse of `encode_record`; ``origin`` (file and line) starts the message of an error.
+
+    Raises:
+        InputError: no JSON, not a record, or written by a newer nvgbench.
+    """
+    try:
+        tree = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(
+            f"{origin}: broken line ({error}); it was probably cut short by a crash: delete that line, the others are whole"
+        ) from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{origin}: expected a JSON object, got {type(tree).__name__}")
+    version = tree.get("schema_version")
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise InputError(f"{origin}: schema_version is {version!r}, expected a whole number; is this a nvgbench record?")
+    if version > SCHEMA_VERSION:
+        raise InputError(
+            f"{origin}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest known here; update nvgbench"
+        )
+    for key in tree:
+        if key not in _KEYS:
+            raise InputError(f"{origin}: unknown key {key!r}{did_you_mean(key, _KEYS)}")
+    try:
+        return _ADAPTER.validate_python(tree)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise InputError(f"{origin}: '{where}' = {problem.get('input')!r}: {problem['msg']}") from None
+
+
+class ResultStore:
+    """The records of one run or of one collection: a file of JSON lines that only grows."""
+
+    def __init__(self, path: Path) -> None:
+        """``path``: the ``.jsonl`` file, or a folder, which means its ``records.jsonl``. Neither has to exist yet."""
+        self.path = path if path.suffix == ".jsonl" else path / RECORDS_FILE
+
+    def append(self, record: RunRecord) -> None:
+        """Write one record to the end and flush it to disk.
+
+        Raises:
+            OSError: the file cannot be written to.
+        """
+        append_line(self.path, encode_record(record))
+
+    def records(self) -> list[RunRecord]:
+        """All records, oldest first; none where the file does not exist."""
+        return read_records(self.path) if self.path.exists() else []
+
+    def select(self, **wanted: Any) -> list[RunRecord]:
+        """The records whose fields equal what is given, e.g. ``select(kind="eval", subject="nvg-tiny")``.
+
+        Raises:
+            InputError: a name that is no field of a record, or a broken file.
+        """
+        for key in wanted:
+            if key not in _KEYS:
+                raise InputError(f"records have no field {key!r}{did_you_mean(key, _KEYS)}; fields: {', '.join(_KEYS)}")
+        return [record for record in self.records() if all(getattr(record, key) == value for key, value in wanted.items())]
+
+
+def read_records(path: Path) -> list[RunRecord]:
+    """The records of a ``.jsonl`` file, or of every ``records.jsonl`` in and below a folder, in the files' order.
+
+    Raises:
+        InputError: nothing at ``path``, or a broken line (named by file and line number).
+    """
+    return [located.record for located in located_records(path)]
+
+
+def located_records(path: Path) -> list[LocatedRecord]:
+    """As `read_records`, with the place of each record, from which its artifacts are found."""
+    if path.is_dir():
+        return [located for file in sorted(path.rglob(RECORDS_FILE)) for located in _read_file(file)]
+    if not path.exists():
+        raise InputError(f"no records at {path}: expected a .jsonl file written by nvgbench or a folder of runs")
+    return list(_read_file(path))
+
+
+def _read_file(file: Path) -> Iterator[LocatedRecord]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8 text ({error.reason} at byte {error.start}); is it a records file?") from None
+    # Only "\n" ends a record: str.splitlines would also cut at the line separators that JSON allows inside strings.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield LocatedRecord(decode_record(line, f"{file}:{number}"), file, number)
+
+
+def plain(value: Any) -> Any:
+    """``value`` as what JSON can hold: mappings, lists, text and finite numbers; a number that is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        return plain(value.item())  # scalars of numpy and torch
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return str(value)
+
+
+def _join_notes(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
