@@ -1,0 +1,107 @@
+"""Configuration: presets, overrides, and messages that name the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nvgbench.config.load import config_hash, load_file, load_preset, override_dataclass, parse_value, to_toml
+from nvgbench.errors import InputError
+from nvgbench.registry import get_family, get_preset, preset_files
+
+
+@pytest.mark.parametrize("name", list(preset_files()))
+def test_every_preset_loads_and_survives_the_way_to_disk(name: str, tmp_path: Path) -> None:
+    config = load_preset(name)
+    assert config.name == name
+    assert config.description
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml(config))
+    assert load_file(path) == config
+    assert config_hash(load_file(path)) == config_hash(config)
+
+
+def test_overrides_reach_every_section() -> None:
+    config = load_preset(
+        "nvg-tiny",
+        [
+            "train.steps=7",
+            "train.generator.learning_rate=5e-4",
+            "sampling.flow_steps=3",
+            "tokenizer.quantizer.child_order=raster",
+        ],
+        data="cifar10:some where",
+    )
+    assert config.train.steps == 7
+    assert config.train.generator.learning_rate == 5e-4
+    assert config.sampling.flow_steps == 3
+    assert config.tokenizer.quantizer.child_order == "raster"
+    assert config.data.source == "cifar10:some where"
+
+
+def test_epochs_in_place_of_steps() -> None:
+    config = load_preset("nvg-tiny", ["train.generator.epochs=2"])
+    assert (config.train.generator.steps, config.train.generator.epochs) == (None, 2)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.stpes=3", "'train.stpes' (did you mean 'steps'?)"),
+        ("train.generator.lerning_rate=3", "did you mean 'learning_rate'"),
+        ("modl.depth=3", "did you mean 'model'"),
+        ("model.dept=3", "'model.dept' (did you mean 'depth'?)"),
+        ("sampling.top_kk=3", "did you mean 'top_k'"),
+        ("tokenizer.quantizer.child_ordr=raster", "did you mean 'child_order'"),
+        ("tokenizer.losses.l3=1", "'tokenizer.losses.l3'"),
+        ("data.image_size=many", "'data.image_size' = 'many'"),
+        ("data.image_size=34", "not a multiple"),
+        ("model.depth=0", "greater than or equal to 1"),
+        ("train.steps", "not section.key=value"),
+        ("=3", "not section.key=value"),
+        ("train.generator.steps=none", "exactly one of"),
+        ("data.augment=random-crop", "cache_tokens"),
+    ],
+)
+def test_bad_overrides_are_named(override: str, said: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_preset("nvg-tiny", [override])
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_misspelt_names_get_suggestions() -> None:
+    with pytest.raises(InputError, match="did you mean 'nvg-tiny'"):
+        get_preset("nvg-tini")
+    with pytest.raises(InputError, match="did you mean 'nvg'"):
+        get_family("nvgg")
+
+
+def test_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no configuration at"):
+        load_file(tmp_path / "config.toml")
+    (tmp_path / "config.toml").write_text("family = ")
+    with pytest.raises(InputError, match="not valid TOML"):
+        load_file(tmp_path / "config.toml")
+    (tmp_path / "config.toml").write_text("name = 'x'")
+    with pytest.raises(InputError, match="'family' is missing"):
+        load_file(tmp_path / "config.toml")
+
+
+def test_sampling_settings_are_checked_like_presets() -> None:
+    sampling = load_preset("nvg-tiny").sampling
+    assert override_dataclass(sampling, {"top_k": 5}, "sampling").top_k == 5
+    with pytest.raises(InputError, match="did you mean 'top_k'"):
+        override_dataclass(sampling, {"topk": 5}, "sampling")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("3", 3), ("1e-4", 1e-4), ("true", True), ("[1, 2]", [1, 2]), ("raster", "raster")]
+)
+def test_values_are_toml_or_text(text: str, value: object) -> None:
+    assert parse_value(text) == value
+
+
+def test_the_hash_depends_on_every_setting() -> None:
+    assert config_hash(load_preset("nvg-tiny")) != config_hash(load_preset("nvg-tiny", ["train.seed=1"]))
