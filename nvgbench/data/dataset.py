@@ -1,0 +1,156 @@
+"""What every source of images offers: images by index, cut to size, cached where they fit, with labels and masks.
+
+Shape letters: B batch, N images of the data set, H and W pixels (both `image_size`).
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nvgbench.data.crop import centre_crop, random_crop
+from nvgbench.protocols import Progress
+
+Split = Literal["train", "eval"]
+Augment = Literal["none", "random-crop"]
+
+# Below this the uint8 images of a data set are kept in memory once decoded.
+CACHE_LIMIT_BYTES = 1 << 30
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image.
+
+    Attributes:
+        image: uint8 ``[3, H, W]``.
+        label: its class.
+        masks: integer maps ``[H, W]`` by name where the source has them: ``object`` (0 background, 1 … n),
+            ``part`` (0 background, ids of the parts of the objects), ``semantic`` (0 background, 1 object).
+    """
+
+    image: Tensor
+    label: int
+    masks: Mapping[str, np.ndarray] | None = None
+
+
+class ImageDataset(ABC):
+    """Square uint8 images with labels.
+
+    Attributes:
+        name: the source and what was chosen of it, for people.
+        classes: class names; a label is an index into them.
+        image_size: side of every image, pixels.
+        labels: int64 ``[N]``.
+        fingerprint: SHA-256 (hex) of what determines the images.
+        augment: what `get` does with the generator passed to it.
+        in_memory: whether images stay in memory once decoded (they fit, and nothing is drawn anew each time).
+    """
+
+    # Decoding of files releases the interpreter lock and gains from threads; rendering does not.
+    threaded = False
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        classes: Sequence[str],
+        labels: np.ndarray,
+        image_size: int,
+        fingerprint: str,
+        augment: Augment = "none",
+    ) -> None:
+        assert labels.dtype == np.int64
+        assert labels.ndim == 1
+        self.name = name
+        self.classes = tuple(classes)
+        self.labels = labels
+        self.image_size = image_size
+        self.fingerprint = fingerprint
+        self.augment = augment
+        self.in_memory = augment == "none" and len(labels) * 3 * image_size**2 <= CACHE_LIMIT_BYTES
+        self._cache: Tensor | None = None
+        self._cached = np.zeros(len(labels), dtype=bool)
+
+    @abstractmethod
+    def read(self, index: int) -> np.ndarray:
+        """The image as it is stored: uint8 ``[h, w, 3]`` of any size."""
+
+    def masks(self, index: int) -> Mapping[str, np.ndarray] | None:
+        """The masks of an image, where the source has them."""
+        return None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Image ``index`` without augmentation.
+
+        Raises:
+            IndexError: no such image (which also ends iteration).
+            InputError: the image cannot be read.
+        """
+        return self.get(index, None)
+
+    def get(self, index: int, rng: np.random.Generator | None) -> Sample:
+        """Image ``index``; with a generator and ``augment`` other than ``none`` it is augmented (and has no masks)."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        augmented = rng is not None and self.augment != "none"
+        image = self.images(np.array([index]), [rng] if rng is not None else None)[0]
+        return Sample(image, int(self.labels[index]), None if augmented else self.masks(index))
+
+    def images(self, indices: np.ndarray, rngs: Sequence[np.random.Generator] | None = None) -> Tensor:
+        """Images by index: uint8 ``[B, 3, H, W]``, augmented where a generator an image is given and ``augment`` asks for it.
+
+        Raises:
+            InputError: an image cannot be read.
+        """
+        if self.augment != "none" and rngs is not None:
+            return self._stack(list(zip(indices.tolist(), rngs, strict=True)), self._cropped)
+        if not self.in_memory:
+            return self._stack([(index, None) for index in indices.tolist()], self._cropped)
+        missing = np.unique(indices[~self._cached[indices]])
+        for start in range(0, len(missing), _CHUNK):
+            self._fill(missing[start : start + _CHUNK])
+        assert self._cache is not None
+        return self._cache[torch.from_numpy(indices)]
+
+    def preload(self, progress: Progress | None = None) -> None:
+        """Decode everything into memory now rather than as it is asked for; does nothing where it would not fit.
+
+        Args:
+            progress: called with ``{"phase": "data", "done": …, "total": …}`` now and then.
+        """
+        for start in range(0, len(self) if self.in_memory else 0, _CHUNK):
+            self.images(np.arange(start, min(start + _CHUNK, len(self))))
+            if progress is not None:
+                progress({"phase": "data", "done": min(start + _CHUNK, len(self)), "total": len(self)})
+
+    def _fill(self, indices: np.ndarray) -> None:
+        if self._cache is None:
+            self._cache = torch.empty(len(self), 3, self.image_size, self.image_size, dtype=torch.uint8)
+        self._cache[torch.from_numpy(indices)] = self._stack([(index, None) for index in indices.tolist()], self._cropped)
+        self._cached[indices] = True
+
+    def _cropped(self, job: tuple[int, np.random.Generator | None]) -> np.ndarray:
+        index, rng = job
+        pixels = self.read(index)
+        return centre_crop(pixels, self.image_size) if rng is None else random_crop(pixels, self.image_size, rng)
+
+    def _stack(self, jobs: list[Any], make: Callable[[Any], np.ndarray]) -> Tensor:
+        if self.threaded and len(jobs) > 1:
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+                pictures = list(pool.map(make, jobs))
+        else:
+            pictures = [make(job) for job in jobs]
+        return torch.from_numpy(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2)))

@@ -1,0 +1,105 @@
+"""Batches of images. What a training step sees depends on (seed, step, rank) alone, so a resumed run repeats the unbroken one.
+
+Shape letters: B batch, H and W pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from nvgbench.data.dataset import ImageDataset
+from nvgbench.data.images import to_float
+from nvgbench.errors import InputError
+from nvgbench.types import ImageBatch
+
+_CROPS = 1  # keeps the crops' random streams apart from the permutations'
+
+
+def training_batches(
+    dataset: ImageDataset,
+    batch_size: int,
+    *,
+    seed: int,
+    start_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+) -> Iterator[ImageBatch]:
+    """Endless shuffled batches, beginning with the one of ``start_step``.
+
+    The images run through one permutation an epoch, drawn from (seed, epoch); a batch may reach over the end of an epoch, so
+    none is left out. Joined over the ranks, the batches of a step are the batch of a single process.
+
+    Args:
+        batch_size: images a step over all processes; each rank gets its ``batch_size / world_size``.
+        workers: processes that decode ahead, where images are decoded anew each time; a data set held in memory needs none.
+
+    Raises:
+        InputError: the data set is empty or ``batch_size`` cannot be divided by ``world_size``; an image cannot be read.
+    """
+    if not len(dataset):
+        raise InputError(f"{dataset.name} holds no images; training needs at least one")
+    if batch_size < 1 or batch_size % world_size:
+        raise InputError(
+            f"batch size {batch_size} cannot be divided over {world_size} processes; choose a multiple of {world_size}"
+        )
+    share = batch_size // world_size
+    steps = _Steps(dataset, batch_size, seed, range(rank * share, (rank + 1) * share))
+    if workers > 0 and not dataset.in_memory:
+        return iter(DataLoader(steps, batch_size=None, sampler=_CountFrom(start_step), num_workers=workers))
+    return map(steps.__getitem__, itertools.count(start_step))
+
+
+def sequential_batches(dataset: ImageDataset, batch_size: int, *, limit: int | None = None) -> Iterator[ImageBatch]:
+    """All images once, in order and without augmentation (the first ``limit`` where given); the last batch may be smaller."""
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    for start in range(0, count, batch_size):
+        indices = np.arange(start, min(start + batch_size, count))
+        yield _batch(dataset, indices, None)
+
+
+class _Steps(Dataset):
+    """Training step -> batch; a map-style data set, so that worker processes keep the order of the steps."""
+
+    def __init__(self, dataset: ImageDataset, batch_size: int, seed: int, positions: range) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.seed = seed % 2**64  # seed sequences take no negative numbers
+        self.positions = np.array(positions)
+
+    def __getitem__(self, step: int) -> ImageBatch:
+        stream = step * self.batch_size + self.positions
+        epochs, places = np.divmod(stream, len(self.dataset))
+        indices = np.empty_like(places)
+        for epoch in np.unique(epochs).tolist():
+            chosen = epochs == epoch
+            indices[chosen] = _permutation(len(self.dataset), self.seed, epoch)[places[chosen]]
+        rngs = None
+        if self.dataset.augment != "none":
+            rngs = [np.random.default_rng([self.seed, _CROPS, step, position]) for position in self.positions.tolist()]
+        return _batch(self.dataset, indices, rngs)
+
+
+class _CountFrom:
+    """An endless sampler of steps."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.start)
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, 0, epoch]).permutation(count)
+
+
+def _batch(dataset: ImageDataset, indices: np.ndarray, rngs: list[np.random.Generator] | None) -> ImageBatch:
+    return ImageBatch(to_float(dataset.images(indices, rngs)), torch.from_numpy(dataset.labels[indices]))

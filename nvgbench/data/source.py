@@ -1,0 +1,51 @@
+"""Opening a source of images by the name used in configurations and on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nvgbench.data.catalog import SOURCES
+from nvgbench.data.dataset import Augment, ImageDataset, Sample, Split
+from nvgbench.errors import InputError, did_you_mean
+
+__all__ = ["ImageDataset", "Sample", "open_dataset"]
+
+
+def open_dataset(
+    source: str,
+    *,
+    image_size: int,
+    split: Split,
+    augment: Augment = "none",
+    limit: int | None = None,
+    seed: int = 0,
+    root: Path | None = None,
+) -> ImageDataset:
+    """Open ``source``: ``shapes``, ``cifar10[:PATH]``, ``cifar100[:PATH]``, ``imagefolder:PATH``, ``npz:PATH``, ``imagenet[:PATH]``.
+
+    Args:
+        image_size: side of the square images, pixels.
+        split: training images or held-out ones; no image is in both.
+        augment: of training images only; held-out images are always cut from the centre.
+        limit: how many images at most, spread evenly over the classes; for ``shapes``, how many to draw.
+        seed: of procedural data.
+        root: where downloads are kept, ``~/.cache/nvgbench`` where not given.
+
+    Raises:
+        InputError: unknown source, missing or unreadable files; the message names the way out.
+    """
+    name, _, location = source.partition(":")
+    if name not in SOURCES:
+        raise InputError(f"no data source {name!r}{did_you_mean(name, SOURCES)}; known: {', '.join(SOURCES)}")
+    if image_size < 16:
+        raise InputError(f"image size {image_size} is too small; 16 pixels and more are supported")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit {limit} leaves no images; give 1 or more, or leave it out")
+    if split == "eval":
+        augment = "none"
+    if name == "shapes":
+        from nvgbench.data.shapes import DEFAULT_EVAL, DEFAULT_TRAIN, ShapesDataset
+
+        count = limit or (DEFAULT_TRAIN if split == "train" else DEFAULT_EVAL)
+        return ShapesDataset(image_size=image_size, split=split, count=count, seed=seed, augment=augment)
+    raise NotImplementedError(name)
