@@ -24,7 +24,7 @@ def centre_crop(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def random_crop(pixels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A random square of a uint8 image ``[h, w, 3]``: shorter side to 1.125 times ``size`` (Lanczos), then any square of ``size``."""
+    """A random square of a uint8 image ``[h, w, 3]``: shorter side to 1.125 times ``size`` (Lanczos), then any square of it."""
     image = _shorter_side(Image.fromarray(pixels), round(RANDOM_CROP_MARGIN * size), Image.Resampling.LANCZOS)
     top = int(rng.integers(image.height - size + 1))
     left = int(rng.integers(image.width - size + 1))

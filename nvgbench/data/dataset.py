@@ -23,7 +23,7 @@ Split = Literal["train", "eval"]
 Augment = Literal["none", "random-crop"]
 
 # Below this the uint8 images of a data set are kept in memory once decoded.
-CACHE_LIMIT_BYTES = 1 << 30
+CACHE_LIMIT_BYTES = 2 << 30
 _CHUNK = 256
 
 

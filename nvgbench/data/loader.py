@@ -52,7 +52,8 @@ def training_batches(
     share = batch_size // world_size
     steps = _Steps(dataset, batch_size, seed, range(rank * share, (rank + 1) * share))
     if workers > 0 and not dataset.in_memory:
-        return iter(DataLoader(steps, batch_size=None, sampler=_CountFrom(start_step), num_workers=workers))
+        loader = DataLoader(_Guarded(steps), batch_size=None, sampler=_CountFrom(start_step), num_workers=workers)
+        return map(_unguard, loader)
     return map(steps.__getitem__, itertools.count(start_step))
 
 
@@ -84,6 +85,25 @@ class _Steps(Dataset):
         if self.dataset.augment != "none":
             rngs = [np.random.default_rng([self.seed, _CROPS, step, position]) for position in self.positions.tolist()]
         return _batch(self.dataset, indices, rngs)
+
+
+class _Guarded(Dataset):
+    """Hands bad input back as a value: raised in a worker, it would arrive wrapped in the worker's traceback."""
+
+    def __init__(self, steps: _Steps) -> None:
+        self.steps = steps
+
+    def __getitem__(self, step: int) -> ImageBatch | InputError:
+        try:
+            return self.steps[step]
+        except InputError as error:
+            return error
+
+
+def _unguard(batch: ImageBatch | InputError) -> ImageBatch:
+    if isinstance(batch, InputError):
+        raise batch
+    return batch
 
 
 class _CountFrom:

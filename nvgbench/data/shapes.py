@@ -13,7 +13,8 @@ from nvgbench.data.scene import ARRANGEMENTS, KINDS, Scene, draw_scene, render
 # Raise when the pictures change: the fingerprint, and with it every cache keyed by it, follows.
 VERSION = 1
 DEFAULT_TRAIN, DEFAULT_EVAL = 8192, 2048
-CLASSES = tuple(f"{arrangement} {kind}" for kind in KINDS for arrangement in ARRANGEMENTS)
+_PLURALS = {"circle": "circles", "square": "squares", "triangle": "triangles", "star": "stars", "cross": "crosses"}
+CLASSES = tuple(name for kind in KINDS for name in (f"one {kind}", f"several {_PLURALS[kind]}"))
 
 
 class ShapesDataset(ImageDataset):

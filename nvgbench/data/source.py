@@ -21,7 +21,7 @@ def open_dataset(
     seed: int = 0,
     root: Path | None = None,
 ) -> ImageDataset:
-    """Open ``source``: ``shapes``, ``cifar10[:PATH]``, ``cifar100[:PATH]``, ``imagefolder:PATH``, ``npz:PATH``, ``imagenet[:PATH]``.
+    """Open ``shapes``, ``cifar10[:PATH]``, ``cifar100[:PATH]``, ``imagefolder:PATH``, ``npz:PATH`` or ``imagenet[:PATH]``.
 
     Args:
         image_size: side of the square images, pixels.
@@ -34,7 +34,7 @@ def open_dataset(
     Raises:
         InputError: unknown source, missing or unreadable files; the message names the way out.
     """
-    name, _, location = source.partition(":")
+    name, colon, location = source.partition(":")
     if name not in SOURCES:
         raise InputError(f"no data source {name!r}{did_you_mean(name, SOURCES)}; known: {', '.join(SOURCES)}")
     if image_size < 16:
@@ -46,6 +46,19 @@ def open_dataset(
     if name == "shapes":
         from nvgbench.data.shapes import DEFAULT_EVAL, DEFAULT_TRAIN, ShapesDataset
 
+        if colon:
+            raise InputError(f"{source!r}: 'shapes' is drawn and takes no path; for images of your own use imagefolder:PATH")
         count = limit or (DEFAULT_TRAIN if split == "train" else DEFAULT_EVAL)
         return ShapesDataset(image_size=image_size, split=split, count=count, seed=seed, augment=augment)
-    raise NotImplementedError(name)
+    if name in ("cifar10", "cifar100"):
+        from nvgbench.data.arrays import open_cifar
+
+        return open_cifar(name, location, image_size=image_size, split=split, augment=augment, limit=limit, root=root)
+    if name == "npz":
+        from nvgbench.data.arrays import open_npz
+
+        return open_npz(location, image_size=image_size, split=split, augment=augment, limit=limit)
+    from nvgbench.data.folder import open_folder, open_imagenet
+
+    open_files = open_imagenet if name == "imagenet" else open_folder
+    return open_files(location, image_size=image_size, split=split, augment=augment, limit=limit)

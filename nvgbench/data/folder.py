@@ -1,0 +1,189 @@
+"""Images in folders, one folder a class: ``imagefolder:PATH`` and ``imagenet:PATH``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nvgbench.data.dataset import Augment, ImageDataset, Split
+from nvgbench.data.selection import HELD_OUT, held_out, round_robin
+from nvgbench.errors import InputError, did_you_mean
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+IMAGENET_VARIABLE = "NVGBENCH_IMAGENET"
+_EVAL_FOLDERS = ("val", "test")
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file: its path relative to the data set's folder (with ``/``), its class and its size in bytes."""
+
+    path: str
+    class_name: str
+    size: int
+
+
+class FolderDataset(ImageDataset):
+    """Image files, decoded as they are asked for."""
+
+    threaded = True
+
+    def __init__(
+        self,
+        root: Path,
+        files: Sequence[ImageFile],
+        classes: Sequence[str],
+        *,
+        name: str,
+        image_size: int,
+        augment: Augment,
+        limit: int | None,
+    ) -> None:
+        index = {class_name: label for label, class_name in enumerate(classes)}
+        labels = np.array([index[file.class_name] for file in files], dtype=np.int64)
+        order = round_robin(labels)[:limit]
+        files = [files[i] for i in order]
+        digest = hashlib.sha256(f"folder size={image_size}\n".encode())
+        for file in sorted(files, key=lambda file: file.path):
+            digest.update(f"{file.path}\0{file.size}\n".encode("utf-8", "surrogateescape"))
+        self.root = root
+        self.paths = [file.path for file in files]
+        super().__init__(
+            name=name,
+            classes=classes,
+            labels=labels[order],
+            image_size=image_size,
+            fingerprint=digest.hexdigest(),
+            augment=augment,
+        )
+
+    def read(self, index: int) -> np.ndarray:
+        return read_image(self.root / self.paths[index])
+
+
+def open_folder(location: str, *, image_size: int, split: Split, augment: Augment, limit: int | None) -> FolderDataset:
+    """``PATH/train`` and ``PATH/val`` (else ``PATH/test``) with class folders, or class folders in PATH, split 90 to 10.
+
+    Without a second folder a tenth of the files is held out, chosen by the hash of their relative paths.
+
+    Raises:
+        InputError: the folder is missing or empty, has no class folders, or a held-out class is not among the training classes.
+    """
+    root = _existing_folder(location, "imagefolder")
+    names = class_folders(root)
+    train = "train" if class_folders(root / "train") else ""
+    if not train and (not names or set(names) <= {"train", *_EVAL_FOLDERS}):
+        where = root / "train" if "train" in names else root
+        raise InputError(f"{where} has no class folders; put the images into {where}/CLASS/, one folder a class")
+    classes = class_folders(root / train)
+    held = next((name for name in _EVAL_FOLDERS if train and class_folders(root / name)), None)
+    files = list_images(root, train if split == "train" or held is None else held, classes)
+    rule = ""
+    if held is None:
+        chosen = held_out([file.path for file in files])
+        if len(files) < 2:
+            raise InputError(f"{root} holds {len(files)} image; a tenth is held out, which takes at least 2")
+        files = [file for file, out in zip(files, chosen, strict=True) if out == (split == "eval")]
+        rule = f", {HELD_OUT}"
+    name = f"imagefolder:{location} ({split}{rule})"
+    return FolderDataset(root, files, classes, name=name, image_size=image_size, augment=augment, limit=limit)
+
+
+def open_imagenet(location: str, *, image_size: int, split: Split, augment: Augment, limit: int | None) -> FolderDataset:
+    """ILSVRC 2012: ``PATH/train`` and ``PATH/val`` with synset folders; PATH may come from ``$NVGBENCH_IMAGENET``.
+
+    Raises:
+        InputError: no path given, a folder is missing or not sorted into synset folders.
+    """
+    location = location or os.environ.get(IMAGENET_VARIABLE, "")
+    if not location:
+        raise InputError(
+            f"ImageNet needs the path of your copy: --data imagenet:PATH (or ${IMAGENET_VARIABLE}); "
+            "other ways: --data imagefolder:PATH with images of your own, --data shapes, which needs none"
+        )
+    root = _existing_folder(location, "imagenet")
+    for part in ("train", "val"):
+        folders = class_folders(root / part)
+        strange = [name for name in folders if not re.fullmatch(r"n\d{8}", name)]
+        if not folders or strange:
+            found = f"holds {strange[0]!r}" if strange else "has no class folders"
+            raise InputError(
+                f"{root / part} {found}; expected synset folders such as n01440764 in {root}/train and {root}/val; "
+                "for other layouts use --data imagefolder:PATH"
+            )
+    classes = class_folders(root / "train")
+    files = list_images(root, "train" if split == "train" else "val", classes)
+    name = f"imagenet:{location} ({split})"
+    return FolderDataset(root, files, classes, name=name, image_size=image_size, augment=augment, limit=limit)
+
+
+def class_folders(folder: Path) -> tuple[str, ...]:
+    """Names of the visible folders in ``folder``, sorted; none where it does not exist."""
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def list_images(root: Path, part: str, classes: Sequence[str]) -> list[ImageFile]:
+    """All images below the class folders of ``root / part``, sorted by path.
+
+    Raises:
+        InputError: a class folder is not among ``classes``, or there are no images.
+    """
+    base = root / part
+    files = []
+    for class_name in class_folders(base):
+        if class_name not in classes:
+            raise InputError(
+                f"class folder {base / class_name} is not among the training classes{did_you_mean(class_name, classes)}; "
+                "rename or remove it"
+            )
+        for folder, _, names in os.walk(base / class_name):
+            for name in names:
+                if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):
+                    path = os.path.join(folder, name)
+                    files.append(ImageFile(Path(path).relative_to(root).as_posix(), class_name, os.path.getsize(path)))
+    if not files:
+        raise InputError(f"no images below {base}; expected {base}/CLASS/*.png or another of {', '.join(sorted(SUFFIXES))}")
+    return sorted(files, key=lambda file: file.path)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image file as uint8 RGB ``[h, w, 3]``; transparency is laid on white, 16-bit grey keeps its upper 8 bits.
+
+    Raises:
+        InputError: the file cannot be read as an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(_to_rgb(image))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).partition(str(path))[0]
+        raise InputError(f"{path} cannot be read as an image ({reason.strip(' :')}); replace or remove the file") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        paper = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(paper, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _existing_folder(location: str, source: str) -> Path:
+    if not location:
+        raise InputError(f"--data {source} needs a folder: --data {source}:PATH")
+    root = Path(location).expanduser()
+    if not root.is_dir():
+        found = "is a file" if root.exists() else "does not exist"
+        raise InputError(f"{root} {found}; --data {source}:PATH takes a folder of images")
+    return root

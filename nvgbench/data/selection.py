@@ -1,0 +1,27 @@
+"""Which images of a source belong to a split, and in which order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+HELD_OUT = "a tenth held out by hash"
+
+
+def held_out(keys: Sequence[str]) -> np.ndarray:
+    """Bool ``[N]``: the tenth (at least one) of the keys with the smallest SHA-256; the same for every order of the keys."""
+    digests = [hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest() for key in keys]
+    chosen = sorted(range(len(keys)), key=lambda i: (digests[i], keys[i]))[: max(1, round(len(keys) / 10))]
+    out = np.zeros(len(keys), dtype=bool)
+    out[chosen] = True
+    return out
+
+
+def round_robin(labels: np.ndarray) -> np.ndarray:
+    """An order of ``labels`` (int64 ``[N]``) that goes round the classes, so that every beginning of it is balanced."""
+    by_class = np.argsort(labels, kind="stable")
+    ordered = labels[by_class]
+    rank = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
+    return by_class[np.lexsort((ordered, rank))]
