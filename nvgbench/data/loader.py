@@ -65,6 +65,16 @@ def sequential_batches(dataset: ImageDataset, batch_size: int, *, limit: int | N
         yield _batch(dataset, indices, None)
 
 
+def step_indices(count: int, batch_size: int, *, seed: int, step: int) -> np.ndarray:
+    """int64 ``[batch_size]``: which of ``count`` images training step ``step`` takes, over all processes."""
+    epochs, places = np.divmod(step * batch_size + np.arange(batch_size), count)
+    indices = np.empty_like(places)
+    for epoch in np.unique(epochs).tolist():
+        chosen = epochs == epoch
+        indices[chosen] = _permutation(count, seed % 2**64, epoch)[places[chosen]]
+    return indices
+
+
 class _Steps(Dataset):
     """Training step -> batch; a map-style data set, so that worker processes keep the order of the steps."""
 
@@ -75,12 +85,7 @@ class _Steps(Dataset):
         self.positions = np.array(positions)
 
     def __getitem__(self, step: int) -> ImageBatch:
-        stream = step * self.batch_size + self.positions
-        epochs, places = np.divmod(stream, len(self.dataset))
-        indices = np.empty_like(places)
-        for epoch in np.unique(epochs).tolist():
-            chosen = epochs == epoch
-            indices[chosen] = _permutation(len(self.dataset), self.seed, epoch)[places[chosen]]
+        indices = step_indices(len(self.dataset), self.batch_size, seed=self.seed, step=step)[self.positions]
         rngs = None
         if self.dataset.augment != "none":
             rngs = [np.random.default_rng([self.seed, _CROPS, step, position]) for position in self.positions.tolist()]
