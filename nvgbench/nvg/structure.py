@@ -1,0 +1,124 @@
+"""Structure maps: their embedding (paper, equations 6 and 7), their stages, and the balanced split of the sampler.
+
+Shape letters: B batch, S stages (K + 1), L positions of the latent grid in raster order, K structure channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nvgbench.errors import InputError
+
+
+def finest_to_stages(labels_BL: Tensor, num_stages: int) -> Tensor:
+    """All structure maps of a hierarchy from its last one.
+
+    Labels are nested, class j of a stage is the parent of classes g·j … g·j + g - 1 of the next, so a coarser map is the
+    finest one with low bits dropped: s_i = s_K >> (K - i) for group size g = 2. The group size follows from ``num_stages``.
+
+    Args:
+        labels_BL: int64, every row a permutation of 0 … L - 1, L a power of two.
+        num_stages: S = K + 1 with g^K = L.
+
+    Returns:
+        int64 ``[B, S, L]``, from all zeros (stage 0) to ``labels_BL`` itself (stage K).
+
+    Raises:
+        InputError: L is no power of a group size that gives ``num_stages`` stages.
+    """
+    length = labels_BL.shape[-1]
+    bits = length.bit_length() - 1
+    if num_stages < 2 or length != 1 << bits or bits % (num_stages - 1):
+        raise InputError(
+            f"{length} positions cannot be split into {num_stages} stages of one group size; "
+            f"use a power of two of positions and a number of stages S for which S - 1 divides its logarithm"
+        )
+    shifts_S = torch.arange(bits, -1, -(bits // (num_stages - 1)), device=labels_BL.device)
+    return labels_BL[:, None, :] >> shifts_S[None, :, None]
+
+
+def structure_embedding(labels_BL: Tensor, stage: int, num_channels: int) -> Tensor:
+    """Labels to structure channels (paper, equation 6): each stage adds one channel with the next bit as 0 or 2.
+
+    Args:
+        labels_BL: int64 in 0 … 2^stage - 1.
+        stage: 0 … ``num_channels``.
+        num_channels: K.
+
+    Returns:
+        float32 ``[B, L, K]``: 2·bit in the first ``stage`` channels (highest bit first), 1 (not decided yet) in the rest.
+
+    Raises:
+        InputError: ``stage`` is out of range.
+    """
+    if not 0 <= stage <= num_channels:
+        raise InputError(f"stage {stage} does not exist with {num_channels} structure channels; use 0 … {num_channels}")
+    shifts_K = torch.arange(stage - 1, -1, -1, device=labels_BL.device)
+    se_BLK = torch.ones((*labels_BL.shape, num_channels), dtype=torch.float32, device=labels_BL.device)
+    se_BLK[..., :stage] = (2 * ((labels_BL[..., None] >> shifts_K) & 1)).to(torch.float32)
+    return se_BLK
+
+
+def structure_labels(se_BLK: Tensor, stage: int) -> Tensor:
+    """Structure channels back to labels (paper, equation 7); the inverse of `structure_embedding`.
+
+    Args:
+        se_BLK: values 0 and 2 in the first ``stage`` channels; the others are not read.
+        stage: 0 … K.
+
+    Returns:
+        int64 ``[B, L]`` in 0 … 2^stage - 1.
+
+    Raises:
+        InputError: ``stage`` is out of range.
+    """
+    num_channels = se_BLK.shape[-1]
+    if not 0 <= stage <= num_channels:
+        raise InputError(f"stage {stage} does not exist with {num_channels} structure channels; use 0 … {num_channels}")
+    shifts_K = torch.arange(stage - 1, -1, -1, device=se_BLK.device)
+    return ((se_BLK[..., :stage] > 1).to(torch.int64) << shifts_K).sum(-1)
+
+
+def split_clusters(parent_BL: Tensor, stage: int, scores_BL: Tensor, uniforms_BL: Tensor | None = None) -> Tensor:
+    """Split every cluster of a stage into two halves of equal size (paper, Algorithm 2).
+
+    Scores near +1 speak for the odd child. They are clamped to [-1, 1], shifted to [0, 2] and, with Gumbel noise, normalised
+    within the parent: the top half by log(p + 1e-8) - log(-log u) (Gumbel-top-k) becomes the odd child 2j + 1.
+    Among equal values the lower raster index goes to the odd child, so the result never depends on the device.
+
+    Args:
+        parent_BL: int64 labels 0 … 2^stage - 1, each at exactly L / 2^stage positions.
+        stage: the stage of ``parent_BL``.
+        scores_BL: float, any range; channel ``stage`` of the structure flow's result in its own -1 … +1 units.
+        uniforms_BL: float in [0, 1), one a position, or ``None`` for the deterministic split.
+
+    Returns:
+        int64 ``[B, L]`` in 0 … 2^(stage+1) - 1: the labels of stage + 1.
+
+    Raises:
+        InputError: shapes differ, or the clusters of ``stage`` cannot be halved.
+    """
+    batch, length = parent_BL.shape
+    parents = 1 << stage
+    members, rest = divmod(length, parents)
+    if rest or members % 2:
+        raise InputError(f"{length} positions in {parents} clusters of stage {stage} cannot be halved; use an earlier stage")
+    if scores_BL.shape != parent_BL.shape or (uniforms_BL is not None and uniforms_BL.shape != parent_BL.shape):
+        shapes = [tuple(t.shape) for t in (parent_BL, scores_BL, uniforms_BL) if t is not None]
+        raise InputError(f"labels, scores and uniforms must have one shape [B, L]; got {shapes}")
+    # Half precision would make ties of different scores.
+    values_BL = scores_BL.to(torch.float32).nan_to_num(nan=0.0).clamp(-1, 1) + 1
+    if uniforms_BL is not None:
+        totals_BP = values_BL.new_zeros((batch, parents)).scatter_add_(1, parent_BL, values_BL)
+        # A parent whose members all score -1 has no mass: its members are equally likely, not 0/0.
+        probabilities_BL = values_BL / totals_BP.gather(1, parent_BL).clamp_min(torch.finfo(torch.float32).tiny)
+        tiny = torch.finfo(torch.float32).tiny
+        # A uniform that rounds to 1 would put infinity on one side and make ties there.
+        uniforms_BL = uniforms_BL.to(torch.float32).clamp(tiny, 1 - 2**-24)
+        values_BL = torch.log(probabilities_BL + 1e-8) - torch.log(-torch.log(uniforms_BL))
+    by_value_BL = values_BL.argsort(dim=1, descending=True, stable=True)
+    by_parent_BL = by_value_BL.gather(1, parent_BL.gather(1, by_value_BL).argsort(dim=1, stable=True))
+    is_odd_L = torch.arange(length, device=parent_BL.device) % members < members // 2
+    odd_BL = torch.empty_like(parent_BL).scatter_(1, by_parent_BL, is_odd_L.to(parent_BL.dtype).expand(batch, length))
+    return 2 * parent_BL + odd_BL
