@@ -1,0 +1,132 @@
+"""The multi-granularity quantizer beyond the golden numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nvgbench.errors import InputError
+from nvgbench.nvg.config import GranularityConfig
+from nvgbench.nvg.quantizer import GranularityQuantizer, cluster_means, stage_tokens
+from nvgbench.nvg.structure import finest_to_stages
+from nvgbench.types import TokenSequence
+
+
+def make_quantizer(*, commitment: float = 0.25, entropy: bool = False, **settings: object) -> GranularityQuantizer:
+    torch.manual_seed(0)
+    quantizer = GranularityQuantizer(GranularityConfig(**settings), 32, 6, (4, 4), commitment=commitment, entropy=entropy)
+    torch.nn.init.normal_(quantizer.codebook.weight)
+    return quantizer
+
+
+LATENT = torch.randn(3, 6, 4, 4, generator=torch.Generator().manual_seed(4))
+VARIANTS = [
+    {},
+    {"group_size": 4},
+    {"clustering": "quadtree"},
+    {"clustering": "random"},
+    {"child_order": "random"},
+    {"phi_sharing": "all"},
+]
+
+
+@pytest.mark.parametrize("settings", VARIANTS)
+@torch.no_grad()
+def test_training_and_tokenizing_agree(settings: dict[str, object]) -> None:
+    quantizer = make_quantizer(**settings)
+    tokens = quantizer.tokenize(LATENT)
+    output = quantizer(LATENT)
+    for given, expected in zip(output.tokens.indices, tokens.indices, strict=True):
+        assert torch.equal(given, expected)
+    assert torch.equal(output.tokens.labels_BL, tokens.labels_BL)
+    torch.testing.assert_close(output.latent_BChw, quantizer.canvases(tokens)[:, -1])
+
+
+@pytest.mark.parametrize("settings", VARIANTS)
+@torch.no_grad()
+def test_tokens_do_not_depend_on_the_batch(settings: dict[str, object]) -> None:
+    quantizer = make_quantizer(**settings)
+    alone, together = quantizer.tokenize(LATENT[2:]), quantizer.tokenize(LATENT)[2:]
+    assert torch.equal(alone.labels_BL, together.labels_BL)
+    for given, expected in zip(alone.indices, together.indices, strict=True):
+        assert torch.equal(given, expected)
+
+
+@torch.no_grad()
+def test_canvases_before_and_refine_retell_the_canvases() -> None:
+    quantizer = make_quantizer()
+    tokens = quantizer.tokenize(LATENT)
+    before = quantizer.canvases_before(tokens)
+    assert before[:, 0].abs().max().item() == 0
+    labels_BSL = finest_to_stages(tokens.labels_BL, tokens.stages)
+    for stage in range(1, tokens.stages):
+        update = quantizer.refine(tokens.indices[stage - 1], labels_BSL[:, stage - 1], stage - 1)
+        torch.testing.assert_close(before[:, stage - 1] + update, before[:, stage])
+
+
+def test_commitment_weighs_the_encoders_gradient_alone() -> None:
+    """With the codebook as sole learner (no commitment) nothing reaches the latent; its own gradient stays the same."""
+    gradients = []
+    for commitment in (0.0, 0.5, 1.0):
+        quantizer = make_quantizer(commitment=commitment)
+        latent = LATENT.clone().requires_grad_()
+        quantizer(latent).codebook_loss.backward()
+        gradients.append((latent.grad, quantizer.codebook.weight.grad))
+    assert gradients[0][0].abs().max().item() == 0
+    torch.testing.assert_close(2 * gradients[1][0], gradients[2][0])
+    torch.testing.assert_close(gradients[0][1], gradients[2][1])
+
+
+def test_soft_gradients_reach_codes_that_were_not_chosen() -> None:
+    reached = {}
+    for soft in (False, True):
+        quantizer = make_quantizer()
+        quantizer(LATENT.clone().requires_grad_(), soft=soft).codebook_loss.backward()
+        reached[soft] = int((quantizer.codebook.weight.grad.abs().sum(1) > 0).sum())
+    assert reached[True] == 32 > reached[False]
+
+
+def test_entropy_reaches_encoder_and_codebook() -> None:
+    assert make_quantizer()(LATENT).entropy_loss is None
+    quantizer = make_quantizer(entropy=True)
+    latent = LATENT.clone().requires_grad_()
+    output = quantizer(latent)
+    assert output.entropy_loss is not None
+    output.entropy_loss.backward()
+    assert latent.grad.abs().max().item() > 0
+    assert quantizer.codebook.weight.grad.abs().max().item() > 0
+
+
+def test_half_precision_is_left_at_the_door() -> None:
+    quantizer = make_quantizer()
+    expected = quantizer(LATENT)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = quantizer(LATENT)
+    assert output.latent_BChw.dtype == torch.float32
+    assert torch.equal(output.latent_BChw, expected.latent_BChw)
+
+
+def test_cluster_means() -> None:
+    labels = torch.tensor([[1, 0, 1, 0], [0, 0, 1, 1]])
+    values = torch.arange(8.0).reshape(2, 4, 1)
+    assert cluster_means(values, labels, 2).squeeze(-1).tolist() == [[2.0, 1.0], [4.5, 6.5]]
+
+
+def test_phi_is_shared_on_request_and_its_strength_acts() -> None:
+    assert len(make_quantizer().refiners) == 5
+    assert len(make_quantizer(phi_sharing="all").refiners) == 1
+    quantizer = make_quantizer(phi_strength=0.0)
+    tokens = quantizer.tokenize(LATENT)
+    labels = torch.zeros_like(tokens.labels_BL)
+    expected = F.embedding(tokens.indices[0], quantizer.codebook_VC).expand(-1, 16, -1)
+    assert torch.equal(quantizer.refine(tokens.indices[0], labels, 0), expected)
+
+
+def test_stage_tokens_and_what_they_refuse() -> None:
+    assert stage_tokens(256, 2) == (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    assert stage_tokens(64, 8) == (1, 8, 64)
+    with pytest.raises(InputError, match="36 positions cannot be grouped by 2"):
+        stage_tokens(36, 2)
+    with pytest.raises(InputError, match="without a structure map"):
+        make_quantizer().canvases(TokenSequence((torch.zeros(1, 1, dtype=torch.int64),)))
