@@ -42,14 +42,24 @@ class NvgModelConfig:
     """The paper's d / 2 where not given."""
     mlp_ratio: int = Field(default=4, ge=1)
     drop_path: float | None = Field(default=None, ge=0, lt=1)
-    """Rate at the last block, rising linearly from 0; 0.1 · depth / 24 where not given."""
+    """Rate of skipped blocks at the last block, rising linearly from 0; 0.1 · depth / 24 where not given."""
     label_drop: float = Field(default=0.1, ge=0, lt=1)
     structure_input: Literal["partial-noise", "pure-noise"] = "partial-noise"
     """Whether known channels are shown to the structure flow (Table 3)."""
     structure_rope: bool = True
     """Whether structure axes enter the rotary embedding (Table 3)."""
-    repa_weight: float = Field(default=0.0, ge=0)
-    """Weight of the alignment with frozen DINOv2 features; 0.5 in the reference, 0 where no features can be had."""
+
+    @property
+    def content_width(self) -> int:
+        return self.head_size * (self.content_heads or self.depth)
+
+    @property
+    def structure_width(self) -> int:
+        return self.head_size * (self.structure_heads or max(self.depth // 2, 1))
+
+    @property
+    def drop_path_rate(self) -> float:
+        return 0.1 * self.depth / 24 if self.drop_path is None else self.drop_path
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -69,3 +79,5 @@ class NvgSamplingConfig:
     """The reference's shifted time grid, or the paper's uniform one."""
     gumbel: bool = False
     """Gumbel-top-k in the balanced split (the paper's text); off in the reference."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the transformers; auto: bf16 autocast on CUDA (the reference), float32 on a CPU. Decoding is float32."""

@@ -1,0 +1,91 @@
+"""The stages of a hierarchy in numbers: how many clusters, how many structure channels are known, which labels lie above."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from nvgbench.errors import InputError
+
+
+@dataclass(frozen=True)
+class StageLayout:
+    """Stages 0 … K of a grid of L positions, where every stage splits each cluster into ``group_size``.
+
+    A split into 2^b is b successive halvings, so a hierarchy always has log2(L) structure channels (one a halving), and
+    stage i knows the first b·i of them; with the paper's group size 2, b = 1 and there are K channels.
+
+    Attributes:
+        grid: height and width of the latent grid.
+        group_size: clusters of a stage that make one of the stage before, 2^b.
+    """
+
+    grid: tuple[int, int]
+    group_size: int = 2
+
+    def __post_init__(self) -> None:
+        bits, channels = self.bits, self.channels
+        if self.positions != 1 << channels or self.group_size != 1 << bits or bits < 1 or channels % bits:
+            raise InputError(
+                f"a grid of {self.grid[0]} x {self.grid[1]} = {self.positions} positions cannot be split by {self.group_size} "
+                "at every stage down to single positions; use a power of two of positions and a group size that divides evenly"
+            )
+        if self.last < 2:
+            raise InputError(f"a grid of {self.positions} positions in groups of {self.group_size} has under three stages")
+
+    @classmethod
+    def of_stages(cls, grid: tuple[int, int], stage_tokens: tuple[int, ...]) -> StageLayout:
+        """The layout of a tokenizer with these unique tokens a stage.
+
+        Raises:
+            InputError: the stages are not those of a balanced hierarchy over the grid.
+        """
+        layout = cls(grid, stage_tokens[1] if len(stage_tokens) > 1 else 1)
+        if stage_tokens != layout.tokens:
+            raise InputError(f"NVG generates stages of {layout.tokens} tokens; the tokenizer has {stage_tokens}")
+        return layout
+
+    @property
+    def positions(self) -> int:
+        """L."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def bits(self) -> int:
+        """b: halvings from one stage to the next."""
+        return self.group_size.bit_length() - 1
+
+    @property
+    def channels(self) -> int:
+        """Structure channels: halvings from one cluster to single positions."""
+        return self.positions.bit_length() - 1
+
+    @property
+    def last(self) -> int:
+        """K, the index of the last stage."""
+        return self.channels // self.bits
+
+    @property
+    def stages(self) -> int:
+        """S = K + 1."""
+        return self.last + 1
+
+    @property
+    def structure_stages(self) -> int:
+        """Stages whose successor's structure is generated: 0 … K - 2. The last split is the same whatever it is."""
+        return self.last - 1
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Unique tokens of each stage."""
+        return tuple(self.group_size**stage for stage in range(self.stages))
+
+    def known(self, stage: int) -> int:
+        """Structure channels that are decided at ``stage``."""
+        return self.bits * stage
+
+    def coarser(self, labels_BL: Tensor, stage: int, wanted: int) -> Tensor:
+        """Labels of stage ``wanted`` from those of a later ``stage``."""
+        assert 0 <= wanted <= stage
+        return labels_BL >> self.known(stage - wanted)

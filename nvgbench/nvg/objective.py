@@ -1,0 +1,161 @@
+"""What the generators are trained for (paper, equation 3 and the structure flow).
+
+Shape letters: B batch, S stages (K + 1), T structure stages (K - 1), L positions, C latent channels, K structure channels,
+V codebook size, N all clusters of all stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nvgbench.nvg.config import NvgModelConfig
+from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator
+from nvgbench.types import TokenBatch, TokenSequence
+
+
+class Canvases(Protocol):
+    """The part of a tokenizer that training needs."""
+
+    def canvases(self, tokens: TokenSequence) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class StageLosses:
+    """Loss terms, each a mean over images, positions and channels (or clusters), one value a stage.
+
+    Attributes:
+        canvas_S: squared error of the predicted final canvas.
+        tokens_S: cross-entropy of the stage's tokens, nats.
+        accuracy_S: share of tokens whose most likely code is right; without gradient.
+        structure_T: squared error of the flow's data prediction noise - velocity, over all channels.
+    """
+
+    canvas_S: Tensor
+    tokens_S: Tensor
+    accuracy_S: Tensor
+    structure_T: Tensor
+
+    def total(self) -> Tensor:
+        """Mean over the stages of canvas and token terms, plus mean over the structure stages; all weights are 1."""
+        return (self.canvas_S + self.tokens_S).mean() + self.structure_T.mean()
+
+
+@dataclass(frozen=True)
+class FlowInputs:
+    """Noised structure maps of one batch.
+
+    Attributes:
+        noise_BTLK: the flow's noise end, known channels overwritten by the truth where the model works so.
+        z_BTLK: (1 - t)·data + t·noise.
+        data_BLK: the last stage's embedding minus 1, so -1 and +1; the target at every stage.
+    """
+
+    noise_BTLK: Tensor
+    z_BTLK: Tensor
+    data_BLK: Tensor
+
+
+def flow_inputs(generator: NvgGenerator, structure_BL: Tensor, epsilon_BLK: Tensor, t_BT: Tensor) -> FlowInputs:
+    """Mix data and noise: ONE noise map an image, shared by its stages, and a time for each image and stage."""
+    layout = generator.layout
+    data_BLK = generator.stage_embeddings(structure_BL)[:, -1] - 1
+    known = [layout.known(stage) for stage in range(layout.structure_stages)]
+    noise_BTLK = torch.stack([generator.impose_known(epsilon_BLK, data_BLK, count) for count in known], dim=1)
+    z_BTLK = torch.lerp(data_BLK[:, None], noise_BTLK, t_BT[:, :, None, None])
+    return FlowInputs(noise_BTLK, z_BTLK, data_BLK)
+
+
+def stage_losses(output: GeneratorOutput, flow: FlowInputs, tokens: TokenSequence, final_BLC: Tensor) -> StageLosses:
+    """Compare the predictions with the final canvas, the tokens and the structure."""
+    canvas_S = (output.final_BSLC - final_BLC[:, None]).square().mean(dim=(0, 2, 3))
+    counts = [index.shape[1] for index in tokens.indices]
+    target_BN = torch.cat(tokens.indices, dim=1)
+    entropy_BN = F.cross_entropy(output.logits_BNV.flatten(0, 1), target_BN.flatten(), reduction="none").view_as(target_BN)
+    correct_BN = (output.logits_BNV.detach().argmax(dim=-1) == target_BN).float()
+    structure_BTLK = flow.noise_BTLK - output.velocity_BTLK - flow.data_BLK[:, None]
+    return StageLosses(
+        canvas_S,
+        torch.stack([part.mean() for part in entropy_BN.split(counts, dim=1)]),
+        torch.stack([part.mean() for part in correct_BN.split(counts, dim=1)]),
+        structure_BTLK.square().mean(dim=(0, 2, 3)),
+    )
+
+
+class NvgObjective:
+    """All stages of every image in each step; implements `nvgbench.protocols.Objective`.
+
+    Args:
+        config: for the share of dropped labels.
+        tokenizer: the frozen tokenizer.
+        generator: what is trained.
+    """
+
+    def __init__(self, config: NvgModelConfig, tokenizer: Canvases, generator: NvgGenerator) -> None:
+        self.label_drop, self.tokenizer = config.label_drop, tokenizer
+        self.layout, self.num_classes = generator.layout, generator.num_classes
+        self._generator = generator
+        self.modules: Mapping[str, nn.Module] = {"generator": generator}
+
+    def losses(
+        self, batch: TokenBatch, rng: torch.Generator, step: int
+    ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor | float]]]:
+        """One loss; logs its parts as means over the stages. The same labels are dropped for content and structure."""
+        device, layout = batch.labels_B.device, self.layout
+        structure_BL = batch.tokens.labels_BL
+        assert structure_BL is not None
+        epsilon_BLK = _normal(rng, (len(batch.tokens), layout.positions, layout.channels), device)
+        t_BT = _normal(rng, (len(batch.tokens), layout.structure_stages), device).sigmoid()
+        dropped_B = torch.rand(len(batch.tokens), generator=rng, device=rng.device).to(device) < self.label_drop
+        labels_B = batch.labels_B.masked_fill(dropped_B, self.num_classes)
+        before_BSLC, final_BLC = canvases_of(self.tokenizer, batch.tokens)
+        flow = flow_inputs(self._generator, structure_BL, epsilon_BLK, t_BT)
+        output = self.modules["generator"](before_BSLC, structure_BL, flow.z_BTLK, t_BT, labels_B)
+        terms = stage_losses(output, flow, batch.tokens, final_BLC)
+        yield (
+            "generator",
+            terms.total(),
+            {
+                "canvas_mse": terms.canvas_S.detach().mean(),
+                "token_cross_entropy": terms.tokens_S.detach().mean(),
+                "token_accuracy": terms.accuracy_S.mean(),
+                "structure_mse": terms.structure_T.detach().mean(),
+            },
+        )
+
+
+@torch.no_grad()
+def canvases_of(tokenizer: Canvases, tokens: TokenSequence) -> tuple[Tensor, Tensor]:
+    """The canvas before each stage ``[B, S, L, C]`` (zeros at stage 0) and the final one ``[B, L, C]``, float32."""
+    after_BSLC = tokenizer.canvases(tokens).float().flatten(3).transpose(2, 3)
+    before_BSLC = torch.cat((torch.zeros_like(after_BSLC[:, :1]), after_BSLC[:, :-1]), dim=1)
+    return before_BSLC, after_BSLC[:, -1]
+
+
+def measure_scale_factors(tokenizer: Canvases, tokens: TokenSequence, batch_size: int = 64) -> Tensor:
+    """What brings the canvases to unit size: 1 / standard deviation over images, positions and channels.
+
+    Returns:
+        float32 ``[S + 1]``: entry i for the canvas that enters stage i (0: unused, 1), the last for the final canvas.
+    """
+    count = 0
+    sums_2S = torch.zeros(2, tokens.stages, dtype=torch.float64)
+    for start in range(0, len(tokens), batch_size):
+        with torch.no_grad():
+            canvas_BSN = tokenizer.canvases(tokens[start : start + batch_size]).double().flatten(2)
+        count += canvas_BSN.shape[0] * canvas_BSN.shape[2]
+        sums_2S += torch.stack((canvas_BSN.sum(dim=(0, 2)), canvas_BSN.square().sum(dim=(0, 2)))).cpu()
+    mean_S, square_S = sums_2S / count
+    variance_S = square_S - mean_S.square()
+    # A canvas that never changes has nothing to scale.
+    factors_S = torch.where(variance_S > 1e-12, variance_S.clamp_min(1e-12).rsqrt(), 1.0)
+    return torch.cat((factors_S.new_ones(1), factors_S)).float()
+
+
+def _normal(rng: torch.Generator, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.randn(shape, generator=rng, device=rng.device).to(device)

@@ -1,0 +1,120 @@
+"""Structure-aware rotary position embedding (paper, section 3.2).
+
+A position is a vector of ids: what kind of token it is, its structure embedding (0, 1, 2 a channel), its row and column.
+Each axis rotates channels of its own.
+
+Shape letters: B batch, H heads, N tokens of a sequence, L positions, K structure channels, A axes (K + 3), D head size,
+P channel pairs (D / 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nvgbench.errors import InputError
+from nvgbench.nvg.config import NvgModelConfig
+from nvgbench.nvg.layout import StageLayout
+
+THETA = 10_000.0
+IDENTITY_CHANNELS = 8
+STRUCTURE_CHANNELS = 2
+
+# Ids on the identity axis.
+CLASS_ID = 1.0
+TOKEN_ID = 0.0
+CANVAS_CONDITION_ID = 2.0
+# A structure channel that is not decided yet, and the class token on every axis.
+UNDECIDED = 1.0
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Cosines and sines of every token and channel pair, float32 ``[B, 1, N, P]`` (B may be 1)."""
+
+    cos_B1NP: Tensor
+    sin_B1NP: Tensor
+
+    def of_last(self, tokens: int | None) -> Rotation:
+        """The rotation of the last so many tokens (``None``: all)."""
+        return self if tokens is None else Rotation(self.cos_B1NP[:, :, -tokens:], self.sin_B1NP[:, :, -tokens:])
+
+    def apply(self, x_BHND: Tensor) -> Tensor:
+        """Rotate adjacent channels (2j, 2j + 1): (a, b) -> (a cos - b sin, a sin + b cos); float32."""
+        a, b = x_BHND.float().unflatten(-1, (-1, 2)).unbind(-1)
+        rotated = (a * self.cos_B1NP - b * self.sin_B1NP, a * self.sin_B1NP + b * self.cos_B1NP)
+        return torch.stack(rotated, dim=-1).flatten(-2)
+
+
+def axis_sizes(head_size: int, structure_channels: int) -> tuple[int, ...]:
+    """Channels of each axis: identity, the structure axes, row, column.
+
+    Eight channels for the identity, two for each structure channel, the rest shared by the two spatial axes, each even; two
+    channels left over go to the identity. For K = 8 and the paper's head size 64: 8, 8 x 2, 20, 20.
+
+    Raises:
+        InputError: the head is too small or odd.
+    """
+    fixed = IDENTITY_CHANNELS + STRUCTURE_CHANNELS * structure_channels
+    spatial = (head_size - fixed) // 4 * 2
+    if head_size % 2 or spatial < 2:
+        raise InputError(
+            f"head_size = {head_size} has no room for {structure_channels} structure axes and two spatial ones; "
+            f"the smallest head size that fits this grid is {fixed + 4} (even numbers only)"
+        )
+    leftover = head_size - fixed - 2 * spatial
+    return (IDENTITY_CHANNELS + leftover, *[STRUCTURE_CHANNELS] * structure_channels, spatial, spatial)
+
+
+class StructureRope(nn.Module):
+    """From a structure embedding to the rotation of a whole sequence.
+
+    The sequence is the class token, then (with ``canvas_condition``) L canvas tokens, then L tokens.
+
+    Args:
+        config: head size D; without ``structure_rope`` every structure id is "undecided", which takes the information away
+            (Table 3) but leaves the weights' shapes alone.
+        layout: the grid of L positions and its K structure channels.
+        canvas_condition: the structure generator's sequence; the canvas and the structure token of a position differ in
+            the identity axis alone.
+
+    Raises:
+        InputError: the head size has no room for the axes.
+    """
+
+    pair_axis_P: Tensor
+    frequency_P: Tensor
+    place_L2: Tensor
+
+    def __init__(self, config: NvgModelConfig, layout: StageLayout, *, canvas_condition: bool) -> None:
+        super().__init__()
+        self.structure_rope, self.canvas_condition = config.structure_rope, canvas_condition
+        sizes = axis_sizes(config.head_size, layout.channels)
+        axes = [axis for axis, size in enumerate(sizes) for _ in range(size // 2)]
+        # An axis of n channels has the n / 2 frequencies theta^(-2j/n).
+        frequencies = [THETA ** (-2 * pair / size) for size in sizes for pair in range(size // 2)]
+        places = [(row, column) for row in range(layout.grid[0]) for column in range(layout.grid[1])]
+        for name, values, dtype in (
+            ("pair_axis_P", axes, torch.int64),
+            ("frequency_P", frequencies, torch.float32),
+            ("place_L2", places, torch.float32),
+        ):
+            self.register_buffer(name, torch.tensor(values, dtype=dtype), persistent=False)
+
+    def ids(self, se_BLK: Tensor) -> Tensor:
+        """Ids float32 ``[B, N, A]`` (N = L + 1 or 2 L + 1) of a structure embedding with values 0, 1, 2."""
+        structure_BLK = se_BLK.float() if self.structure_rope else torch.full_like(se_BLK, UNDECIDED, dtype=torch.float32)
+        shared_BLA = torch.cat((structure_BLK, self.place_L2.expand(len(se_BLK), -1, -1)), dim=-1)
+        kinds = (CANVAS_CONDITION_ID, TOKEN_ID) if self.canvas_condition else (TOKEN_ID,)
+        tokens = [F.pad(shared_BLA, (1, 0), value=kind) for kind in kinds]
+        # The class token has id 1 on ALL axes, as in the reference implementation.
+        class_B1A = tokens[0].new_full((len(se_BLK), 1, tokens[0].shape[-1]), CLASS_ID)
+        return torch.cat((class_B1A, *tokens), dim=1)
+
+    def forward(self, se_BLK: Tensor) -> Rotation:
+        """The rotation of every token."""
+        angle_B1NP = (self.ids(se_BLK)[..., self.pair_axis_P] * self.frequency_P).unsqueeze(1)
+        return Rotation(angle_B1NP.cos(), angle_B1NP.sin())

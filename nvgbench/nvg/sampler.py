@@ -1,0 +1,197 @@
+"""Sampling: content and structure in turn, stage after stage (paper, Algorithm 2).
+
+The order is content 0, structure 1, content 1, structure 2 … content K, and the content of stage i and the structure of
+stage i + 1 use entry i of their guidance schedules.
+
+Shape letters: B batch, L positions, C latent channels, K structure channels, V codebook size, n clusters of a stage.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from nvgbench.nvg.config import NvgSamplingConfig
+from nvgbench.nvg.generator import NvgGenerator
+from nvgbench.nvg.quantizer import cluster_means
+from nvgbench.nvg.structure import split_clusters, structure_embedding
+from nvgbench.nvg.structure_flow import flow_times
+from nvgbench.sampling.filters import choose_tokens
+from nvgbench.sampling.schedules import guidance_schedule, top_p_schedule
+from nvgbench.types import TokenSequence
+
+
+class Refines(Protocol):
+    """The part of the quantizer that sampling needs: what a stage's tokens add to the canvas."""
+
+    def refine(self, indices_Bn: Tensor, labels_BL: Tensor, stage: int) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class GivenStructure:
+    """Structure maps that are not sampled: those of stages up to ``stage``, as int64 labels ``[B, L]`` of that stage."""
+
+    labels_BL: Tensor
+    stage: int
+
+
+@dataclass(frozen=True)
+class StageState:
+    """What one stage did.
+
+    Attributes:
+        labels_BL: structure map used, int64.
+        logits_BnV: guided token logits.
+        final_BLC: final canvas as predicted with the class.
+        canvas_BLC: canvas after the stage.
+        scores_BLb: the values that split this stage's clusters, in the flow's units (-1 … +1); absent where nothing was split.
+    """
+
+    labels_BL: Tensor
+    logits_BnV: Tensor
+    final_BLC: Tensor
+    canvas_BLC: Tensor
+    scores_BLb: Tensor | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sampled tokens, the final canvas ``[B, L, C]`` and, where asked for, every stage."""
+
+    tokens: TokenSequence
+    canvas_BLC: Tensor
+    stages: tuple[StageState, ...]
+
+
+class NvgSampler:
+    """Draws token sequences from a generator.
+
+    Args:
+        generator: in evaluation mode.
+        quantizer: turns tokens into canvas updates.
+        settings: guidance, filters, flow steps.
+    """
+
+    def __init__(self, generator: NvgGenerator, quantizer: Refines, settings: NvgSamplingConfig) -> None:
+        self.generator, self.quantizer, self.settings = generator, quantizer, settings
+        stages = generator.layout.stages
+        self.content_guidance = guidance_schedule(*settings.content_guidance, stages)
+        self.structure_guidance = guidance_schedule(*settings.structure_guidance, stages)
+        self.top_p = top_p_schedule(*settings.top_p, stages)
+        self.times = flow_times(settings.flow_steps, settings.flow_schedule, generator.layout.positions)
+
+    def sample(
+        self,
+        labels_B: Tensor,
+        noise_BLK: Tensor,
+        uniform: Callable[[int], Tensor],
+        *,
+        given: GivenStructure | None = None,
+        keep_stages: bool = False,
+    ) -> Sample:
+        """Draw one token sequence a label.
+
+        Args:
+            labels_B: int64 classes.
+            noise_BLK: standard normal, the ONE noise map of the image's structure; every stage starts from it.
+            uniform: called with n, gives numbers in [0, 1) ``[B, n]``; called in a fixed order.
+            given: structure maps from outside for the first stages; the later ones are generated.
+            keep_stages: return what every stage did.
+        """
+        layout = self.generator.layout
+        start = self.generator.content.start_1LC
+        canvas_BLC = start.new_zeros((len(labels_B), *start.shape[1:]))
+        structure_BL = torch.zeros_like(labels_B)[:, None].expand(-1, layout.positions)
+        indices: list[Tensor] = []
+        states: list[StageState] = []
+        for stage in range(layout.stages):
+            used_BL = structure_BL
+            logits_BnV, final_BLC = self.content_logits(canvas_BLC, used_BL, stage, labels_B)
+            indices.append(self._choose(logits_BnV, stage, uniform))
+            canvas_BLC = canvas_BLC + self.quantizer.refine(indices[-1], used_BL, stage)
+            scores_BLb = None
+            if given is not None and stage < given.stage:
+                structure_BL = layout.coarser(given.labels_BL, given.stage, stage + 1)
+            elif stage < layout.last:
+                scores_BLb = self.structure_scores(canvas_BLC, used_BL, stage, labels_B, noise_BLK)
+                structure_BL = self._split(used_BL, stage, scores_BLb, uniform)
+            if keep_stages:
+                states.append(StageState(used_BL, logits_BnV, final_BLC, canvas_BLC, scores_BLb))
+        return Sample(TokenSequence(tuple(indices), structure_BL), canvas_BLC, tuple(states))
+
+    def content_logits(self, canvas_BLC: Tensor, structure_BL: Tensor, stage: int, labels_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Guided logits ``[B, n, V]`` of a stage, and the final canvas as predicted with the class.
+
+        Guidance acts on the logits: each branch has its own predicted canvas, residual and cluster means.
+        """
+        content, layout, batch = self.generator.content, self.generator.layout, len(labels_B)
+        scale = self.content_guidance[stage]
+        se_BLK = structure_embedding(structure_BL, layout.known(stage), layout.channels)
+        classes, canvas, se, clusters = self._branches(scale, labels_B, canvas_BLC, se_BLK, structure_BL)
+        final = content(canvas, se, torch.full_like(classes, stage), classes)
+        logits = content.token_logits(cluster_means(final - canvas, clusters, layout.tokens[stage]))
+        return _guided(logits, scale), final[:batch]
+
+    def structure_scores(
+        self, canvas_BLC: Tensor, structure_BL: Tensor, stage: int, labels_B: Tensor, noise_BLK: Tensor
+    ) -> Tensor:
+        """The values ``[B, L, b]`` that split the clusters of ``stage``: the flow's result in the next b channels.
+
+        The last split needs no generator, since any is the same; the noise decides it.
+        """
+        layout = self.generator.layout
+        known, after = layout.known(stage), layout.known(stage + 1)
+        if stage >= layout.structure_stages:
+            return noise_BLK[..., known:after]
+        se_BLK = structure_embedding(structure_BL, known, layout.channels)
+        scale = self.structure_guidance[stage]
+        classes, canvas, se = self._branches(scale, labels_B, canvas_BLC, se_BLK)
+        stages = torch.full_like(classes, stage)
+        z_BLK = self.generator.impose_known(noise_BLK, se_BLK - 1, known)
+        for now, later in itertools.pairwise(self.times):
+            t = torch.full(classes.shape, now, dtype=torch.float32, device=classes.device)
+            (z,) = self._repeat(scale, z_BLK)
+            velocity_BLK = _guided(self.generator.structure.velocity(z, t, canvas, se, stages, classes), scale)
+            z_BLK = self.generator.impose_known(z_BLK + (later - now) * velocity_BLK, se_BLK - 1, known)
+        return z_BLK[..., known:after]
+
+    def _choose(self, logits_BnV: Tensor, stage: int, uniform: Callable[[int], Tensor]) -> Tensor:
+        settings = self.settings
+        return choose_tokens(
+            logits_BnV,
+            uniform(logits_BnV.shape[1]),
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            top_p=self.top_p[stage],
+        )
+
+    def _split(self, structure_BL: Tensor, stage: int, scores_BLb: Tensor, uniform: Callable[[int], Tensor]) -> Tensor:
+        layout = self.generator.layout
+        for bit, scores_BL in enumerate(scores_BLb.unbind(-1)):
+            gumbel = self.settings.gumbel and stage < layout.structure_stages
+            uniforms_BL = uniform(layout.positions) if gumbel else None
+            structure_BL = split_clusters(structure_BL, layout.known(stage) + bit, scores_BL, uniforms_BL)
+        return structure_BL
+
+    def _branches(self, scale: float, labels_B: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Labels and tensors for one batch that holds both branches of guidance."""
+        if scale == 1.0:
+            return labels_B, *tensors
+        return torch.cat((labels_B, torch.full_like(labels_B, self.generator.num_classes))), *self._repeat(scale, *tensors)
+
+    @staticmethod
+    def _repeat(scale: float, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tensors if scale == 1.0 else tuple(torch.cat((tensor, tensor)) for tensor in tensors)
+
+
+def _guided(both: Tensor, scale: float) -> Tensor:
+    """unconditional + scale·(conditional - unconditional); at scale 1 the second branch was not computed."""
+    if scale == 1.0:
+        return both
+    conditional, unconditional = both.chunk(2)
+    return unconditional + scale * (conditional - unconditional)
