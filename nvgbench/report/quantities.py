@@ -1,0 +1,86 @@
+"""Numbers as people read them. Records hold plain SI units; this is the only place where they are formatted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from nvgbench.types import Interval, Measurement, MetricValue
+
+NOT_AVAILABLE = "not available"
+_THIN = "\u202f"  # narrow no-break space between number and unit
+
+_SCALES: dict[str, tuple[tuple[float, str], ...]] = {
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")),
+    "B": ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")),
+    "FLOP": ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1.0, "FLOP")),
+    "J": ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ")),
+    "": ((1e9, "B"), (1e6, "M"), (1e3, "k"), (1.0, "")),
+}
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """``value`` with so many significant digits, never in exponent form, thousands grouped: 0.00123, 1.50, 12,300."""
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    rounded = round(value, digits - 1 - exponent)
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
+    return f"{rounded:,.{decimals}f}"
+
+
+def quantity(value: float, unit: str) -> str:
+    """A number with its unit, scaled: ``12.3 ms``, ``1.50 GiB``; units with a denominator keep it (``2.00 GFLOP/image``)."""
+    base, slash, denominator = unit.partition("/")
+    scales = _SCALES.get(base) if base else None
+    if scales is None:
+        return f"{significant(value)}{_THIN}{unit}" if unit else significant(value)
+    factor, symbol = next(((f, s) for f, s in scales if abs(value) >= f), scales[-1])
+    return f"{significant(value / factor)}{_THIN}{symbol}{slash}{denominator}"
+
+
+def count(value: int) -> str:
+    """A count in thousands, millions or billions: ``320 M``; small ones in full."""
+    if abs(value) < 10_000:
+        return f"{value:,}"
+    factor, symbol = next((f, s) for f, s in _SCALES[""] if abs(value) >= f)
+    return f"{significant(value / factor)}{_THIN}{symbol}"
+
+
+def score(value: float) -> str:
+    """A score: three significant digits below 10, two decimals above (the field's custom for FID and IS)."""
+    return f"{value:,.2f}" if abs(value) >= 10 else significant(value)
+
+
+def metric_text(metric: MetricValue) -> str:
+    """The value alone, or "not available"."""
+    return NOT_AVAILABLE if metric.value is None else score(metric.value)
+
+
+def interval_text(interval: Interval | None) -> str:
+    """``[low, high]`` or nothing."""
+    return "" if interval is None else f"[{score(interval.low)}, {score(interval.high)}]"
+
+
+def median(samples: Sequence[float]) -> float:
+    """The middle of raw samples; at least one is needed."""
+    ordered = sorted(samples)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def measurement_text(measurement: Measurement) -> str:
+    """The median of the raw samples with its unit, or the reason why there are none."""
+    if not measurement.samples:
+        return measurement.note or NOT_AVAILABLE
+    return quantity(median(measurement.samples), measurement.unit)
+
+
+def range_text(measurement: Measurement) -> str:
+    """Smallest and largest sample where there are several: ``11.9 to 13.0 ms``."""
+    if len(measurement.samples) < 2:
+        return ""
+    low, high = min(measurement.samples), max(measurement.samples)
+    return f"{quantity(low, measurement.unit)} to {quantity(high, measurement.unit)}"
