@@ -93,9 +93,10 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     if not path.is_file():
         raise InputError(f"{path} does not exist; --data npz:PATH takes a .npz file with arr_0 (uint8 images [N, H, W, 3])")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} holds a bare array; write it with numpy.savez(path, images, labels)")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InputError(f"{path} holds a bare array; write it with numpy.savez(path, images, labels)")
+        with archive:
             if "arr_0" not in archive:
                 raise InputError(f"{path} has no arr_0, only {', '.join(archive.files) or 'nothing'}; name the images arr_0")
             key = next((key for key in ("arr_1", "labels") if key in archive), None)

@@ -11,7 +11,7 @@ class SourceInfo:
 
     Attributes:
         form: how it is written, e.g. ``cifar10[:PATH]``.
-        classes, images, size: for people; ``folders`` and the like where they depend on the files.
+        classes, images, size: for people; images are training + held-out ones.
         needs: what has to be there or is downloaded.
         summary: one line.
     """
@@ -28,26 +28,26 @@ SOURCES: dict[str, SourceInfo] = {
     "shapes": SourceInfo(
         form="shapes",
         classes="10",
-        images="8,192 + 2,048 (any number)",
-        size="any, made for 32 to 256 px",
+        images="8,192 + 2,048",
+        size="any",
         needs="nothing",
-        summary="procedural pictures of simple objects, with object and part masks",
+        summary="drawn pictures of simple objects with object and part masks; made for 32 to 256 px, any number of images",
     ),
     "cifar10": SourceInfo(
         form="cifar10[:PATH]",
         classes="10",
         images="50,000 + 10,000",
         size="32 px",
-        needs="download of 163 MiB on first use",
-        summary="CIFAR-10 through torchvision; PATH is the folder that holds the archive",
+        needs="163 MiB download",
+        summary="downloaded on first use; PATH is the folder that holds the archive",
     ),
     "cifar100": SourceInfo(
         form="cifar100[:PATH]",
         classes="100",
         images="50,000 + 10,000",
         size="32 px",
-        needs="download of 161 MiB on first use",
-        summary="CIFAR-100 through torchvision; PATH is the folder that holds the archive",
+        needs="161 MiB download",
+        summary="downloaded on first use; PATH is the folder that holds the archive",
     ),
     "imagefolder": SourceInfo(
         form="imagefolder:PATH",
@@ -70,7 +70,7 @@ SOURCES: dict[str, SourceInfo] = {
         classes="1,000",
         images="1,281,167 + 50,000",
         size="any",
-        needs="your copy of ILSVRC 2012",
+        needs="ILSVRC 2012",
         summary="PATH/train/SYNSET/… and PATH/val/SYNSET/…; PATH may also come from $NVGBENCH_IMAGENET",
     ),
 }

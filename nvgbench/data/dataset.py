@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from nvgbench.data.crop import centre_crop, random_crop
-from nvgbench.protocols import Progress
 
 Split = Literal["train", "eval"]
 Augment = Literal["none", "random-crop"]
@@ -123,18 +123,18 @@ class ImageDataset(ABC):
         for start in range(0, len(missing), _CHUNK):
             self._fill(missing[start : start + _CHUNK])
         assert self._cache is not None
-        return self._cache[torch.from_numpy(indices)]
+        return self._cache[torch.from_numpy(indices)].contiguous()
 
-    def preload(self, progress: Progress | None = None) -> None:
+    def preload(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Decode everything into memory now rather than as it is asked for; does nothing where it would not fit.
 
         Args:
-            progress: called with ``{"phase": "data", "done": …, "total": …}`` now and then.
+            progress: called with (images done, images in all) now and then.
         """
         for start in range(0, len(self) if self.in_memory else 0, _CHUNK):
             self.images(np.arange(start, min(start + _CHUNK, len(self))))
             if progress is not None:
-                progress({"phase": "data", "done": min(start + _CHUNK, len(self)), "total": len(self)})
+                progress(min(start + _CHUNK, len(self)), len(self))
 
     def _fill(self, indices: np.ndarray) -> None:
         if self._cache is None:
@@ -148,7 +148,8 @@ class ImageDataset(ABC):
         return centre_crop(pixels, self.image_size) if rng is None else random_crop(pixels, self.image_size, rng)
 
     def _stack(self, jobs: list[Any], make: Callable[[Any], np.ndarray]) -> Tensor:
-        if self.threaded and len(jobs) > 1:
+        # A loader process is one of several already and takes no threads besides.
+        if self.threaded and len(jobs) > 1 and get_worker_info() is None:
             with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
                 pictures = list(pool.map(make, jobs))
         else:

@@ -25,7 +25,7 @@ class ShapesDataset(ImageDataset):
         self.split = split
         identity = f"shapes/{VERSION} seed={self.seed} split={split} count={count} size={image_size}"
         super().__init__(
-            name=f"shapes ({split}, {count} images)",
+            name=f"shapes ({split})",
             classes=CLASSES,
             labels=np.arange(count, dtype=np.int64) % len(CLASSES),
             image_size=image_size,
@@ -34,12 +34,13 @@ class ShapesDataset(ImageDataset):
         )
 
     def read(self, index: int) -> np.ndarray:
-        return render(self._scene(index), self.image_size)[0]
+        return render(self.scene(index), self.image_size)[0]
 
     def masks(self, index: int) -> Mapping[str, np.ndarray]:
-        return render(self._scene(index), self.image_size)[1]
+        return render(self.scene(index), self.image_size)[1]
 
-    def _scene(self, index: int) -> Scene:
+    def scene(self, index: int) -> Scene:
+        """The numbers that image ``index`` is drawn from."""
         kind, arrangement = divmod(index % len(CLASSES), len(ARRANGEMENTS))
         stream = 0 if self.split == "train" else 1
         return draw_scene(KINDS[kind], ARRANGEMENTS[arrangement], np.random.default_rng([self.seed, stream, index]))

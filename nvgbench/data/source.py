@@ -36,7 +36,7 @@ def open_dataset(
     """
     name, colon, location = source.partition(":")
     if name not in SOURCES:
-        raise InputError(f"no data source {name!r}{did_you_mean(name, SOURCES)}; known: {', '.join(SOURCES)}")
+        raise InputError(f"no data source {source!r}{_hint(source, name)}; known: {', '.join(SOURCES)}")
     if image_size < 16:
         raise InputError(f"image size {image_size} is too small; 16 pixels and more are supported")
     if limit is not None and limit < 1:
@@ -62,3 +62,12 @@ def open_dataset(
 
     open_files = open_imagenet if name == "imagenet" else open_folder
     return open_files(location, image_size=image_size, split=split, augment=augment, limit=limit)
+
+
+def _hint(source: str, name: str) -> str:
+    """What was probably meant: a path given bare, or a misspelt name."""
+    if Path(source).is_dir():
+        return f" (did you mean 'imagefolder:{source}'?)"
+    if Path(source).is_file():
+        return f" (did you mean 'npz:{source}'?)"
+    return did_you_mean(name, SOURCES)

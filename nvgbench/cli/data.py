@@ -1,0 +1,65 @@
+"""``nvgbench data``: where images come from, and what they look like."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class _Split(StrEnum):
+    train = "train"
+    eval = "eval"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group to ``app``."""
+    group = typer.Typer(no_args_is_help=True, help="List the sources of images, or look at one.")
+    group.command("list")(_list)
+    group.command("show")(_show)
+    app.add_typer(group, name="data")
+
+
+def _list() -> None:
+    """List the sources that --data takes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from nvgbench.data.catalog import SOURCES
+
+    table = Table("source", "classes", "images", "size", "needs", box=None)
+    for source in SOURCES.values():
+        table.add_row(source.form, source.classes, source.images, source.size, source.needs)
+    Console().print(table)
+    typer.echo()
+    for name, source in SOURCES.items():
+        typer.echo(f"{name}: {source.summary}")
+
+
+def _show(
+    source: Annotated[str, typer.Argument(metavar="NAME", help="A source as --data takes it: shapes, imagefolder:PATH …")],
+    size: Annotated[int, typer.Option("--size", min=16, max=1024, help="Side of the images, pixels.")] = 32,
+    out: Annotated[Path | None, typer.Option("--out", help="PNG to write; named after the source where not given.")] = None,
+    count: Annotated[int, typer.Option("-n", min=1, max=1000, help="How many images.")] = 20,
+    split: Annotated[_Split, typer.Option("--split", help="Training images or held-out ones.")] = _Split.train,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of procedural data.")] = 0,
+) -> None:
+    """Write a picture of samples by class, with object and part masks beside them where there are any."""
+    from nvgbench.data.gallery import save_gallery
+    from nvgbench.data.source import open_dataset
+    from nvgbench.errors import InputError
+
+    if out is not None and out.suffix.lower() != ".png":
+        raise InputError(f"--out {out} does not end in .png; the picture is a PNG file")
+    dataset = open_dataset(source, image_size=size, split=split.value, seed=seed)
+    path = save_gallery(dataset, out or _default_name(source, split.value, size), count)
+    typer.echo(f"{dataset.name}: {len(dataset)} images, {len(dataset.classes)} classes")
+    typer.echo(str(path))
+
+
+def _default_name(source: str, split: str, size: int) -> Path:
+    name, _, location = source.partition(":")
+    stem = "-".join(part for part in (name, Path(location).stem if location else "", split, f"{size}px") if part)
+    return Path(f"{stem}.png")
