@@ -1,0 +1,155 @@
+"""Comparing scores: what may be compared at all, and what the intervals decide. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal
+
+from nvgbench.errors import InputError
+from nvgbench.results.schema import RunRecord
+from nvgbench.types import Interval, MetricValue
+
+Outcome = Literal["better", "worse", "different", "inconclusive"]
+
+IDENTITY = ("reference", "extractor", "dataset")
+"""Provenance entries that must agree wherever both records have them."""
+_FINGERPRINTS = ("fingerprint", "sha256", "weights_sha256", "hash")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A metric and the record that it comes from."""
+
+    metric: MetricValue
+    record: RunRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """``candidate`` minus ``baseline``.
+
+    Attributes:
+        value: the difference.
+        low, high: its interval, where both scores have one (`difference_interval`); else None.
+        outcome: what the interval decides; ``different`` where neither direction is better.
+        covers: what varies in the interval (``sampling`` or ``training``), the weaker of the two.
+    """
+
+    baseline: MetricValue
+    candidate: MetricValue
+    value: float
+    low: float | None
+    high: float | None
+    outcome: Outcome
+    covers: str
+
+
+def latest_metrics(records: Iterable[RunRecord], kinds: Iterable[str]) -> dict[str, dict[str, Scored]]:
+    """For every subject the newest value of every metric, in the order in which they first appear.
+
+    Newest is by the record's time; of two records of the same second the later line wins.
+    """
+    wanted = frozenset(kinds)
+    found: dict[str, dict[str, Scored]] = {}
+    for record in records:
+        if record.kind not in wanted:
+            continue
+        known = found.setdefault(record.subject, {})
+        for metric in record.metrics:
+            if metric.name not in known or record.created >= known[metric.name].record.created:
+                known[metric.name] = Scored(metric, record)
+    return found
+
+
+def why_not_comparable(a: Scored, b: Scored) -> str | None:
+    """The first reason why two scores must not be compared, or None.
+
+    The Fréchet distance and its kin are biased by the number of images, and differently for each model, so that unequal n
+    cannot be corrected for; another reference or another extractor is another quantity.
+    """
+    checks: tuple[tuple[str, Any, Any], ...] = (
+        ("metric", a.metric.name, b.metric.name),
+        ("protocol", a.metric.protocol, b.metric.protocol),
+        ("number of images", a.metric.n, b.metric.n),
+        ("number of reference images", a.metric.n_reference, b.metric.n_reference),
+    )
+    for what, left, right in checks:
+        if left != right:
+            return f"{what} differs: {left} and {right}"
+    for key in IDENTITY:
+        left, right = identity(a.record.provenance.get(key)), identity(b.record.provenance.get(key))
+        if left is not None and right is not None and left != right:
+            return f"{key} differs: {left} and {right}"
+    return None
+
+
+def identity(entry: Any) -> Any:
+    """What identifies a reference, an extractor or a data set: its fingerprint where it has one, else the entry itself."""
+    if isinstance(entry, Mapping):
+        for key in _FINGERPRINTS:
+            if entry.get(key):
+                return entry[key]
+    return entry
+
+
+def compare(baseline: Scored, candidate: Scored) -> Difference:
+    """Hold ``candidate`` against ``baseline``.
+
+    Raises:
+        InputError: the two must not be compared (`why_not_comparable`), or one has no value.
+    """
+    reason = why_not_comparable(baseline, candidate)
+    if reason is not None:
+        name = candidate.metric.name
+        raise InputError(f"{name} of {baseline.record.subject!r} and {candidate.record.subject!r} is not comparable: {reason}")
+    old, new = baseline.metric, candidate.metric
+    if old.value is None or new.value is None:
+        empty = baseline if old.value is None else candidate
+        raise InputError(f"{old.name} of {empty.record.subject!r} has no value: {empty.metric.note or 'no reason recorded'}")
+    difference = new.value - old.value
+    low, high = difference_interval(old, new) or (None, None)
+    covers = ""
+    if old.interval and new.interval:
+        covers = "training" if old.interval.source == new.interval.source == "training" else "sampling"
+    return Difference(
+        baseline=old,
+        candidate=new,
+        value=difference,
+        low=low,
+        high=high,
+        outcome=decide(low, high, new.higher_is_better),
+        covers=covers,
+    )
+
+
+def difference_interval(old: MetricValue, new: MetricValue) -> tuple[float, float] | None:
+    """Interval of ``new`` minus ``old`` from the intervals of both, as if they were independent (Zou and Donner 2008).
+
+    Scores of the same images or against the same reference are positively correlated, so that this is cautious for them.
+    None where one has no interval, no value, or an interval of another level.
+    """
+    if old.value is None or new.value is None or old.interval is None or new.interval is None:
+        return None
+    if not math.isclose(old.interval.level, new.interval.level):
+        return None
+    difference = new.value - old.value
+    below = math.hypot(new.value - new.interval.low, old.interval.high - old.value)
+    above = math.hypot(new.interval.high - new.value, old.value - old.interval.low)
+    return difference - below, difference + above
+
+
+def decide(low: float | None, high: float | None, higher_is_better: bool | None) -> Outcome:
+    """What the interval of a difference (candidate minus baseline) says about the candidate."""
+    if low is None or high is None or low <= 0 <= high:
+        return "inconclusive"
+    if higher_is_better is None:
+        return "different"
+    return "better" if (low > 0) == higher_is_better else "worse"
+
+
+def standard_error(interval: Interval) -> float:
+    """The standard error of a normal distribution with such an interval."""
+    return (interval.high - interval.low) / 2 / NormalDist().inv_cdf(0.5 + interval.level / 2)

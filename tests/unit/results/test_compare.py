@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nvgbench.errors import InputError
+from nvgbench.results.compare import Scored, compare, difference_interval, latest_metrics, standard_error, why_not_comparable
+from nvgbench.results.schema import RunRecord
+from nvgbench.types import Interval, MetricValue
+
+
+def scored(
+    value: float | None, half: float | None = 1.0, *, subject: str = "a", better: bool | None = False, **changes
+) -> Scored:
+    interval = None if half is None or value is None else Interval(value - half, value + half, 0.95, "sampling", "bootstrap")
+    provenance = changes.pop("provenance", {"reference": {"name": "shapes", "fingerprint": "f"}})
+    metric = MetricValue(name="FD[x]", value=value, n=100, n_reference=50, higher_is_better=better, interval=interval)
+    metric = dataclasses.replace(metric, **changes)
+    return Scored(metric, RunRecord(kind="eval", subject=subject, metrics=(metric,), provenance=provenance))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "better", "outcome"),
+    [
+        (10.0, 20.0, False, "worse"),
+        (10.0, 20.0, True, "better"),
+        (10.0, 20.0, None, "different"),
+        (20.0, 10.0, False, "better"),
+        (10.0, 11.0, False, "inconclusive"),  # 1 is within the root of 1² + 1²
+        (10.0, 11.5, False, "worse"),
+    ],
+)
+def test_outcomes(old: float, new: float, better: bool | None, outcome: str) -> None:
+    assert compare(scored(old, better=better), scored(new, better=better)).outcome == outcome
+
+
+def test_without_intervals_nothing_is_decided() -> None:
+    found = compare(scored(1.0, None), scored(9.0))
+    assert (found.value, found.low, found.outcome) == (8.0, None, "inconclusive")
+
+
+@given(st.floats(-100, 100), st.floats(-100, 100), st.floats(0, 5), st.floats(0, 5))
+def test_the_interval_turns_round_with_the_order(a: float, b: float, half_a: float, half_b: float) -> None:
+    x, y = scored(a, half_a).metric, scored(b, half_b).metric
+    low, high = difference_interval(x, y)
+    turned_low, turned_high = difference_interval(y, x)
+    assert (low, high) == pytest.approx((-turned_high, -turned_low))
+    assert low <= b - a + 1e-9
+    assert b - a <= high + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"n": 99}, "number of images differs: 100 and 99"),
+        ({"n_reference": 49}, "number of reference images differs"),
+        ({"protocol": "nvgbench/2"}, "protocol differs"),
+        ({"name": "FID"}, "metric differs"),
+        ({"provenance": {"reference": {"name": "shapes", "fingerprint": "g"}}}, "reference differs: f and g"),
+    ],
+)
+def test_unequal_things_are_not_compared(changes: dict, reason: str) -> None:
+    other = scored(1.0, subject="b", **changes)
+    assert reason in (why_not_comparable(scored(1.0), other) or "")
+    with pytest.raises(InputError, match="not comparable"):
+        compare(scored(1.0), other)
+
+
+def test_equal_fingerprints_under_other_names_are_the_same() -> None:
+    assert why_not_comparable(scored(1.0), scored(1.0, provenance={"reference": {"name": "copy", "fingerprint": "f"}})) is None
+
+
+def test_no_value_is_not_compared() -> None:
+    with pytest.raises(InputError, match="has no value: too few"):
+        compare(scored(1.0), scored(None, note="too few images"))
+
+
+def test_latest_wins_metric_by_metric() -> None:
+    def record(created: str, **values: float) -> RunRecord:
+        metrics = tuple(MetricValue(name=name, value=value, n=1) for name, value in values.items())
+        return RunRecord(kind="eval", subject="a", metrics=metrics, created=created)
+
+    records = [record("2026-01-02", FID=2.0), record("2026-01-01", FID=1.0, IS=5.0), record("2026-01-02", FID=3.0)]
+    found = latest_metrics([*records, RunRecord(kind="profile", subject="b")], ["eval"])
+    assert {name: scored.metric.value for name, scored in found["a"].items()} == {"FID": 3.0, "IS": 5.0}
+    assert list(found) == ["a"]
+
+
+def test_standard_error_of_a_normal_interval() -> None:
+    assert standard_error(Interval(-1.959964, 1.959964, 0.95, "sampling", "")) == pytest.approx(1.0, rel=1e-6)
