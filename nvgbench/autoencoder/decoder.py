@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvgbench.autoencoder.encoder import Level, Middle, Upsample, group_norm
+from nvgbench.autoencoder.encoder import Level, Middle, Upsample, channels_last, group_norm
 
 
 class Decoder(nn.Module):
@@ -38,7 +38,7 @@ class Decoder(nn.Module):
         self.head = nn.Conv2d(base_channels * multipliers[0], 3, 3, padding=1)
 
     def forward(self, latent_BChw: Tensor) -> Tensor:
-        x_BCHW = self.middle(self.stem(latent_BChw))
+        x_BCHW = self.middle(self.stem(channels_last(latent_BChw)))
         for level in reversed(self.levels):
             x_BCHW = level(x_BCHW)
-        return self.head(F.silu(self.norm_out(x_BCHW)))
+        return self.head(F.silu(self.norm_out(x_BCHW))).contiguous()

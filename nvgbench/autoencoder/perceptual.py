@@ -1,0 +1,47 @@
+"""LPIPS: distance of images in the features of VGG-16 (Zhang et al., 2018), as a training loss."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Literal
+
+from torch import nn
+
+from nvgbench.autoencoder.pretrained import Pretrained
+from nvgbench.errors import InputError
+
+VGG = Pretrained(
+    url="https://download.pytorch.org/models/vgg16-397923af.pth",
+    what="the LPIPS loss",
+    way_out="tokenizer.losses.perceptual=none",
+)
+
+
+def load_perceptual(mode: Literal["lpips", "auto", "none"]) -> tuple[nn.Module | None, str]:
+    """The frozen LPIPS network, called with two batches of images in [-1, 1], and one line on what was loaded.
+
+    Raises:
+        InputError: ``lpips`` was demanded and the VGG weights cannot be had.
+    """
+    if mode == "none":
+        return None, "perceptual loss: none"
+    try:
+        return _load_lpips()
+    except InputError as error:
+        if mode == "lpips":
+            raise
+        return None, f"perceptual loss: none, because {error}"
+
+
+def _load_lpips() -> tuple[nn.Module, str]:
+    import lpips
+
+    file = VGG.fetch()
+    with warnings.catch_warnings():
+        # The package calls torchvision in a way that torchvision has declared old.
+        warnings.simplefilter("ignore")
+        network = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
+    # The package cuts VGG's features into slices but keeps their numbers: slice2.7.weight is features.7.weight.
+    digest = VGG.load(network.net, file, lambda key: re.sub(r"^slice\d", "features", key))
+    return network.eval().requires_grad_(False), f"perceptual loss: LPIPS (VGG-16, SHA-256 {digest}…)"
