@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,25 @@ def located_records(path: Path) -> list[LocatedRecord]:
     if not path.exists():
         raise InputError(f"no records at {path}: expected a .jsonl file written by nvgbench or a folder of runs")
     return list(_read_file(path))
+
+
+def records_of(runs: Iterable[str], files: Iterable[Path], root: Path) -> list[LocatedRecord]:
+    """The records of some runs (folders, or names below ``root``) and files; of everything below ``root`` where none is named.
+
+    Raises:
+        InputError: a run without records, a missing or broken file; the message names the runs that have records.
+    """
+    paths = list(files)
+    for run in runs:
+        found = next((path for path in (root / run / RECORDS_FILE, Path(run) / RECORDS_FILE) if path.is_file()), None)
+        if found is None:
+            known = sorted(str(file.parent.relative_to(root)) for file in root.rglob(RECORDS_FILE) if file.parent != root)
+            way_out = (
+                f"runs with records: {', '.join(known)}" if known else "'nvgbench evaluate' and 'nvgbench profile' write them"
+            )
+            raise InputError(f"no records of {run!r} in {root}{did_you_mean(run, known)}; {way_out}")
+        paths.append(found)
+    return [located for path in paths or [root] for located in located_records(path)]
 
 
 def _read_file(file: Path) -> Iterator[LocatedRecord]:
