@@ -1,0 +1,96 @@
+"""``nvgbench train``: train a preset, or say what training it would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
+from nvgbench.errors import InputError
+
+if TYPE_CHECKING:
+    from nvgbench.config.schema import RunConfig
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+
+    @app.command()
+    def train(
+        preset: Annotated[str, typer.Argument(help="A name from 'nvgbench presets'.")],
+        data: Annotated[str | None, typer.Option(help="Another data source, e.g. cifar10 or imagefolder:PATH.")] = None,
+        settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
+        name: Annotated[str | None, typer.Option(help="Name of the run; the preset's if not given.")] = None,
+        runs: RunsRoot = DEFAULT_RUNS,
+        device: Device = "auto",
+        tokenizer: Annotated[str | None, typer.Option(metavar="RUN", help="Take this run's tokenizer.")] = None,
+        phase: Annotated[Literal["tokenizer", "generator", "all"], typer.Option(help="What to train.")] = "all",
+        seeds: Annotated[str | None, typer.Option(help="Train once a seed: 0,1,2 or 0..4; runs are called NAME-seedN.")] = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost; needs no data.")] = False,
+    ) -> None:
+        """Train; interrupted, the same command goes on where it stopped. Under torchrun, on several devices."""
+        from nvgbench.config.load import load_preset
+
+        run_name = name or preset
+        jobs = [
+            (f"{run_name}-seed{seed}", load_preset(preset, [*settings, f"train.seed={seed}"], data))
+            for seed in parse_seeds(seeds)
+        ] or [(run_name, load_preset(preset, settings, data))]
+        if dry_run:
+            from nvgbench.device import resolve_device
+            from nvgbench.training.dry_run import describe, estimate
+
+            typer.echo(describe(estimate(jobs[0][1], resolve_device(device))))
+            if len(jobs) > 1:
+                typer.echo(f"{len(jobs)} seeds: {len(jobs)} times that")
+            return
+        _train_all(jobs, runs, device, tokenizer, ("tokenizer", "generator") if phase == "all" else (phase,))
+
+
+def _train_all(
+    jobs: Sequence[tuple[str, RunConfig]],
+    runs: Path,
+    device: str,
+    tokenizer: str | None,
+    phases: Sequence[Literal["tokenizer", "generator"]],
+) -> None:
+    from nvgbench.cli.training_progress import training_progress
+    from nvgbench.device import resolve_device
+    from nvgbench.runs import find_run
+    from nvgbench.training.interrupt import Interrupted
+    from nvgbench.training.run import train_run
+
+    source = find_run(tokenizer, runs).path if tokenizer else None
+    target = resolve_device(device)
+    for name, config in jobs:
+        folder = runs / name
+        with training_progress(name) as progress:
+            try:
+                train_run(config, folder, device=target, progress=progress, tokenizer_from=source, phases=phases)
+            except Interrupted:
+                progress({"message": "interrupted; the same command continues where this one stopped"})
+                raise typer.Exit(130) from None
+            progress({"message": f"finished: {folder}"})
+
+
+def parse_seeds(text: str | None) -> list[int]:
+    """``0,1,2`` or ``0..4`` (both ends included), or a mixture; an empty list for None.
+
+    Raises:
+        InputError: anything else, or a seed named twice.
+    """
+    if text is None:
+        return []
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            first, dots, last = part.partition("..")
+            seeds += range(int(first), int(last) + 1) if dots else [int(first)]
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise InputError(f"--seeds {text!r} is not a list of different seeds such as 0,1,2 or 0..4")
+    return seeds

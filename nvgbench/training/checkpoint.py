@@ -1,0 +1,225 @@
+"""Checkpoints: a folder a checkpoint, there whole or not at all.
+
+``checkpoints/<phase>/step-00001000/`` holds ``weights.safetensors`` (the model), ``ema.safetensors`` (its average, where one
+is kept), a safetensors file for each other trained module, ``optimizer.pt`` (until the phase is finished) and ``state.json``.
+Batches and random numbers depend on (seed, step) alone, so the step is all there is to say about the position in the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nvgbench.errors import InputError
+
+WEIGHTS, EMA, OPTIMIZER, STATE = "weights.safetensors", "ema.safetensors", "optimizer.pt", "state.json"
+_FOLDER = re.compile(r"step-(\d{8,})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointState:
+    """What a checkpoint says about itself.
+
+    Attributes:
+        phase: ``tokenizer`` or ``generator``.
+        step: training steps done.
+        total_steps: steps of the whole phase.
+        final: whether the phase is finished.
+        images: training images seen.
+        seconds: time spent training, interruptions not counted.
+        means: sums since the last line of the training log, so that the log goes on unbroken.
+        notes: what the objective had to say (which loss network ``auto`` became …).
+        parameters: number of trained parameters of each module.
+        source: where the weights were taken from, for a phase that was not trained here.
+        files: SHA-256 of every other file of the checkpoint.
+    """
+
+    phase: str
+    step: int
+    total_steps: int
+    final: bool
+    images: int = 0
+    seconds: float = 0.0
+    means: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    parameters: dict[str, int] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    root: Path,
+    state: CheckpointState,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    optimizers: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a checkpoint below ``root`` and then remove the older ones.
+
+    Args:
+        root: the phase's folder.
+        state: its ``files`` are filled in here.
+        tensors: file name -> state dict.
+        optimizers: module name -> optimizer state; left out of a finished phase's checkpoint, which nothing continues.
+
+    Raises:
+        OSError: the folder cannot be written to or the disk is full; earlier checkpoints are untouched.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    clean(root)
+    target = root / f"step-{state.step:08d}"
+    temporary = root / f".{target.name}.new"
+    temporary.mkdir()
+    try:
+        for name, tree in tensors.items():
+            _save_tensors(tree, temporary / name)
+        if optimizers is not None:
+            torch.save(dict(optimizers), temporary / OPTIMIZER)
+        hashes = {path.name: file_hash(path) for path in sorted(temporary.iterdir())}
+        text = json.dumps(asdict(state) | {"files": hashes}, indent=1)
+        (temporary / STATE).write_text(text, encoding="utf-8")
+        for path in temporary.iterdir():
+            _sync(path)
+        _sync(temporary)
+        if target.exists():
+            _discard(target)
+        temporary.rename(target)
+        _sync(root)
+    except RuntimeError as error:
+        # torch and safetensors wrap what the file system said
+        raise OSError(f"{temporary}: could not write the checkpoint of step {state.step}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for path in _folders(root):
+        if path != target:
+            _discard(path)
+    return target
+
+
+def latest_checkpoint(root: Path) -> Path | None:
+    """The checkpoint with the highest step below a phase's folder."""
+    found = _folders(root)
+    return found[-1] if found else None
+
+
+def read_state(checkpoint: Path) -> CheckpointState:
+    """What a checkpoint says about itself.
+
+    Raises:
+        InputError: ``state.json`` is missing or damaged.
+    """
+    try:
+        tree = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        return TypeAdapter(CheckpointState).validate_python(tree)
+    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
+        raise _damaged(checkpoint / STATE, error) from None
+
+
+def load_tensors(checkpoint: Path, name: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """A safetensors file of a checkpoint.
+
+    Raises:
+        InputError: the file is missing or is not what was written.
+    """
+    path = _checked(checkpoint, name)
+    try:
+        return load_file(path, device=str(device))
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def load_optimizers(checkpoint: Path) -> dict[str, Any]:
+    """The optimizers' states, on the CPU.
+
+    Raises:
+        InputError: the file is missing or is not what was written.
+    """
+    path = _checked(checkpoint, OPTIMIZER)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise _damaged(path, error) from None
+
+
+def model_file(checkpoint: Path, ema: bool = True) -> str:
+    """Name of the file with the model's weights: the average where it is wanted and there is one."""
+    return EMA if ema and (checkpoint / EMA).exists() else WEIGHTS
+
+
+def clean(root: Path) -> None:
+    """Remove what a killed process left half-written or half-deleted."""
+    for path in root.glob(".step-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    found = [(int(match[1]), path) for path in root.iterdir() if (match := _FOLDER.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def _save_tensors(tree: Mapping[str, Tensor], path: Path) -> None:
+    """safetensors takes contiguous tensors that share no memory."""
+    seen: set[int] = set()
+    plain = {}
+    for name, tensor in tree.items():
+        value = tensor.detach().cpu().contiguous()
+        plain[name] = value.clone() if value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
+    try:
+        save_file(plain, path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: {error}") from error
+
+
+def _checked(checkpoint: Path, name: str) -> Path:
+    path = checkpoint / name
+    expected = read_state(checkpoint).files.get(name)
+    if not path.exists() or expected is None:
+        raise _damaged(path, "the file is missing")
+    if file_hash(path) != expected:
+        raise _damaged(path, "its SHA-256 is not the one in state.json")
+    return path
+
+
+def _damaged(path: Path, reason: object) -> InputError:
+    checkpoint = path.parent
+    older = [folder for folder in _folders(checkpoint.parent) if folder != checkpoint]
+    then = f"goes on from {older[-1].name}" if older else f"trains the {checkpoint.parent.name} anew"
+    return InputError(f"{path} is damaged ({reason}); remove the folder {checkpoint}, and 'nvgbench train' {then}")
+
+
+def _discard(path: Path) -> None:
+    """Remove a checkpoint so that no reader sees a part of it."""
+    hidden = path.with_name(f".{path.name}.old")
+    shutil.rmtree(hidden, ignore_errors=True)
+    path.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,135 @@
+"""Training with several processes (torchrun): every process holds the whole model and a share of each batch.
+
+Objectives yield several losses a step, for several modules, and call parts of modules by name. The forward pass of
+`torch.nn.parallel.DistributedDataParallel` fits none of that, so the same arithmetic (mean of the gradients over the processes,
+buffers of process 0) is done here after the backward pass, in buckets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from nvgbench.errors import InputError
+
+_BUCKET_BYTES = 25 * 2**20
+# Process 0 may tokenize the data set alone while the others wait.
+_PATIENCE = datetime.timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of this training; a single one outside torchrun."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether any process raised its flag."""
+        if self.world_size == 1:
+            return flag
+        shared = torch.tensor(float(flag), device=device)
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+        return bool(shared.item())
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over the processes, in place."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+            values /= self.world_size
+        return values
+
+    def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the processes; a parameter without a gradient on one counts as zero there."""
+        if self.world_size == 1:
+            return
+        for value in parameters:
+            if value.grad is None:
+                value.grad = torch.zeros_like(value)
+        pending = []
+        for bucket in _buckets([value.grad for value in reversed(parameters) if value.grad is not None]):
+            flat = torch.cat([gradient.flatten() for gradient in bucket])
+            pending.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
+        for bucket, flat, work in pending:
+            work.wait()
+            flat /= self.world_size
+            _spread(flat, bucket)
+
+    def share_state(self, module: nn.Module, buffers_only: bool = False) -> None:
+        """Give every process the parameters and buffers of process 0."""
+        if self.world_size == 1:
+            return
+        tensors = list(module.buffers()) if buffers_only else [*module.parameters(), *module.buffers()]
+        for bucket in _buckets([tensor.detach() for tensor in tensors]):
+            flat = torch.cat([tensor.flatten() for tensor in bucket])
+            dist.broadcast(flat, src=0)
+            _spread(flat, bucket)
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """The tensors in order, cut into lists of one dtype and about `_BUCKET_BYTES`."""
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if bucket and (size >= _BUCKET_BYTES or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.numel() * tensor.element_size()
+    if bucket:
+        yield bucket
+
+
+@torch.no_grad()
+def _spread(flat: Tensor, targets: Sequence[Tensor]) -> None:
+    for target, part in zip(targets, flat.split([target.numel() for target in targets]), strict=True):
+        target.copy_(part.view_as(target))
+
+
+@contextlib.contextmanager
+def join_processes(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
+    """Join the processes that torchrun started (gloo on CPUs, nccl on CUDA); yields them and this process's device.
+
+    Outside torchrun, or where a process group is there already, nothing is started.
+
+    Raises:
+        InputError: more processes than CUDA devices on this machine.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if dist.is_available() and dist.is_initialized():
+        yield Processes(dist.get_rank(), dist.get_world_size()), device
+        return
+    if world_size == 1:
+        yield Processes(), device
+        return
+    if device.type == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise InputError(
+                f"torchrun started process {local} on a machine with {torch.cuda.device_count()} CUDA devices; "
+                "use --nproc-per-node with at most that many, or --device cpu"
+            )
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size()), device
+    finally:
+        dist.destroy_process_group()

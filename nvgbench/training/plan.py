@@ -1,0 +1,44 @@
+"""From a preset to what this machine will do: batch sizes that it can bear, and the number of steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from nvgbench.config.schema import PhaseConfig, RunConfig
+
+
+def resolve_config(config: RunConfig, device: torch.device) -> tuple[RunConfig, list[str]]:
+    """The configuration as it will be trained and stored on ``device``, with a warning for each change.
+
+    On a CPU, batches above ``train.cpu_batch_size`` are cut to it.
+    """
+    limit = config.train.cpu_batch_size
+    if device.type != "cpu" or limit is None:
+        return config, []
+    warnings = []
+    phases: dict[str, Any] = {}
+    for name in ("tokenizer", "generator"):
+        phase: PhaseConfig = getattr(config.train, name)
+        if phase.batch_size > limit:
+            micro = phase.micro_batch_size
+            micro = micro if micro is not None and limit % micro == 0 else None
+            phases[name] = dataclasses.replace(phase, batch_size=limit, micro_batch_size=micro)
+            warnings.append(
+                f"warning: {name} batch cut from {phase.batch_size} to {limit} images on the CPU (train.cpu_batch_size); "
+                "results will differ from the preset's"
+            )
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **phases)), warnings
+
+
+def phase_steps(config: RunConfig, phase: str, images: int) -> int:
+    """Training steps of a phase over ``images`` images: ``train.steps`` where set, else the phase's own steps or epochs."""
+    if config.train.steps is not None:
+        return config.train.steps
+    own: PhaseConfig = getattr(config.train, phase)
+    if own.steps is not None:
+        return own.steps
+    assert own.epochs is not None
+    return max(1, round(own.epochs * images / own.batch_size))

@@ -1,0 +1,111 @@
+"""The record that a training leaves in ``records.jsonl``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from nvgbench.config.load import config_hash
+from nvgbench.results.provenance import collect
+from nvgbench.results.schema import RunRecord
+from nvgbench.results.store import ResultStore
+from nvgbench.runs import PHASES, RunFolder
+from nvgbench.training.checkpoint import CheckpointState
+from nvgbench.training.log import read_log
+from nvgbench.training.precision import resolve_precision
+from nvgbench.types import Measurement
+
+# The report draws curves; more points than this are not seen.
+_CURVE_POINTS = 200
+
+
+def append_train_record(run: RunFolder, device: torch.device, world_size: int) -> RunRecord | None:
+    """Write the record of the finished phases, unless the last training record already covers them.
+
+    Tables: ``training`` (one row a phase: steps, images, seconds, images_per_second, parameters, final losses by name) and
+    ``curve`` (at most 200 rows a phase of the training log). Measurements: ``training_time`` (seconds) and
+    ``training_throughput`` (images/s) a phase.
+
+    Raises:
+        OSError: the file cannot be written to.
+    """
+    states = {phase: state for phase in PHASES if (state := run.state(phase)) is not None and state.final}
+    store = ResultStore(run.records_path)
+    phases = sorted(states)
+    written = store.select(kind="train", subject=run.name)
+    if not states or (written and written[-1].provenance.get("phases") == phases):
+        return None
+    config, dataset = run.config, run.dataset
+    trained = {phase: state for phase, state in states.items() if not state.source}
+    conditions: dict[str, Any] = {"device": _device_name(device), "processes": world_size}
+    rows = read_log(run.log_path)
+    record = RunRecord(
+        kind="train",
+        subject=run.name,
+        family=config.family,
+        preset=config.name,
+        measurements=tuple(
+            measurement
+            for phase, state in trained.items()
+            for measurement in _measurements(phase, state, conditions | {"batch_size": getattr(config.train, phase).batch_size})
+        ),
+        tables={
+            "training": [_summary(state, rows) for state in states.values()],
+            "curve": [point for phase in trained for point in _curve([row for row in rows if row["phase"] == phase])],
+        },
+        provenance=collect(
+            config_hash(config),
+            phases=phases,
+            seeds=[config.train.seed],
+            dataset={"name": dataset.name, "images": dataset.images, "fingerprint": dataset.fingerprint},
+            precision=resolve_precision(config.train.precision, device),
+            notes={phase: list(state.notes) for phase, state in states.items() if state.notes},
+            tokenizer_from=states["tokenizer"].source if "tokenizer" in states else {},
+            **conditions,
+        ),
+    )
+    store.append(record)
+    return record
+
+
+def _measurements(phase: str, state: CheckpointState, conditions: dict[str, Any]) -> list[Measurement]:
+    conditions = {"phase": phase, "steps": state.step, **conditions}
+    rate = state.images / max(state.seconds, 1e-9)
+    return [
+        Measurement(name="training_time", unit="s", samples=(state.seconds,), conditions=conditions),
+        Measurement(name="training_throughput", unit="images/s", samples=(rate,), higher_is_better=True, conditions=conditions),
+    ]
+
+
+def _summary(state: CheckpointState, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    last = next((row for row in reversed(rows) if row["phase"] == state.phase), None)
+    return {
+        "phase": state.phase,
+        "steps": state.step,
+        "images": state.images,
+        "seconds": state.seconds,
+        "images_per_second": state.images / state.seconds if state.seconds else None,
+        **{f"parameters/{name}": count for name, count in state.parameters.items()},
+        **({f"loss/{name}": value for name, value in last["losses"].items()} if last and not state.source else {}),
+        "taken_from": state.source.get("run", ""),
+    }
+
+
+def _curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(rows) > _CURVE_POINTS:
+        step = (len(rows) - 1) / (_CURVE_POINTS - 1)
+        rows = [rows[round(index * step)] for index in range(_CURVE_POINTS)]
+    return [
+        {
+            "phase": row["phase"],
+            "step": row["step"],
+            "lr": row["lr"],
+            **{f"loss/{name}": v for name, v in row["losses"].items()},
+        }
+        for row in rows
+    ]
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

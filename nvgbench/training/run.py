@@ -1,0 +1,285 @@
+"""A whole training: data, tokenizer, tokens, generator, record. Asked again, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import nn
+
+from nvgbench.config.load import to_dict
+from nvgbench.config.schema import RunConfig
+from nvgbench.data.dataset import ImageDataset
+from nvgbench.data.loader import sequential_batches, training_batches
+from nvgbench.data.source import open_dataset
+from nvgbench.errors import InputError
+from nvgbench.protocols import Objective, Progress
+from nvgbench.registry import get_family
+from nvgbench.runs import PHASES, DatasetInfo, Phase, RunFolder, seeded_generator, seeded_tokenizer
+from nvgbench.training import checkpoint as ckpt
+from nvgbench.training.distributed import Processes, join_processes
+from nvgbench.training.interrupt import StopSignal
+from nvgbench.training.log import TrainLog
+from nvgbench.training.loop import LoopSettings, TrainingLoop
+from nvgbench.training.plan import phase_steps, resolve_config
+from nvgbench.training.record import append_train_record
+from nvgbench.training.seeding import mix_seed
+from nvgbench.training.token_cache import build_cache, cache_fingerprint, encode, read_cache
+from nvgbench.types import TokenBatch, TokenSequence
+
+if TYPE_CHECKING:
+    from nvgbench.autoencoder.tokenizer import ConvTokenizer
+
+# Images shown to a family's `prepare`, to measure constants such as the scale of the canvas.
+_PREPARE_IMAGES = 256
+_ENCODE_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What the phases of one call share."""
+
+    run: RunFolder
+    config: RunConfig
+    dataset: ImageDataset
+    device: torch.device
+    processes: Processes
+    progress: Progress
+    stop: StopSignal
+    log: TrainLog
+
+    def say(self, text: str) -> None:
+        self.progress({"message": text})
+
+
+def train_run(
+    config: RunConfig,
+    folder: Path,
+    *,
+    device: torch.device,
+    progress: Progress,
+    tokenizer_from: Path | None = None,
+    phases: Sequence[Phase] = PHASES,
+) -> RunFolder:
+    """Train what is not trained yet of a run, and append a record of it.
+
+    A run killed at any moment and started again ends with the weights of an uninterrupted one: bit for bit on a CPU with
+    the same number of threads, up to the rounding of non-deterministic kernels on CUDA.
+
+    Args:
+        config: of the preset; what a CPU cannot bear is cut (see `nvgbench.training.plan`).
+        folder: the run's folder, made where it does not exist.
+        device: under torchrun, the process's own CUDA device takes its place.
+        progress: called with ``phase, done, total`` (and ``losses, lr, images_per_second`` now and then), or ``message``.
+        tokenizer_from: folder of a run whose tokenizer is taken instead of training one.
+        phases: ``tokenizer``, ``generator`` or both.
+
+    Raises:
+        InputError: bad configuration, data or folder; a loss that is not finite.
+        Interrupted: SIGINT or SIGTERM came; the same call continues.
+        OSError: something could not be written; the last checkpoint is whole.
+    """
+    with join_processes(device) as (processes, device), StopSignal() as stop:
+        config, warnings = resolve_config(config, device)
+        progress = progress if processes.is_first else _silent
+        for warning in warnings:
+            progress({"message": warning})
+        if (folder / "config.toml").exists():
+            RunFolder(folder).check_same(config)  # before the data set is opened, which can take long
+        dataset = _open(config)
+        run = _prepare_folder(config, folder, dataset, processes)
+        tensorboard = folder / "tensorboard" if config.train.tensorboard and processes.is_first else None
+        with contextlib.closing(TrainLog(run.log_path, tensorboard)) as log:
+            job = _Job(
+                run=run, config=config, dataset=dataset, device=device,
+                processes=processes, progress=progress, stop=stop, log=log,
+            )  # fmt: skip
+            if tokenizer_from is not None:
+                _take_tokenizer(job, RunFolder(tokenizer_from))
+            if "tokenizer" in phases:
+                _train_tokenizer(job)
+            if "generator" in phases:
+                _train_generator(job)
+        if processes.is_first:
+            append_train_record(run, device, processes.world_size)
+        processes.barrier()
+    return run
+
+
+def _open(config: RunConfig) -> ImageDataset:
+    data = config.data
+    return open_dataset(
+        data.source,
+        image_size=data.image_size,
+        split="train",
+        augment=data.augment,
+        limit=data.train_images,
+        seed=data.seed,
+    )
+
+
+def _prepare_folder(config: RunConfig, folder: Path, dataset: ImageDataset, processes: Processes) -> RunFolder:
+    if processes.is_first:
+        run = RunFolder.create(folder, config)
+        run.note_dataset(
+            DatasetInfo(name=dataset.name, classes=dataset.classes, images=len(dataset), fingerprint=dataset.fingerprint)
+        )
+    processes.barrier()
+    return RunFolder(folder)
+
+
+def _train_tokenizer(job: _Job) -> None:
+    from nvgbench.autoencoder.objective import TokenizerObjective
+
+    if job.run.is_finished("tokenizer"):
+        job.say("tokenizer: finished already")
+        return
+    steps = phase_steps(job.config, "tokenizer", len(job.dataset))
+    tokenizer = seeded_tokenizer(job.config, job.config.train.seed).to(job.device)
+    objective = cast(Objective, TokenizerObjective(job.config, cast("ConvTokenizer", tokenizer), steps))
+    loop = _loop(job, "tokenizer", objective, steps)
+    loop.run(_image_batches(job, "tokenizer"))
+
+
+def _train_generator(job: _Job) -> None:
+    config, run, device = job.config, job.run, job.device
+    if run.is_finished("generator"):
+        job.say("generator: finished already")
+        return
+    if not run.is_finished("tokenizer"):
+        raise InputError(
+            f"{run.path} has no finished tokenizer, which the generator needs; train it first (--phase all) "
+            "or take another run's with --tokenizer RUN"
+        )
+    tokenizer = run.load_tokenizer(device)
+    generator = seeded_generator(config, tokenizer, len(job.dataset.classes), config.train.seed).to(device)
+    family = get_family(config.family)
+    if run.state("generator") is None:
+        torch.manual_seed(mix_seed(config.train.seed, "prepare"))
+        family.prepare(generator, tokenizer, _first_tokens(job, tokenizer))
+    objective = family.objective(config, tokenizer, generator)
+    if config.train.compile:
+        _compile(generator)
+    batches = _token_batches(job, tokenizer)
+    loop = _loop(job, "generator", objective, phase_steps(config, "generator", len(job.dataset)))
+    loop.run(batches)
+    if job.processes.is_first:
+        run.token_cache_path.unlink(missing_ok=True)
+
+
+def _loop(job: _Job, phase: Phase, objective: Objective, steps: int) -> TrainingLoop:
+    settings = LoopSettings(
+        phase=phase,
+        config=getattr(job.config.train, phase),
+        total_steps=steps,
+        seed=job.config.train.seed,
+        precision=job.config.train.precision,
+        log_every=job.config.train.log_every,
+        checkpoint_every=job.config.train.checkpoint_every,
+        folder=job.run.checkpoints(phase),
+        log=job.log,
+        device=job.device,
+        progress=job.progress,
+        processes=job.processes,
+        stop=job.stop,
+    )
+    loop = TrainingLoop(objective, settings)
+    for note in loop.notes:
+        job.say(f"{phase}: {note}")
+    if loop.step:
+        job.say(f"{phase}: goes on from step {loop.step}")
+    return loop
+
+
+def _image_batches(job: _Job, phase: Phase) -> Callable[[int], Iterator]:
+    return lambda start: training_batches(
+        job.dataset,
+        getattr(job.config.train, phase).batch_size,
+        seed=mix_seed(job.config.train.seed, phase, "order"),
+        start_step=start,
+        rank=job.processes.rank,
+        world_size=job.processes.world_size,
+        workers=job.config.data.workers,
+    )
+
+
+def _token_batches(job: _Job, tokenizer: nn.Module) -> Callable[[int], Iterator[TokenBatch]]:
+    """Batches of tokens: of the cache where the configuration asks for one, else tokenized as they come."""
+    if not job.config.train.cache_tokens:
+        images = _image_batches(job, "generator")
+        return lambda start: (encode(tokenizer, batch, job.device) for batch in images(start))
+    fingerprint = cache_fingerprint(job.run.tokenizer_fingerprint(), job.dataset.fingerprint)
+    path = job.run.token_cache_path
+    if job.processes.is_first and read_cache(path, fingerprint) is None:
+        build_cache(
+            path, fingerprint, tokenizer, job.dataset, job.device,
+            batch_size=_ENCODE_BATCH, progress=job.progress, stop=job.stop,
+        )  # fmt: skip
+    job.processes.barrier()
+    cache = read_cache(path, fingerprint)
+    assert cache is not None, "the cache was just written"
+    return lambda start: cache.batches(
+        job.config.train.generator.batch_size,
+        seed=mix_seed(job.config.train.seed, "generator", "order"),
+        start_step=start,
+        rank=job.processes.rank,
+        world_size=job.processes.world_size,
+    )
+
+
+def _first_tokens(job: _Job, tokenizer: nn.Module) -> TokenSequence:
+    """The first images as tokens; the same ones for every process."""
+    parts = [
+        encode(tokenizer, batch, job.device).tokens
+        for batch in sequential_batches(job.dataset, _ENCODE_BATCH, limit=_PREPARE_IMAGES)
+    ]
+    indices = tuple(torch.cat([part.indices[stage] for part in parts]) for stage in range(parts[0].stages))
+    structure = [part.labels_BL for part in parts if part.labels_BL is not None]
+    return TokenSequence(indices, torch.cat(structure) if structure else None)
+
+
+def _take_tokenizer(job: _Job, source: RunFolder) -> None:
+    """Copy the finished tokenizer of another run, weights only."""
+    if not source.is_finished("tokenizer"):
+        raise InputError(f"--tokenizer {source.path}: that run has no finished tokenizer")
+    differing = _tokenizer_differences(job.config, source.config)
+    if differing:
+        raise InputError(f"--tokenizer {source.path} does not fit: {', '.join(differing)} differ; set them to the same values")
+    found = ckpt.latest_checkpoint(source.checkpoints("tokenizer"))
+    assert found is not None
+    file = ckpt.model_file(found)
+    state = ckpt.read_state(found)
+    wanted = {"run": source.name, "config_hash": source.hash, "weights": state.files[file]}
+    have = job.run.state("tokenizer")
+    if have is not None:
+        if have.source != wanted:
+            raise InputError(f"{job.run.path} has another tokenizer already; leave --tokenizer out, or use another --name")
+        return
+    job.say(f"tokenizer: taken from {source.path}")
+    if job.processes.is_first:
+        taken = dataclasses.replace(state, source=wanted, images=0, seconds=0.0, means={}, notes=())
+        ckpt.save_checkpoint(job.run.checkpoints("tokenizer"), taken, {ckpt.WEIGHTS: ckpt.load_tensors(found, file)})
+    job.processes.barrier()
+
+
+def _tokenizer_differences(here: RunConfig, there: RunConfig) -> list[str]:
+    """Keys that must agree for a tokenizer to be taken over; how it was trained is not among them."""
+    mine, theirs = ({"family": c.family, "image_size": c.data.image_size} | to_dict(c.tokenizer) for c in (here, there))
+    return [key for key in sorted(mine | theirs) if key != "losses" and mine.get(key) != theirs.get(key)]
+
+
+def _compile(generator: nn.Module) -> None:
+    """Compile the repeated blocks in place: families call their generators by other methods than forward, and blocks that
+    look alike are compiled once."""
+    blocks = [block for module in generator.modules() if isinstance(module, nn.ModuleList) for block in module]
+    for block in blocks or [generator]:
+        block.compile()
+
+
+def _silent(event: object) -> None:
+    """Progress of the processes that do not write."""

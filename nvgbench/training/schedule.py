@@ -1,0 +1,46 @@
+"""Learning rates: warm-up, then one of four shapes."""
+
+from __future__ import annotations
+
+import math
+
+from nvgbench.config.schema import PhaseConfig
+
+
+def learning_rate(phase: PhaseConfig, step: int, total_steps: int) -> float:
+    """Learning rate of step ``step`` (0 … total_steps - 1).
+
+    The rate climbs from ``warmup_start`` of the peak to the peak over ``warmup_steps``, and then follows ``schedule``:
+
+    * ``wsd``: constant until ``decay_start`` of the whole training, then linear to ``final_fraction`` (the paper's recipe).
+    * ``linear``: constant for ``decay_start`` of what follows the warm-up, then linear to ``final_fraction`` (VAR's recipe).
+    * ``cosine``: half a cosine from the end of the warm-up to ``final_fraction``.
+    * ``constant``: the peak to the end.
+
+    The last step has exactly the final rate. A warm-up that would fill the whole training is cut to a tenth of it.
+    """
+    assert 0 <= step < total_steps, (step, total_steps)
+    warmup = warmup_steps(phase, total_steps)
+    if step < warmup:
+        return phase.learning_rate * (phase.warmup_start + (1 - phase.warmup_start) * step / warmup)
+    return phase.learning_rate * _shape(phase, step, warmup, last=total_steps - 1)
+
+
+def warmup_steps(phase: PhaseConfig, total_steps: int) -> int:
+    """The configured warm-up, or a tenth of the training where that is too short to hold it (trials with few steps)."""
+    return phase.warmup_steps if phase.warmup_steps < total_steps else total_steps // 10
+
+
+def _shape(phase: PhaseConfig, step: int, warmup: int, last: int) -> float:
+    """Fraction of the peak after the warm-up."""
+    if phase.schedule == "constant":
+        return 1.0
+    done = (step - warmup) / max(last - warmup, 1)
+    if phase.schedule == "cosine":
+        return phase.final_fraction + (1 - phase.final_fraction) * (0.5 + 0.5 * math.cos(math.pi * done))
+    hold = phase.decay_start
+    if phase.schedule == "wsd":
+        hold = max(phase.decay_start * last - warmup, 0.0) / max(last - warmup, 1)
+    if done <= hold:
+        return 1.0
+    return phase.final_fraction + (1 - phase.final_fraction) * (1 - done) / (1 - hold)
