@@ -1,0 +1,73 @@
+"""What a model costs, from its configuration alone: parameters, and FLOPs counted as 2 x multiply-accumulates.
+
+Counted are matrix products and convolutions, attention over all keys that it is given (masked ones too); everything else is
+small beside them. `nvgbench.profiling.flops.count_flops` counts the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nvgbench.config.schema import RunConfig
+from nvgbench.protocols import ModelFamily
+
+# The backward pass makes two products for each one of the forward pass.
+TRAINING_PASSES = 3
+
+
+def cost_card(
+    family: ModelFamily, config: RunConfig, num_classes: int, sampling: Mapping[str, int], training: int
+) -> dict[str, Any]:
+    """Join FLOPs with the parameters of the modules, which are built without memory for their weights."""
+    import torch
+
+    with torch.device("meta"):
+        tokenizer = family.build_tokenizer(config)
+        generator = family.build_generator(config, tokenizer, num_classes)
+    parts = {"tokenizer": tokenizer, "transformer": generator}
+    return {
+        "parameters": {name: sum(weight.numel() for weight in part.parameters()) for name, part in parts.items()},
+        "sampling_flops": dict(sampling),
+        "training_flops": training,
+    }
+
+
+def attention_flops(queries: int, keys: int, width: int) -> int:
+    """Products of queries with keys and of weights with values, over all heads together."""
+    return 4 * queries * keys * width
+
+
+def convolution_flops(positions: int, channels_in: int, channels_out: int, side: int = 3) -> int:
+    """A convolution with ``positions`` outputs."""
+    return 2 * positions * channels_in * channels_out * side * side
+
+
+def decoder_flops(config: RunConfig) -> int:
+    """One image through `nvgbench.autoencoder.decoder.Decoder` and the convolution before it, where there is one."""
+    settings = config.tokenizer
+    widths = [settings.base_channels * multiplier for multiplier in settings.channel_multipliers]
+    positions, latent = config.grid[0] * config.grid[1], settings.latent_channels
+    width = widths[-1]
+    total = convolution_flops(positions, latent, width) + 2 * _residual_flops(positions, width, width)
+    if settings.quant_convs:
+        total += convolution_flops(positions, latent, latent)
+    if settings.attention:
+        total += (settings.decoder_blocks + 1) * _spatial_attention_flops(positions, widths[-1])
+    for level in reversed(range(len(widths))):
+        for _ in range(settings.decoder_blocks):
+            total += _residual_flops(positions, width, widths[level])
+            width = widths[level]
+        if level:
+            positions *= 4
+            total += convolution_flops(positions, width, width)
+    return total + convolution_flops(positions, width, 3)
+
+
+def _residual_flops(positions: int, width_in: int, width_out: int) -> int:
+    shortcut = convolution_flops(positions, width_in, width_out, 1) if width_in != width_out else 0
+    return convolution_flops(positions, width_in, width_out) + convolution_flops(positions, width_out, width_out) + shortcut
+
+
+def _spatial_attention_flops(positions: int, width: int) -> int:
+    return convolution_flops(positions, width, 4 * width, 1) + attention_flops(positions, positions, width)

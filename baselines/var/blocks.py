@@ -1,0 +1,131 @@
+"""Attention, modulation and the transformer block of VAR (paper, section 3.3, and its appendix on implementation).
+
+Shape letters: B batch, L tokens, D width, H heads, E head size, N modulation vectors.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.cache import LayerCache
+
+NORM_EPS = 1e-6
+# exp of the learned scale of a head is clamped here, so that attention cannot become arbitrarily sharp.
+MAX_LOG_SCALE = math.log(100.0)
+BLOCK_VECTORS = 6
+HEAD_VECTORS = 2
+
+
+def modulate(x_BLD: Tensor, scale_B1D: Tensor, shift_B1D: Tensor) -> Tensor:
+    """(1 + scale) · norm(x) + shift, with a LayerNorm that has no parameters of its own."""
+    return F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=NORM_EPS) * (1 + scale_B1D) + shift_B1D
+
+
+def drop_path(x_BLD: Tensor, rate: float, training: bool) -> Tensor:
+    """Drop the whole branch of an image with probability ``rate`` and scale up the others; identity in evaluation.
+
+    Draws from torch's global generator, which the training loop reseeds for every step.
+    """
+    if rate == 0.0 or not training:
+        return x_BLD
+    kept_B11 = torch.rand(len(x_BLD), 1, 1, device=x_BLD.device) >= rate
+    return x_BLD * kept_B11.to(x_BLD.dtype) / (1 - rate)
+
+
+class Modulation(nn.Module):
+    """SiLU and one linear layer from the class embedding to ``vectors`` vectors of the model's width."""
+
+    def __init__(self, width: int, vectors: int) -> None:
+        super().__init__()
+        self.vectors = vectors
+        self.linear = nn.Linear(width, vectors * width)
+
+    def forward(self, class_BD: Tensor) -> Tensor:
+        """``[B, D]`` to ``[B, N, 1, D]``."""
+        return self.linear(F.silu(class_BD)).unflatten(-1, (self.vectors, 1, -1))
+
+
+class Attention(nn.Module):
+    """Multi-head attention; queries and values have a bias, keys have none.
+
+    With ``qk_norm`` queries and keys have unit length and the query of a head is multiplied by a learned number (at most
+    100); the softmax then takes the plain products. Without it the products are scaled by 0.25 / √E.
+    """
+
+    def __init__(self, width: int, heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.query_bias = nn.Parameter(torch.zeros(width))
+        self.value_bias = nn.Parameter(torch.zeros(width))
+        self.log_scale_H = nn.Parameter(torch.full((heads,), math.log(4.0))) if qk_norm else None
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x_BLD: Tensor, mask_LL: Tensor | None, cache: LayerCache | None) -> Tensor:
+        bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
+        qkv = F.linear(x_BLD, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
+        query_BHLE, key_BHLE, value_BHLE = qkv.permute(2, 0, 3, 1, 4)
+        if self.log_scale_H is None:
+            softmax_scale = 0.25 / math.sqrt(query_BHLE.shape[-1])
+        else:
+            # Lengths are taken in float32 whatever the autocast type is.
+            scale_H11 = self.log_scale_H.float().clamp(max=MAX_LOG_SCALE).exp().view(-1, 1, 1)
+            query_BHLE = (F.normalize(query_BHLE.float(), dim=-1) * scale_H11).to(value_BHLE.dtype)
+            key_BHLE = F.normalize(key_BHLE.float(), dim=-1).to(value_BHLE.dtype)
+            softmax_scale = 1.0
+        if cache is not None:
+            key_BHLE, value_BHLE = cache.extend(key_BHLE, value_BHLE)
+        mixed_BHLE = F.scaled_dot_product_attention(query_BHLE, key_BHLE, value_BHLE, attn_mask=mask_LL, scale=softmax_scale)
+        return self.out(mixed_BHLE.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a GELU in its tanh form between."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x_BLD), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """Attention and feed-forward branch, each modulated before and gated after by the class.
+
+    Args:
+        shared_modulation: the six vectors come from outside and the block adds an offset; else the block makes its own.
+    """
+
+    def __init__(
+        self, width: int, heads: int, mlp_ratio: int, *, qk_norm: bool, shared_modulation: bool, drop_path: float
+    ) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads, qk_norm)
+        self.feed_forward = FeedForward(width, mlp_ratio * width)
+        self.drop_path = drop_path
+        self.modulation = None if shared_modulation else Modulation(width, BLOCK_VECTORS)
+        # The deviation of 1/√D is that of the published code, before its factor for gates and for the rest.
+        self.modulation_offset_6D = (
+            nn.Parameter(torch.randn(BLOCK_VECTORS, width) / math.sqrt(width)) if shared_modulation else None
+        )
+
+    def vectors(self, class_BD: Tensor, shared_B61D: Tensor | None) -> Tensor:
+        """The block's gates (attention, feed-forward), scales and shifts, ``[B, 6, 1, D]``."""
+        if self.modulation is not None:
+            return self.modulation(class_BD)
+        assert shared_B61D is not None
+        assert self.modulation_offset_6D is not None
+        return shared_B61D + self.modulation_offset_6D.unsqueeze(1)
+
+    def forward(self, x_BLD: Tensor, vectors_B61D: Tensor, mask_LL: Tensor | None, cache: LayerCache | None) -> Tensor:
+        gate1, gate2, scale1, scale2, shift1, shift2 = vectors_B61D.unbind(1)
+        attended = self.attention(modulate(x_BLD, scale1, shift1), mask_LL, cache)
+        x_BLD = x_BLD + drop_path(attended * gate1, self.drop_path, self.training)
+        fed = self.feed_forward(modulate(x_BLD, scale2, shift2))
+        return x_BLD + drop_path(fed * gate2, self.drop_path, self.training)

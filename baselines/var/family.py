@@ -1,0 +1,87 @@
+"""The VAR family: what `nvgbench.registry` finds. Importing this file does not import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from baselines.var.config import ScaleConfig, VarModelConfig, VarSamplingConfig
+from nvgbench.config.schema import RunConfig
+from nvgbench.types import ModelSpec, TokenSequence
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from baselines.var.objective import VarObjective
+    from baselines.var.sampler import VarImageGenerator
+    from baselines.var.transformer import VarTransformer
+    from nvgbench.autoencoder.tokenizer import ConvTokenizer
+
+
+class VarFamily:
+    """Next-scale prediction; implements `nvgbench.protocols.ModelFamily`."""
+
+    name = "var"
+    summary = "VAR: next-scale prediction over token maps of growing size"
+    quantizer_config: type = ScaleConfig
+    model_config: type = VarModelConfig
+    sampling_config: type = VarSamplingConfig
+    presets = "baselines.var.presets"
+
+    def build_tokenizer(self, config: RunConfig) -> ConvTokenizer:
+        """An untrained multi-scale tokenizer.
+
+        Raises:
+            InputError: the scales do not fit the grid.
+        """
+        from baselines.var.quantizer import ScaleQuantizer
+        from nvgbench.autoencoder.tokenizer import ConvTokenizer
+
+        settings = config.tokenizer
+        quantizer = ScaleQuantizer(
+            settings.quantizer,
+            settings.codebook_size,
+            settings.latent_channels,
+            config.grid,
+            commitment=settings.losses.commitment,
+            entropy=settings.losses.entropy_weight > 0,
+        )
+        return ConvTokenizer(settings, config.grid, quantizer)
+
+    def build_generator(self, config: RunConfig, tokenizer: nn.Module, num_classes: int) -> VarTransformer:
+        """An untrained transformer for that tokenizer's scales and codebook."""
+        from baselines.var.transformer import VarTransformer
+
+        tokenizer = cast("ConvTokenizer", tokenizer)
+        return VarTransformer(
+            config.model,
+            scales=config.tokenizer.quantizer.sides(tokenizer.grid),
+            channels=tokenizer.latent_channels,
+            codebook_size=tokenizer.codebook_size,
+            num_classes=num_classes,
+        )
+
+    def prepare(self, generator: nn.Module, tokenizer: nn.Module, tokens: TokenSequence) -> None:
+        """Nothing to measure."""
+
+    def objective(self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module) -> VarObjective:
+        """Cross-entropy of all tokens."""
+        from baselines.var.objective import VarObjective
+        from baselines.var.quantizer import ScaleQuantizer
+
+        return VarObjective(cast(ScaleQuantizer, tokenizer.quantizer), cast("VarTransformer", generator))
+
+    def image_generator(
+        self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module, spec: ModelSpec
+    ) -> VarImageGenerator:
+        """Tokenizer and transformer joined."""
+        from baselines.var.sampler import VarImageGenerator
+
+        return VarImageGenerator(cast("ConvTokenizer", tokenizer), cast("VarTransformer", generator), config.sampling, spec)
+
+    def cost(self, config: RunConfig, num_classes: int) -> Mapping[str, Any]:
+        """Parameters and FLOPs from the configuration alone; see `baselines.cost`."""
+        from baselines.cost import cost_card
+        from baselines.var.cost import sampling_flops, training_flops
+
+        return cost_card(self, config, num_classes, sampling_flops(config), training_flops(config))

@@ -1,0 +1,45 @@
+"""Training VAR: cross-entropy of all tokens of all scales at once. B batch, L tokens of all scales, V codebook size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.conditioning import drop_labels
+from baselines.var.quantizer import ScaleQuantizer
+from baselines.var.transformer import VarTransformer
+from nvgbench.types import TokenBatch
+
+
+class VarObjective:
+    """Mean cross-entropy over images and tokens, with the class left out now and then; `nvgbench.protocols.Objective`."""
+
+    def __init__(self, quantizer: ScaleQuantizer, transformer: VarTransformer) -> None:
+        self.quantizer = quantizer
+        self.transformer = transformer
+        self.modules: Mapping[str, nn.Module] = {"generator": transformer}
+
+    def losses(
+        self, batch: TokenBatch, rng: torch.Generator, step: int
+    ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor | float]]]:
+        """Yield the one loss and its scalars: share of tokens that are guessed right, loss of the first and last scale."""
+        labels_B = drop_labels(batch.labels_B, self.transformer.config.label_drop, self.transformer.num_classes, rng)
+        logits_BLV = self.transformer(labels_B, self.quantizer.teacher_inputs(batch.tokens))
+        targets_BL = torch.cat(batch.tokens.indices, dim=1)
+        entropy_BL = token_cross_entropy(logits_BLV, targets_BL)
+        with torch.no_grad():
+            by_stage = entropy_BL.split(self.transformer.stage_tokens, dim=1)
+            scalars = {
+                "token_accuracy": (logits_BLV.argmax(dim=-1) == targets_BL).float().mean(),
+                "loss_first_scale": by_stage[0].mean(),
+                "loss_last_scale": by_stage[-1].mean(),
+            }
+        yield "generator", entropy_BL.mean(), scalars
+
+
+def token_cross_entropy(logits_BLV: Tensor, targets_BL: Tensor) -> Tensor:
+    """Cross-entropy of each token in nats, ``[B, L]``, float32."""
+    return F.cross_entropy(logits_BLV.float().transpose(1, 2), targets_BL, reduction="none")

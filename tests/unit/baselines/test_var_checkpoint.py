@@ -1,0 +1,36 @@
+"""Published VAR weights that do not fit are refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from baselines.var.checkpoint import transformer_from_published, transformer_name
+from nvgbench.errors import InputError
+
+
+def published(small: Callable) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    own = small("var").generator.state_dict()
+    return {transformer_name(key): value.clone() for key, value in own.items()}, own
+
+
+def test_derived_tensors_and_axes_of_length_one_are_passed_over(small: Callable) -> None:
+    theirs, own = published(small)
+    theirs["pos_1LC"] = theirs["pos_1LC"].unsqueeze(0)
+    theirs["lvl_1L"] = torch.zeros(1, 21)
+    theirs["blocks.0.attn.zero_k_bias"] = torch.zeros(16)
+    loaded = transformer_from_published(theirs, own)
+    assert all(torch.equal(loaded[key], own[key]) for key in own)
+
+
+def test_other_models_are_refused(small: Callable) -> None:
+    theirs, own = published(small)
+    with pytest.raises(InputError, match=r"'head.bias' is missing"):
+        transformer_from_published({key: value for key, value in theirs.items() if key != "head.bias"}, own)
+    with pytest.raises(InputError, match=r"'blocks.2.ffn.fc1.bias' has no place"):
+        transformer_from_published({**theirs, "blocks.2.ffn.fc1.bias": torch.zeros(3)}, own)
+    with pytest.raises(InputError, match=r"shape \(16, 24\); expected \(24, 16\)"):
+        transformer_from_published({**theirs, "head.weight": theirs["head.weight"].T}, own)
