@@ -1,0 +1,27 @@
+"""FLOPs of the raster model. No torch."""
+
+from __future__ import annotations
+
+from baselines.cost import TRAINING_PASSES, attention_flops, decoder_flops
+from nvgbench.config.schema import RunConfig
+
+
+def sampling_flops(config: RunConfig) -> dict[str, int]:
+    """One image at the configured settings, with keys and values kept; guidance doubles the transformer's share."""
+    length = config.grid[0] * config.grid[1]
+    attended = attention_flops(1, length * (length + 1) // 2, config.model.width)
+    passes = 1 if config.sampling.guidance == 1.0 else 2
+    return {"transformer": passes * _transformer_flops(config, attended), "decoder": decoder_flops(config)}
+
+
+def training_flops(config: RunConfig) -> int:
+    """Forward and backward pass of the transformer for one tokenized image."""
+    length = config.grid[0] * config.grid[1]
+    return TRAINING_PASSES * _transformer_flops(config, attention_flops(length, length, config.model.width))
+
+
+def _transformer_flops(config: RunConfig, attended: int) -> int:
+    """All tokens of one image once, without guidance; ``attended``: what attention costs in one block."""
+    model, length = config.model, config.grid[0] * config.grid[1]
+    linear = 2 * length * (4 * model.width**2 + 3 * model.width * model.hidden)
+    return model.depth * (linear + attended) + 2 * length * model.width * config.tokenizer.codebook_size

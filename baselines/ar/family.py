@@ -1,0 +1,76 @@
+"""The AR family: what `nvgbench.registry` finds. Importing this file does not import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from baselines.ar.config import ArModelConfig, ArSamplingConfig, FlatConfig
+from nvgbench.config.schema import RunConfig
+from nvgbench.types import ModelSpec, TokenSequence
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from baselines.ar.objective import ArObjective
+    from baselines.ar.sampler import ArImageGenerator
+    from baselines.ar.transformer import ArTransformer
+    from nvgbench.autoencoder.tokenizer import ConvTokenizer
+
+
+class ArFamily:
+    """Next-token prediction in raster order; implements `nvgbench.protocols.ModelFamily`."""
+
+    name = "ar"
+    summary = "AR: next-token prediction in raster order (LlamaGen's transformer)"
+    quantizer_config: type = FlatConfig
+    model_config: type = ArModelConfig
+    sampling_config: type = ArSamplingConfig
+    presets = "baselines.ar.presets"
+
+    def build_tokenizer(self, config: RunConfig) -> ConvTokenizer:
+        """An untrained tokenizer with one token a position."""
+        from baselines.ar.quantizer import FlatQuantizer
+        from nvgbench.autoencoder.tokenizer import ConvTokenizer
+
+        settings = config.tokenizer
+        quantizer = FlatQuantizer(
+            settings.quantizer,
+            settings.codebook_size,
+            settings.latent_channels,
+            config.grid,
+            commitment=settings.losses.commitment,
+            entropy=settings.losses.entropy_weight > 0,
+        )
+        return ConvTokenizer(settings, config.grid, quantizer)
+
+    def build_generator(self, config: RunConfig, tokenizer: nn.Module, num_classes: int) -> ArTransformer:
+        """An untrained transformer for that tokenizer's grid and codebook."""
+        from baselines.ar.transformer import ArTransformer
+
+        tokenizer = cast("ConvTokenizer", tokenizer)
+        return ArTransformer(config.model, grid=tokenizer.grid, codebook_size=tokenizer.codebook_size, num_classes=num_classes)
+
+    def prepare(self, generator: nn.Module, tokenizer: nn.Module, tokens: TokenSequence) -> None:
+        """Nothing to measure."""
+
+    def objective(self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module) -> ArObjective:
+        """Cross-entropy of all tokens."""
+        from baselines.ar.objective import ArObjective
+
+        return ArObjective(cast("ArTransformer", generator))
+
+    def image_generator(
+        self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module, spec: ModelSpec
+    ) -> ArImageGenerator:
+        """Tokenizer and transformer joined."""
+        from baselines.ar.sampler import ArImageGenerator
+
+        return ArImageGenerator(cast("ConvTokenizer", tokenizer), cast("ArTransformer", generator), config.sampling, spec)
+
+    def cost(self, config: RunConfig, num_classes: int) -> Mapping[str, Any]:
+        """Parameters and FLOPs from the configuration alone; see `baselines.cost`."""
+        from baselines.ar.cost import sampling_flops, training_flops
+        from baselines.cost import cost_card
+
+        return cost_card(self, config, num_classes, sampling_flops(config), training_flops(config))

@@ -1,0 +1,33 @@
+"""Training the raster model: cross-entropy of every token given those before. B batch, L tokens, V codebook size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.ar.transformer import ArTransformer
+from baselines.conditioning import drop_labels
+from nvgbench.types import TokenBatch
+
+
+class ArObjective:
+    """Mean cross-entropy over images and tokens, with the class left out now and then; `nvgbench.protocols.Objective`."""
+
+    def __init__(self, transformer: ArTransformer) -> None:
+        self.transformer = transformer
+        self.modules: Mapping[str, nn.Module] = {"generator": transformer}
+
+    def losses(
+        self, batch: TokenBatch, rng: torch.Generator, step: int
+    ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor | float]]]:
+        """Yield the one loss and the share of tokens that are guessed right."""
+        (targets_BL,) = batch.tokens.indices
+        labels_B = drop_labels(batch.labels_B, self.transformer.config.label_drop, self.transformer.num_classes, rng)
+        logits_BLV = self.transformer(labels_B, targets_BL)
+        loss = F.cross_entropy(logits_BLV.float().transpose(1, 2), targets_BL)
+        with torch.no_grad():
+            accuracy = (logits_BLV.argmax(dim=-1) == targets_BL).float().mean()
+        yield "generator", loss, {"token_accuracy": accuracy}

@@ -1,0 +1,84 @@
+"""A decoder-only transformer over the raster order, with the class as its first token (LlamaGen, section 3.1).
+
+Differs from LlamaGen's code in one place: its rotary table is zero for the class token, which wipes out that token's query
+and key; here the class token is simply not turned.
+
+Shape letters: B batch, L tokens, D width, P pairs of channels of a head, V codebook size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from baselines.ar.blocks import NORM_EPS, Block, rotary_angles
+from baselines.ar.config import ArModelConfig
+from baselines.cache import LayerCache
+
+INIT_DEVIATION = 0.02
+
+
+class ArTransformer(nn.Module):
+    """Next-token prediction.
+
+    Args:
+        config: sizes.
+        grid: height and width of the latent grid.
+        codebook_size: V.
+        num_classes: label ``num_classes`` stands for "no class".
+    """
+
+    angles_LP: Tensor
+
+    def __init__(self, config: ArModelConfig, *, grid: tuple[int, int], codebook_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = grid
+        self.num_classes = num_classes
+        self.length = grid[0] * grid[1]
+        self.class_embedding = nn.Embedding(num_classes + 1, config.width)
+        self.token_embedding = nn.Embedding(codebook_size, config.width)
+        self.token_dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.hidden, config.dropout) for _ in range(config.depth)
+        )
+        self.norm = nn.RMSNorm(config.width, eps=NORM_EPS)
+        self.head = nn.Linear(config.width, codebook_size, bias=False)
+        self.register_buffer("angles_LP", rotary_angles(grid, config.head_size, config.rope_base), persistent=False)
+        self._initialise()
+
+    def forward(self, labels_B: Tensor, tokens_BL: Tensor) -> Tensor:
+        """Teacher-forced logits of every token.
+
+        Args:
+            labels_B: int64, ``num_classes`` for no class.
+            tokens_BL: int64 tokens in raster order; the last one is not looked at.
+
+        Returns:
+            ``[B, L, V]``; those of token i depend on the class and on the tokens before i.
+        """
+        embedded_BLD = torch.cat([self.class_embedding(labels_B).unsqueeze(1), self.token_embedding(tokens_BL[:, :-1])], dim=1)
+        return self._run(self.token_dropout(embedded_BLD), self.angles_LP, None)
+
+    def step(self, place: int, labels_B: Tensor, previous_B: Tensor | None, caches: Sequence[LayerCache]) -> Tensor:
+        """Logits ``[B, V]`` of token ``place``, given the keys and values of the tokens before, which are added to.
+
+        Args:
+            previous_B: token ``place - 1``; ``None`` for the first, which the class predicts.
+        """
+        embedded_BD = self.class_embedding(labels_B) if previous_B is None else self.token_embedding(previous_B)
+        return self._run(embedded_BD.unsqueeze(1), self.angles_LP[place : place + 1], caches).squeeze(1)
+
+    def _run(self, x_BLD: Tensor, angles_LP: Tensor, caches: Sequence[LayerCache] | None) -> Tensor:
+        for layer, block in enumerate(self.blocks):
+            x_BLD = block(x_BLD, angles_LP, None if caches is None else caches[layer])
+        return self.head(self.norm(x_BLD))
+
+    def _initialise(self) -> None:
+        """Normal weights of deviation 0.02, a zero output layer: the first guess is uniform."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=INIT_DEVIATION)
+        nn.init.zeros_(self.head.weight)
