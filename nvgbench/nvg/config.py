@@ -79,5 +79,3 @@ class NvgSamplingConfig:
     """The reference's shifted time grid, or the paper's uniform one."""
     gumbel: bool = False
     """Gumbel-top-k in the balanced split (the paper's text); off in the reference."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the transformers; auto: bf16 autocast on CUDA (the reference), float32 on a CPU. Decoding is float32."""

@@ -9,7 +9,7 @@ P channel pairs (D / 2).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +31,7 @@ CANVAS_CONDITION_ID = 2.0
 UNDECIDED = 1.0
 
 
-@dataclass(frozen=True)
-class Rotation:
+class Rotation(NamedTuple):
     """Cosines and sines of every token and channel pair, float32 ``[B, 1, N, P]`` (B may be 1)."""
 
     cos_B1NP: Tensor

@@ -1,0 +1,89 @@
+"""The NVG family: what `nvgbench.registry` finds. Importing this file does not import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from nvgbench.config.schema import RunConfig
+from nvgbench.nvg.config import GranularityConfig, NvgModelConfig, NvgSamplingConfig
+from nvgbench.types import ModelSpec, TokenSequence
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nvgbench.autoencoder.tokenizer import ConvTokenizer
+    from nvgbench.nvg.generator import NvgGenerator
+    from nvgbench.nvg.image_generator import NvgImageGenerator
+    from nvgbench.nvg.objective import NvgObjective
+
+
+class NvgFamily:
+    """Next visual granularity generation; implements `nvgbench.protocols.ModelFamily`."""
+
+    name = "nvg"
+    summary = "NVG: structure and content in turn, from one cluster to one a position"
+    quantizer_config = GranularityConfig
+    model_config = NvgModelConfig
+    sampling_config = NvgSamplingConfig
+    presets = "nvgbench.nvg.presets"
+
+    def build_tokenizer(self, config: RunConfig) -> ConvTokenizer:
+        """An untrained multi-granularity tokenizer.
+
+        Raises:
+            InputError: the grid's positions cannot be grouped down to one cluster.
+        """
+        from nvgbench.nvg.tokenizer import build_tokenizer
+
+        return build_tokenizer(config)
+
+    def build_generator(self, config: RunConfig, tokenizer: nn.Module, num_classes: int) -> NvgGenerator:
+        """Untrained content and structure generators for that tokenizer's grid and codebook.
+
+        Raises:
+            InputError: stages that are no balanced hierarchy, or a head size without room for the rotary axes.
+        """
+        from nvgbench.nvg.generator import NvgGenerator
+        from nvgbench.nvg.layout import StageLayout
+
+        tokenizer = cast("ConvTokenizer", tokenizer)
+        return NvgGenerator(
+            config.model,
+            StageLayout.of_stages(tokenizer.grid, tokenizer.stage_tokens),
+            channels=tokenizer.latent_channels,
+            codebook_size=tokenizer.codebook_size,
+            num_classes=num_classes,
+        )
+
+    def prepare(self, generator: nn.Module, tokenizer: nn.Module, tokens: TokenSequence) -> None:
+        """Measure what brings each stage's canvas to unit size."""
+        from nvgbench.nvg.objective import measure_scale_factors
+
+        factors = measure_scale_factors(cast("ConvTokenizer", tokenizer), tokens)
+        cast("NvgGenerator", generator).content.scale_factors.copy_(factors)
+
+    def objective(self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module) -> NvgObjective:
+        """Final canvas, tokens and structure flow at all stages."""
+        from nvgbench.nvg.objective import NvgObjective
+
+        return NvgObjective(config.model, cast("ConvTokenizer", tokenizer), cast("NvgGenerator", generator))
+
+    def image_generator(
+        self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module, spec: ModelSpec
+    ) -> NvgImageGenerator:
+        """Tokenizer and generators joined."""
+        from nvgbench.nvg.image_generator import NvgImageGenerator
+
+        return NvgImageGenerator(cast("ConvTokenizer", tokenizer), cast("NvgGenerator", generator), config.sampling, spec)
+
+    def cost(self, config: RunConfig, num_classes: int) -> Mapping[str, Any]:
+        """Parameters and FLOPs from the configuration alone; no memory is taken for the weights."""
+        import torch
+
+        from nvgbench.nvg.cost import cost_card
+
+        with torch.device("meta"):
+            tokenizer = self.build_tokenizer(config)
+            generator = self.build_generator(config, tokenizer, num_classes)
+        return cost_card(config, tokenizer, generator)

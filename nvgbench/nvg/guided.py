@@ -1,0 +1,188 @@
+"""Structure maps from outside the model: from another image, from a mask, from the first stages of a sample.
+
+The maps of the first stages are given, content (and the structure of later stages) is generated (paper, Figures 6 and 8).
+
+Shape letters: B batch, L positions in raster order, H and W pixels, h and w the latent grid.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nvgbench.errors import InputError
+from nvgbench.nvg.layout import StageLayout
+from nvgbench.nvg.sampler import GivenStructure
+from nvgbench.protocols import Tokenizer
+from nvgbench.types import StageTrace, TokenSequence
+
+
+def structure_from_tokens(tokens: TokenSequence, layout: StageLayout, stage: int | None = None) -> GivenStructure:
+    """The structure of a token sequence up to ``stage`` (all stages where not given).
+
+    Raises:
+        InputError: the tokens have no structure map, or ``stage`` does not exist.
+    """
+    if tokens.labels_BL is None:
+        raise InputError("these tokens have no structure map; they come from another family of models")
+    wanted = _checked_stage(layout.last if stage is None else stage, layout)
+    return GivenStructure(layout.coarser(tokens.labels_BL, layout.last, wanted), wanted)
+
+
+def structure_from_image(
+    tokenizer: Tokenizer, images_B3HW: Tensor, layout: StageLayout, stage: int | None = None
+) -> GivenStructure:
+    """The structure of images (float in [-1, 1]) up to ``stage``, as the tokenizer clusters them.
+
+    Raises:
+        InputError: images of another size, or a stage that does not exist.
+    """
+    with torch.no_grad():
+        return structure_from_tokens(tokenizer.encode(images_B3HW), layout, stage)
+
+
+def structure_from_trace(trace: tuple[StageTrace, ...], layout: StageLayout, stage: int) -> GivenStructure:
+    """The structure of a traced sample up to ``stage``; later stages are then drawn anew.
+
+    Raises:
+        InputError: the trace holds no structure map of that stage.
+    """
+    stage = _checked_stage(stage, layout)
+    maps = [entry.structure_BHW for entry in trace if entry.tokens == layout.tokens[stage]]
+    if not maps or maps[0] is None:
+        raise InputError(f"the trace holds no structure map of stage {stage}; ask for it with SampleRequest(trace=True)")
+    return GivenStructure(maps[0].flatten(1).long(), stage)
+
+
+def structure_from_mask(mask_HW: np.ndarray, layout: StageLayout, stage: int | None = None) -> GivenStructure:
+    """A balanced structure of one image that follows a segmentation as closely as equal halves allow.
+
+    The mask is brought to the grid by majority. Every cluster is then halved so that as few positions as possible leave
+    the side of their region: whole regions are put together to come nearest to half, and what is missing comes from one
+    region, the positions nearest to the other side. A cluster inside one region is cut across its longer extent.
+
+    Args:
+        mask_HW: integer region of every pixel; the numbers themselves mean nothing.
+        layout: grid and stages.
+        stage: how many stages the mask decides; where not given, just enough for a cluster a region.
+
+    Returns:
+        Labels ``[1, L]`` of that stage.
+
+    Raises:
+        InputError: not an integer mask, more regions than positions, or a stage that does not exist.
+    """
+    regions_L = _regions_on_grid(mask_HW, layout)
+    if stage is None:
+        count = len(np.unique(regions_L))
+        stage = next(stage for stage, clusters in enumerate(layout.tokens) if clusters >= count and stage > 0)
+    stage = _checked_stage(stage, layout)
+    places_L2 = np.stack(np.divmod(np.arange(layout.positions), layout.grid[1]), axis=1).astype(np.float64)
+    labels_L = np.zeros(layout.positions, dtype=np.int64)
+    for depth in range(layout.known(stage)):
+        odd_L = np.zeros_like(labels_L)
+        for label in range(1 << depth):
+            members = np.flatnonzero(labels_L == label)
+            odd_L[members] = _odd_half(regions_L[members], places_L2[members])
+        labels_L = 2 * labels_L + odd_L
+    return GivenStructure(torch.from_numpy(labels_L)[None], stage)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask from an image file, integer ``[H, W]``: palette or grey values as they are, colours numbered in order.
+
+    Raises:
+        InputError: the file is missing or no image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image if image.mode in ("1", "L", "P", "I", "I;16") else image.convert("RGB"))
+    except FileNotFoundError:
+        raise InputError(f"no mask at {path}; give an image file whose colours or grey values are regions") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{path} cannot be read as an image: {error}") from None
+    if pixels.ndim == 2:
+        return pixels.astype(np.int64)
+    red, green, blue = (pixels[..., channel].astype(np.int64) for channel in range(3))
+    return np.unique((red << 16) | (green << 8) | blue, return_inverse=True)[1].reshape(pixels.shape[:2])
+
+
+def checked_structure(given: GivenStructure, layout: StageLayout, batch: int) -> GivenStructure:
+    """``given`` for ``batch`` images; one map serves them all.
+
+    Raises:
+        InputError: another number of maps, another grid, or clusters that are not of equal size.
+    """
+    stage = _checked_stage(given.stage, layout)
+    labels_BL = given.labels_BL
+    if labels_BL.ndim != 2 or len(labels_BL) not in (1, batch) or labels_BL.shape[1] != layout.positions:
+        raise InputError(
+            f"structure labels of shape {list(labels_BL.shape)}: expected [{batch}, {layout.positions}], "
+            "or one row for all images"
+        )
+    expected_L = torch.arange(layout.positions, device=labels_BL.device) // (layout.positions // layout.tokens[stage])
+    if not torch.equal(labels_BL.sort(dim=1).values, expected_L.expand_as(labels_BL)):
+        raise InputError(f"structure labels of stage {stage} must be 0 to {layout.tokens[stage] - 1}, each equally often")
+    return GivenStructure(labels_BL.expand(batch, -1), stage)
+
+
+def _checked_stage(stage: int, layout: StageLayout) -> int:
+    if not 1 <= stage <= layout.last:
+        raise InputError(f"structure can be given for stages 1 to {layout.last}, not {stage}")
+    return stage
+
+
+def _regions_on_grid(mask_HW: np.ndarray, layout: StageLayout) -> np.ndarray:
+    """The region that covers most of each cell, ``[L]``, numbered from 0 without gaps."""
+    mask_HW = np.asarray(mask_HW)
+    if mask_HW.ndim != 2 or not mask_HW.size or mask_HW.dtype.kind not in "iub":
+        raise InputError(f"a mask is an integer array [H, W], got {mask_HW.dtype} of shape {mask_HW.shape}")
+    values, inverse = np.unique(mask_HW, return_inverse=True)
+    if len(values) > layout.positions:
+        raise InputError(
+            f"the mask has {len(values)} regions for {layout.positions} positions; use an image without smooth colours "
+            "(an indexed PNG, no JPEG)"
+        )
+    indices_HW = torch.from_numpy(inverse.reshape(mask_HW.shape).astype(np.int64))
+    shares = [F.adaptive_avg_pool2d((indices_HW == region).double()[None], layout.grid) for region in range(len(values))]
+    return torch.cat(shares).argmax(dim=0).flatten().numpy()
+
+
+def _odd_half(regions_n: np.ndarray, places_n2: np.ndarray) -> np.ndarray:
+    """Which half of the members becomes the odd child: 0 or 1 each, exactly half of them 1; the first member gets 0."""
+    half = len(regions_n) // 2
+    regions, counts_r = np.unique(regions_n, return_counts=True)
+    odd_n = np.zeros(len(regions_n), dtype=np.int64)
+    if len(regions) == 1:
+        extent = np.ptp(places_n2, axis=0)
+        axis = int(extent[1] > extent[0])
+        odd_n[np.lexsort((places_n2[:, 1 - axis], places_n2[:, axis]))[half:]] = 1
+    else:
+        chosen = regions[_subset_nearest(counts_r.tolist(), half)]
+        odd_n[np.isin(regions_n, chosen)] = 1
+        surplus = int(odd_n.sum()) - half
+        if surplus:
+            side = int(surplus > 0)
+            # Nearest to half means that every region of the full side is larger than the surplus: one is enough.
+            full = max(regions[np.isin(regions, chosen) == bool(side)], key=lambda region: (regions_n == region).sum())
+            goal = places_n2[odd_n != side].mean(axis=0)
+            candidates = np.flatnonzero(regions_n == full)
+            distance = ((places_n2[candidates] - goal) ** 2).sum(axis=1)
+            odd_n[candidates[np.argsort(distance, kind="stable")[: abs(surplus)]]] = 1 - side
+    return 1 - odd_n if odd_n[0] else odd_n
+
+
+def _subset_nearest(counts: list[int], target: int) -> list[int]:
+    """Indices of a proper, non-empty subset whose sum is nearest to ``target`` (the smaller sum on ties)."""
+    subsets: dict[int, list[int]] = {0: []}
+    for index, count in enumerate(counts):
+        for total, members in list(subsets.items()):
+            subsets.setdefault(total + count, [*members, index])
+    sums = [total for total in subsets if 0 < total < sum(counts)]
+    return subsets[min(sums, key=lambda total: (abs(total - target), total))]

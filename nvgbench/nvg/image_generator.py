@@ -1,0 +1,81 @@
+"""Tokenizer and generator joined into something that makes images.
+
+Shape letters: B batch, L positions, C latent channels, H and W pixels, h and w the latent grid.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nvgbench.autoencoder.tokenizer import ConvTokenizer
+from nvgbench.config.load import override_dataclass
+from nvgbench.data.images import to_uint8
+from nvgbench.errors import InputError
+from nvgbench.nvg.config import NvgSamplingConfig
+from nvgbench.nvg.generator import NvgGenerator
+from nvgbench.nvg.guided import checked_structure
+from nvgbench.nvg.quantizer import GranularityQuantizer
+from nvgbench.nvg.sampler import GivenStructure, NvgSampler, StageState
+from nvgbench.sampling.noise import SeededNoise
+from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace
+
+
+class NvgImageGenerator:
+    """Implements `nvgbench.protocols.ImageGenerator`.
+
+    Args:
+        tokenizer, generator: in evaluation mode, on one device.
+        settings: sampling settings where a request does not override them.
+        spec: what the measuring side may know.
+    """
+
+    def __init__(self, tokenizer: ConvTokenizer, generator: NvgGenerator, settings: NvgSamplingConfig, spec: ModelSpec) -> None:
+        assert isinstance(tokenizer.quantizer, GranularityQuantizer)
+        self.tokenizer, self.quantizer, self.generator = tokenizer, tokenizer.quantizer, generator
+        self.settings, self.spec = settings, spec
+
+    @torch.no_grad()
+    def generate(self, request: SampleRequest, structure: GivenStructure | None = None) -> SampleResult:
+        """Images for the labels and seeds of ``request``.
+
+        Args:
+            request: an image depends on its own seed, label and the settings alone, up to rounding of batched kernels.
+            structure: maps of the first stages from outside, see `nvgbench.nvg.guided`; later ones are generated.
+
+        Raises:
+            InputError: labels that are no classes, another number of seeds than of labels, unknown settings, a structure
+                of another grid.
+        """
+        settings = override_dataclass(self.settings, request.settings, "sampling")
+        layout = self.generator.layout
+        device = self.generator.content.scale_factors.device
+        labels_B = self._labels(request).to(device)
+        if structure is not None:
+            structure = GivenStructure(structure.labels_BL.to(device), structure.stage)
+            structure = checked_structure(structure, layout, len(labels_B))
+        noise = SeededNoise(request.seeds_B, device)
+        noise_BLK = noise.normal(layout.positions, layout.channels)
+        sampler = NvgSampler(self.generator, self.quantizer, settings)
+        sample = sampler.sample(labels_B, noise_BLK, noise.uniform, given=structure, keep_stages=request.trace)
+        trace = tuple(self._trace(state) for state in sample.stages) if request.trace else None
+        return SampleResult(self._image(sample.canvas_BLC), trace)
+
+    def _image(self, canvas_BLC: Tensor) -> Tensor:
+        return to_uint8(self.tokenizer.decode(canvas_BLC.transpose(1, 2).unflatten(2, self.generator.layout.grid)))
+
+    def _trace(self, state: StageState) -> StageTrace:
+        tokens = state.logits_BnV.shape[1]
+        return StageTrace(tokens, self._image(state.canvas_BLC), state.labels_BL.unflatten(1, self.generator.layout.grid))
+
+    def _labels(self, request: SampleRequest) -> Tensor:
+        labels_B, classes = torch.as_tensor(request.labels_B), self.generator.num_classes
+        if labels_B.ndim != 1 or labels_B.is_floating_point() or labels_B.shape != torch.as_tensor(request.seeds_B).shape:
+            raise InputError(
+                f"labels {labels_B.dtype} {list(labels_B.shape)} and seeds {list(torch.as_tensor(request.seeds_B).shape)}: "
+                "give integer labels [B] and one seed a label"
+            )
+        wrong = labels_B[(labels_B < 0) | (labels_B >= classes)]
+        if len(wrong):
+            raise InputError(f"label {int(wrong[0])} is no class of this model; give labels from 0 to {classes - 1}")
+        return labels_B.long()
