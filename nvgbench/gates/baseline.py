@@ -36,7 +36,7 @@ def write_baseline(path: Path, records: Iterable[RunRecord]) -> int:
     kept: list[RunRecord] = []
     known: set[tuple[str, str, str, Any]] = set()
     # From the newest on; of two records of the same second the later line is the newer.
-    for record in sorted(reversed(gated(records)), key=lambda record: record.created, reverse=True):
+    for record in sorted(gated(records), key=lambda record: record.created)[::-1]:
         held = {("metric", record.subject, metric.name, None) for metric in record.metrics} | {
             ("measurement", record.subject, measurement.name, measurement.conditions.get("batch_size"))
             for measurement in record.measurements
