@@ -82,4 +82,4 @@ def flow_times(steps: int, schedule: Literal["shifted", "uniform"], positions: i
     if schedule == "uniform":
         return uniform
     shift = math.exp(0.5 + (1.15 - 0.5) * (positions - 256) / (4096 - 256))
-    return [shift / (shift + 1 / t - 1) if t > 0 else 0.0 for t in uniform]
+    return [shift / (shift + (1 / t - 1)) if t > 0 else 0.0 for t in uniform]

@@ -1,0 +1,168 @@
+"""Sizes, initial values, and what the generators may and may not see."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+
+import pytest
+import torch
+from tiny_nvg import tiny
+
+from nvgbench.errors import InputError
+from nvgbench.nvg.checkpoint import (
+    from_published_key,
+    load_published_file,
+    load_published_state,
+    to_published_key,
+    to_published_state,
+)
+from nvgbench.nvg.config import NvgModelConfig
+from nvgbench.nvg.generator import NvgGenerator
+from nvgbench.nvg.layout import StageLayout
+from nvgbench.nvg.structure import structure_embedding
+
+LAYOUT = StageLayout((4, 4))
+
+
+def _published_layout(depth: int) -> dict[str, list[int]]:
+    folder = importlib.resources.files("nvgbench.parity").joinpath("fixtures/nvg_state_dict_layouts.json")
+    entry = json.loads(folder.read_text())["generators"][f"d{depth}"]
+    blocks = {key.format(i=i): shape for i in range(depth) for key, shape in entry["block_keys"].items()}
+    return {**entry["single_keys"], **blocks}
+
+
+@pytest.mark.parametrize(("depth", "content", "structure"), [(16, 255.18, 64.37), (20, 496.59, 124.97), (24, 856.26, 215.18)])
+def test_published_sizes_and_layouts(depth: int, content: float, structure: float) -> None:
+    with torch.device("meta"):
+        layout = StageLayout((16, 16))
+        model = NvgGenerator(NvgModelConfig(depth=depth), layout, channels=32, codebook_size=4096, num_classes=1000)
+    counted = {name: sum(weight.numel() for weight in part.parameters()) for name, part in model.named_children()}
+    # The published counts leave out the learned first canvas.
+    assert round((counted["content"] - model.content.start_1LC.numel()) / 1e6, 2) == content
+    assert round(counted["structure"] / 1e6, 2) == structure
+    published = {key: shape for key, shape in _published_layout(depth).items() if not key.startswith(("rope_ids", "projector"))}
+    assert {key: list(value.shape) for key, value in to_published_state(model).items()} == published
+
+
+def test_published_keys_translate_both_ways() -> None:
+    ours = list(tiny().state_dict())
+    assert [from_published_key(to_published_key(key) or "") for key in ours] == ours
+    assert from_published_key("rope_ids") is None
+    assert to_published_key("content.blocks.x.linear_in.weight") is None
+
+
+def test_published_files_prefer_the_average(tmp_path: object) -> None:
+    source, target = tiny(), tiny()
+    plain = {f"nvgformer.{key}": value + 1 for key, value in to_published_state(source).items()}
+    average = {f"ema_model.nvgformer.{key}": value for key, value in to_published_state(source).items()}
+    state = {**plain, **average, "nvgformer.rope_ids": torch.zeros(1), "first_stage_model.x": torch.zeros(1)}
+    path = tmp_path / "generator.ckpt"  # type: ignore[operator]
+    torch.save({"state_dict": state}, path)
+    load_published_file(target, path)
+    for key, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[key], value), key
+    load_published_file(target, path, average=False)
+    assert torch.equal(target.content.embed.bias, source.content.embed.bias + 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: state.pop("content_embed.weight"), "content_embed.weight is missing"),
+        (lambda state: state.update({"content_blocks.0.linear3.bias": torch.zeros(1)}), "linear3.bias is unknown"),
+        (lambda state: state.update({"content_embed.weight": torch.zeros(2, 2)}), "another shape"),
+    ],
+)
+def test_other_weights_are_refused(change: object, words: str) -> None:
+    state = to_published_state(tiny())
+    change(state)  # type: ignore[operator]
+    with pytest.raises(InputError, match=words):
+        load_published_state(tiny(), state)
+
+
+def test_files_that_are_no_checkpoints_are_refused(tmp_path: object) -> None:
+    path = tmp_path / "x.ckpt"  # type: ignore[operator]
+    with pytest.raises(InputError, match="no checkpoint"):
+        load_published_file(tiny(), path)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_published_file(tiny(), path)
+
+
+def test_initial_values() -> None:
+    model = tiny(depth=4, content_heads=8)
+    assert all((value == 0).all() for name, value in model.named_parameters() if name.endswith(".bias"))
+    weight = model.content.blocks[0].modulation.linear.weight
+    limit = (6 / sum(weight.shape)) ** 0.5
+    assert weight.abs().max() <= limit
+    assert weight.abs().max() > 0.9 * limit
+    assert 0.015 < model.content.class_embed.weight.std() < 0.025
+    assert model.content.class_embed.num_embeddings == 4
+    assert 0.7 < model.content.start_1LC.std() < 1.3
+
+
+def _content_inputs(stage: int) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(stage)
+    labels = torch.stack([torch.randperm(16, generator=generator) for _ in range(2)])
+    se = structure_embedding(LAYOUT.coarser(labels, 4, stage), stage, 4)
+    return torch.randn(2, 16, 6, generator=generator), se, torch.full((2,), stage), torch.tensor([0, 3])
+
+
+def test_the_first_stage_reads_no_canvas_and_later_ones_scale_it() -> None:
+    model = tiny().content
+    canvas, se, stage, labels = _content_inputs(0)
+    assert torch.equal(model(canvas, se, stage, labels), model(canvas + 5, se, stage, labels))
+    canvas, se, stage, labels = _content_inputs(2)
+    plain = model(canvas, se, stage, labels)
+    model.scale_factors[2] = 4.0
+    torch.testing.assert_close(model(canvas / 4, se, stage, labels), plain)
+    model.scale_factors[-1] = 2.0
+    torch.testing.assert_close(model(canvas / 4, se, stage, labels), plain / 2)
+
+
+@pytest.mark.parametrize("part", ["content", "structure"])
+def test_class_stage_and_structure_matter(part: str) -> None:
+    model = tiny()
+
+    def run(canvas: torch.Tensor, se: torch.Tensor, stage: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if part == "content":
+            return model.content(canvas, se, stage, labels)
+        return model.structure(torch.ones(2, 16, 4), torch.full((2,), 0.3), canvas, se, stage, labels)
+
+    canvas, se, stage, labels = _content_inputs(2)
+    base = run(canvas, se, stage, labels)
+    assert not torch.allclose(base, run(canvas, se, stage - 1, labels))
+    assert not torch.allclose(base, run(canvas, se, stage, labels.flip(0)))
+    assert not torch.allclose(base, run(canvas, se.flip(1), stage, labels))
+    model.content.rope.structure_rope = model.structure.rope.structure_rope = False
+    assert torch.equal(run(canvas, se, stage, labels), run(canvas, se.flip(1), stage, labels))
+
+
+def test_a_batch_of_all_stages_is_the_stages_one_by_one() -> None:
+    model = tiny(StageLayout((4, 4), 4))
+    layout = model.layout
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.stack([torch.randperm(16, generator=generator) for _ in range(2)])
+    canvas = torch.randn(2, 3, 16, 6, generator=generator)
+    z, t = torch.randn(2, 1, 16, 4, generator=generator), torch.rand(2, 1, generator=generator)
+    classes = torch.tensor([1, 2])
+    output = model(canvas, labels, z, t, classes)
+    assert output.logits_BNV.shape == (2, 1 + 4 + 16, 20)
+    se = model.stage_embeddings(labels)
+    for stage in range(layout.stages):
+        alone = model.content(canvas[:, stage], se[:, stage], torch.full((2,), stage), classes)
+        torch.testing.assert_close(output.final_BSLC[:, stage], alone, rtol=1e-4, atol=1e-5)
+        residual = alone - canvas[:, stage]
+        at = layout.coarser(labels, 2, stage)
+        for cluster in range(layout.tokens[stage]):
+            mean = torch.stack([residual[i][at[i] == cluster].mean(0) for i in range(2)])
+            row = sum(layout.tokens[:stage]) + cluster
+            torch.testing.assert_close(output.logits_BNV[:, row], model.content.token_logits(mean), rtol=1e-4, atol=1e-4)
+    velocity = model.structure.velocity(z[:, 0], t[:, 0], canvas[:, 1], se[:, 0], torch.zeros(2).long(), classes)
+    torch.testing.assert_close(output.velocity_BTLK[:, 0], velocity, rtol=1e-4, atol=1e-5)
+
+
+def test_a_head_without_room_is_refused() -> None:
+    with pytest.raises(InputError, match="smallest head size that fits this grid is 20"):
+        tiny(head_size=16)
