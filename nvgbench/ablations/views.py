@@ -1,0 +1,96 @@
+"""Ways of looking at an image again, and how the structure map of the new view is laid over the first.
+
+Shape letters: B batch, C latent channels, h and w the latent grid, H and W pixels, M positions that are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nvgbench.ablations.plan import CROP_CELLS, NOISE_LEVELS, SHIFT_CELLS
+
+Aligned = tuple[Tensor, Tensor]
+"""Labels ``[B, M]`` of the first map and of the other at the same places of the image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One perturbation at one level.
+
+    Attributes:
+        perturbation: the row's name in the table.
+        level: how strong: share of the standard deviation, pixels moved, side of the part that is left; empty where there
+            is one level only.
+        image: changes float images ``[B, 3, H, W]``; None where only the features are changed.
+        features: changes the latent ``[B, C, h, w]``, with a CPU generator for what is drawn.
+        align: lays the maps ``[B, h, w]`` of the image itself and of the view over each other.
+    """
+
+    perturbation: str
+    level: str = ""
+    image: Callable[[Tensor], Tensor] | None = None
+    features: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    align: Callable[[Tensor, Tensor], Aligned]
+
+
+def views(grid: tuple[int, int], image_size: int) -> list[View]:
+    """The views of the study ``clusters``; shifts and crops that the grid is too small for are left out."""
+    cell = image_size // grid[1]
+    found = [_noise(level) for level in NOISE_LEVELS]
+    found += [
+        View(perturbation="bf16", features=lambda latent, _: latent.to(torch.bfloat16).to(latent.dtype), align=same_place)
+    ]
+    found += [View(perturbation="flip", image=lambda images: images.flip(-1), align=_align_flipped)]
+    found += [_shift(cells, cell) for cells in SHIFT_CELLS if cells < grid[1]]
+    found += [_crop(cells, grid, cell) for cells in CROP_CELLS if 2 * cells < min(grid)]
+    return found
+
+
+def same_place(base_Bhw: Tensor, view_Bhw: Tensor) -> Aligned:
+    """Maps of the same frame: every position."""
+    return base_Bhw.flatten(1), view_Bhw.flatten(1)
+
+
+def _align_flipped(base_Bhw: Tensor, view_Bhw: Tensor) -> Aligned:
+    return same_place(base_Bhw, view_Bhw.flip(-1))
+
+
+def _noise(level: float) -> View:
+    def add(latent_BChw: Tensor, rng: torch.Generator) -> Tensor:
+        noise_BChw = torch.randn(latent_BChw.shape, generator=rng).to(latent_BChw)
+        return latent_BChw + level * latent_BChw.std((1, 2, 3), keepdim=True) * noise_BChw
+
+    return View(perturbation="noise", level=f"{level:g}", features=add, align=same_place)
+
+
+def _shift(cells: int, cell: int) -> View:
+    """Content moves right by whole cells; the edge that comes in repeats the first column and is not compared."""
+
+    def move(images_B3HW: Tensor) -> Tensor:
+        pixels = cells * cell
+        return F.pad(images_B3HW, (pixels, 0, 0, 0), mode="replicate")[..., : images_B3HW.shape[-1]]
+
+    def align(base_Bhw: Tensor, view_Bhw: Tensor) -> Aligned:
+        return same_place(base_Bhw[..., :-cells], view_Bhw[..., cells:])
+
+    return View(perturbation="shift", level=f"{cells * cell} px", image=move, align=align)
+
+
+def _crop(cells: int, grid: tuple[int, int], cell: int) -> View:
+    """The inner part fills the frame; each of its cells is compared with the first map's cell under its centre."""
+
+    def enlarge(images_B3HW: Tensor) -> Tensor:
+        pixels = cells * cell
+        inner = images_B3HW[..., pixels:-pixels, pixels:-pixels]
+        return F.interpolate(inner, images_B3HW.shape[-2:], mode="bicubic", align_corners=False, antialias=True).clamp(-1, 1)
+
+    def align(base_Bhw: Tensor, view_Bhw: Tensor) -> Aligned:
+        below = [cells + ((torch.arange(n, device=base_Bhw.device) + 0.5) * (n - 2 * cells) / n).long() for n in grid]
+        return same_place(base_Bhw[:, below[0]][:, :, below[1]], view_Bhw)
+
+    return View(perturbation="crop", level=f"{(grid[1] - 2 * cells) * cell} px", image=enlarge, align=align)

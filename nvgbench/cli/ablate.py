@@ -1,0 +1,120 @@
+"""``nvgbench ablate``: studies that change one thing and measure what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nvgbench.cli.options import DEFAULT_RUNS, Device, RunsRoot
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nvgbench.results.schema import RunRecord
+    from nvgbench.runs import RunFolder
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group to ``app``."""
+    group = typer.Typer(no_args_is_help=True, help="Studies: change one thing, measure what follows.")
+    group.command("list")(_list)
+    group.command("clusters")(_clusters)
+    app.add_typer(group, name="ablate")
+
+
+def _list() -> None:
+    """List the studies, what they vary and what they report."""
+    from nvgbench.ablations.plan import STUDIES
+
+    for study in STUDIES.values():
+        typer.echo(f"{study.name}: {study.question}")
+        for title, entries in (("varies", study.varies), ("reports", study.reports)):
+            typer.echo(f"  {title}")
+            for name, text in entries.items():
+                typer.echo(f"    {name}: {text}")
+
+
+def _clusters(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs with a trained tokenizer; the first is perturbed.")],
+    images: Annotated[int, typer.Option("--images", "-n", min=2, help="How many held-out images.")] = 128,
+    retrain: Annotated[int, typer.Option(min=0, help="First train so many tokenizers like the first, with other seeds.")] = 0,
+    data: Annotated[str | None, typer.Option(help="Other images than those the first run was trained for.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise and of the random splits.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Records file or folder; the folder of runs if not given.")] = None,
+    root: RunsRoot = DEFAULT_RUNS,
+    device: Device = "auto",
+) -> None:
+    """Stability of structure maps: tokenizer seeds, noise, flips, shifts, crops, bf16; for three clusterings and by chance.
+
+    With one run the comparison of tokenizer seeds is skipped; name several, or use --retrain.
+    """
+    from rich.console import Console
+
+    from nvgbench.ablations.runner import cluster_record
+    from nvgbench.cli.progress import counting
+    from nvgbench.device import resolve_device
+    from nvgbench.results.store import ResultStore
+    from nvgbench.runs import find_run
+
+    place = resolve_device(device)
+    folders = [find_run(run, root) for run in runs]
+    if retrain:
+        folders += _retrain(folders[0], retrain, root, place)
+    with counting("structure maps") as progress:
+        record = cluster_record(folders, images=images, seed=seed, device=place, progress=progress, data=data)
+    store = ResultStore(out if out is not None else root)
+    store.append(record)
+    console = Console()
+    for table in cluster_tables(record):
+        console.print(table)
+        console.print()
+    if len(folders) == 1:
+        typer.echo("one run only: tokenizer seeds were not compared (name more runs, or --retrain 1)")
+    typer.echo(f"added to {store.path}")
+
+
+def _retrain(run: RunFolder, count: int, root: Path, device: Any) -> list[RunFolder]:
+    from nvgbench.ablations.runner import retrained_tokenizers
+    from nvgbench.cli.training_progress import training_progress
+    from nvgbench.training.interrupt import Interrupted
+
+    try:
+        return list(retrained_tokenizers(run, count, root=root, device=device, showing=training_progress))
+    except Interrupted:
+        typer.echo("interrupted; the same command continues where this one stopped", err=True)
+        raise typer.Exit(130) from None
+
+
+def cluster_tables(record: RunRecord) -> list[Table]:
+    """The record's two tables for a terminal: one column a stage, headed by its number of tokens."""
+    from rich.table import Table
+
+    stability, quality = record.tables["cluster_stability"], record.tables["cluster_quality"]
+    tokens = [str(row["tokens"]) for row in quality if row["clustering"] == quality[0]["clustering"]]
+    title = f"Agreement of structure maps by tokens: adjusted Rand index, then NMI ({stability[0]['n']} images)"
+    agreement = Table("perturbed", "level", "clustering", *tokens, title=title, box=None, title_justify="left")
+    for rows in _lines(stability, len(tokens)):
+        cells = [f"{_short(row['ari_mean'])} {_short(row['nmi_mean'])}" for row in rows]
+        agreement.add_row(rows[0]["perturbation"], rows[0]["level"], rows[0]["clustering"], *cells)
+    title = "Share of the features' sum of squares that the cluster means explain"
+    explained = Table("clustering", *tokens, title=title, box=None, title_justify="left")
+    for rows in _lines(quality, len(tokens)):
+        explained.add_row(rows[0]["clustering"], *[_short(row["explained_mean"]) for row in rows])
+    return [agreement, explained]
+
+
+def _lines(rows: Sequence[dict[str, Any]], stages: int) -> Iterator[Sequence[dict[str, Any]]]:
+    """The rows of one setting after the other; a setting has one row a stage."""
+    for start in range(0, len(rows), stages):
+        yield rows[start : start + stages]
+
+
+def _short(score: float | None) -> str:
+    """Two decimals without the leading zero; narrow enough for seven stages with two scores each."""
+    if score is None:
+        return "-"
+    text = f"{round(score, 2) + 0.0:.2f}"
+    return "1" if text == "1.00" else text.replace("0.", ".", 1)
