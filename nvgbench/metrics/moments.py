@@ -1,0 +1,79 @@
+"""Mean and covariance of features, gathered batch by batch in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nvgbench.errors import InputError
+from nvgbench.metrics.arrays import Floats, as_matrix
+
+
+class Moments:
+    """Streaming mean ``[D]`` and covariance ``[D, D]``, float64, ddof 1.
+
+    Batches are joined by the pairwise update of Chan, Golub and LeVeque (1983), which does not cancel as sums of squares do,
+    so that the order of batches and merges moves the result by rounding alone.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        if dimension < 1:
+            raise InputError(f"moments of {dimension} features; expected at least 1")
+        self.count = 0
+        self.mean: Floats = np.zeros(dimension)
+        self._scatter: Floats = np.zeros((dimension, dimension))
+
+    @classmethod
+    def of(cls, features: Any) -> Moments:
+        """The moments of a matrix ``[N, D]``.
+
+        Raises:
+            InputError: not a finite matrix.
+        """
+        matrix = as_matrix(features, "features")
+        moments = cls(matrix.shape[1])
+        moments.update(matrix)
+        return moments
+
+    def update(self, features: Any) -> None:
+        """Add a batch ``[B, D]``; an empty batch changes nothing.
+
+        Raises:
+            InputError: another width, NaN or infinity.
+        """
+        batch = as_matrix(features, "features", rows=0, columns=len(self.mean))
+        if len(batch) == 0:
+            return
+        mean = batch.mean(axis=0)
+        centred = batch - mean
+        self._join(len(batch), mean, centred.T @ centred)
+
+    def merge(self, other: Moments) -> None:
+        """Add what ``other`` has seen, as if its batches had come here.
+
+        Raises:
+            InputError: another width.
+        """
+        if len(other.mean) != len(self.mean):
+            raise InputError(f"cannot merge moments of {len(other.mean)} features into {len(self.mean)}")
+        if other.count:
+            self._join(other.count, other.mean, other._scatter)
+
+    @property
+    def covariance(self) -> Floats:
+        """Sample covariance ``[D, D]`` (divided by N - 1).
+
+        Raises:
+            InputError: fewer than two images.
+        """
+        if self.count < 2:
+            raise InputError(f"a covariance needs at least 2 images, got {self.count}")
+        return self._scatter / (self.count - 1)
+
+    def _join(self, count: int, mean: Floats, scatter: Floats) -> None:
+        total = self.count + count
+        delta = mean - self.mean
+        self._scatter = self._scatter + scatter + np.outer(delta, delta) * (self.count * count / total)
+        self.mean = self.mean + delta * (count / total)
+        self.count = total

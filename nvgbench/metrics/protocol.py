@@ -1,0 +1,91 @@
+"""Names of the scores and the rules behind them. A number is compared only with numbers of the same name and protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nvgbench.errors import InputError, did_you_mean
+
+PROTOCOL = "nvgbench/1"
+"""Raise the version whenever the same images would get another number."""
+INCEPTION = "inception"
+"""Name of the extractor whose scores go by their bare names."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score's definition.
+
+    Attributes:
+        name: the name with the Inception-v3 of the original papers.
+        other: its stem with any other extractor, which follows in brackets.
+        higher_is_better: ``None`` where neither direction is better.
+        definition: one line with its source.
+        unit: empty where the number has none.
+    """
+
+    name: str
+    other: str
+    higher_is_better: bool | None
+    definition: str
+    unit: str = ""
+
+
+SCORES: dict[str, Score] = {
+    score.name: score
+    for score in (
+        Score("FID", "FD", False, "squared Fréchet distance of Gaussians fitted to the features, ddof 1 (Heusel et al. 2017)"),
+        Score("rFID", "rFD", False, "the same between held-out images and their reconstructions"),
+        Score("KID", "KD", False, "unbiased squared MMD, kernel (x·y/D + 1)³, 100 subsets of 1,000 (Bińkowski et al. 2018)"),
+        Score(
+            "IS",
+            "IS",
+            True,
+            "exp of the mean KL of posteriors to their marginal, shuffled splits of 5,000 (Salimans et al. 2016)",
+        ),
+        Score(
+            "IS-ordered",
+            "IS-ordered",
+            True,
+            "IS, splits of 5,000 in the order given (guided-diffusion's evaluator)",
+        ),
+        Score("precision", "precision", True, "share of samples in the reference's balls, k = 3 (Kynkäänniemi et al. 2019)"),
+        Score("recall", "recall", True, "share of reference images in the samples' balls, k = 3 (Kynkäänniemi et al. 2019)"),
+        Score("density", "density", True, "reference balls around a sample, divided by k = 5 (Naeem et al. 2020)"),
+        Score("coverage", "coverage", True, "share of reference balls with a sample inside, k = 5 (Naeem et al. 2020)"),
+        Score("accuracy", "accuracy", True, "share of samples that the classifier gives the class that was asked for"),
+        Score(
+            "nearest-training-ratio",
+            "nearest-training-ratio",
+            None,
+            "median distance of samples to the nearest training image over that of held-out images; well below 1: memorised",
+        ),
+        Score("PSNR", "PSNR", True, "peak signal-to-noise ratio a reconstruction, mean; exact copies count 100 dB", "dB"),
+        Score(
+            "SSIM",
+            "SSIM",
+            True,
+            "structural similarity, Gaussian window 11, sigma 1.5 (Wang et al. 2004)",
+        ),
+        Score("LPIPS", "LPIPS", False, "learned perceptual distance, VGG (Zhang et al. 2018)"),
+        Score("codebook-use", "codebook-use", None, "share of the codebook used over all stages"),
+        Score("codebook-perplexity", "codebook-perplexity", None, "exp of the entropy of the codes over all stages"),
+    )
+}
+
+
+def score_name(score: str, extractor: str | None) -> str:
+    """The name under which a score is recorded: ``FID`` with Inception, ``FD[classifier]`` with another extractor.
+
+    Args:
+        score: a key of `SCORES`.
+        extractor: the extractor's name; ``None`` for scores that need no features.
+
+    Raises:
+        InputError: no such score.
+    """
+    if score not in SCORES:
+        raise InputError(f"no score {score!r}{did_you_mean(score, SCORES)}; known: {', '.join(SCORES)}")
+    if extractor is None or extractor == INCEPTION:
+        return SCORES[score].name
+    return f"{SCORES[score].other}[{extractor}]"
