@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from nvgbench.types import Interval, Measurement, MetricValue
 
 NOT_AVAILABLE = "not available"
-_THIN = "\u202f"  # narrow no-break space between number and unit
+THIN_SPACE = "\u202f"  # narrow no-break space between number and unit
 
 _SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")),
@@ -33,12 +33,18 @@ def significant(value: float, digits: int = 3) -> str:
 
 def quantity(value: float, unit: str) -> str:
     """A number with its unit, scaled: ``12.3 ms``, ``1.50 GiB``; units with a denominator keep it (``2.00 GFLOP/image``)."""
+    factor, scaled = _scale(value, unit)
+    return f"{significant(value / factor)}{THIN_SPACE}{scaled}" if scaled else significant(value)
+
+
+def _scale(value: float, unit: str) -> tuple[float, str]:
+    """The factor and the unit in which ``value`` reads well."""
     base, slash, denominator = unit.partition("/")
     scales = _SCALES.get(base) if base else None
     if scales is None:
-        return f"{significant(value)}{_THIN}{unit}" if unit else significant(value)
+        return 1.0, unit
     factor, symbol = next(((f, s) for f, s in scales if abs(value) >= f), scales[-1])
-    return f"{significant(value / factor)}{_THIN}{symbol}{slash}{denominator}"
+    return factor, f"{symbol}{slash}{denominator}"
 
 
 def count(value: int) -> str:
@@ -46,7 +52,7 @@ def count(value: int) -> str:
     if abs(value) < 10_000:
         return f"{value:,}"
     factor, symbol = next((f, s) for f, s in _SCALES[""] if abs(value) >= f)
-    return f"{significant(value / factor)}{_THIN}{symbol}"
+    return f"{significant(value / factor)}{THIN_SPACE}{symbol}"
 
 
 def score(value: float) -> str:
@@ -83,4 +89,5 @@ def range_text(measurement: Measurement) -> str:
     if len(measurement.samples) < 2:
         return ""
     low, high = min(measurement.samples), max(measurement.samples)
-    return f"{quantity(low, measurement.unit)} to {quantity(high, measurement.unit)}"
+    factor, unit = _scale(high, measurement.unit)
+    return f"{significant(low / factor)} to {significant(high / factor)}{THIN_SPACE}{unit}"

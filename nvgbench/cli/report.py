@@ -1,0 +1,40 @@
+"""``nvgbench report``: everything on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nvgbench.cli.options import DEFAULT_RUNS, RunsRoot
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+
+    @app.command()
+    def report(
+        targets: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs; all below --runs if none.")] = None,
+        records: Annotated[list[Path] | None, typer.Option(help="A records.jsonl, or a folder of such. Repeatable.")] = None,
+        everything: Annotated[bool, typer.Option("--all", help="All below --runs, also where --records is given.")] = False,
+        out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("reports/index.html"),
+        title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
+        baseline: Annotated[Path | None, typer.Option(help="Also show what a gate says against this baseline.")] = None,
+        rules: Annotated[Path | None, typer.Option(help="Rules of that gate; built-in rules if not given.")] = None,
+        runs: RunsRoot = DEFAULT_RUNS,
+    ) -> None:
+        """Build one self-contained HTML page from records and their pictures."""
+        from nvgbench.gates.baseline import read_baseline
+        from nvgbench.gates.rules import load_rules
+        from nvgbench.gates.verdicts import evaluate_gates
+        from nvgbench.report.build import DEFAULT_TITLE, render_report
+        from nvgbench.results.store import records_of
+
+        files = [*(records or ()), *([runs] if everything else [])]
+        located = records_of(targets or (), files, runs)
+        verdicts = []
+        if baseline is not None:
+            verdicts = evaluate_gates(load_rules(rules), read_baseline(baseline), [one.record for one in located])
+        written = render_report(located, out, title=title or DEFAULT_TITLE, verdicts=verdicts)
+        typer.echo(f"{written}: {len(located)} records, {written.stat().st_size / 2**20:.1f} MiB")

@@ -1,0 +1,208 @@
+"""What training and sampling cost: budgets, curves' data, and the table of time, memory and energy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nvgbench.report.quantities import THIN_SPACE, count, measurement_text, median, quantity, range_text
+from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table, unavailable
+from nvgbench.results.compare import identity
+from nvgbench.results.schema import RunRecord
+from nvgbench.types import Measurement
+
+_SAME = 0.01
+"""Budgets that differ by less than this share count as equal."""
+
+
+def newest(records: Iterable[RunRecord], kind: str) -> dict[str, RunRecord]:
+    """The newest record of a kind for each subject."""
+    found: dict[str, RunRecord] = {}
+    for record in records:
+        if record.kind == kind and (record.subject not in found or record.created >= found[record.subject].created):
+            found[record.subject] = record
+    return found
+
+
+def budget_table(records: Iterable[RunRecord]) -> Table:
+    """What every model was trained on, and for how long."""
+    rows = []
+    for subject, record in newest(records, "train").items():
+        dataset = record.provenance.get("dataset")
+        data = dataset if isinstance(dataset, Mapping) else {"name": str(dataset or "unknown")}
+        cells = [Cell(text=subject, sub=record.family), _phase(record, "tokenizer"), _phase(record, "generator")]
+        seconds = sum(row.get("seconds") or 0 for row in record.tables.get("training", ()) if not row.get("taken_from"))
+        cells.append(Cell(text=quantity(seconds / 60, "min"), sort=seconds) if seconds else BLANK)
+        images = data.get("images")
+        cells.append(Cell(text=str(data.get("name", "unknown")), sub=f"{images:,} images" if isinstance(images, int) else ""))
+        cells.append(Cell(text=_seeds(record)))
+        rows.append(cells)
+    columns = [
+        Column(label="model", number=False),
+        Column(label="tokenizer", sub="images seen"),
+        Column(label="generator", sub="images seen"),
+        Column(label="training time", sub="both phases"),
+        Column(label="data", number=False),
+        Column(label="seed"),
+    ]
+    return Table(caption="Training budgets", columns=columns, groups=[Group(rows=rows)])
+
+
+def _phase(record: RunRecord, phase: str) -> Cell:
+    row = _phase_row(record, phase)
+    if row is None or row.get("images") is None:
+        return BLANK
+    origin = f"taken from {row['taken_from']}" if row.get("taken_from") else f"{row.get('steps', 0):,} steps"
+    return Cell(text=count(int(row["images"])), sub=origin, sort=float(row["images"]))
+
+
+def _phase_row(record: RunRecord, phase: str) -> Mapping[str, Any] | None:
+    return next((row for row in record.tables.get("training", ()) if row.get("phase") == phase), None)
+
+
+def _seeds(record: RunRecord) -> str:
+    seeds = record.provenance.get("seeds")
+    return ", ".join(str(seed) for seed in seeds) if isinstance(seeds, Sequence) and not isinstance(seeds, str) else "\u2013"
+
+
+def budget_statements(records: Iterable[RunRecord], models: Iterable[str]) -> list[Statement]:
+    """Whether the scored models had the same budget; where not, in which respect."""
+    trained = newest(records, "train")
+    models = list(models)
+    unknown = [model for model in models if model not in trained]
+    known = [model for model in models if model in trained]
+    said = []
+    unequal = []
+    for phase in ("tokenizer", "generator"):
+        images = {model: row["images"] for model in known if (row := _phase_row(trained[model], phase)) and row.get("images")}
+        if images and max(images.values()) > min(images.values()) * (1 + _SAME):
+            listed = "\n".join(f"{model} {count(int(number))}" for model, number in images.items())
+            unequal.append(f"the {phase}s saw different numbers of images ({listed})")
+    data = {str(identity(trained[model].provenance.get("dataset"))) for model in known}
+    if len(data) > 1:
+        unequal.append("they were trained on different data")
+    if unequal:
+        text = f"The budgets are not equal: {'; '.join(unequal)}. A difference in score may come from that alone."
+        said.append(Statement(text=text, tone="warning", word="Unequal budgets"))
+    elif len(known) > 1:
+        text = "All models saw the same data and, in each phase, the same number of images."
+        said.append(Statement(text=text, word="Equal budgets"))
+    if unknown:
+        text = f"No training record of {', '.join(unknown)}: on what and for how long they were trained is unknown."
+        said.append(Statement(text=text, tone="warning", word="Unknown budget"))
+    return said
+
+
+def cost_table(records: Iterable[RunRecord]) -> Table:
+    """Parameters, FLOPs, speed, memory and energy of every profiled model."""
+    profiles = newest(records, "profile")
+    notes = Footnotes()
+    largest = {s: max((b for b in map(_batch, r.measurements) if b), default=1) for s, r in profiles.items()}
+    rows = [_cost_row(subject, record, largest[subject], notes) for subject, record in profiles.items()]
+    batches = sorted(set(largest.values()))
+    at = f"batch {batches[0]}" if len(batches) == 1 else "largest batch"
+    columns = [
+        Column(label="model", number=False),
+        Column(label="parameters"),
+        Column(label="FLOPs an image", sub="counted, batch 1"),
+        Column(label="latency", sub="batch 1, median"),
+        Column(label="throughput", sub=f"images/s, {at}"),
+        Column(label="GPU memory", sub=f"peak, {at}"),
+        Column(label="process memory", sub=f"peak, {at}"),
+        Column(label="energy an image", sub=at),
+        Column(label="device", number=False),
+    ]
+    return Table(caption="Cost of sampling", columns=columns, groups=[Group(rows=rows)], notes=notes.lines())
+
+
+def _cost_row(subject: str, record: RunRecord, batch: int, notes: Footnotes) -> list[Cell]:
+    model = record.provenance.get("model")
+    untrained = isinstance(model, Mapping) and model.get("weights") == "untrained"
+    parts = [(str(row.get("part")), int(row.get("count") or 0)) for row in record.tables.get("parameters", ())]
+    total = sum(number for _, number in parts)
+    listed = "\n".join(f"{part} {count(number)}" for part, number in parts)
+    machine = record.provenance.get("machine")
+    return [
+        Cell(text=subject, sub=f"{record.family}, random weights" if untrained else record.family),
+        Cell(text=count(total), sub=listed, sort=float(total)) if parts else BLANK,
+        _flops(record, notes),
+        _measured(record, "latency", 1, notes),
+        _measured(record, "throughput", batch, notes),
+        _measured(record, "peak_memory_cuda", batch, notes),
+        _measured(record, "peak_memory_process", batch, notes),
+        _measured(record, "energy", batch, notes),
+        Cell(text=device_name(machine if isinstance(machine, Mapping) else {}, record.provenance.get("device"))),
+    ]
+
+
+def device_name(machine: Mapping[str, Any], device: Any) -> str:
+    """The GPU or CPU that did the work."""
+    used = device.get("device") if isinstance(device, Mapping) else device
+    return str(machine.get("cpu") if str(used or "cpu").startswith("cpu") else machine.get("gpu")) or "unknown"
+
+
+def find_measurement(record: RunRecord, name: str, batch: int | None = None) -> Measurement | None:
+    """A record's measurement by name and, where given, batch size."""
+    return next((m for m in record.measurements if m.name == name and batch in (None, _batch(m))), None)
+
+
+def _batch(measurement: Measurement) -> int | None:
+    batch = measurement.conditions.get("batch_size")
+    return batch if isinstance(batch, int) else None
+
+
+def _measured(record: RunRecord, name: str, batch: int, notes: Footnotes) -> Cell:
+    found = find_measurement(record, name, batch)
+    if found is None:
+        return BLANK
+    if not found.samples:
+        reason = found.note.removeprefix("not available: ")
+        return unavailable(notes.sign(reason) if reason else "")
+    # the unit's second half stands in the column's head
+    text, spread = (_bare(text) for text in (measurement_text(found), range_text(found)))
+    return Cell(text=text, sub=spread, sort=median(found.samples))
+
+
+def _bare(text: str) -> str:
+    return text.removesuffix("/image").removesuffix(f"{THIN_SPACE}images/s")
+
+
+def _flops(record: RunRecord, notes: Footnotes) -> Cell:
+    cell = _measured(record, "flops", 1, notes)
+    analytic = find_measurement(record, "flops_analytic")
+    if analytic is None or not analytic.samples or cell.muted:
+        return cell
+    formula = f"formula {_bare(measurement_text(analytic))}"
+    return Cell(text=cell.text, sub=formula, sort=cell.sort)
+
+
+def cost_statements(records: Iterable[RunRecord]) -> list[Statement]:
+    """Which model is fastest one by one and in batches, where all were measured on one device."""
+    profiles = newest(records, "profile")
+    devices = {device_name(r.provenance.get("machine") or {}, r.provenance.get("device")) for r in profiles.values()}
+    if len(profiles) < 2:
+        return []
+    if len(devices) > 1:
+        text = f"The costs were measured on different devices ({', '.join(sorted(devices))}) and cannot be compared."
+        return [Statement(text=text, tone="warning", word="Not comparable")]
+    said = []
+    latency = _medians(profiles, "latency", 1)
+    if len(latency) > 1:
+        order = sorted(latency, key=latency.__getitem__)
+        slower = ", ".join(f"{s} {quantity(latency[s], 's')}" for s in order[1:])
+        said.append(f"one image at a time, {order[0]} is fastest with {quantity(latency[order[0]], 's')} ({slower})")
+    batches = [{_batch(m) for m in record.measurements if m.name == "throughput"} for record in profiles.values()]
+    batch = max((batch for batch in set.intersection(*batches) if batch), default=None)
+    rates = {} if batch is None else _medians(profiles, "throughput", batch)
+    if len(rates) > 1:
+        order = sorted(rates, key=rates.__getitem__, reverse=True)
+        rest = ", ".join(f"{s} {quantity(rates[s], 'images/s')}" for s in order[1:])
+        said.append(f"in batches of {batch}, {order[0]} makes most, {quantity(rates[order[0]], 'images/s')} ({rest})")
+    text = "; ".join(said)
+    return [Statement(text=f"{text[:1].upper()}{text[1:]}.", word="Speed")] if said else []
+
+
+def _medians(profiles: Mapping[str, RunRecord], name: str, batch: int) -> dict[str, float]:
+    """Medians of one measurement, of the models that have it."""
+    found = {subject: find_measurement(record, name, batch) for subject, record in profiles.items()}
+    return {subject: median(one.samples) for subject, one in found.items() if one is not None and one.samples}

@@ -1,0 +1,99 @@
+"""Pictures inside the page: artifact files as data URIs, within a budget of bytes."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from nvgbench.results.schema import Artifact
+from nvgbench.results.store import LocatedRecord
+
+BUDGET = 3_000_000
+"""Bytes of all pictures together before base64, which adds a third; the whole page stays under 5 MB."""
+_SMALLEST_SIDE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An artifact as the page shows it.
+
+    Attributes:
+        subject: whose picture it is.
+        kind: the artifact's kind.
+        caption: one line.
+        uri: data URI of a PNG; empty where the file cannot be shown, and then ``note`` says why.
+        width, height: of the original, pixels.
+        scale: whole number by which the page enlarges it.
+        note: what the reader should know: shown smaller, missing …
+    """
+
+    subject: str
+    kind: str
+    caption: str
+    uri: str = ""
+    width: int = 0
+    height: int = 0
+    scale: int = 1
+    note: str = ""
+
+
+def load_pictures(wanted: Sequence[tuple[LocatedRecord, Artifact]], budget: int = BUDGET) -> list[Picture]:
+    """Read artifacts, in order; where they exceed ``budget`` bytes the largest are shown at reduced size, and say so."""
+    images: list[Image.Image | None] = []
+    data: list[bytes] = []
+    pictures: list[Picture] = []
+    for located, artifact in wanted:
+        picture = Picture(subject=located.record.subject, kind=artifact.kind, caption=artifact.caption or artifact.kind)
+        image, note = _open(located, artifact)
+        images.append(image)
+        data.append(b"" if image is None else _png(image))
+        if image is not None:
+            picture = dataclasses.replace(
+                picture, width=image.width, height=image.height, scale=max(1, min(4, 560 // image.width))
+            )
+        pictures.append(dataclasses.replace(picture, note=note))
+    while sum(map(len, data)) > budget:
+        index = max(range(len(data)), key=lambda i: len(data[i]))
+        image = images[index]
+        if image is None or min(image.size) <= _SMALLEST_SIDE:
+            data[index], images[index] = b"", None
+            pictures[index] = dataclasses.replace(pictures[index], note="left out: too large for this page")
+            continue
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
+        images[index], data[index] = image, _png(image)
+        note = f"shown at {image.width} x {image.height} of {pictures[index].width} x {pictures[index].height} pixels"
+        pictures[index] = dataclasses.replace(pictures[index], note=note, scale=1)
+    return [dataclasses.replace(picture, uri=_uri(content)) for picture, content in zip(pictures, data, strict=True)]
+
+
+def _open(located: LocatedRecord, artifact: Artifact) -> tuple[Image.Image | None, str]:
+    """The picture, or None and the reason."""
+    folder = located.file.parent.resolve()
+    path = located.artifact_path(artifact.path).resolve()
+    # A record may come from anywhere; it must not make the page carry other files of this machine.
+    if not path.is_relative_to(folder):
+        return None, f"not shown: {artifact.path} lies outside the folder of its record"
+    if not Path(path).is_file():
+        return None, f"the file is missing: {artifact.path}"
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image.convert("RGB"), ""
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None, f"the file is no readable picture: {artifact.path}"
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _uri(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}" if content else ""

@@ -1,0 +1,166 @@
+"""Where the numbers of the page come from: provenance of every record, published numbers, gates, the data themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nvgbench.gates.schema import Verdict
+from nvgbench.report.published import SENTENCE, Published, match_published, published_results
+from nvgbench.report.quantities import quantity, significant
+from nvgbench.report.tables import BLANK, Cell, Column, Group, Statement, Table
+from nvgbench.results.compare import identity
+from nvgbench.results.schema import RunRecord
+from nvgbench.results.store import encode_record
+
+_MOST_DATA = 1_000_000
+"""Characters of embedded data above which the long tables are left out of it."""
+
+
+def provenance_table(records: Iterable[RunRecord]) -> Table:
+    """One row a record: when, by which code, from which configuration, on which machine."""
+    rows = []
+    for record in records:
+        p = record.provenance
+        machine = p.get("machine") if isinstance(p.get("machine"), Mapping) else {}
+        libraries = p.get("libraries") if isinstance(p.get("libraries"), Mapping) else {}
+        commit = str(p.get("commit") or "")
+        state = {True: "with uncommitted changes", False: "clean"}.get(p.get("dirty"), "")  # type: ignore[call-overload]
+        memory = machine.get("memory")
+        rows.append(
+            [
+                Cell(text=record.subject, sub=f"{record.kind} {record.id}"),
+                Cell(text=record.created.replace("T", " ").removesuffix("+00:00")),
+                Cell(text=commit[:10] or "no checkout", sub=state, muted=not commit),
+                Cell(text=str(p["config_hash"])[:16]) if p.get("config_hash") else BLANK,
+                Cell(text=_short(p.get("seeds", p.get("seed")))),
+                Cell(text=_short(identity(p.get("extractor")))),
+                Cell(text=_short(machine.get("gpu")), sub=_short(machine.get("cpu"))),
+                Cell(
+                    text=f"{_short(machine.get('cores'))} cores",
+                    sub=quantity(float(memory), "B") if isinstance(memory, int) else "",
+                ),
+                Cell(
+                    text=f"nvgbench {p.get('nvgbench', '?')}, Python {p.get('python', '?')}",
+                    sub=", ".join(f"{name} {version}" for name, version in libraries.items()),
+                ),
+            ]
+        )
+    heads = ("record", "time, UTC", "commit", "configuration", "seeds", "extractor", "GPU and CPU", "machine", "software")
+    columns = [Column(label=head, number=False) for head in heads]
+    return Table(caption="Provenance of every record on this page", columns=columns, groups=[Group(rows=rows)])
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "\u2013"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = ", ".join(str(item) for item in value)
+    text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, Mapping) else str(value)
+    return text if len(text) <= 48 else f"{text[:47]}…"
+
+
+def published_tables(records: Sequence[RunRecord], measured: Mapping[str, str]) -> tuple[Table | None, list[Table]]:
+    """The papers' numbers: beside measured ones where a preset carries a published model's name, and all of them.
+
+    Args:
+        measured: subject -> its primary score in words, for the table of matches.
+
+    Returns:
+        The table of matches, or None; and the papers' tables (generation, tokenizers, runtime).
+    """
+    rows = published_results()
+    matches = []
+    for subject, preset in dict.fromkeys((record.subject, record.preset) for record in records if record.preset):
+        found = match_published(preset, rows)
+        if found is not None:
+            cells = [Cell(text=subject, sub=preset), Cell(text=measured.get(subject, "not scored"))]
+            matches.append([*cells, Cell(text=found.model), *_texts(found, "fid", "is_", "precision", "recall", "params")])
+    heads = ("model", "measured here", "published", "FID", "IS", "precision", "recall", "parameters")
+    beside = Table(
+        caption="Models that carry a published model's name",
+        columns=[Column(label=head, number=index > 2) for index, head in enumerate(heads)],
+        groups=[Group(rows=matches)],
+        notes=[SENTENCE],
+    )
+    return (beside if matches else None), [
+        _published(
+            rows,
+            "1",
+            "Generation, as published",
+            {
+                "fid": "FID",
+                "is_": "IS",
+                "precision": "precision",
+                "recall": "recall",
+                "params": "parameters",
+                "train": "training",
+                "steps": "steps",
+            },
+        ),
+        _published(
+            rows,
+            "2",
+            "Tokenizers, as published",
+            {"rfid": "rFID", "lpips": "LPIPS", "tokens": "tokens", "codebook": "codebook", "usage": "use", "note": "remark"},
+        ),
+        _published(
+            rows,
+            "4",
+            "Runtime at batch 1, as published",
+            {"time_s": "seconds an image", "memory_mib": "memory, MiB", "params": "parameters", "note": "remark"},
+        ),
+    ]
+
+
+def _published(rows: Iterable[Published], table: str, caption: str, fields: Mapping[str, str]) -> Table:
+    """A paper's table, grouped by family."""
+    groups: dict[str, list[list[Cell]]] = {}
+    for row in rows:
+        if row.table == table:
+            groups.setdefault(row.family, []).append([Cell(text=row.model), *_texts(row, *fields)])
+    textual = {"note", "train"}
+    columns = [Column(label="model", number=False), *(Column(label=h, number=f not in textual) for f, h in fields.items())]
+    return Table(caption=caption, columns=columns, groups=[Group(rows=r, heading=family) for family, r in groups.items()])
+
+
+def _texts(row: Published, *fields: str) -> list[Cell]:
+    return [Cell(text=value) if (value := getattr(row, name)) else BLANK for name in fields]
+
+
+def gate_table(verdicts: Sequence[Verdict]) -> Table:
+    """The verdicts of a gate, failures first."""
+    order = {"fail": 0, "inconclusive": 1, "pass": 2}
+    rows = [
+        [
+            Cell(text=verdict.metric, sub=verdict.subject),
+            Cell(text=verdict.outcome, sub="" if verdict.blocking else "advisory"),
+            BLANK if verdict.baseline is None else Cell(text=significant(verdict.baseline, 4), sort=verdict.baseline),
+            BLANK if verdict.value is None else Cell(text=significant(verdict.value, 4), sort=verdict.value),
+            BLANK if verdict.margin is None else Cell(text=significant(verdict.margin), sort=verdict.margin),
+            Cell(text=verdict.reason),
+        ]
+        for verdict in sorted(verdicts, key=lambda verdict: order[verdict.outcome])
+    ]
+    numbers = {"baseline", "now", "margin"}
+    columns = [Column(label=h, number=h in numbers) for h in ("metric", "verdict", "baseline", "now", "margin", "reason")]
+    return Table(caption="Gate: the newest records against the baseline", columns=columns, groups=[Group(rows=rows)])
+
+
+def gate_statement(verdicts: Sequence[Verdict]) -> Statement:
+    """What the gate says, in one sentence."""
+    numbers = {outcome: sum(v.outcome == outcome for v in verdicts) for outcome in ("pass", "fail", "inconclusive")}
+    failed = any(v.outcome == "fail" and v.blocking for v in verdicts)
+    counts = f"{numbers['pass']} pass, {numbers['fail']} fail, {numbers['inconclusive']} inconclusive"
+    text = f"The gate {'fails' if failed else 'passes'} against its baseline: {counts}."
+    return Statement(text=text, tone="worse" if failed else "better", word="Gate fails" if failed else "Gate passes")
+
+
+def embedded_data(records: Sequence[RunRecord]) -> str:
+    """All records as a JSON array that can stand inside a script element."""
+    lines = [encode_record(record) for record in records]
+    if sum(map(len, lines)) > _MOST_DATA:
+        lines = [encode_record(dataclasses.replace(record, tables={})) for record in records]
+    return ("[\n" + ",\n".join(lines) + "\n]").replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

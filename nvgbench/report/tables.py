@@ -1,0 +1,100 @@
+"""Tables as the page shows them, before they are HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Tone = Literal["better", "worse", "inconclusive", "warning", "plain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """A sentence of the summary; ``word`` says in print what ``tone`` says in colour."""
+
+    text: str
+    tone: Tone = "plain"
+    word: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A table cell.
+
+    Attributes:
+        text: what is read first.
+        sub: smaller, below it: an interval, a range.
+        sort: number to sort by, where the text is no plain number.
+        best: the best of its column.
+        muted: a missing value.
+        mark: a footnote sign.
+    """
+
+    text: str
+    sub: str = ""
+    sort: float | None = None
+    best: bool = False
+    muted: bool = False
+    mark: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column's head: ``sub`` is smaller, below (n, unit, direction); ``number`` columns are set flush right."""
+
+    label: str
+    sub: str = ""
+    number: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Rows that belong together; the first cell of each row is its head."""
+
+    rows: Sequence[Sequence[Cell]]
+    heading: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table with its caption and footnotes."""
+
+    caption: str
+    columns: Sequence[Column]
+    groups: Sequence[Group]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def empty(self) -> bool:
+        return not any(group.rows for group in self.groups)
+
+
+BLANK = Cell(text="\u2013", muted=True)
+"""What was not measured at all."""
+
+
+def unavailable(mark: str = "") -> Cell:
+    """What could not be measured; ``mark`` leads to the reason."""
+    return Cell(text="not available", muted=True, mark=mark)
+
+
+class Footnotes:
+    """Footnotes in the order in which they are first needed, each written once."""
+
+    _SIGNS = "†‡§¶"
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+
+    def sign(self, text: str) -> str:
+        """The sign of the note ``text``."""
+        if text not in self._texts:
+            self._texts.append(text)
+        return self._sign(self._texts.index(text))
+
+    def lines(self) -> list[str]:
+        return [f"{self._sign(index)} {text}" for index, text in enumerate(self._texts)]
+
+    def _sign(self, index: int) -> str:
+        return self._SIGNS[index % len(self._SIGNS)] * (index // len(self._SIGNS) + 1)
