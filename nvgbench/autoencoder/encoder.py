@@ -8,17 +8,17 @@ Shape letters: B batch, C channels, H and W pixels, h and w the latent grid.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvgbench.config.schema import TokenizerConfig
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm of 32 groups, or of the largest divisor of ``channels`` below that, so that small presets work too."""
-    groups = next(groups for groups in range(min(32, channels), 0, -1) if channels % groups == 0)
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+def group_norm(channels: int, groups: int) -> nn.GroupNorm:
+    """GroupNorm of ``groups`` groups, or of the largest divisor of ``channels`` below that."""
+    divisor = next(count for count in range(min(groups, channels), 0, -1) if channels % count == 0)
+    return nn.GroupNorm(divisor, channels, eps=1e-6)
 
 
 def channels_last(x_BCHW: Tensor) -> Tensor:
@@ -29,11 +29,11 @@ def channels_last(x_BCHW: Tensor) -> Tensor:
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions, each after GroupNorm and swish, around a shortcut."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, groups: int) -> None:
         super().__init__()
-        self.norm1 = group_norm(channels_in)
+        self.norm1 = group_norm(channels_in, groups)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.norm2 = group_norm(channels_out)
+        self.norm2 = group_norm(channels_out, groups)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.shortcut = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
 
@@ -46,9 +46,9 @@ class ResidualBlock(nn.Module):
 class SpatialAttention(nn.Module):
     """Self-attention of one head over all positions, residual."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = group_norm(channels, groups)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.proj = nn.Conv2d(channels, channels, 1)
 
@@ -84,13 +84,20 @@ class Level(nn.Module):
     """The residual blocks of one resolution, each followed by attention where ``attention`` is set, then a resampler."""
 
     def __init__(
-        self, channels_in: int, channels_out: int, blocks: int, *, attention: bool = False, resample: nn.Module | None = None
+        self,
+        channels_in: int,
+        channels_out: int,
+        blocks: int,
+        groups: int,
+        *,
+        attention: bool,
+        resample: nn.Module | None,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            ResidualBlock(channels_in if index == 0 else channels_out, channels_out) for index in range(blocks)
+            ResidualBlock(channels_in if index == 0 else channels_out, channels_out, groups) for index in range(blocks)
         )
-        self.attentions = nn.ModuleList(SpatialAttention(channels_out) for _ in range(blocks if attention else 0))
+        self.attentions = nn.ModuleList(SpatialAttention(channels_out, groups) for _ in range(blocks if attention else 0))
         self.resample = resample if resample is not None else nn.Identity()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -104,11 +111,11 @@ class Level(nn.Module):
 class Middle(nn.Module):
     """Two residual blocks at the lowest resolution, with attention between them where it is set."""
 
-    def __init__(self, channels: int, *, attention: bool) -> None:
+    def __init__(self, channels: int, groups: int, *, attention: bool) -> None:
         super().__init__()
-        self.block1 = ResidualBlock(channels, channels)
-        self.attention = SpatialAttention(channels) if attention else nn.Identity()
-        self.block2 = ResidualBlock(channels, channels)
+        self.block1 = ResidualBlock(channels, channels, groups)
+        self.attention = SpatialAttention(channels, groups) if attention else nn.Identity()
+        self.block2 = ResidualBlock(channels, channels, groups)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.block2(self.attention(self.block1(x_BCHW)))
@@ -117,26 +124,25 @@ class Middle(nn.Module):
 class Encoder(nn.Module):
     """Images ``[B, 3, H, W]`` in [-1, 1] to latents ``[B, C, h, w]``, downsampled by 2^(levels - 1)."""
 
-    def __init__(
-        self, base_channels: int, multipliers: Sequence[int], blocks: int, latent_channels: int, *, attention: bool
-    ) -> None:
+    def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        widths = [base_channels * multiplier for multiplier in multipliers]
+        widths = [config.base_channels * multiplier for multiplier in config.channel_multipliers]
         last = len(widths) - 1
-        self.stem = nn.Conv2d(3, base_channels, 3, padding=1)
+        self.stem = nn.Conv2d(3, config.base_channels, 3, padding=1)
         self.levels = nn.ModuleList(
             Level(
-                widths[level - 1] if level else base_channels,
+                widths[level - 1] if level else config.base_channels,
                 width,
-                blocks,
-                attention=attention and level == last,
+                config.encoder_blocks,
+                config.norm_groups,
+                attention=config.attention and level == last,
                 resample=Downsample(width) if level < last else None,
             )
             for level, width in enumerate(widths)
         )
-        self.middle = Middle(widths[-1], attention=attention)
-        self.norm_out = group_norm(widths[-1])
-        self.head = nn.Conv2d(widths[-1], latent_channels, 3, padding=1)
+        self.middle = Middle(widths[-1], config.norm_groups, attention=config.attention)
+        self.norm_out = group_norm(widths[-1], config.norm_groups)
+        self.head = nn.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
         x_BCHW = self.stem(channels_last(images_B3HW))

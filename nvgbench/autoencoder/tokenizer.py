@@ -43,12 +43,11 @@ class ConvTokenizer(nn.Module):
 
     def __init__(self, config: TokenizerConfig, grid: tuple[int, int], quantizer: nn.Module) -> None:
         super().__init__()
-        sizes = config.base_channels, config.channel_multipliers
         self.grid = grid
         self.downsampling = 2 ** (len(config.channel_multipliers) - 1)
         self.latent_channels = config.latent_channels
-        self.encoder = Encoder(*sizes, config.encoder_blocks, config.latent_channels, attention=config.attention)
-        self.decoder = Decoder(*sizes, config.decoder_blocks, config.latent_channels, attention=config.attention)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
         self.quantizer = quantizer
         self.before_quantizer = self._quant_conv(config)
         self.after_quantizer = self._quant_conv(config)

@@ -68,6 +68,9 @@ class TokenizerConfig:
     """One a resolution; the grid is the image size divided by 2^(len - 1)."""
     encoder_blocks: int = Field(default=2, ge=1)
     decoder_blocks: int = Field(default=3, ge=1)
+    norm_groups: int = Field(default=32, ge=1)
+    """Groups of every GroupNorm (or the largest divisor of its channels below that). Both published tokenizers have 32;
+    with few channels fewer groups are better: a group of one channel forgets its mean, and with it an image's colour."""
     attention: bool = False
     """Self-attention at the lowest resolution (VAR's tokenizer has it, NVG's has not)."""
     quant_convs: bool = False

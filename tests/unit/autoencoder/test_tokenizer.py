@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from nvgbench.autoencoder.encoder import group_norm
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
@@ -21,9 +22,16 @@ def make_tokenizer(**settings: object) -> ConvTokenizer:
     return ConvTokenizer(config, (8, 8), quantizer)
 
 
-@pytest.mark.parametrize(("channels", "groups"), [(128, 32), (24, 24), (40, 20), (7, 7), (48, 24)])
-def test_norm_groups_divide_the_channels(channels: int, groups: int) -> None:
-    assert group_norm(channels).num_groups == groups
+@pytest.mark.parametrize(
+    ("channels", "wanted", "groups"), [(128, 32, 32), (24, 32, 24), (40, 32, 20), (7, 32, 7), (24, 8, 8), (36, 8, 6)]
+)
+def test_norm_groups_divide_the_channels(channels: int, wanted: int, groups: int) -> None:
+    assert group_norm(channels, wanted).num_groups == groups
+
+
+def test_the_number_of_norm_groups_is_a_setting() -> None:
+    norms = [module for module in make_tokenizer(norm_groups=8, attention=True).modules() if isinstance(module, nn.GroupNorm)]
+    assert {norm.num_groups for norm in norms} == {8}
 
 
 @pytest.mark.parametrize("variant", [False, True])
