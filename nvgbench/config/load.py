@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import importlib.resources
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from nvgbench.config.schema import DataConfig, RunConfig, TokenizerConfig, TokenizerLossConfig, TrainConfig
 from nvgbench.errors import InputError, did_you_mean
 from nvgbench.registry import get_family, get_preset
+
+_BUDGETS = importlib.resources.files("nvgbench.config") / "budgets"
 
 
 def load_preset(name: str, overrides: Iterable[str] = (), data: str | None = None) -> RunConfig:
@@ -117,10 +120,11 @@ def parse_value(text: str) -> Any:
 
 
 def _read_preset(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The preset's tree on top of the one that it ``extends``."""
+    """The preset's tree on top of the one that it ``extends``: another preset, or a budget that several families share."""
     if name in seen:
         raise InputError(f"presets extend each other in a circle: {' -> '.join((*seen, name))}")
-    tree = tomllib.loads(get_preset(name).read_text(encoding="utf-8"))
+    file = _BUDGETS / f"{name.removeprefix('budget:')}.toml" if name.startswith("budget:") else get_preset(name)
+    tree = tomllib.loads(file.read_text(encoding="utf-8"))
     base = tree.pop("extends", None)
     return tree if base is None else _merge(_read_preset(base, (*seen, name)), tree)
 
