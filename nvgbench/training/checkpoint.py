@@ -188,6 +188,7 @@ def _save_tensors(tree: Mapping[str, Tensor], path: Path) -> None:
         seen.add(value.data_ptr())
     try:
         save_file(plain, path)
+        path.chmod(0o644)  # safetensors moves a private temporary file into place
     except SafetensorError as error:
         raise OSError(f"{path}: {error}") from error
 

@@ -123,7 +123,8 @@ def describe(found: Estimate) -> str:
         lines += [
             f"{name}: {phase.steps:,} steps of {phase.batch_size:,} images = {epochs:,.1f} epochs",
             f"  {'training FLOPs':<26} {_si(phase.flops)}",
-            *(f"  {'memory, ' + what:<26} {_bytes(size)}" for what, size in phase.memory.items()),
+            "  memory of a process (activations are an estimate, and shrink with micro_batch_size and more processes):",
+            *(f"    {what:<24} {_bytes(size)}" for what, size in phase.memory.items()),
         ]
     known = [phase.flops for phase in found.phases.values() if phase.flops is not None]
     lines.append(f"all training FLOPs: {_si(sum(known))}")
@@ -158,7 +159,7 @@ def _phase(
         "gradients": 4.0 * parameters,
         "optimizer (two moments)": 8.0 * parameters,
         "average (EMA)": 4.0 * parameters if phase.ema_decay > 0 else 0.0,
-        "activations (estimate)": None if activations_an_image is None else activations_an_image * at_once,
+        f"activations, {at_once:,} images": None if activations_an_image is None else activations_an_image * at_once,
     }
     flops = None if flops_an_image is None else flops_an_image * steps * phase.batch_size
     return PhaseEstimate(steps=steps, batch_size=phase.batch_size, flops=flops, memory=memory)
@@ -211,4 +212,6 @@ def _si(value: float | None) -> str:
 
 
 def _bytes(value: float | None) -> str:
-    return "not available" if value is None else f"{value / 2**30:.2f} GiB"
+    if value is None:
+        return "not available"
+    return f"{value / 2**20:.1f} MiB" if value < 2**30 else f"{value / 2**30:,.1f} GiB"

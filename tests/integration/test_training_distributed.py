@@ -1,0 +1,48 @@
+"""Two processes on one batch do what one process does."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from training_jobs import log, start, train
+
+from nvgbench.results.store import read_records
+from nvgbench.runs import RunFolder
+from nvgbench.training import checkpoint as ckpt
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    """VAR without label drop draws nothing at random, so that the mean of two gradients is the gradient of the whole batch."""
+    settings = ("model.label_drop=0", "train.steps=6")
+    train(tmp_path / "one", "var", *settings)
+    port = str(_free_port())
+    processes = []
+    for rank in range(2):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        processes.append(start(tmp_path / "two", "var", *settings, environment=place))
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    for one, two in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
+        assert (one["phase"], one["step"]) == (two["phase"], two["step"])
+        # codes_used and perplexity are counted over a process's own images
+        names = [name for name in one["losses"] if not name.endswith(("codes_used", "perplexity"))]
+        # float32 sums in another order, through a few steps of Adam
+        assert [two["losses"][name] for name in names] == pytest.approx([one["losses"][name] for name in names], rel=1e-3)
+        assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-2)
+    states = [RunFolder(tmp_path / name).state("generator") for name in ("one", "two")]
+    assert states[0].images == states[1].images == 24
+    found = [ckpt.latest_checkpoint(tmp_path / name / "checkpoints" / "tokenizer") for name in ("one", "two")]
+    one, two = (ckpt.load_tensors(path, ckpt.WEIGHTS) for path in found)
+    apart = sum(float((one[name] - two[name]).abs().sum()) for name in one)
+    assert apart / sum(value.numel() for value in one.values()) < 1e-4  # Adam's steps are 1e-3 here
+    (record,) = read_records(tmp_path / "two")
+    assert record.measurements[0].conditions["processes"] == 2

@@ -1,0 +1,156 @@
+"""A run that was killed or interrupted, and started again, ends with the same bytes as an uninterrupted one."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from training_jobs import log, start, train, weights
+
+from nvgbench.errors import InputError
+from nvgbench.results.store import read_records
+from nvgbench.runs import RunFolder, find_run, find_runs
+from nvgbench.types import SampleRequest
+
+
+@pytest.fixture(scope="module", params=["nvg", "var", "ar"])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, float]:
+    """An uninterrupted run: family, folder, seconds."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    began = time.monotonic()
+    train(folder, request.param)
+    return request.param, folder, time.monotonic() - began
+
+
+def test_killed_at_random_moments(whole: tuple[str, Path, float], tmp_path: Path) -> None:
+    family, reference, seconds = whole
+    moments = random.Random(family)
+    kills = 0
+    for _ in range(3):
+        process = start(tmp_path / "run", family)
+        process.join(timeout=moments.uniform(0.1, 0.8) * min(max(seconds, 0.5), 3.0))
+        if process.is_alive():
+            process.kill()
+            kills += 1
+        process.join()
+    process = start(tmp_path / "run", family)
+    process.join(timeout=60)
+    assert process.exitcode == 0
+    assert kills > 0
+    assert weights(tmp_path / "run") == weights(reference)
+    assert log(tmp_path / "run") == log(reference)
+    assert not list((tmp_path / "run").rglob(".*")), "leftovers"
+    assert len(read_records(tmp_path / "run")) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop(whole: tuple[str, Path, float], tmp_path: Path, number: signal.Signals) -> None:
+    family, reference, _ = whole
+    if family != "nvg":
+        pytest.skip("signals know nothing of families")
+    process = start(tmp_path / "run", family, "train.checkpoint_every=1000")
+    while not (tmp_path / "run" / "train.jsonl").exists():  # two steps are done
+        assert process.is_alive()
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    process.join(timeout=60)
+    assert process.exitcode == 1  # Interrupted is an exception; the command line makes 130 of it
+    state = RunFolder(tmp_path / "run").state("tokenizer")
+    assert state is not None, "no checkpoint was written"
+    assert state.step >= 2
+    train(tmp_path / "run", family, "train.checkpoint_every=1000")
+    assert weights(tmp_path / "run") == weights(reference)
+
+
+def test_a_finished_run_is_left_alone(whole: tuple[str, Path, float]) -> None:
+    family, folder, _ = whole
+    before = weights(folder), log(folder), (folder / "records.jsonl").read_bytes()
+    said: list = []
+    train(folder, family, progress=said.append)
+    assert said == [{"message": "tokenizer: finished already"}, {"message": "generator: finished already"}]
+    assert (weights(folder), log(folder), (folder / "records.jsonl").read_bytes()) == before
+
+
+def test_the_record(whole: tuple[str, Path, float]) -> None:
+    family, folder, _ = whole
+    (record,) = read_records(folder)
+    assert (record.kind, record.subject, record.family, record.preset) == ("train", "whole", family, f"{family}-tiny")
+    rows = {row["phase"]: row for row in record.tables["training"]}
+    assert [rows[phase]["images"] for phase in ("tokenizer", "generator")] == [32, 32]
+    assert rows["generator"]["loss/generator"] == log(folder)[-1]["losses"]["generator"]
+    assert rows["generator"]["parameters/generator"] > 0
+    assert [row["step"] for row in record.tables["curve"]] == [2, 4, 6, 8] * 2
+    assert {measurement.unit for measurement in record.measurements} == {"s", "images/s"}
+    assert record.provenance["config_hash"] == RunFolder(folder).hash
+    assert record.provenance["seeds"] == [0]
+    assert record.provenance["notes"]["tokenizer"]
+
+
+def test_what_was_trained_can_be_loaded(whole: tuple[str, Path, float]) -> None:
+    family, folder, _ = whole
+    assert [run.path for run in find_runs(folder.parent)] == [folder]
+    generator = find_run("whole", folder.parent).load_generator("cpu")
+    assert (generator.spec.name, generator.spec.family, generator.spec.num_classes) == ("whole", family, 10)
+    assert generator.spec.provenance["step"] == 8
+    request = SampleRequest(labels_B=torch.tensor([0, 1]), seeds_B=torch.tensor([5, 6]))
+    images = generator.generate(request).images_B3HW
+    assert (images.shape, images.dtype) == ((2, 3, 16, 16), torch.uint8)
+    plain = RunFolder(folder).load_generator("cpu", ema=False)
+    assert plain.spec.provenance["weights"] != generator.spec.provenance["weights"]
+
+
+def test_another_configuration_is_refused(whole: tuple[str, Path, float]) -> None:
+    family, folder, _ = whole
+    with pytest.raises(InputError, match=r"train\.generator\.learning_rate: 0\.001 there, 0\.5 now.*another --name"):
+        train(folder, family, "train.generator.learning_rate=0.5")
+
+
+def test_a_damaged_checkpoint_is_refused_with_a_remedy(whole: tuple[str, Path, float], tmp_path: Path) -> None:
+    family, reference, _ = whole
+    folder = tmp_path / "run"
+    train(folder, family, phases=("tokenizer",))
+    file = next(folder.rglob("ema.safetensors"))
+    content = file.read_bytes()
+    file.write_bytes(content[:-10])
+    with pytest.raises(InputError, match=r"ema\.safetensors is damaged.*trains the tokenizer anew"):
+        train(folder, family)
+    file.write_bytes(content)
+    train(folder, family)
+    assert weights(folder) == weights(reference)
+    assert [record.provenance["phases"] for record in read_records(folder)] == [["tokenizer"], ["generator", "tokenizer"]]
+
+
+def test_another_runs_tokenizer(whole: tuple[str, Path, float], tmp_path: Path) -> None:
+    family, reference, _ = whole
+    folder = tmp_path / "second"
+    train(folder, family, "train.seed=7", tokenizer_from=reference)
+    assert RunFolder(folder).tokenizer_fingerprint() == RunFolder(reference).tokenizer_fingerprint()
+    (record,) = read_records(folder)
+    assert record.provenance["tokenizer_from"]["run"] == "whole"
+    assert {row["phase"] for row in record.tables["curve"]} == {"generator"}
+    train(folder, family, "train.seed=7", tokenizer_from=reference)  # again: nothing to do
+    with pytest.raises(InputError, match="does not fit: codebook_size differ"):
+        train(tmp_path / "third", family, "tokenizer.codebook_size=16", tokenizer_from=reference)
+    with pytest.raises(InputError, match="has no finished tokenizer"):
+        train(tmp_path / "fourth", family, phases=("generator",))
+
+
+def test_online_tokens_train_like_cached_ones(whole: tuple[str, Path, float], tmp_path: Path) -> None:
+    """The same batches in the same order; only the batch in which an image is tokenized differs, so up to rounding."""
+    family, reference, _ = whole
+    train(tmp_path / "online", family, "train.cache_tokens=false")
+    for one, other in zip(log(tmp_path / "online"), log(reference), strict=True):
+        assert one["losses"] == pytest.approx(other["losses"], rel=1e-3)
+
+
+def test_other_images_are_refused(whole: tuple[str, Path, float]) -> None:
+    _, folder, _ = whole
+    run = RunFolder(folder)
+    info = run.dataset
+    with pytest.raises(InputError, match="begun with other images"):
+        run.note_dataset(type(info)(name=info.name, classes=info.classes, images=3, fingerprint="other"))

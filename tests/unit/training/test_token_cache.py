@@ -1,0 +1,92 @@
+"""Cached tokens are what tokenizing the loader's batches would give."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nvgbench.data.dataset import ImageDataset
+from nvgbench.data.loader import training_batches
+from nvgbench.training.interrupt import Interrupted, StopSignal
+from nvgbench.training.token_cache import build_cache, cache_fingerprint, encode, read_cache
+from nvgbench.types import TokenSequence
+
+CPU = torch.device("cpu")
+
+
+class Numbers(ImageDataset):
+    """Image i is grey of brightness i."""
+
+    def __init__(self, count: int) -> None:
+        labels = np.arange(count) % 3
+        super().__init__(name="numbers", classes=("a", "b", "c"), labels=labels, image_size=16, fingerprint=f"numbers-{count}")
+
+    def read(self, index: int) -> np.ndarray:
+        return np.full((16, 16, 3), index, dtype=np.uint8)
+
+
+class GreyTokenizer(nn.Module):
+    """Brightness as the token of both stages."""
+
+    grid = (2, 2)
+    codebook_size = 70_000
+
+    def __init__(self, structure: bool) -> None:
+        super().__init__()
+        self.structure = structure
+
+    def encode(self, images_B3HW: torch.Tensor) -> TokenSequence:
+        grey_B = ((images_B3HW[:, 0, 0, 0] + 1) * 127.5).round().long()
+        labels_BL = torch.arange(4).expand(len(grey_B), 4) if self.structure else None
+        return TokenSequence((grey_B[:, None], grey_B[:, None].repeat(1, 4) + 69_000), labels_BL)
+
+
+def build(path: Path, tokenizer: nn.Module, dataset: ImageDataset, stop: StopSignal | None = None) -> None:
+    build_cache(
+        path, "f", tokenizer, dataset, CPU, batch_size=8, progress=lambda event: None, stop=stop or StopSignal()
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("structure", [True, False])
+def test_cached_batches_are_those_of_the_loader(tmp_path: Path, structure: bool) -> None:
+    dataset, tokenizer = Numbers(21), GreyTokenizer(structure)
+    build(tmp_path / "tokens.safetensors", tokenizer, dataset)
+    cache = read_cache(tmp_path / "tokens.safetensors", "f")
+    assert cache is not None
+    for rank in range(2):
+        place = {"seed": 5, "start_step": 3, "rank": rank, "world_size": 2}
+        cached = cache.batches(6, **place)
+        images = training_batches(dataset, 6, **place)
+        for one, other in itertools.islice(zip(cached, images, strict=True), 6):
+            expected = encode(tokenizer, other, CPU)
+            assert torch.equal(one.labels_B, expected.labels_B)
+            assert len(one.labels_B) == 3
+            for mine, theirs in zip(one.tokens.indices, expected.tokens.indices, strict=True):
+                assert mine.dtype == torch.int64
+                assert torch.equal(mine, theirs)
+            assert (one.tokens.labels_BL is None) == (not structure)
+            if structure:
+                assert torch.equal(one.tokens.labels_BL, expected.tokens.labels_BL)
+
+
+def test_a_cache_of_something_else_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.safetensors"
+    assert read_cache(path, "f") is None
+    build(path, GreyTokenizer(False), Numbers(5))
+    assert read_cache(path, "g") is None
+    path.write_bytes(path.read_bytes()[:-7])
+    assert read_cache(path, "f") is None
+    assert len({cache_fingerprint(a, b) for a in ("1", "2") for b in ("1", "2")}) == 4
+
+
+def test_interrupted_tokenizing_writes_nothing(tmp_path: Path) -> None:
+    stop = StopSignal()
+    stop.received = True
+    with pytest.raises(Interrupted):
+        build(tmp_path / "tokens.safetensors", GreyTokenizer(False), Numbers(20), stop)
+    assert list(tmp_path.iterdir()) == []
