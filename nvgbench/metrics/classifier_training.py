@@ -29,8 +29,8 @@ class Recipe:
     """How the classifier is trained.
 
     Attributes:
-        cycles: passes over the training images in each cycle of the learning rate; the next cycle is run only where the last
-            pass of the one before classified fewer than ``enough`` of its (augmented) images rightly.
+        cycles: passes over the training images in each cycle of the learning rate; the next cycle is run only where fewer than
+            ``enough`` of the held-out images are classified rightly after the one before.
         enough: see ``cycles``.
         batch_size: images a step.
         learning_rate: peak of the one-cycle schedule (SGD, Nesterov momentum 0.9).
@@ -41,7 +41,7 @@ class Recipe:
         seed: of the initial weights, the order of the images and the augmentation.
     """
 
-    cycles: tuple[int, ...] = (3, 8)
+    cycles: tuple[int, ...] = (4, 8)
     enough: float = 0.95
     batch_size: int = 128
     learning_rate: float = 0.2
@@ -65,6 +65,7 @@ class LabelledImages:
 
 def train_classifier(
     train: LabelledImages,
+    held_out: LabelledImages,
     classes: int,
     recipe: Recipe,
     *,
@@ -75,6 +76,7 @@ def train_classifier(
 
     Args:
         train: training images.
+        held_out: images that decide when it is enough.
         classes: number of classes.
         recipe: see `Recipe`.
         device: where it is trained.
@@ -95,7 +97,7 @@ def train_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = SmallResNet(classes, recipe.width)
-    network.to(device, memory_format=torch.channels_last).train()
+    network.to(device=device).to(memory_format=torch.channels_last)
     decayed = [weight for weight in network.parameters() if weight.ndim > 1]
     rest = [weight for weight in network.parameters() if weight.ndim <= 1]
     optimizer = torch.optim.SGD(
@@ -107,7 +109,8 @@ def train_classifier(
     rng = torch.Generator().manual_seed(recipe.seed)
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         for epochs in recipe.cycles:
-            if _run_cycle(network, optimizer, train, epochs, recipe, rng, device, progress) >= recipe.enough:
+            _run_cycle(network, optimizer, train, epochs, recipe, rng, device, progress)
+            if accuracy(network, held_out, device=device) >= recipe.enough:
                 break
     return network.eval()
 
@@ -121,15 +124,14 @@ def _run_cycle(
     rng: torch.Generator,
     device: torch.device | str,
     progress: Callable[[int, int], None] | None,
-) -> float:
-    """Train for some epochs; returns the share of the last epoch's images that were classified rightly in training."""
+) -> None:
+    """Train for some epochs, the learning rate going up and down once."""
+    network.train()
     batch = min(recipe.batch_size, len(train))
     in_epoch = len(train) // batch
-    right = torch.zeros((), dtype=torch.int64, device=device)
     for step in range(epochs * in_epoch):
         if step % in_epoch == 0:
             order = torch.randperm(len(train), generator=rng)
-            right.zero_()
         rows = order[step % in_epoch * batch :][:batch]
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * one_cycle(step, epochs * in_epoch)
@@ -140,10 +142,8 @@ def _run_cycle(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        right += (logits.argmax(dim=1) == labels).sum()
         if progress is not None and (step % 10 == 9 or step + 1 == epochs * in_epoch):
             progress(step + 1, epochs * in_epoch)
-    return int(right) / (in_epoch * batch)
 
 
 def one_cycle(step: int, steps: int) -> float:
@@ -172,7 +172,8 @@ def augment(images_B3HW: Tensor, rng: torch.Generator, *, flip: bool) -> Tensor:
 def accuracy(
     network: SmallResNet, held_out: LabelledImages, *, device: torch.device | str = "cpu", batch_size: int = 256
 ) -> float:
-    """Share of held-out images that the network classifies rightly."""
+    """Share of held-out images that the network classifies rightly; leaves the network in evaluation mode."""
+    network.eval()
     right = 0
     for images, labels in zip(held_out.images_N3HW.split(256), held_out.labels_N.split(256), strict=True):
         right += int((network(preprocess(images.to(device)))[1].argmax(dim=1).cpu() == labels).sum())
@@ -210,7 +211,7 @@ def obtain_classifier(
     home = folder / f"classifier-{name}"
     if not home.exists():
         train, held_out = load()
-        network = train_classifier(train, classes, recipe, device=device, progress=progress)
+        network = train_classifier(train, held_out, classes, recipe, device=device, progress=progress)
         card = content | {
             "held_out_accuracy": accuracy(network, held_out, device=device),
             "held_out_images": len(held_out),
@@ -258,5 +259,5 @@ def load_classifier(home: Path, *, device: torch.device | str = "cpu") -> Classi
         network.load_state_dict(load_file(home / _WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise InputError(f"the classifier in {home} cannot be read ({error}); delete it and it is trained again") from None
-    network.to(device, memory_format=torch.channels_last).eval()
+    network.to(device=device).to(memory_format=torch.channels_last).eval()
     return ClassifierExtractor(network, card, device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -64,3 +66,22 @@ def _check(images: Tensor, reconstructions: Tensor) -> None:
         raise InputError(
             f"images of shape {tuple(images.shape)} and reconstructions of shape {tuple(reconstructions.shape)} do not fit"
         )
+
+
+def load_lpips(device: torch.device | str = "cpu") -> tuple[Callable[[Tensor, Tensor], Tensor] | None, str]:
+    """LPIPS with VGG (Zhang et al. 2018) where its weights can be had, and one line on what was loaded or why not.
+
+    The callable takes two float batches in [-1, 1] and returns one distance an image, float32 ``[B]`` on the CPU.
+    """
+    from nvgbench.autoencoder.perceptual import load_perceptual
+
+    network, note = load_perceptual("auto")
+    if network is None:
+        return None, note
+    network = network.to(device)
+
+    @torch.no_grad()
+    def distance(x_B3HW: Tensor, y_B3HW: Tensor) -> Tensor:
+        return network(x_B3HW.to(device), y_B3HW.to(device)).flatten().float().cpu()
+
+    return distance, note

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ def test_batches_and_merges_equal_the_whole(n: int, d: int, cuts: list[int], see
     x = rng.standard_normal((n, d)) + 100  # an offset that sums of squares would cancel against
     bounds = [0, *sorted(min(cut, n) for cut in cuts), n]
     streamed, merged = Moments(d), Moments(d)
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in itertools.pairwise(bounds):
         streamed.update(x[low:high])
         part = Moments(d)
         part.update(x[low:high])

@@ -1,0 +1,110 @@
+"""``nvgbench eval``: scores of runs, of files of samples and of reference points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
+from nvgbench.errors import InputError
+
+if TYPE_CHECKING:
+    from nvgbench.results.schema import RunRecord
+    from nvgbench.runs import RunFolder
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+
+    @app.command("eval")
+    def evaluate(
+        names: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Run folders, or names in --runs.")] = None,
+        all_runs: Annotated[bool, typer.Option("--all", help="Every run that has a trained generator.")] = False,
+        samples: Annotated[Path | None, typer.Option(help="Score this .npz or folder of images instead of a run.")] = None,
+        name: Annotated[str | None, typer.Option(help="Name of --samples in tables; the file's if not given.")] = None,
+        reference: Annotated[str | None, typer.Option(help="Data source, .npz or folder; else the run's own data.")] = None,
+        extractor: Annotated[
+            str | None,
+            typer.Option(help="inception (the papers' FID, IS …) or classifier (trained here, needs no download)."),
+        ] = None,
+        inception_weights: Annotated[Path | None, typer.Option(help="Inception weights; implies inception.")] = None,
+        n: Annotated[int, typer.Option("-n", "--number", help="How many samples of each run.")] = 2000,
+        seed: Annotated[int, typer.Option(min=0, help="Seed of the samples and of everything drawn in the scores.")] = 0,
+        settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
+        anchors: Annotated[bool, typer.Option("--anchors", help="Also score real images and class means.")] = False,
+        per_class: Annotated[bool, typer.Option("--per-class", help="Also the Fréchet distance of every class.")] = False,
+        nearest_training: Annotated[bool, typer.Option("--nearest-training", help="Look for memorised images.")] = False,
+        batch_size: Annotated[int, typer.Option(min=1)] = 64,
+        bootstrap: Annotated[int, typer.Option(min=2, help="Replicates of the intervals.")] = 200,
+        device: Device = "auto",
+        runs: RunsRoot = DEFAULT_RUNS,
+    ) -> None:
+        """Score samples and reconstructions; interrupted, the same command goes on where it stopped."""
+        _check_choice(names or [], all_runs, samples, name)
+        from nvgbench.cli.progress import counting
+        from nvgbench.device import resolve_device
+        from nvgbench.evaluation.evaluate import EvaluationOptions, Evaluator
+        from nvgbench.sampling.export import parse_settings
+
+        options = EvaluationOptions(
+            n=n, seed=seed, batch_size=batch_size, bootstrap=bootstrap, inception_weights=inception_weights,
+            extractor=extractor or ("inception" if inception_weights else "classifier"),
+            settings=parse_settings(settings), reference=reference, per_class=per_class, nearest_training=nearest_training,
+        )  # fmt: skip
+        evaluator = Evaluator(runs, options, resolve_device(device), counting)
+        if samples is not None:
+            _show(evaluator.files(samples, name))
+            return
+        chosen = _choose(names or [], all_runs, runs)
+        for run in chosen:
+            _show(evaluator.run(run))
+        if anchors:
+            configs = {(run.config.data.source, run.config.name): run.config for run in chosen}
+            for config in configs.values():
+                for record in evaluator.anchors(config):
+                    _show(record)
+
+
+def _check_choice(names: list[str], all_runs: bool, samples: Path | None, name: str | None) -> None:
+    given = [bool(names), all_runs, samples is not None]
+    if sum(given) != 1:
+        raise InputError("name what to score in one way: RUN…, --all, or --samples with --reference")
+    if name is not None and samples is None:
+        raise InputError("--name goes with --samples; a run is called by its folder's name")
+
+
+def _choose(names: list[str], all_runs: bool, root: Path) -> list[RunFolder]:
+    from nvgbench.runs import find_run, find_runs
+
+    if not all_runs:
+        return [find_run(name, root) for name in names]
+    found = find_runs(root) if root.is_dir() else []
+    ready = [run for run in found if run.state("generator") is not None]
+    for run in found:
+        if run not in ready:
+            typer.echo(f"left out: {run.path} has no trained generator yet", err=True)
+    if not ready:
+        raise InputError(f"no run with a trained generator in {root}; 'nvgbench train PRESET' makes one")
+    return ready
+
+
+def _show(record: RunRecord) -> None:
+    """The scores as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{record.subject} ({record.family})", title_justify="left")
+    for column, justify in (("score", "left"), ("value", "right"), ("95 % interval", "right"), ("n", "right"), ("", "left")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for metric in record.metrics:
+        value = "not available" if metric.value is None else f"{metric.value:.4g} {metric.unit}".strip()
+        interval = f"{metric.interval.low:.4g} to {metric.interval.high:.4g}" if metric.interval else ""
+        better = {True: "higher is better", False: "lower is better", None: ""}[metric.higher_is_better]
+        count = str(metric.n) if metric.n_reference is None else f"{metric.n} / {metric.n_reference}"
+        table.add_row(metric.name.replace("[", r"\["), value, interval, count, better)
+    console = Console()
+    console.print(table)
+    for note in sorted({metric.note for metric in record.metrics if metric.note}):
+        console.print(f"note: {note}", markup=False)

@@ -1,0 +1,271 @@
+"""Evaluation of runs, of files of samples and of anchors: sample, extract, score, draw, and append a record."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nvgbench.config.load import config_hash
+from nvgbench.config.schema import DataConfig, RunConfig
+from nvgbench.data.images import save_grid
+from nvgbench.data.source import open_dataset
+from nvgbench.errors import InputError
+from nvgbench.evaluation import anchors
+from nvgbench.evaluation.extractors import open_extractor
+from nvgbench.evaluation.progress import Report, quiet
+from nvgbench.evaluation.reconstructions import evaluate_reconstructions
+from nvgbench.evaluation.reference import Reference, from_dataset, is_source, open_reference, run_reference
+from nvgbench.evaluation.samples import ImageSet, open_samples
+from nvgbench.evaluation.scores import FEWEST_IMAGES, Scores, ScoreSettings, evaluate_samples
+from nvgbench.metrics.cache import FeatureCache
+from nvgbench.metrics.features import check_extractor
+from nvgbench.metrics.protocol import PROTOCOL
+from nvgbench.protocols import FeatureExtractor, ImageGenerator
+from nvgbench.results.provenance import collect
+from nvgbench.results.schema import Artifact, RunRecord
+from nvgbench.results.store import ResultStore
+from nvgbench.runs import RunFolder
+from nvgbench.sampling.export import write_trace
+from nvgbench.sampling.job import sample_job
+
+GRID_IMAGES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """What an evaluation does.
+
+    Attributes:
+        n: number of samples.
+        seed: of the sampling job and of everything drawn in the scores.
+        batch_size: images at once in sampling and extraction.
+        extractor: ``inception`` or ``classifier``.
+        inception_weights: file of the Inception weights.
+        bootstrap: replicates of the intervals.
+        settings: overrides of the model's sampling settings.
+        reference: data source or file; the held-out images of the run's own data where not given.
+        per_class: also the Fréchet distance of every class.
+        nearest_training: also the distance of samples to their nearest training image.
+    """
+
+    n: int = 2000
+    seed: int = 0
+    batch_size: int = 64
+    extractor: str = "inception"
+    inception_weights: Path | None = None
+    bootstrap: int = 200
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    reference: str | None = None
+    per_class: bool = False
+    nearest_training: bool = False
+
+    def __post_init__(self) -> None:
+        check_extractor(self.extractor)
+        if self.n < FEWEST_IMAGES:
+            raise InputError(f"-n {self.n} is too few for nearest neighbours; use at least {FEWEST_IMAGES}, better thousands")
+        if self.bootstrap < 2 or self.batch_size < 1:
+            raise InputError(f"bootstrap {self.bootstrap} and batch size {self.batch_size}; expected at least 2 and 1")
+
+
+class Evaluator:
+    """Evaluates with one extractor and one cache.
+
+    Args:
+        root: folder of the runs; features are kept in its ``_features``, classifiers in its ``_extractors``.
+        options: see `EvaluationOptions`.
+        device: where models and extractors run.
+        report: opens a progress display.
+    """
+
+    def __init__(
+        self, root: Path, options: EvaluationOptions, device: torch.device | str = "cpu", report: Report = quiet
+    ) -> None:
+        self.root = root
+        self.options = options
+        self.device = device
+        self.report = report
+        self.cache = FeatureCache(root / "_features", batch_size=options.batch_size)
+        self.scoring = ScoreSettings(bootstrap=options.bootstrap, seed=options.seed, per_class=options.per_class, device=device)
+
+    def run(self, run: RunFolder) -> RunRecord:
+        """Sample from a trained run, score samples and reconstructions, and append the record to the run's.
+
+        Raises:
+            InputError: the run is not trained, unknown sampling settings, anything wrong with reference or extractor.
+            OSError: the run's folder cannot be written to.
+        """
+        config, options = run.config, self.options
+        generator = run.load_generator(self.device)
+        extractor = self._extractor(config.data)
+        reference = self._reference(config.data)
+        record_id = _new_id()
+        path = self._sample(generator, run.samples_path)
+        scores = self._score(open_samples(path), reference, extractor, config.data)
+        again = evaluate_reconstructions(
+            run.load_tokenizer(self.device),  # type: ignore[arg-type]  # a module with the protocol's methods
+            run_reference(config.data).images,
+            extractor,
+            self.scoring,
+            cache=self.cache,
+            device=self.device,
+            batch_size=options.batch_size,
+            report=self.report,
+        )
+        folder = run.records_path.parent
+        artifacts = [*_pictures(open_samples(path), reference.images, folder, record_id)]
+        artifacts += _trace(generator, folder, record_id, options)
+        record = RunRecord(
+            id=record_id,
+            kind="eval",
+            subject=run.name,
+            family=config.family,
+            preset=config.name,
+            metrics=scores.metrics + again.metrics,
+            tables=scores.tables | again.tables,
+            artifacts=tuple(artifacts),
+            provenance=self._provenance(
+                scores, config_hash(config), model=dict(generator.spec.provenance), lpips=again.provenance["lpips"]
+            ),
+        )
+        ResultStore(run.records_path).append(record)
+        return record
+
+    def files(self, samples: Path, name: str | None = None) -> RunRecord:
+        """Score samples that somebody else's model made against ``options.reference``; the record goes to ``_external``.
+
+        Raises:
+            InputError: no reference, or one that does not fit; the classifier without a data source to learn from.
+        """
+        images = open_samples(samples)
+        source = self.options.reference
+        if source is None:
+            raise InputError("--samples needs --reference: an .npz, a folder of images or a data source such as cifar10")
+        if self.options.extractor == "classifier" and not is_source(source):
+            raise InputError(
+                f"the classifier learns from a data source, and --reference {source} is none; give one (e.g. npz:PATH, "
+                "imagefolder:PATH, cifar10) or use --extractor inception"
+            )
+        reference = open_reference(source, images.image_size)
+        data = DataConfig(source=source, image_size=images.image_size)
+        scores = self._score(images, reference, self._extractor(data), data)
+        return self._store(name or samples.stem, "external", scores, images, reference, self.root / "_external")
+
+    def anchors(self, config: RunConfig) -> list[RunRecord]:
+        """Score real training images, class means and the untrained preset; the records go to ``_anchors``."""
+        extractor, reference = self._extractor(config.data), self._reference(config.data)
+        train = open_dataset(config.data.source, image_size=config.data.image_size, split="train", seed=config.data.seed)
+        source = config.data.source.partition(":")[0]
+        folder = self.root / "_anchors"
+        sets = {f"real images ({source})": anchors.real_images(train, self.options.n, self.options.seed)}
+        generators: dict[str, ImageGenerator] = {
+            f"class means ({source})": anchors.class_means(train),
+            f"untrained {config.name}": anchors.untrained(config, len(train.classes), self.device),
+        }
+        for name, generator in generators.items():
+            sets[name] = open_samples(self._sample(generator, folder / "samples", plain=name.startswith("class")))
+        return [
+            self._store(
+                name, "anchor", self._score(images, reference, extractor, config.data), images, reference, folder,
+                preset=config.name if name.startswith("untrained") else "",
+            )
+            for name, images in sets.items()
+        ]  # fmt: skip
+
+    def _sample(self, generator: ImageGenerator, folder: Path, *, plain: bool = False) -> Path:
+        options = self.options
+        with self.report(f"sampling {generator.spec.name}") as update:
+            return sample_job(
+                generator,
+                options.n,
+                folder,
+                batch_size=options.batch_size,
+                seed=options.seed,
+                settings={} if plain else options.settings,
+                progress=update,
+            )
+
+    def _score(self, images: ImageSet, reference: Reference, extractor: FeatureExtractor, data: DataConfig) -> Scores:
+        training = None
+        if self.options.nearest_training:
+            if not is_source(data.source):
+                raise InputError(f"the nearest training image needs a data source, and {data.source} is none")
+            training = from_dataset(open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed))
+        return evaluate_samples(
+            images, reference, extractor, self.scoring, cache=self.cache, training=training, report=self.report
+        )
+
+    def _extractor(self, data: DataConfig) -> FeatureExtractor:
+        return open_extractor(
+            self.options.extractor,
+            self.root,
+            data.source,
+            data.image_size,
+            data_seed=data.seed,
+            inception_weights=self.options.inception_weights,
+            device=self.device,
+            report=self.report,
+        )
+
+    def _reference(self, data: DataConfig) -> Reference:
+        given = self.options.reference
+        return run_reference(data) if given is None else open_reference(given, data.image_size)
+
+    def _store(
+        self, subject: str, family: str, scores: Scores, images: ImageSet, reference: Reference, folder: Path, preset: str = ""
+    ) -> RunRecord:
+        record_id = _new_id()
+        record = RunRecord(
+            id=record_id,
+            kind="eval",
+            subject=subject,
+            family=family,
+            preset=preset,
+            metrics=scores.metrics,
+            tables=scores.tables,
+            artifacts=tuple(_pictures(images, reference.images, folder, record_id)),
+            provenance=self._provenance(scores, None),
+        )
+        ResultStore(folder).append(record)
+        return record
+
+    def _provenance(self, scores: Scores, hash_: str | None, **extra: Any) -> dict[str, Any]:
+        options = self.options
+        return collect(
+            hash_,
+            protocol=PROTOCOL,
+            seeds={"sampling": options.seed, "scores": options.seed},
+            settings=dict(options.settings),
+            n=options.n,
+            device=str(self.device),
+            **scores.provenance,
+            **extra,
+        )
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def _pictures(images: ImageSet, reference: ImageSet, folder: Path, record_id: str) -> list[Artifact]:
+    """Grids of the first samples and of the first reference images."""
+    found = []
+    for kind, shown in (("samples", images), ("reference", reference)):
+        path = Path("pictures") / f"{record_id}-{kind}.png"
+        save_grid(shown.first(GRID_IMAGES), folder / path, columns=10 if shown.count >= 10 else None)
+        found.append(Artifact(kind=kind, path=str(path), caption=f"{shown.name}: first {min(GRID_IMAGES, shown.count)} images"))
+    return found
+
+
+def _trace(generator: ImageGenerator, folder: Path, record_id: str, options: EvaluationOptions) -> list[Artifact]:
+    """A picture of the stages of the first samples, for models that have stages."""
+    path = Path("pictures") / f"{record_id}-trace.png"
+    try:
+        write_trace(generator, folder / path, range(generator.spec.num_classes), options.seed, options.settings)
+    except InputError:  # this model offers no trace
+        return []
+    return [Artifact(kind="trace", path=str(path), caption="stages from one token to all: structure maps and canvases")]

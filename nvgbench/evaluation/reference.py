@@ -1,0 +1,101 @@
+"""What samples are held against: held-out images of a data set, or files."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nvgbench.config.schema import DataConfig
+from nvgbench.data.catalog import SOURCES
+from nvgbench.data.source import ImageDataset, open_dataset
+from nvgbench.errors import InputError
+from nvgbench.evaluation.samples import ImageSet, open_samples
+
+
+@dataclass(frozen=True)
+class StoredMoments:
+    """Mean ``[D]`` and covariance ``[D, D]`` of Inception features that a reference file brings along."""
+
+    mean_D: NDArray[np.float64]
+    covariance_DD: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Reference images and, in files of guided-diffusion's evaluator, the moments stored with them."""
+
+    images: ImageSet
+    moments: StoredMoments | None = None
+
+
+def run_reference(data: DataConfig) -> Reference:
+    """The held-out images of a run's data set."""
+    held_out = open_dataset(data.source, image_size=data.image_size, split="eval", limit=data.eval_images, seed=data.seed)
+    return Reference(from_dataset(held_out))
+
+
+def open_reference(source: str, image_size: int) -> Reference:
+    """A reference given on the command line.
+
+    Args:
+        source: an ``.npz``, a folder of images, or a data source such as ``cifar10`` (its held-out images).
+        image_size: side of the samples, pixels; a data source is cut to it, files have to have it.
+
+    Raises:
+        InputError: nothing of that name, unreadable, or images of another size.
+    """
+    if is_source(source):
+        return Reference(from_dataset(open_dataset(source, image_size=image_size, split="eval")))
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"--reference {source!r}: neither a file or folder nor a data source ({', '.join(SOURCES)})")
+    images = open_samples(path)
+    if images.image_size != image_size:
+        raise InputError(
+            f"the samples have {image_size} px, the reference {path} has {images.image_size} px; "
+            "resize one of them beforehand, as the choice of the filter moves the scores"
+        )
+    return Reference(images, _stored_moments(path))
+
+
+def is_source(source: str) -> bool:
+    """Whether ``source`` names a data source rather than a file."""
+    return source.partition(":")[0] in SOURCES
+
+
+def from_dataset(dataset: ImageDataset, indices: NDArray[np.int64] | None = None) -> ImageSet:
+    """A data set, or some of its images, as an `ImageSet`."""
+    chosen = np.arange(len(dataset)) if indices is None else indices
+
+    def read(size: int) -> Iterator[Tensor]:
+        for start in range(0, len(chosen), size):
+            yield dataset.images(chosen[start : start + size])
+
+    return ImageSet(
+        name=dataset.name,
+        count=len(chosen),
+        image_size=dataset.image_size,
+        read=read,
+        labels_N=dataset.labels[chosen],
+    )
+
+
+def load_all(images: ImageSet) -> Tensor:
+    """All images in memory, uint8 ``[N, 3, H, W]``."""
+    return torch.cat(list(images.read(500)))
+
+
+def _stored_moments(path: Path) -> StoredMoments | None:
+    if path.is_dir() or not zipfile.is_zipfile(path):
+        return None
+    with np.load(path, allow_pickle=False) as archive:
+        if not {"mu", "sigma"} <= set(archive.files):
+            return None
+        return StoredMoments(archive["mu"].astype(np.float64), archive["sigma"].astype(np.float64))

@@ -1,0 +1,273 @@
+"""All scores of a set of samples against a reference, with intervals.
+
+Shape letters: N generated, M reference images, D features, K classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from nvgbench.errors import InputError
+from nvgbench.evaluation.progress import Report, quiet
+from nvgbench.evaluation.reference import Reference, StoredMoments
+from nvgbench.evaluation.samples import ImageSet
+from nvgbench.metrics.cache import CHUNK, FeatureCache, Features
+from nvgbench.metrics.frechet import frechet_distance, frechet_from_features
+from nvgbench.metrics.inception_score import SPLIT_SIZE, inception_score
+from nvgbench.metrics.kernel import kernel_distance, kernel_stderr
+from nvgbench.metrics.moments import Moments
+from nvgbench.metrics.prdc import DENSITY_NEIGHBOURS, nearest_distances, neighbour_scores
+from nvgbench.metrics.protocol import INCEPTION, SCORES, score_name
+from nvgbench.metrics.uncertainty import (
+    centred_interval,
+    frechet_interval,
+    hits_interval,
+    inception_score_interval,
+    mean_interval,
+    normal_interval,
+)
+from nvgbench.protocols import FeatureExtractor
+from nvgbench.types import Interval, MetricValue
+
+FEWEST_IMAGES = DENSITY_NEIGHBOURS + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """How scores are computed.
+
+    Attributes:
+        bootstrap: replicates of the intervals.
+        seed: of the bootstrap, the subsets of the kernel distance and the shuffle of the Inception Score.
+        per_class: also the Fréchet distance of every class (needs labels on both sides).
+        device: where neighbours and kernels are computed.
+    """
+
+    bootstrap: int = 200
+    seed: int = 0
+    per_class: bool = False
+    device: torch.device | str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Scores, tables and the identity of what went in."""
+
+    metrics: tuple[MetricValue, ...]
+    tables: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def evaluate_samples(
+    images: ImageSet,
+    reference: Reference,
+    extractor: FeatureExtractor,
+    settings: ScoreSettings,
+    *,
+    cache: FeatureCache,
+    training: ImageSet | None = None,
+    report: Report = quiet,
+) -> Scores:
+    """Extract features of both sets and compute every score that they allow.
+
+    Args:
+        images: the samples; with labels, they are the classes that were asked for.
+        reference: what they are held against.
+        extractor: images to features.
+        settings: see `ScoreSettings`.
+        cache: where features are kept.
+        training: training images, for the distance of samples to their nearest training image.
+        report: opens a progress display.
+
+    Raises:
+        InputError: too few images, unequal sizes, per-class scores without labels.
+    """
+    check_sets(images, reference.images, settings)
+    generated = extract(images, extractor, cache, report, "features of the samples")
+    real = extract(reference.images, extractor, cache, report, "features of the reference")
+    metrics = score_features(generated, real, extractor.name, settings, moments=reference.moments)
+    if extractor.name == "classifier" and images.labels_N is not None:
+        metrics.append(_accuracy(generated, images.labels_N, settings))
+    if training is not None:
+        seen = extract(training, extractor, cache, report, "features of the training images")
+        metrics.append(_nearest_training(generated, real, seen, extractor.name, settings))
+    tables = {}
+    if settings.per_class:
+        tables[f"{score_name('FID', extractor.name)} by class"] = per_class_rows(generated, real, images, reference.images)
+    notes = "; ".join(images.warnings)
+    if notes:
+        metrics = [dataclasses.replace(metric, note="; ".join(filter(None, (metric.note, notes)))) for metric in metrics]
+    provenance = {
+        "extractor": {**extractor.provenance, "name": extractor.name, "fingerprint": extractor.fingerprint},
+        "reference": {"name": reference.images.name, "fingerprint": real.fingerprint, "n": len(real)},
+        "samples": {"name": images.name, "fingerprint": generated.fingerprint, "n": len(generated)},
+    }
+    return Scores(metrics=tuple(metrics), tables=tables, provenance=provenance)
+
+
+def check_sets(images: ImageSet, reference: ImageSet, settings: ScoreSettings) -> None:
+    """Refuse what cannot be scored before the long work begins.
+
+    Raises:
+        InputError: too few images, unequal sizes, per-class scores without labels.
+    """
+    for what, given in (("samples", images), ("reference", reference)):
+        if given.count < FEWEST_IMAGES:
+            raise InputError(
+                f"{what} {given.name}: {given.count} images are too few for {DENSITY_NEIGHBOURS} nearest neighbours; "
+                f"use at least {FEWEST_IMAGES}, better thousands"
+            )
+    if images.image_size != reference.image_size:
+        raise InputError(
+            f"samples {images.name} have {images.image_size} px, the reference {reference.name} has {reference.image_size} px; "
+            "resize one of them beforehand"
+        )
+    if settings.per_class:
+        for what, given in (("samples", images), ("reference", reference)):
+            if given.labels_N is None:
+                raise InputError(f"scores by class need labels, and the {what} {given.name} have none; add arr_1 to the npz")
+
+
+def extract(images: ImageSet, extractor: FeatureExtractor, cache: FeatureCache, report: Report, what: str) -> Features:
+    """Features of a set through the cache."""
+    with report(what) as update:
+        return cache.extract(images.read(CHUNK), extractor, lambda done: update(done, images.count))
+
+
+def score_features(
+    generated: Features,
+    real: Features,
+    extractor: str,
+    settings: ScoreSettings,
+    *,
+    moments: StoredMoments | None = None,
+) -> list[MetricValue]:
+    """Fréchet distance, Inception Score, precision, recall, density, coverage and kernel distance from features.
+
+    Args:
+        generated, real: features of both sets.
+        extractor: its name, which goes into the names of the scores.
+        settings: see `ScoreSettings`.
+        moments: stored moments of the reference; they replace those of ``real`` in FID, as in guided-diffusion's evaluator.
+    """
+    x, y = generated.features_ND, real.features_ND
+    return [
+        _frechet(x, y, extractor, settings, moments if extractor == INCEPTION else None),
+        *_inception_scores(generated.logits_NK, extractor, settings, len(y)),
+        *_neighbours(x, y, extractor, settings),
+        _kernel(x, y, extractor, settings),
+    ]
+
+
+def value_of(
+    score: str,
+    extractor: str | None,
+    value: float,
+    n: int,
+    interval: Interval | None,
+    n_reference: int | None = None,
+    note: str = "",
+) -> MetricValue:
+    """A `MetricValue` with the name, direction and unit of ``score``."""
+    return MetricValue(
+        name=score_name(score, extractor),
+        value=value,
+        n=n,
+        n_reference=n_reference,
+        unit=SCORES[score].unit,
+        higher_is_better=SCORES[score].higher_is_better,
+        interval=interval,
+        note=note,
+    )
+
+
+def per_class_rows(generated: Features, real: Features, images: ImageSet, reference: ImageSet) -> list[dict[str, Any]]:
+    """Fréchet distance of each class that has at least two images on both sides."""
+    assert images.labels_N is not None
+    assert reference.labels_N is not None
+    rows = []
+    for label in np.unique(images.labels_N):
+        x, y = generated.features_ND[images.labels_N == label], real.features_ND[reference.labels_N == label]
+        distance = frechet_from_features(x, y) if min(len(x), len(y)) >= 2 else None
+        rows.append({"class": int(label), "n": len(x), "n_reference": len(y), "value": distance})
+    return rows
+
+
+def _frechet(x: NDArray, y: NDArray, extractor: str, settings: ScoreSettings, moments: StoredMoments | None) -> MetricValue:
+    if moments is not None:
+        own = Moments.of(x)
+        value = frechet_distance(own.mean, own.covariance, moments.mean_D, moments.covariance_DD)
+        note = "moments stored with the reference"
+    else:
+        value, note = frechet_from_features(x, y), ""
+    interval = frechet_interval(value, x, y, settings.bootstrap, settings.seed)
+    if len(x) <= x.shape[1]:
+        note = "; ".join(
+            filter(None, (note, f"fewer images than features ({x.shape[1]}): strongly biased, compare equal n only"))
+        )
+    return value_of("FID", extractor, value, len(x), interval, len(y), note)
+
+
+def _inception_scores(logits: NDArray, extractor: str, settings: ScoreSettings, m: int) -> Iterable[MetricValue]:
+    """The shuffled score; above one split also the one in the order given."""
+    n = len(logits)
+    order = np.random.default_rng(settings.seed).permutation(n)
+    variants = [("IS", order)] if n <= SPLIT_SIZE else [("IS", order), ("IS-ordered", np.arange(n))]
+    for name, chosen in variants:
+        score = inception_score(logits[chosen], shuffle_seed=None)
+        log_p = log_softmax(logits[chosen].astype(np.float64), axis=1)
+        interval = inception_score_interval(score.mean, log_p, settings.bootstrap, settings.seed)
+        yield value_of(name, extractor, score.mean, n, interval)
+
+
+def _neighbours(x: NDArray, y: NDArray, extractor: str, settings: ScoreSettings) -> list[MetricValue]:
+    found = neighbour_scores(x, y, device=settings.device)
+    replicates, seed, n = settings.bootstrap, settings.seed, len(x)
+    intervals = {
+        "precision": mean_interval(found.inside_N, replicates, seed),
+        "recall": hits_interval(found.recall, found.recall_hits_Mh, n, replicates, seed),
+        "density": mean_interval(found.density_N, replicates, seed),
+        "coverage": hits_interval(found.coverage, found.coverage_hits_Mh, n, replicates, seed),
+    }
+    return [value_of(name, extractor, getattr(found, name), n, interval, len(y)) for name, interval in intervals.items()]
+
+
+def _kernel(x: NDArray, y: NDArray, extractor: str, settings: ScoreSettings) -> MetricValue:
+    found = kernel_distance(x, y, seed=settings.seed, device=settings.device)
+    stderr = kernel_stderr(x, y, device=settings.device)
+    interval = normal_interval(found.mean, stderr, "Hájek projection")
+    note = f"{found.subsets} subsets of {found.subset_size}, standard deviation {found.std:.3g}"
+    return dataclasses.replace(value_of("KID", extractor, found.mean, len(x), interval, len(y), note), stderr=stderr)
+
+
+def _accuracy(generated: Features, labels_N: NDArray[np.int64], settings: ScoreSettings) -> MetricValue:
+    classes = generated.logits_NK.shape[1]
+    if labels_N.max() >= classes:
+        raise InputError(f"the samples have class {labels_N.max()}, the classifier knows 0 to {classes - 1}")
+    right = generated.logits_NK.argmax(axis=1) == labels_N
+    interval = mean_interval(right, settings.bootstrap, settings.seed)
+    return value_of("accuracy", "classifier", float(right.mean()), len(right), interval)
+
+
+def _nearest_training(
+    generated: Features, real: Features, training: Features, extractor: str, settings: ScoreSettings
+) -> MetricValue:
+    """Median distance of samples to the nearest training image over the same of held-out images."""
+    near = nearest_distances(generated.features_ND, training.features_ND, device=settings.device)
+    usual = float(np.median(nearest_distances(real.features_ND, training.features_ND, device=settings.device)))
+    if usual == 0:
+        raise InputError("the reference consists of training images; compare with held-out ones")
+    rng = np.random.default_rng(settings.seed)
+    medians = [np.median(near[rng.integers(len(near), size=len(near))]) / usual for _ in range(settings.bootstrap)]
+    value = float(np.median(near)) / usual
+    interval = centred_interval(value, np.array(medians), f"bootstrap over generated images, {settings.bootstrap} replicates")
+    note = f"{len(training)} training images"
+    return value_of("nearest-training-ratio", extractor, value, len(near), interval, len(real), note)

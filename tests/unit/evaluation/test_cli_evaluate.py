@@ -1,0 +1,51 @@
+"""``nvgbench eval`` from the outside: bad input is one line and exit code 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from nvgbench.cli.evaluate import register
+from nvgbench.errors import InputError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+
+
+def call(*arguments: str, root: Path) -> BaseException | None:
+    app = typer.Typer()
+    register(app)
+    app.command("other")(lambda: None)  # a single command would swallow its own name
+    return CliRunner().invoke(app, ["eval", *arguments, "--runs", str(root), "--device", "cpu"]).exception
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "in one way"),
+        (["a", "--all"], "in one way"),
+        (["a", "--name", "x"], "--name goes with --samples"),
+        (["absent"], "no run 'absent'"),
+        (["--all"], "no run with a trained generator"),
+        (["--samples", "absent.npz", "--reference", "shapes"], "no samples at absent.npz"),
+        (["--samples", "{npz}"], "needs --reference"),
+        (["--samples", "{npz}", "--reference", "shapse"], "data source"),
+        (["--samples", "{npz}", "--reference", "{big}", "--extractor", "inception"], "32 px"),
+        (["--samples", "{cut}", "--reference", "shapes"], "write or copy it again"),
+        (["--samples", "{npz}", "--reference", "shapes", "--extractor", "classifer"], "did you mean 'classifier'"),
+        (["a", "-n", "2"], "too few"),
+        (["a", "--set", "top_k"], "not key=value"),
+    ],
+)
+def test_bad_input(tmp_path: Path, arguments: list[str], message: str) -> None:
+    files = {"npz": tmp_path / "x.npz", "big": tmp_path / "big.npz", "cut": tmp_path / "cut.npz"}
+    np.savez(files["npz"], arr_0=PIXELS)
+    np.savez(files["big"], arr_0=PIXELS.repeat(2, axis=1).repeat(2, axis=2))
+    files["cut"].write_bytes(files["npz"].read_bytes()[:1000])
+    error = call(*(argument.format(**files) for argument in arguments), root=tmp_path)
+    assert isinstance(error, InputError), error
+    assert message in str(error)
+    assert "\n" not in str(error)

@@ -1,0 +1,256 @@
+"""Evaluation end to end with small stand-ins: right scores under right names, refusals, and records that are whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from nvgbench.config.schema import DataConfig
+from nvgbench.errors import InputError
+from nvgbench.evaluation import evaluate
+from nvgbench.evaluation.anchors import class_means
+from nvgbench.evaluation.evaluate import EvaluationOptions, Evaluator
+from nvgbench.evaluation.reference import Reference, StoredMoments
+from nvgbench.evaluation.samples import in_memory
+from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
+from nvgbench.metrics.cache import FeatureCache
+from nvgbench.metrics.frechet import frechet_distance, frechet_from_features
+from nvgbench.results.store import ResultStore
+from nvgbench.types import ModelSpec, SampleRequest, SampleResult, TokenSequence
+
+SETTINGS = ScoreSettings(bootstrap=20)
+CACHE = FeatureCache(None)
+
+
+class Thumbnails:
+    """Stands in for a network: features are a 2x2 thumbnail, logits tell bright red, green and blue."""
+
+    fingerprint = "f" * 64
+
+    def __init__(self, name: str = "classifier", classes: int = 3) -> None:
+        self.name = name
+        self.classes = classes
+        self.provenance = {"weights_sha256": "0" * 64}
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        small = torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 2)
+        logits = torch.nn.functional.pad(10 * small.mean(dim=(2, 3)), (0, self.classes - 3))
+        return small.flatten(1), logits
+
+
+def coloured(n: int, seed: int, side: int = 16) -> tuple[torch.Tensor, np.ndarray]:
+    """Noise with one bright channel: its number is the class."""
+    rng = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 150, (n, 3, side, side), generator=rng, dtype=torch.uint8)
+    labels = np.arange(n) % 3
+    images[torch.arange(n), torch.from_numpy(labels)] += 100
+    return images, labels
+
+
+def image_set(n: int, seed: int, *, labels: bool = True, side: int = 16):
+    images, classes = coloured(n, seed, side)
+    return in_memory(f"set {seed}", images, classes if labels else None)
+
+
+def named(metrics) -> dict:
+    return {metric.name: metric for metric in metrics}
+
+
+def test_scores_their_names_and_intervals() -> None:
+    scores = evaluate_samples(
+        image_set(60, 1), Reference(image_set(50, 2)), Thumbnails(), ScoreSettings(bootstrap=20, per_class=True), cache=CACHE
+    )
+    metrics = named(scores.metrics)
+    assert set(metrics) == {
+        f"{stem}[classifier]" for stem in ("FD", "IS", "KD", "precision", "recall", "density", "coverage", "accuracy")
+    }
+    x, y = (Thumbnails()(coloured(n, seed)[0])[0] for n, seed in ((60, 1), (50, 2)))
+    assert metrics["FD[classifier]"].value == pytest.approx(frechet_from_features(x, y))
+    assert metrics["FD[classifier]"].n_reference == 50
+    assert metrics["accuracy[classifier]"].value == 1.0
+    for metric in metrics.values():
+        assert metric.n == 60
+        assert metric.interval is not None
+        assert metric.interval.low <= metric.value <= metric.interval.high
+        assert metric.interval.source == "sampling"
+    rows = scores.tables["FD[classifier] by class"]
+    assert [row["n"] for row in rows] == [20, 20, 20]
+    assert scores.provenance["reference"]["n"] == 50
+    assert len(scores.provenance["extractor"]["fingerprint"]) == 64
+
+
+def test_bare_names_are_for_inception_alone_and_stored_moments_count() -> None:
+    moments = StoredMoments(np.zeros(12), np.eye(12))
+    reference = Reference(image_set(50, 2), moments)
+    found = named(evaluate_samples(image_set(60, 1), reference, Thumbnails("inception"), SETTINGS, cache=CACHE).metrics)
+    assert {"FID", "IS", "KID", "precision", "recall", "density", "coverage"} == set(found)
+    x = Thumbnails()(coloured(60, 1)[0])[0].double().numpy()
+    expected = frechet_distance(x.mean(axis=0), np.cov(x, rowvar=False), np.zeros(12), np.eye(12))
+    assert found["FID"].value == pytest.approx(expected)
+    assert "stored" in found["FID"].note
+    other = named(evaluate_samples(image_set(60, 1), reference, Thumbnails(), SETTINGS, cache=CACHE).metrics)
+    assert "stored" not in other["FD[classifier]"].note
+
+
+def test_memorised_images_are_noticed() -> None:
+    training, fresh = image_set(80, 1), image_set(60, 3)
+    name = "nearest-training-ratio[classifier]"
+    values = {}
+    for label, samples in (("copies", image_set(80, 1)), ("fresh", fresh)):
+        scores = evaluate_samples(samples, Reference(image_set(50, 2)), Thumbnails(), SETTINGS, cache=CACHE, training=training)
+        values[label] = named(scores.metrics)[name].value
+    assert values["copies"] < 0.01
+    assert values["fresh"] == pytest.approx(1, abs=0.3)
+
+
+def test_sorted_classes_are_noted() -> None:
+    images, labels = coloured(60, 1)
+    order = np.argsort(labels, kind="stable")
+    samples = in_memory("sorted", images[torch.from_numpy(order)], labels[order])
+    scores = evaluate_samples(samples, Reference(image_set(50, 2)), Thumbnails(), SETTINGS, cache=CACHE)
+    assert all("sorted by class" in metric.note for metric in scores.metrics)
+
+
+def test_what_cannot_be_scored_is_refused() -> None:
+    reference = Reference(image_set(50, 2))
+    for samples, settings, message in (
+        (image_set(5, 1), SETTINGS, "5 images are too few for 5 nearest neighbours; use at least 6"),
+        (image_set(60, 1, side=32), SETTINGS, "32 px, the reference set 2 has 16 px"),
+        (image_set(60, 1, labels=False), ScoreSettings(per_class=True), "need labels.*have none; add arr_1"),
+    ):
+        with pytest.raises(InputError, match=message):
+            evaluate_samples(samples, reference, Thumbnails(), settings, cache=CACHE)
+    with pytest.raises(InputError, match="too few"):
+        evaluate_samples(image_set(60, 1), Reference(image_set(3, 2)), Thumbnails(), SETTINGS, cache=CACHE)
+    unknown = in_memory("other classes", coloured(60, 1)[0], np.full(60, 7))
+    with pytest.raises(InputError, match="class 7"):
+        evaluate_samples(unknown, reference, Thumbnails(), SETTINGS, cache=CACHE)
+
+
+class Painter:
+    """A model whose images are a shape in its class's brightness."""
+
+    spec = ModelSpec(name="painter", family="nvg", image_size=16, num_classes=10, provenance={"step": 3})
+
+    def generate(self, request: SampleRequest) -> SampleResult:
+        images = torch.zeros(len(request.labels_B), 3, 16, 16, dtype=torch.uint8)
+        for image, label, seed in zip(images, request.labels_B.tolist(), request.seeds_B.tolist(), strict=True):
+            rng = torch.Generator().manual_seed(seed)
+            image += torch.randint(0, 100 + 10 * label, image.shape, generator=rng, dtype=torch.uint8)
+        return SampleResult(images)
+
+
+class Rounding:
+    """A tokenizer that keeps the mean brightness in 4 levels."""
+
+    grid, codebook_size, stage_tokens = (1, 1), 4, (1,)
+
+    def encode(self, images_B3HW: torch.Tensor) -> TokenSequence:
+        level = images_B3HW.mean(dim=(1, 2, 3)).add(1).mul(2).floor().clamp(0, 3).long()
+        return TokenSequence((level[:, None],))
+
+    def decode(self, source: TokenSequence) -> torch.Tensor:
+        return ((source.indices[0].float() + 0.5) / 2 - 1)[:, :, None, None].expand(-1, 3, 16, 16)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
+    monkeypatch.setattr("nvgbench.evaluation.reconstructions.load_lpips", lambda device: (None, "LPIPS: not here"))
+    monkeypatch.setattr(evaluate, "config_hash", lambda config: "0123456789abcdef")
+
+
+def stub_run(root: Path) -> SimpleNamespace:
+    folder = root / "painter"
+    config = SimpleNamespace(
+        data=DataConfig(source="shapes", image_size=16, train_images=40, eval_images=30), family="nvg", name="nvg-tiny"
+    )
+    return SimpleNamespace(
+        name="painter",
+        config=config,
+        samples_path=folder / "samples",
+        records_path=folder / "records.jsonl",
+        load_generator=lambda device: Painter(),
+        load_tokenizer=lambda device: Rounding(),
+    )
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_run_is_sampled_scored_drawn_and_recorded(tmp_path: Path) -> None:
+    options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10, batch_size=16)
+    run = stub_run(tmp_path)
+    record = Evaluator(tmp_path, options).run(run)
+    assert ResultStore(run.records_path).records() == [record]
+    metrics = named(record.metrics)
+    assert {"FD[classifier]", "rFD[classifier]", "PSNR", "SSIM", "codebook-use", "codebook-perplexity"} <= set(metrics)
+    assert "LPIPS" not in metrics
+    assert metrics["FD[classifier]"].n == 40
+    assert metrics["PSNR"].n == 30
+    assert [row["stage"] for row in record.tables["codebook by stage"]] == ["0", "all"]
+    assert {artifact.kind for artifact in record.artifacts} == {"samples", "reference"}  # this model has no trace
+    for artifact in record.artifacts:
+        assert (run.records_path.parent / artifact.path).stat().st_size > 0
+    assert record.provenance["config_hash"] == "0123456789abcdef"
+    assert record.provenance["seeds"] == {"sampling": 0, "scores": 0}
+    assert record.provenance["model"] == {"step": 3}
+    again = Evaluator(tmp_path, options).run(run)
+    assert named(again.metrics) == metrics
+    assert len(ResultStore(run.records_path).records()) == 2
+
+
+@pytest.mark.usefixtures("offline")
+def test_files_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.npz"
+    images, labels = coloured(40, 5)
+    np.savez(path, arr_0=images.permute(0, 2, 3, 1).numpy(), arr_1=labels)
+    options = EvaluationOptions(extractor="classifier", bootstrap=10, reference="shapes")
+    record = Evaluator(tmp_path, options).files(path)
+    assert (record.subject, record.family) == ("theirs", "external")
+    assert ResultStore(tmp_path / "_external").records() == [record]
+    with pytest.raises(InputError, match="needs --reference"):
+        Evaluator(tmp_path, EvaluationOptions(extractor="classifier")).files(path)
+    with pytest.raises(InputError, match="learns from a data source"):
+        Evaluator(tmp_path, EvaluationOptions(extractor="classifier", reference=str(path))).files(path)
+    same = Evaluator(tmp_path, EvaluationOptions(extractor="inception", bootstrap=10, reference=str(path))).files(path, "own")
+    assert named(same.metrics)["FID"].value == pytest.approx(0, abs=1e-9)
+    assert same.subject == "own"
+
+
+@pytest.mark.usefixtures("offline")
+def test_anchors_are_ordered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvgbench.evaluation.anchors.untrained", lambda *_: Painter())
+    monkeypatch.setattr("nvgbench.data.shapes.DEFAULT_TRAIN", 300)
+    options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10)
+    records = Evaluator(tmp_path, options).anchors(stub_run(tmp_path).config)
+    real, means, blank = (named(record.metrics)["FD[classifier]"].value for record in records)
+    assert [record.subject for record in records] == ["real images (shapes)", "class means (shapes)", "untrained nvg-tiny"]
+    assert {record.family for record in records} == {"anchor"}
+    assert real < means < blank
+    assert len(ResultStore(tmp_path / "_anchors").records()) == 3
+
+
+def test_class_means_are_means() -> None:
+    from nvgbench.data.source import open_dataset
+
+    dataset = open_dataset("shapes", image_size=16, split="train", limit=30)
+    anchor = class_means(dataset, batch_size=7)
+    expected = dataset.images(np.arange(4, 30, 10)).double().mean(dim=0).round()
+    made = anchor.generate(SampleRequest(labels_B=torch.tensor([4]), seeds_B=torch.tensor([0])))
+    assert torch.equal(made.images_B3HW[0].double(), expected)
+    with pytest.raises(InputError, match="out of range"):
+        anchor.generate(SampleRequest(labels_B=torch.tensor([10]), seeds_B=torch.tensor([0])))
+    with pytest.raises(InputError, match="no sampling settings"):
+        anchor.generate(SampleRequest(labels_B=torch.tensor([1]), seeds_B=torch.tensor([0]), settings={"top_k": 1}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"n": 3}, "too few"), ({"extractor": "clasifier"}, "did you mean 'classifier'"), ({"bootstrap": 1}, "at least 2")],
+)
+def test_options_are_checked_at_once(settings: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        EvaluationOptions(**settings)
