@@ -91,10 +91,7 @@ class SingleStreamBlock(nn.Module):
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, rotation: Rotation, last: int | None) -> Tensor:
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
-        query_rotation = (
-            rotation if last is None else Rotation(rotation.cos_B1NP[:, :, -last:], rotation.sin_B1NP[:, :, -last:])
-        )
-        query = query_rotation.apply(_rms_norm(query, self.query_scale)).to(value.dtype)
+        query = rotation.of_last(last).apply(_rms_norm(query, self.query_scale)).to(value.dtype)
         key = rotation.apply(_rms_norm(key, self.key_scale)).to(value.dtype)
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 

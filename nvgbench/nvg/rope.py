@@ -32,20 +32,21 @@ UNDECIDED = 1.0
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of every token and channel pair, float32 ``[B, 1, N, P]`` (B may be 1)."""
+    """The rotation of every token and channel pair as a unit complex number, complex64 ``[B, 1, N, P]`` (B may be 1)."""
 
-    cos_B1NP: Tensor
-    sin_B1NP: Tensor
+    unit_B1NP: Tensor
 
     def of_last(self, tokens: int | None) -> Rotation:
         """The rotation of the last so many tokens (``None``: all)."""
-        return self if tokens is None else Rotation(self.cos_B1NP[:, :, -tokens:], self.sin_B1NP[:, :, -tokens:])
+        return self if tokens is None else Rotation(self.unit_B1NP[:, :, -tokens:])
 
     def apply(self, x_BHND: Tensor) -> Tensor:
-        """Rotate adjacent channels (2j, 2j + 1): (a, b) -> (a cos - b sin, a sin + b cos); float32."""
-        a, b = x_BHND.float().unflatten(-1, (-1, 2)).unbind(-1)
-        rotated = (a * self.cos_B1NP - b * self.sin_B1NP, a * self.sin_B1NP + b * self.cos_B1NP)
-        return torch.stack(rotated, dim=-1).flatten(-2)
+        """Rotate adjacent channels (2j, 2j + 1): (a, b) -> (a cos - b sin, a sin + b cos); float32.
+
+        As complex numbers this is one product instead of seven small operations, which counts when sampling.
+        """
+        pairs_BHNP = torch.view_as_complex(x_BHND.float().contiguous().unflatten(-1, (-1, 2)))
+        return torch.view_as_real(pairs_BHNP * self.unit_B1NP).flatten(-2)
 
 
 def axis_sizes(head_size: int, structure_channels: int) -> tuple[int, ...]:
@@ -116,4 +117,4 @@ class StructureRope(nn.Module):
     def forward(self, se_BLK: Tensor) -> Rotation:
         """The rotation of every token."""
         angle_B1NP = (self.ids(se_BLK)[..., self.pair_axis_P] * self.frequency_P).unsqueeze(1)
-        return Rotation(angle_B1NP.cos(), angle_B1NP.sin())
+        return Rotation(torch.polar(torch.ones_like(angle_B1NP), angle_B1NP))
