@@ -1,0 +1,62 @@
+"""Run folders without a training: making, refusing, finding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nvgbench.config.load import load_preset
+from nvgbench.errors import InputError
+from nvgbench.runs import RunFolder, find_run, find_runs, untrained_generator
+from nvgbench.types import SampleRequest
+
+
+def test_the_same_configuration_opens_the_folder_again(tmp_path: Path) -> None:
+    config = load_preset("nvg-tiny")
+    run = RunFolder.create(tmp_path / "a", config)
+    assert RunFolder.create(tmp_path / "a", config).config == config
+    assert run.name == "a"
+    assert not run.is_finished()
+    assert run.state("tokenizer") is None
+    with pytest.raises(InputError, match=r"train\.seed: 0 there, 1 now.*use another --name"):
+        RunFolder.create(tmp_path / "a", load_preset("nvg-tiny", ["train.seed=1"]))
+
+
+def test_a_folder_with_other_things_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(InputError, match="is no run"):
+        RunFolder.create(tmp_path, load_preset("nvg-tiny"))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_is_not_trained_cannot_be_loaded(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "a", load_preset("nvg-tiny"))
+    with pytest.raises(InputError, match="no trained tokenizer yet; run 'nvgbench train nvg-tiny --name a' first"):
+        run.load_tokenizer()
+    with pytest.raises(InputError, match="has not begun"):
+        run.load_generator()
+
+
+def test_runs_are_found_by_name_and_by_path(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there are none yet"):
+        find_run("a", tmp_path / "nothing")
+    for name in ("b", "alpha"):
+        RunFolder.create(tmp_path / name, load_preset("nvg-tiny"))
+    assert [run.name for run in find_runs(tmp_path)] == ["alpha", "b"]
+    assert find_run("b", tmp_path).path == tmp_path / "b"
+    assert find_run(str(tmp_path / "b"), Path("elsewhere")).path == tmp_path / "b"
+    with pytest.raises(InputError, match=r"did you mean 'alpha'\?.*known: alpha, b"):
+        find_run("alpa", tmp_path)
+
+
+def test_untrained_models_depend_on_their_seed_alone() -> None:
+    config = load_preset("ar-tiny")
+    request = SampleRequest(labels_B=torch.tensor([1]), seeds_B=torch.tensor([2]))
+    torch.manual_seed(9)
+    before = torch.get_rng_state()
+    images = [untrained_generator(config, 10, seed).generate(request).images_B3HW for seed in (0, 0, 1)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(images[0], images[1])
+    assert not torch.equal(images[0], images[2])
