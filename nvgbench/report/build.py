@@ -52,16 +52,18 @@ def render_report(
 
 
 def _content(located: Sequence[LocatedRecord], title: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    models, anchors = scores.collect_scores([one.record for one in located], "eval")
+    found = scores.collect_scores(one.record for one in located)
+    models, anchors, tokenizers = found.models, found.anchors, found.tokenizers
     # Every table and legend lists the models in the order of the main table.
     rank = {subject: number for number, subject in enumerate(scores.model_order(models))}
     located = sorted(located, key=lambda one: rank.get(one.record.subject, len(rank)))
     records = [one.record for one in located]
-    tokenizers, _ = scores.collect_scores(records, "reconstruction")
     series = figures.series_numbers(record.subject for record in records if record.family != scores.ANCHOR)
     primary = scores.primary_metric(models)
     measured = {
-        subject: f"{primary} {scores.value_text(metrics[primary])}" for subject, metrics in models.items() if primary in metrics
+        subject: f"{primary} {scores.value_text(metrics[primary])}"
+        for subject, metrics in models.items()
+        if primary is not None and scores.has_value(metrics, primary)
     }
     beside, published = sources.published_tables(records, measured)
     studies = [record for record in records if "cluster_stability" in record.tables or "cluster_quality" in record.tables]
@@ -90,6 +92,7 @@ def _content(located: Sequence[LocatedRecord], title: str, verdicts: Sequence[Ve
             if figure
         ],
         "tokenizers": scores.score_table(tokenizers, {}, "Reconstruction of held-out images") if tokenizers else None,
+        "by_class": scores.class_tables(records),
         "codebooks": scores.codebook_table(records),
         "costs": costs.cost_table(records),
         "published_beside": beside,
@@ -118,9 +121,9 @@ def _galleries(located: Sequence[LocatedRecord]) -> list[tuple[str, list[Picture
     kinds = [*_GALLERIES, *dict.fromkeys(picture.kind for picture in pictures if picture.kind not in _GALLERIES)]
     found = []
     for kind in kinds:
-        own = _distinct([picture for picture in pictures if picture.kind == kind])
-        if own:
-            found.append((_GALLERIES.get(kind, kind.capitalize()), own))
+        shown = _distinct([picture for picture in pictures if picture.kind == kind])
+        if shown:
+            found.append((_GALLERIES.get(kind, kind.capitalize()), shown))
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from html import escape
 
@@ -129,7 +130,7 @@ def scatter_chart(dots: Sequence[Dot], *, name: str, alt: str, title: str, xlabe
         return _finish(figure, axes, name=name, alt=alt, title=title, xlabel=xlabel, ylabel=ylabel)
 
 
-def _style() -> matplotlib.RcParams:
+def _style() -> AbstractContextManager[None]:
     settings = {
         **seaborn.axes_style("whitegrid"),
         "svg.fonttype": "none",

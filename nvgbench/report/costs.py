@@ -76,7 +76,7 @@ def budget_statements(records: Iterable[RunRecord], models: Iterable[str]) -> li
     for phase in ("tokenizer", "generator"):
         images = {model: row["images"] for model in known if (row := _phase_row(trained[model], phase)) and row.get("images")}
         if images and max(images.values()) > min(images.values()) * (1 + _SAME):
-            listed = "\n".join(f"{model} {count(int(number))}" for model, number in images.items())
+            listed = ", ".join(f"{model} {count(int(number))}" for model, number in images.items())
             unequal.append(f"the {phase}s saw different numbers of images ({listed})")
     data = {str(identity(trained[model].provenance.get("dataset"))) for model in known}
     if len(data) > 1:

@@ -97,7 +97,7 @@ def training_figures(records: Sequence[RunRecord], series: Mapping[str, int]) ->
                 if (key == "loss" or key.startswith("loss/")) and isinstance(value, int | float):
                     losses = points.setdefault(str(row.get("phase", "training")), {})
                     losses.setdefault(key.removeprefix("loss/"), {}).setdefault(subject, []).append((float(row["step"]), value))
-    figures = []
+    figures: list[Figure] = []
     for phase, losses in points.items():
         svgs = [
             _loss_panel(f"curve{len(figures)}-{number}", loss, curves, series)
@@ -182,7 +182,8 @@ def _stage_panel(
             continue
         own.sort(key=lambda row: row["tokens"])
         tokens, means = [row["tokens"] for row in own], [row[f"{measure}_mean"] for row in own]
-        low, high = [row.get(f"{measure}_low") for row in own], [row.get(f"{measure}_high") for row in own]
+        low: list[Any] = [row.get(f"{measure}_low") for row in own]
+        high: list[Any] = [row.get(f"{measure}_high") for row in own]
         banded = all(value is not None for value in (*low, *high))
         lines.append(
             Line(label=clustering, series=series, x=tokens, y=means, low=low if banded else None, high=high if banded else None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from nvgbench.report.quantities import count, interval_text, score
 from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table, unavailable
@@ -13,15 +15,38 @@ from nvgbench.results.schema import RunRecord
 ANCHOR = "anchor"
 _FIRST = ("FID", "FD", "rFID", "rFD", "PSNR", "SSIM", "LPIPS", "KID", "KD", "IS", "precision", "recall")
 
+_TOKENIZER = ("rFID", "rFD", "PSNR", "SSIM", "LPIPS", "codebook-use", "codebook-perplexity")
+"""Scores of reconstructions, whichever record they stand in; the rest are scores of generated images."""
+
 Scores = Mapping[str, Mapping[str, Scored]]
 """Subject -> metric -> newest value."""
 
 
-def collect_scores(records: Iterable[RunRecord], kind: str) -> tuple[Scores, Scores]:
-    """The newest scores of models and, apart from them, of anchors."""
-    found = {subject: metrics for subject, metrics in latest_metrics(records, [kind]).items() if metrics}
-    anchors = {s: m for s, m in found.items() if next(iter(m.values())).record.family == ANCHOR}
-    return {s: m for s, m in found.items() if s not in anchors}, anchors
+@dataclass(frozen=True, kw_only=True)
+class AllScores:
+    """The newest scores: of models, apart from them of anchors, and of reconstructions."""
+
+    models: Scores
+    anchors: Scores
+    tokenizers: Scores
+
+
+def collect_scores(records: Iterable[RunRecord]) -> AllScores:
+    """The newest value of every score of every subject."""
+    generated: dict[str, dict[str, Scored]] = {}
+    reconstructed: dict[str, dict[str, Scored]] = {}
+    for subject, metrics in latest_metrics(records, ("eval", "reconstruction")).items():
+        for name, scored in metrics.items():
+            kind = reconstructed if _stem(name) in _TOKENIZER else generated
+            kind.setdefault(subject, {})[name] = scored
+    anchors = {s: m for s, m in generated.items() if next(iter(m.values())).record.family == ANCHOR}
+    models = {s: m for s, m in generated.items() if s not in anchors}
+    return AllScores(models=models, anchors=anchors, tokenizers=reconstructed)
+
+
+def _stem(name: str) -> str:
+    """The score without its extractor."""
+    return name.partition("[")[0]
 
 
 def metric_order(scores: Iterable[Mapping[str, Scored]]) -> list[str]:
@@ -29,8 +54,7 @@ def metric_order(scores: Iterable[Mapping[str, Scored]]) -> list[str]:
     names = list(dict.fromkeys(name for metrics in scores for name in metrics))
 
     def rank(name: str) -> int:
-        stem = name.partition("[")[0]
-        return _FIRST.index(stem) if stem in _FIRST else len(_FIRST)
+        return _FIRST.index(_stem(name)) if _stem(name) in _FIRST else len(_FIRST)
 
     return sorted(names, key=rank)
 
@@ -38,7 +62,7 @@ def metric_order(scores: Iterable[Mapping[str, Scored]]) -> list[str]:
 def primary_metric(scores: Scores) -> str | None:
     """The score that the summary speaks of: the Fréchet distance that most models have, FID before others."""
     names = Counter(name for metrics in scores.values() for name, s in metrics.items() if s.metric.value is not None)
-    distances = [name for name in metric_order(scores.values()) if name in names and name.partition("[")[0] in ("FID", "FD")]
+    distances = [name for name in metric_order(scores.values()) if name in names and _stem(name) in ("FID", "FD")]
     return max(distances, key=lambda name: names[name], default=None)
 
 
@@ -46,23 +70,39 @@ def score_table(models: Scores, anchors: Scores, caption: str) -> Table:
     """Models (best first) x metrics, anchors set apart below; what must not be compared carries a footnote."""
     names = metric_order([*models.values(), *anchors.values()])
     notes = Footnotes()
-    norms = {name: _norm(name, models, anchors) for name in names}
+    norms = {name: _norm(name, {**models, **anchors}) for name in names}
     best = {name: _best(name, models, norms[name]) for name in names}
-    counts = {(norm.metric.n, norm.metric.n_reference) for norm in norms.values()}
-    if len(counts) == 1:
-        caption = f"{caption}: {_counts(*counts.pop())}"
-    columns = [Column(label="model", number=False), *(_column(name, norms[name], bool(counts)) for name in names)]
+    images = {norm.metric.n for norm in norms.values()}
+    references = {norm.metric.n_reference for norm in norms.values() if norm.metric.n_reference}
+    uniform = len(images) == 1 and len(references) <= 1
+    if uniform:
+        caption = f"{caption}: {_counts(*images, *references)}"
+    columns = [Column(label="model", number=False), *(_column(name, norms[name], not uniform) for name in names)]
     order = model_order(models)
     groups = [Group(rows=[_row(subject, models[subject], names, norms, best, notes) for subject in order])]
     if anchors:
         rows = [_row(subject, anchors[subject], names, norms, {}, notes) for subject in anchors]
         groups.append(Group(heading="Anchors: what the scores of no model look like", rows=rows))
-    return Table(caption=caption, columns=columns, groups=groups, notes=notes.lines())
+    remarks = [_remark(name, {**models, **anchors}) for name in names]
+    return Table(caption=caption, columns=columns, groups=groups, notes=[*notes.lines(), *filter(None, remarks)])
 
 
-def _norm(name: str, models: Scores, anchors: Scores) -> Scored:
+def _remark(name: str, scores: Scores) -> str:
+    """What the records note about the values of one score, each remark once, with the models that it is about."""
+    about: dict[str, list[str]] = {}
+    having = [subject for subject, metrics in scores.items() if has_value(metrics, name)]
+    for subject in having:
+        about.setdefault(scores[subject][name].metric.note, []).append(subject)
+    said = []
+    for note, subjects in about.items():
+        if note:
+            said.append(note if len(subjects) == len(having) else f"{note} ({', '.join(subjects)})")
+    return f"{name}: {'; '.join(said)}." if said else ""
+
+
+def _norm(name: str, scores: Scores) -> Scored:
     """The score of a column that most others may be compared with."""
-    scored = [metrics[name] for metrics in (*models.values(), *anchors.values()) if name in metrics]
+    scored = [metrics[name] for metrics in scores.values() if name in metrics]
     return max(scored, key=lambda one: sum(why_not_comparable(one, other) is None for other in scored))
 
 
@@ -87,7 +127,7 @@ def _column(name: str, norm: Scored, with_counts: bool) -> Column:
     return Column(label=label, sub="; ".join(part for part in (direction, counts) if part))
 
 
-def _counts(n: int, n_reference: int | None) -> str:
+def _counts(n: int, n_reference: int | None = None) -> str:
     return f"n = {n:,}" + (f" against {n_reference:,} reference images" if n_reference else "")
 
 
@@ -112,8 +152,6 @@ def _row(
             mark = mark or (notes.sign(metric.note) if metric.note else "")
             cells.append(unavailable(mark))
             continue
-        if metric.note and not mark:
-            mark = notes.sign(metric.note)
         cells.append(
             Cell(
                 text=score(metric.value),
@@ -132,7 +170,7 @@ def score_statements(models: Scores, anchors: Scores) -> list[Statement]:
     if name is None:
         text = "No model has been scored yet; 'nvgbench evaluate RUN' does it."
         return [Statement(text=text, tone="warning", word="No scores")]
-    having = [subject for subject in model_order(models) if _has(models[subject], name)]
+    having = [subject for subject in model_order(models) if has_value(models[subject], name)]
     best = having[0]
     leading = models[best][name]
     value = f"{name} {value_text(leading)}, n = {leading.metric.n:,}"
@@ -143,7 +181,7 @@ def score_statements(models: Scores, anchors: Scores) -> list[Statement]:
     ]
     for other in having[1:]:
         said.append(_against(best, other, leading, models[other][name]))
-    reference = [f"{subject} {value_text(metrics[name])}" for subject, metrics in anchors.items() if _has(metrics, name)]
+    reference = [f"{subject} {value_text(metrics[name])}" for subject, metrics in anchors.items() if has_value(metrics, name)]
     if reference:
         said.append(Statement(text=f"For scale, {name} of the anchors: {'; '.join(reference)}.", word="Anchors"))
     interval = leading.metric.interval
@@ -157,7 +195,8 @@ def score_statements(models: Scores, anchors: Scores) -> list[Statement]:
     return said
 
 
-def _has(metrics: Mapping[str, Scored], name: str) -> bool:
+def has_value(metrics: Mapping[str, Scored], name: str) -> bool:
+    """Whether a score was measured and could be computed."""
     return name in metrics and metrics[name].metric.value is not None
 
 
@@ -191,25 +230,25 @@ def _gap_text(found: Difference) -> str:
 
 
 def model_order(models: Scores) -> list[str]:
-    """Models by their primary score, the best first; those without it at the end."""
+    """Models by their primary score, the best first; then those not comparable with most others, then those without it."""
     name = primary_metric(models)
     if name is None:
         return list(models)
+    norm = _norm(name, models)
 
-    def key(subject: str) -> tuple[bool, float]:
-        value = models[subject][name].metric.value if name in models[subject] else None
-        return value is None, value if value is not None else 0.0
+    def key(subject: str) -> tuple[bool, bool, float]:
+        if not has_value(models[subject], name):
+            return True, True, 0.0
+        scored = models[subject][name]
+        assert scored.metric.value is not None
+        return False, why_not_comparable(norm, scored) is not None, scored.metric.value
 
     return sorted(models, key=key)
 
 
 def codebook_table(records: Iterable[RunRecord]) -> Table | None:
-    """Use of the codebook by stage, from tables of reconstruction records whose rows have ``stage`` and ``use``."""
-    rows_of: dict[str, list[Mapping[str, object]]] = {}
-    for record in sorted((r for r in records if r.kind == "reconstruction"), key=lambda record: record.created):
-        for rows in record.tables.values():
-            if rows and {"stage", "use"} <= set(rows[0]):
-                rows_of[record.subject] = list(rows)
+    """Use of the codebook by stage: tables whose rows have ``stage`` and ``use``, the newest of each subject."""
+    rows_of = {subject: rows for (subject, _), rows in _newest_rows(records, {"stage", "use"}).items()}
     if not rows_of:
         return None
     names = {str(row["stage"]) for rows in rows_of.values() for row in rows}
@@ -227,10 +266,43 @@ def codebook_table(records: Iterable[RunRecord]) -> Table | None:
     return Table(caption="Codebook use by stage", columns=columns, groups=[Group(rows=lines)], notes=[note])
 
 
-def _use(row: Mapping[str, object] | None) -> Cell:
+def _use(row: Mapping[str, Any] | None) -> Cell:
     use = None if row is None else row.get("use")
     if row is None or not isinstance(use, int | float):
         return BLANK if row is None else unavailable()
     perplexity = row.get("perplexity")
     below = count(round(perplexity)) if isinstance(perplexity, int | float) else ""
     return Cell(text=f"{use:.1%}", sub=below, sort=float(use))
+
+
+def class_tables(records: Iterable[RunRecord]) -> list[Table]:
+    """Scores by class: a table a score, a row a model, from tables whose rows have ``class`` and ``value``."""
+    by_score: dict[str, dict[str, Sequence[Mapping[str, Any]]]] = {}
+    for (subject, name), rows in _newest_rows(records, {"class", "value"}).items():
+        by_score.setdefault(name, {})[subject] = rows
+    tables = []
+    for name, rows_of in by_score.items():
+        labels = list(dict.fromkeys(row["class"] for rows in rows_of.values() for row in rows))
+        lines = []
+        for subject, rows in rows_of.items():
+            values = {row["class"]: row["value"] for row in rows}
+            cells = [_class_cell(values.get(label)) for label in labels]
+            lines.append([Cell(text=subject), *cells])
+        columns = [Column(label="model", number=False), *(Column(label=str(label)) for label in labels)]
+        tables.append(Table(caption=name, columns=columns, groups=[Group(rows=lines)]))
+    return tables
+
+
+def _class_cell(value: Any) -> Cell:
+    return Cell(text=score(value), sort=value) if isinstance(value, int | float) else BLANK
+
+
+def _newest_rows(records: Iterable[RunRecord], keys: set[str]) -> dict[tuple[str, str], Sequence[Mapping[str, Any]]]:
+    """(subject, table's name) -> rows of the newest table whose rows have the ``keys``, subjects in their order."""
+    found: dict[tuple[str, str], tuple[str, Sequence[Mapping[str, Any]]]] = {}
+    for record in records:
+        for name, rows in record.tables.items():
+            place = (record.subject, name)
+            if rows and keys <= set(rows[0]) and (place not in found or record.created >= found[place][0]):
+                found[place] = (record.created, rows)
+    return {place: rows for place, (_, rows) in found.items()}

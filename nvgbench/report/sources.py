@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,10 +23,9 @@ def provenance_table(records: Iterable[RunRecord]) -> Table:
     rows = []
     for record in records:
         p = record.provenance
-        machine = p.get("machine") if isinstance(p.get("machine"), Mapping) else {}
-        libraries = p.get("libraries") if isinstance(p.get("libraries"), Mapping) else {}
+        machine, libraries = _mapping(p.get("machine")), _mapping(p.get("libraries"))
         commit = str(p.get("commit") or "")
-        state = {True: "with uncommitted changes", False: "clean"}.get(p.get("dirty"), "")  # type: ignore[call-overload]
+        state = "" if p.get("dirty") is None else "with uncommitted changes" if p["dirty"] else "clean"
         memory = machine.get("memory")
         rows.append(
             [
@@ -36,7 +34,7 @@ def provenance_table(records: Iterable[RunRecord]) -> Table:
                 Cell(text=commit[:10] or "no checkout", sub=state, muted=not commit),
                 Cell(text=str(p["config_hash"])[:16]) if p.get("config_hash") else BLANK,
                 Cell(text=_short(p.get("seeds", p.get("seed")))),
-                Cell(text=_short(identity(p.get("extractor")))),
+                _extractor(p.get("extractor")),
                 Cell(text=_short(machine.get("gpu")), sub=_short(machine.get("cpu"))),
                 Cell(
                     text=f"{_short(machine.get('cores'))} cores",
@@ -53,12 +51,24 @@ def provenance_table(records: Iterable[RunRecord]) -> Table:
     return Table(caption="Provenance of every record on this page", columns=columns, groups=[Group(rows=rows)])
 
 
+def _mapping(entry: Any) -> Mapping[str, Any]:
+    return entry if isinstance(entry, Mapping) else {}
+
+
+def _extractor(entry: Any) -> Cell:
+    name = entry.get("name") if isinstance(entry, Mapping) else None
+    mark = identity(entry)
+    return Cell(text=str(name), sub=_short(mark)[:16]) if name else Cell(text=_short(mark))
+
+
 def _short(value: Any) -> str:
     if value is None:
         return "\u2013"
+    if isinstance(value, Mapping):
+        value = [f"{name} {item}" for name, item in value.items()]
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = ", ".join(str(item) for item in value)
-    text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, Mapping) else str(value)
+    text = str(value)
     return text if len(text) <= 48 else f"{text[:47]}…"
 
 

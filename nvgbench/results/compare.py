@@ -16,6 +16,8 @@ Outcome = Literal["better", "worse", "different", "inconclusive"]
 
 IDENTITY = ("reference", "extractor", "dataset")
 """Provenance entries that must agree wherever both records have them."""
+WITHOUT_FEATURES = ("PSNR", "SSIM", "LPIPS", "codebook-use", "codebook-perplexity")
+"""Scores that do not depend on the extractor of the record in which they stand."""
 _FINGERPRINTS = ("fingerprint", "sha256", "weights_sha256", "hash")
 
 
@@ -79,7 +81,7 @@ def why_not_comparable(a: Scored, b: Scored) -> str | None:
     for what, left, right in checks:
         if left != right:
             return f"{what} differs: {left} and {right}"
-    for key in IDENTITY:
+    for key in IDENTITY if a.metric.name not in WITHOUT_FEATURES else ("reference", "dataset"):
         left, right = identity(a.record.provenance.get(key)), identity(b.record.provenance.get(key))
         if left is not None and right is not None and left != right:
             return f"{key} differs: {left} and {right}"

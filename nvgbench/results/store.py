@@ -158,9 +158,9 @@ def records_of(runs: Iterable[str], files: Iterable[Path], root: Path) -> list[L
             )
             raise InputError(f"no records of {run!r} in {root}{did_you_mean(run, known)}; {way_out}")
         paths.append(found)
-    found = [located for path in paths or [root] for located in located_records(path)]
+    everything = [located for path in paths or [root] for located in located_records(path)]
     # A run named beside the folder that holds it is read once.
-    return list({(located.file.resolve(), located.line): located for located in found}.values())
+    return list({(located.file.resolve(), located.line): located for located in everything}.values())
 
 
 def _read_file(file: Path) -> Iterator[LocatedRecord]:

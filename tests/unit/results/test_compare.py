@@ -73,6 +73,12 @@ def test_equal_fingerprints_under_other_names_are_the_same() -> None:
     assert why_not_comparable(scored(1.0), scored(1.0, provenance={"reference": {"name": "copy", "fingerprint": "f"}})) is None
 
 
+def test_pixel_scores_do_not_depend_on_the_extractor() -> None:
+    origins = ({"extractor": {"fingerprint": mark}} for mark in "ab")
+    a, b = (scored(1.0, name="PSNR", provenance=origin) for origin in origins)
+    assert why_not_comparable(a, b) is None
+
+
 def test_no_value_is_not_compared() -> None:
     with pytest.raises(InputError, match="has no value: too few"):
         compare(scored(1.0), scored(None, note="too few images"))

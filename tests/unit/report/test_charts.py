@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import re
+
+from nvgbench.report import charts
+from nvgbench.report.charts import Dot, Line
+
+
+def panel(name: str = "c", title: str = "loss", **changes) -> str:
+    banded = Line(label="a", series=0, x=[1, 2, 4], y=[3, 2, 1], low=[2, 1, 0], high=[4, 3, 2])
+    lines = [banded, Line(label="b", series=1, x=[1], y=[1])]
+    return charts.line_chart(lines, name=name, alt='x "quoted" & <b>', title=title, xlabel="step", **changes)
+
+
+def test_colours_are_left_to_the_page() -> None:
+    svg = panel()
+    assert "var(--series-0)" in svg
+    assert "var(--series-1)" in svg
+    assert "currentColor" in svg
+    assert not re.search(r"#[0-9a-f]{6}", svg)
+    assert "font-family" not in svg
+
+
+def test_nothing_leaks_into_the_page() -> None:
+    svg = panel()
+    assert "<style" not in svg
+    assert "<metadata" not in svg
+    assert "http" not in svg
+    ids, references = set(re.findall(r' id="([^"]+)"', svg)), set(re.findall(r'(?:url\(|href=")#([^")]+)', svg))
+    assert references <= ids
+    assert all(one.startswith("c-") for one in ids)
+    assert ids.isdisjoint(re.findall(r' id="([^"]+)"', panel("d")))
+
+
+def test_descriptions_and_titles_are_escaped() -> None:
+    svg = panel(title="<script>alert(1)</script> $\\frac{")
+    assert 'aria-label="x &quot;quoted&quot; &amp; &lt;b&gt;"' in svg
+    assert "<script" not in svg
+    assert "$" in svg  # no mathematics is made of names
+
+
+def test_drawings_repeat_exactly() -> None:
+    assert panel(log_x=True, y_range=(0, 5)) == panel(log_x=True, y_range=(0, 5))
+
+
+def test_one_dot_and_equal_dots() -> None:
+    dots = [Dot(label="a", series=0, x=5.0, y=1.0), Dot(label="b" * 100, series=7, x=5.0, y=1.0, low=5.0, high=5.0)]
+    for drawn in (
+        charts.dot_chart(dots, name="n", alt="a", title="t", xlabel="x"),
+        charts.scatter_chart(dots, name="n", alt="a", title="t", xlabel="x", ylabel="y"),
+    ):
+        assert "b" * 39 + "…" in drawn

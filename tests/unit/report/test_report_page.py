@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from synthetic_records import MODELS, profile_record, provenance, scores, train_record, write_runs
+from typer.testing import CliRunner
+
+import nvgbench
+from nvgbench.cli import report as report_command
+from nvgbench.errors import InputError
+from nvgbench.gates.schema import Verdict
+from nvgbench.report.build import render_report
+from nvgbench.report.published import SENTENCE, match_published, published_results
+from nvgbench.results.schema import Artifact, RunRecord
+from nvgbench.results.store import LocatedRecord, ResultStore, located_records
+
+VOID = {"meta", "img", "input", "br", "hr", "link", "path", "line", "use", "rect", "circle", "polyline", "polygon"}
+LIMIT = 5 * 2**20
+
+
+class Page(HTMLParser):
+    """Elements, attributes and text of a page; fails on tags that do not match."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self._open or self._open[-1] not in ("script", "style"):
+            self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words)).replace("\u202f", " ").replace("\u200b", "")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def html(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return render_report(located_records(runs), tmp_path_factory.mktemp("out") / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def render(tmp_path: Path, *records: RunRecord, **options) -> Page:
+    located = [LocatedRecord(record, tmp_path / "records.jsonl", line) for line, record in enumerate(records, start=1)]
+    return Page(render_report(located, tmp_path / "out.html", **options).read_text(encoding="utf-8"))
+
+
+def evaluated(subject: str, fd: float, family: str = "nvg", **changes) -> RunRecord:
+    changes = {"provenance": provenance(), **changes}
+    return RunRecord(kind="eval", subject=subject, family=family, metrics=scores(fd), **changes)
+
+
+def test_one_file_that_asks_for_nothing(html: str, page: Page) -> None:
+    assert len(html.encode()) < LIMIT
+    for _, attributes in page.elements:
+        for name in ("src", "href", "xlink:href", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:image/png;base64,")), value
+    assert not page.all("link")
+    assert not page.all("iframe")
+    without_data = re.sub(r'<script type="application/json".*?</script>', "", html, flags=re.DOTALL)
+    assert not re.search(r"https?://|@import|url\((?!#)", without_data)
+    targets = {attributes["href"] for attributes in page.all("a")}
+    ids = {attributes.get("id") for _, attributes in page.elements}
+    assert {str(target)[1:] for target in targets} <= ids
+
+
+def test_all_is_there_without_scripts(html: str) -> None:
+    bare = Page(re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL))
+    for section in ("summary", "scores", "budgets", "costs", "pictures", "tokenizers", "stability", "training"):
+        assert section in [attributes.get("id") for attributes in bare.all("section")]
+    for words in (
+        "nvg-shapes has the lowest FD[classifier]: 21.40 [20.56, 22.24], n = 2,000.",
+        "the difference is 0.70 [-0.51, 1.91], and noise alone could explain it",
+        "ar-shapes (34.90 [33.65, 36.15]) is worse than nvg-shapes by 13.50 [12.00, 15.00]",
+        "All models saw the same data and, in each phase, the same number of images.",
+        "For scale, FD[classifier] of the anchors: real images 3.20",
+        "another training of the same model may move its score further",
+        "One image at a time, var-shapes is fastest",
+        "n = 2,000 against 2,048 reference images",
+        "not available",
+        "NVML does not answer",
+        "stages 1 to 7 of two samples",
+        "0123456789",
+        "Processor 3000",
+        SENTENCE,
+        "NVG-d16",
+        "VQGAN",
+    ):
+        assert words in bare.text, words
+
+
+def test_it_can_be_read_without_seeing_it(page: Page, html: str) -> None:
+    assert page.all("html")[0]["lang"] == "en"
+    assert all(attributes.get("alt") for attributes in page.all("img"))
+    charts = [attributes for attributes in page.all("svg") if attributes.get("class") == "chart"]
+    assert len(charts) >= 14
+    assert all(attributes["role"] == "img" and len(str(attributes["aria-label"])) > 20 for attributes in charts)
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all(attributes.get("scope") for attributes in page.all("th"))
+    counts = Counter(attributes["id"] for _, attributes in page.elements if attributes.get("id"))
+    assert [name for name, number in counts.items() if number > 1] == []
+    assert "prefers-color-scheme: dark" in html
+    assert "@media print" in html
+    assert "image-rendering: pixelated" in html
+
+
+def test_the_data_are_inside_and_whole(html: str, runs: Path) -> None:
+    found = re.search(r'<script type="application/json" id="nvgbench-records">(.*?)</script>', html, flags=re.DOTALL)
+    assert found is not None
+    ids = {record["id"] for record in json.loads(found[1])}
+    assert ids == {one.record.id for one in located_records(runs)}
+
+
+def test_the_same_records_make_the_same_page(html: str, runs: Path, tmp_path: Path) -> None:
+    assert render_report(located_records(runs), tmp_path / "again.html").read_text(encoding="utf-8") == html
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    name = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\" onload='x'"
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    records = [
+        evaluated(name, 5.0, artifacts=(Artifact(kind="samples", path="x.png", caption=name),)),
+        evaluated("other", 9.0),
+        dataclasses.replace(train_record(name, name, 0), preset=name),
+        profile_record(name, name, 0),
+        profile_record("other", "nvg", 1),
+    ]
+    verdict = Verdict(subject=name, metric=name, outcome="fail", reason=name)
+    page = render(tmp_path, *records, title=name, verdicts=[verdict])
+    assert len(page.all("script")) == 2
+    assert not [attributes for _, attributes in page.elements if any(key.startswith("on") for key in attributes)]
+    assert [attributes["src"] for attributes in page.all("img") if not str(attributes["src"]).startswith("data:")] == []
+    assert "alert(1)" in page.text
+
+
+def test_missing_broken_and_foreign_pictures_leave_a_note(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    paths = ("missing.png", "broken.png", "../secret.png", str(tmp_path / "secret.png"))
+    artifacts = tuple(Artifact(kind="samples", path=path, caption="c") for path in paths)
+    page = render(folder, evaluated("m", 5.0, artifacts=artifacts))
+    assert not page.all("img")
+    assert "the file is missing: missing.png" in page.text
+    assert "no readable picture: broken.png" in page.text
+    assert page.text.count("lies outside the folder of its record") == 2
+
+
+def test_large_pictures_are_shown_smaller_and_say_so(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    artifacts = []
+    for number in range(3):
+        noise = rng.integers(0, 256, (1000, 1400, 3), dtype=np.uint8)  # PNG cannot compress it: 4 MB each
+        Image.fromarray(noise).save(tmp_path / f"{number}.png")
+        artifacts.append(Artifact(kind="samples", path=f"{number}.png", caption="noise"))
+    page = render(tmp_path, evaluated("m", 5.0, artifacts=tuple(artifacts)))
+    assert (tmp_path / "out.html").stat().st_size < LIMIT
+    assert len(page.all("img")) == 3
+    assert "of 1400 x 1000 pixels" in page.text
+
+
+def test_a_single_model_and_no_model(tmp_path: Path) -> None:
+    assert "alone is the only model with a score: FD[classifier] 5.00" in render(tmp_path, evaluated("alone", 5.0)).text
+    page = render(tmp_path, profile_record("alone", "nvg", 0))
+    assert "No model has been scored yet" in page.text
+    assert "No training record is among these records." in page.text
+    with pytest.raises(InputError, match="no records to report on"):
+        render_report([], tmp_path / "none.html")
+
+
+def test_unequal_budgets_and_scores_are_told_in_words(tmp_path: Path) -> None:
+    short = train_record("b", "var", 1)
+    rows = [{**row, "images": row["images"] // 2} for row in short.tables["training"]]
+    short = dataclasses.replace(short, tables={"training": rows})
+    fewer = evaluated("c", 3.0, "var")
+    fewer = dataclasses.replace(fewer, metrics=tuple(dataclasses.replace(m, n=500) for m in fewer.metrics))
+    page = render(tmp_path, train_record("a", "nvg", 0), short, evaluated("a", 5.0), evaluated("b", 9.0), fewer)
+    assert "the generators saw different numbers of images (a 768 k, b 384 k)" in page.text
+    assert "No training record of c" in page.text
+    assert "number of images differs" in page.text
+    assert "a has the lowest FD[classifier]: 5.00" in page.text
+    assert "c (3.00 [2.71, 3.29]) cannot be compared with a: number of images differs: 2000 and 500." in page.text
+
+
+def test_gate_verdicts_are_shown(tmp_path: Path) -> None:
+    verdicts = [
+        Verdict(subject="m", metric="FD[x]", outcome="pass", reason="within the margin", baseline=1.0, value=1.01, margin=0.1),
+        Verdict(subject="m", metric="IS[x]", outcome="fail", reason="worse, beyond the margin", baseline=3.0, value=1.0),
+    ]
+    page = render(tmp_path, evaluated("m", 5.0), verdicts=verdicts)
+    assert "The gate fails against its baseline: 1 pass, 1 fail, 0 inconclusive." in page.text
+    assert page.text.index("worse, beyond the margin") < page.text.index("within the margin")
+
+
+def test_published_numbers_come_with_the_package() -> None:
+    rows = published_results()
+    assert match_published("nvg-d16", rows).fid == "3.03"
+    assert match_published("var-d24-shapes", rows).params == "1.0B"
+    assert match_published("nvg-d160", rows) is None
+    assert match_published("nvg-tiny", rows) is None
+    root = Path(nvgbench.__file__).parent
+    beside = root.parent / "reports" / "published_results.csv"
+    if beside.exists():  # a checkout
+        assert beside.read_bytes() == (root / "report" / "assets" / "published_results.csv").read_bytes()
+
+
+def test_the_command(runs: Path, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    report_command.register(app)
+    out = tmp_path / "deep" / "report.html"
+
+    def run(*arguments: str):
+        return CliRunner().invoke(app, ["report", *arguments, "--runs", str(runs), "--out", str(out)])
+
+    done = run("nvg-shapes", "--title", "One model")
+    assert done.exit_code == 0, done.exception
+    page = Page(out.read_text(encoding="utf-8"))
+    assert "One model" in page.text
+    assert "nvg-shapes is the only model with a score" in page.text
+
+    records = sum(1 for _ in located_records(runs))
+    everything = run("--records", str(runs / "nvg-shapes"), "--all")
+    assert f"{records} records" in everything.output
+    assert "did you mean 'nvg-shapes'" in str(run("nvg-shape").exception)
+
+
+def test_every_model_has_its_samples(page: Page) -> None:
+    alts = [str(attributes["alt"]) for attributes in page.all("img")]
+    for subject in MODELS:
+        assert f"{subject}: six samples of each class, seeds 0 to 59" in alts
+    # the reference is the same picture for all three models
+    assert sum("held-out images" in alt for alt in alts) == 1
+
+
+def test_a_store_can_be_reported_while_it_grows(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.append(evaluated("m", 9.0, created="2026-01-01T00:00:00+00:00"))
+    store.append(evaluated("m", 5.0, created="2026-01-02T00:00:00+00:00"))
+    page = Page(render_report(located_records(tmp_path), tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "FD[classifier] 5.00" in page.text
+    assert "FD[classifier] 9.00" not in page.text
