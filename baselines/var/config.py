@@ -11,8 +11,8 @@ from pydantic.dataclasses import dataclass
 from nvgbench.config.schema import STRICT
 from nvgbench.errors import InputError
 
-# The published schedule, and one for the small grids of the comparison presets.
-DEFAULT_SCALES: dict[int, tuple[int, ...]] = {16: (1, 2, 3, 4, 5, 6, 8, 10, 13, 16), 8: (1, 2, 3, 4, 6, 8)}
+# The published schedule, and two for the small grids of the comparison presets.
+DEFAULT_SCALES: dict[int, tuple[int, ...]] = {16: (1, 2, 3, 4, 5, 6, 8, 10, 13, 16), 8: (1, 2, 3, 4, 6, 8), 4: (1, 2, 3, 4)}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -20,7 +20,7 @@ class ScaleConfig:
     """The multi-scale residual quantizer (paper, section 3.2, Algorithms 1 and 2)."""
 
     scales: tuple[int, ...] | None = None
-    """Side of each scale's square token map, rising to the side of the grid; the published ones for grids of 16 and 8."""
+    """Side of each scale's square token map, rising to the side of the grid; the published ones at 16, short ones at 8 and 4."""
     phi_convs: int = Field(default=4, ge=0)
     """How many 3x3 convolutions the scales share; 0 gives every scale its own."""
     phi_strength: float = Field(default=0.5, ge=0, le=1)

@@ -146,7 +146,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise InputError(f"--set {override!r} is not section.key=value, e.g. --set train.generator.learning_rate=1e-4")
-    nested: Any = None if text.strip() in ("none", "null") else parse_value(text.strip())
+    nested: Any = None if text.strip() == "null" else parse_value(text.strip())
     for key in reversed(keys):
         nested = {key: nested}
     merged = _merge(tree, nested)

@@ -60,7 +60,7 @@ def test_epochs_in_place_of_steps() -> None:
         ("model.depth=0", "greater than or equal to 1"),
         ("train.steps", "not section.key=value"),
         ("=3", "not section.key=value"),
-        ("train.generator.steps=none", "exactly one of"),
+        ("train.generator.steps=null", "exactly one of"),
         ("data.augment=random-crop", "cache_tokens"),
     ],
 )
