@@ -20,7 +20,8 @@ from nvgbench.types import ImageBatch, TokenSequence
 def make_config(**losses: Any) -> RunConfig:
     phase = PhaseConfig(steps=10, batch_size=4, learning_rate=1e-3)
     tokenizer = TokenizerConfig(
-        base_channels=8,
+        base_channels=16,
+        norm_groups=4,
         channel_multipliers=(1, 2),
         encoder_blocks=1,
         decoder_blocks=1,
@@ -159,3 +160,22 @@ def test_codebook_use() -> None:
     use = codebook_use(tokens, 8)
     assert use["codes_used"].item() == pytest.approx(0.25)
     assert use["perplexity"].item() == pytest.approx(2.0, rel=1e-5)
+
+
+def test_a_small_tokenizer_learns_and_its_codebook_stays_alive() -> None:
+    objective = make_objective(soft_fraction=0.1)
+    optimizer = torch.optim.AdamW(objective.modules["tokenizer"].parameters(), 3e-3, weight_decay=0.0)
+    rng = torch.Generator().manual_seed(0)
+    # Two flat halves of random colours an image: more than one code can tell, and quickly learnt.
+    halves = (torch.rand(64, 3, 1, 2, generator=rng) * 2 - 1).repeat_interleave(8, dim=3).expand(-1, -1, 16, -1)
+    history = []
+    for step in range(80):
+        rows = torch.randint(64, (16,), generator=rng)
+        _, loss, logged = next(objective.losses(ImageBatch(halves[rows], rows), rng, step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(logged)
+    first, last = (sum(entry["l1"].item() for entry in part) / 5 for part in (history[:5], history[-5:]))
+    assert last < 0.75 * first
+    assert history[-1]["codes_used"].item() > 0.5
