@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,8 @@ from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
 from nvgbench.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from nvgbench.results.schema import RunRecord
     from nvgbench.runs import RunFolder
 
@@ -96,15 +98,29 @@ def _show(record: RunRecord) -> None:
     from rich.table import Table
 
     table = Table(title=f"{record.subject} ({record.family})", title_justify="left")
-    for column, justify in (("score", "left"), ("value", "right"), ("95 % interval", "right"), ("n", "right"), ("", "left")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table.add_column("score", no_wrap=True)
+    for column in ("value", "95 % interval", "n"):
+        table.add_column(column, justify="right")
+    table.add_column("better")
     for metric in record.metrics:
         value = "not available" if metric.value is None else f"{metric.value:.4g} {metric.unit}".strip()
         interval = f"{metric.interval.low:.4g} to {metric.interval.high:.4g}" if metric.interval else ""
-        better = {True: "higher is better", False: "lower is better", None: ""}[metric.higher_is_better]
+        better = {True: "higher", False: "lower", None: ""}[metric.higher_is_better]
         count = str(metric.n) if metric.n_reference is None else f"{metric.n} / {metric.n_reference}"
         table.add_row(metric.name.replace("[", r"\["), value, interval, count, better)
     console = Console()
     console.print(table)
     for note in sorted({metric.note for metric in record.metrics if metric.note}):
         console.print(f"note: {note}", markup=False)
+    for title, rows in record.tables.items():
+        _show_rows(console, title, rows)
+
+
+def _show_rows(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
+    """A longer result, a line a row."""
+    from rich.table import Table
+
+    table = Table(*(rows[0] if rows else ()), title=title.replace("[", r"\["), title_justify="left")
+    for row in rows:
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+    console.print(table)

@@ -170,7 +170,8 @@ class Evaluator:
             sets[name] = open_samples(self._sample(generator, folder / "samples", plain=name.startswith("class")))
         return [
             self._store(
-                name, "anchor", self._score(images, reference, extractor, config.data), images, reference, folder,
+                name, "anchor", self._score(images, reference, extractor, config.data, anchor=True),
+                images, reference, folder,
                 preset=config.name if name.startswith("untrained") else "",
             )
             for name, images in sets.items()
@@ -189,9 +190,11 @@ class Evaluator:
                 progress=update,
             )
 
-    def _score(self, images: ImageSet, reference: Reference, extractor: FeatureExtractor, data: DataConfig) -> Scores:
+    def _score(
+        self, images: ImageSet, reference: Reference, extractor: FeatureExtractor, data: DataConfig, *, anchor: bool = False
+    ) -> Scores:
         training = None
-        if self.options.nearest_training:
+        if self.options.nearest_training and not anchor:
             if not is_source(data.source):
                 raise InputError(f"the nearest training image needs a data source, and {data.source} is none")
             training = from_dataset(open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed))

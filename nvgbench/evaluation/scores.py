@@ -33,6 +33,7 @@ from nvgbench.metrics.uncertainty import (
     inception_score_interval,
     mean_interval,
     normal_interval,
+    share_interval,
 )
 from nvgbench.protocols import FeatureExtractor
 from nvgbench.types import Interval, MetricValue
@@ -95,7 +96,7 @@ def evaluate_samples(
     real = extract(reference.images, extractor, cache, report, "features of the reference")
     metrics = score_features(generated, real, extractor.name, settings, moments=reference.moments)
     if extractor.name == "classifier" and images.labels_N is not None:
-        metrics.append(_accuracy(generated, images.labels_N, settings))
+        metrics.append(_accuracy(generated, images.labels_N))
     if training is not None:
         seen = extract(training, extractor, cache, report, "features of the training images")
         metrics.append(_nearest_training(generated, real, seen, extractor.name, settings))
@@ -176,7 +177,10 @@ def value_of(
     n_reference: int | None = None,
     note: str = "",
 ) -> MetricValue:
-    """A `MetricValue` with the name, direction and unit of ``score``."""
+    """A `MetricValue` with the name, direction and unit of ``score``; its interval is cut to what the score can be."""
+    lowest, highest = SCORES[score].lowest, SCORES[score].highest
+    if interval is not None:
+        interval = dataclasses.replace(interval, low=max(interval.low, lowest), high=min(interval.high, highest))
     return MetricValue(
         name=score_name(score, extractor),
         value=value,
@@ -232,7 +236,7 @@ def _neighbours(x: NDArray, y: NDArray, extractor: str, settings: ScoreSettings)
     found = neighbour_scores(x, y, device=settings.device)
     replicates, seed, n = settings.bootstrap, settings.seed, len(x)
     intervals = {
-        "precision": mean_interval(found.inside_N, replicates, seed),
+        "precision": share_interval(found.inside_N),
         "recall": hits_interval(found.recall, found.recall_hits_Mh, n, replicates, seed),
         "density": mean_interval(found.density_N, replicates, seed),
         "coverage": hits_interval(found.coverage, found.coverage_hits_Mh, n, replicates, seed),
@@ -248,12 +252,12 @@ def _kernel(x: NDArray, y: NDArray, extractor: str, settings: ScoreSettings) -> 
     return dataclasses.replace(value_of("KID", extractor, found.mean, len(x), interval, len(y), note), stderr=stderr)
 
 
-def _accuracy(generated: Features, labels_N: NDArray[np.int64], settings: ScoreSettings) -> MetricValue:
+def _accuracy(generated: Features, labels_N: NDArray[np.int64]) -> MetricValue:
     classes = generated.logits_NK.shape[1]
     if labels_N.max() >= classes:
         raise InputError(f"the samples have class {labels_N.max()}, the classifier knows 0 to {classes - 1}")
     right = generated.logits_NK.argmax(axis=1) == labels_N
-    interval = mean_interval(right, settings.bootstrap, settings.seed)
+    interval = share_interval(right)
     return value_of("accuracy", "classifier", float(right.mean()), len(right), interval)
 
 

@@ -80,7 +80,7 @@ def train_classifier(
         classes: number of classes.
         recipe: see `Recipe`.
         device: where it is trained.
-        progress: called with (steps done, steps of this cycle) now and then.
+        progress: called with (images done, images of this cycle) now and then.
 
     Returns:
         The network in evaluation mode on ``device``.
@@ -143,7 +143,7 @@ def _run_cycle(
         loss.backward()
         optimizer.step()
         if progress is not None and (step % 10 == 9 or step + 1 == epochs * in_epoch):
-            progress(step + 1, epochs * in_epoch)
+            progress((step + 1) * batch, epochs * in_epoch * batch)
 
 
 def one_cycle(step: int, steps: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from nvgbench.errors import InputError, did_you_mean
@@ -22,6 +23,7 @@ class Score:
         higher_is_better: ``None`` where neither direction is better.
         definition: one line with its source.
         unit: empty where the number has none.
+        lowest, highest: between which it lies; intervals are cut there.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Score:
     higher_is_better: bool | None
     definition: str
     unit: str = ""
+    lowest: float = 0.0
+    highest: float = math.inf
 
 
 SCORES: dict[str, Score] = {
@@ -36,7 +40,13 @@ SCORES: dict[str, Score] = {
     for score in (
         Score("FID", "FD", False, "squared Fréchet distance of Gaussians fitted to the features, ddof 1 (Heusel et al. 2017)"),
         Score("rFID", "rFD", False, "the same between held-out images and their reconstructions"),
-        Score("KID", "KD", False, "unbiased squared MMD, kernel (x·y/D + 1)³, 100 subsets of 1,000 (Bińkowski et al. 2018)"),
+        Score(
+            "KID",
+            "KD",
+            False,
+            "unbiased squared MMD, kernel (x·y/D + 1)³, 100 subsets of 1,000 (Bińkowski et al. 2018)",
+            lowest=-math.inf,
+        ),
         Score(
             "IS",
             "IS",
@@ -49,11 +59,27 @@ SCORES: dict[str, Score] = {
             True,
             "IS, splits of 5,000 in the order given (guided-diffusion's evaluator)",
         ),
-        Score("precision", "precision", True, "share of samples in the reference's balls, k = 3 (Kynkäänniemi et al. 2019)"),
-        Score("recall", "recall", True, "share of reference images in the samples' balls, k = 3 (Kynkäänniemi et al. 2019)"),
+        Score(
+            "precision",
+            "precision",
+            True,
+            "share of samples in the reference's balls, k = 3 (Kynkäänniemi et al. 2019)",
+            highest=1,
+        ),
+        Score(
+            "recall",
+            "recall",
+            True,
+            "share of reference images in the samples' balls, k = 3 (Kynkäänniemi et al. 2019)",
+            highest=1,
+        ),
         Score("density", "density", True, "reference balls around a sample, divided by k = 5 (Naeem et al. 2020)"),
-        Score("coverage", "coverage", True, "share of reference balls with a sample inside, k = 5 (Naeem et al. 2020)"),
-        Score("accuracy", "accuracy", True, "share of samples that the classifier gives the class that was asked for"),
+        Score(
+            "coverage", "coverage", True, "share of reference balls with a sample inside, k = 5 (Naeem et al. 2020)", highest=1
+        ),
+        Score(
+            "accuracy", "accuracy", True, "share of samples that the classifier gives the class that was asked for", highest=1
+        ),
         Score(
             "nearest-training-ratio",
             "nearest-training-ratio",
@@ -66,9 +92,11 @@ SCORES: dict[str, Score] = {
             "SSIM",
             True,
             "structural similarity, Gaussian window 11, sigma 1.5 (Wang et al. 2004)",
+            lowest=-1,
+            highest=1,
         ),
         Score("LPIPS", "LPIPS", False, "learned perceptual distance, VGG (Zhang et al. 2018)"),
-        Score("codebook-use", "codebook-use", None, "share of the codebook used over all stages"),
+        Score("codebook-use", "codebook-use", None, "share of the codebook used over all stages", highest=1),
         Score("codebook-perplexity", "codebook-perplexity", None, "exp of the entropy of the codes over all stages"),
     )
 }

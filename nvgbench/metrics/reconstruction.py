@@ -14,6 +14,9 @@ EXACT_PSNR = 100.0
 """dB counted for an exact copy, whose PSNR is infinite (one wrong level in a 256 px image is 101 dB)."""
 _WINDOW, _SIGMA = 11, 1.5
 
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""Two float batches in [-1, 1] to one number an image."""
+
 
 def psnr(images_B3HW: Tensor, reconstructions_B3HW: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each image, dB, float64 ``[B]``: 10 log10(255² / MSE), at most 100.
@@ -68,7 +71,7 @@ def _check(images: Tensor, reconstructions: Tensor) -> None:
         )
 
 
-def load_lpips(device: torch.device | str = "cpu") -> tuple[Callable[[Tensor, Tensor], Tensor] | None, str]:
+def load_lpips(device: torch.device | str = "cpu") -> tuple[Distance | None, str]:
     """LPIPS with VGG (Zhang et al. 2018) where its weights can be had, and one line on what was loaded or why not.
 
     The callable takes two float batches in [-1, 1] and returns one distance an image, float32 ``[B]`` on the CPU.

@@ -48,10 +48,23 @@ def normal_interval(value: float, stderr: float, method: str) -> Interval:
 
 
 def mean_interval(values: Any, replicates: int, seed: int) -> Interval:
-    """Interval of the mean of one number an image (``[N]``): accuracy, PSNR, density …"""
+    """Interval of the mean of one number an image (``[N]``): PSNR, density …; for shares see `share_interval`."""
     numbers = np.asarray(values, dtype=np.float64)
     weights = resampling_weights(len(numbers), replicates, seed)
     return centred_interval(float(numbers.mean()), weights @ numbers / len(numbers), _bootstrap(replicates))
+
+
+def share_interval(hits: Any) -> Interval:
+    """Wilson's interval of a share from one 0 or 1 an image; unlike a bootstrap it does not shrink to a point at 0 and 1."""
+    numbers = np.asarray(hits, dtype=np.float64)
+    if len(numbers) < 1:
+        raise InputError("a share of no images; expected at least 1")
+    n, share, z = len(numbers), float(numbers.mean()), 1.959964
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = max(float(centre - reach), 0.0), min(float(centre + reach), 1.0)
+    # Rounding must not put a share of exactly 0 or 1 outside.
+    return Interval(min(low, share), max(high, share), LEVEL, "sampling", "Wilson")
 
 
 def hits_interval(value: float, hits_Mh: NDArray[np.int64], n: int, replicates: int, seed: int) -> Interval:

@@ -77,6 +77,10 @@ def test_scores_their_names_and_intervals() -> None:
         assert metric.interval is not None
         assert metric.interval.low <= metric.value <= metric.interval.high
         assert metric.interval.source == "sampling"
+        if metric.name != "KD[classifier]":
+            assert metric.interval.low >= 0
+        if metric.name.split("[")[0] in ("precision", "recall", "coverage", "accuracy"):
+            assert metric.interval.high <= 1
     rows = scores.tables["FD[classifier] by class"]
     assert [row["n"] for row in rows] == [20, 20, 20]
     assert scores.provenance["reference"]["n"] == 50

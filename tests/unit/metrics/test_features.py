@@ -74,11 +74,11 @@ def test_second_cycle_only_where_it_is_needed() -> None:
     steps: list[int] = []
     recipe = Recipe(cycles=(4, 4), batch_size=32, width=4, learning_rate=0.1)
     train_classifier(*data(), 2, recipe, progress=lambda done, total: steps.append(done))
-    assert steps.count(32) == 1  # 4 epochs of 8 steps
+    assert steps.count(4 * 256) == 1
     steps.clear()
     strict = Recipe(cycles=(1, 1), batch_size=32, width=4, enough=1.1)
     train_classifier(*data(), 2, strict, progress=lambda done, total: steps.append(done))
-    assert steps.count(8) == 2
+    assert steps.count(256) == 2
 
 
 def test_default_width_gives_128_features_and_large_images_are_averaged() -> None:

@@ -17,6 +17,7 @@ from nvgbench.metrics.uncertainty import (
     inception_score_interval,
     mean_interval,
     resampling_weights,
+    share_interval,
 )
 
 
@@ -65,6 +66,18 @@ def test_mean_interval_covers() -> None:
         interval = mean_interval(values, 200, seed=0)
         hits += interval.low <= 0.7 <= interval.high
     assert 180 <= hits <= 199
+
+
+def test_share_interval_is_wilsons_and_never_a_point() -> None:
+    from scipy.stats import binomtest
+
+    for hits in (0, 1, 30, 59, 60):
+        interval = share_interval(np.arange(60) < hits)
+        exact = binomtest(hits, 60).proportion_ci(0.95, method="wilson")
+        assert (interval.low, interval.high) == pytest.approx((exact.low, exact.high), abs=1e-6)
+        assert interval.high - interval.low > 0.05
+    with pytest.raises(InputError, match="no images"):
+        share_interval([])
 
 
 def test_inception_score_interval_covers_the_expected_score() -> None:
