@@ -72,8 +72,9 @@ def _load(
 ) -> Callable[[], Loaded]:
     """Check ``target`` now and return what builds its model, so that one misspelt name stops the command at its start."""
     from nvgbench.config.load import load_preset
+    from nvgbench.errors import InputError, did_you_mean
     from nvgbench.registry import preset_files
-    from nvgbench.runs import CONFIG, find_run, untrained_generator
+    from nvgbench.runs import CONFIG, find_run, find_runs, untrained_generator
     from nvgbench.sampling.export import parse_settings
 
     is_run = any((path / CONFIG).exists() for path in (runs / target, Path(target)))
@@ -81,6 +82,11 @@ def _load(
         config = load_preset(target, overrides)
         number = classes if classes is not None else _known_classes(config)
         return lambda: (untrained_generator(config, number, seed, device), config, {}, runs / "records.jsonl")
+    if not is_run:
+        known = [*preset_files(), *(run.name for run in find_runs(runs))]
+        raise InputError(
+            f"{target!r} is neither a preset nor a run in {runs}{did_you_mean(target, known)}; 'nvgbench presets' lists presets"
+        )
     run = find_run(target, runs)
     config = run.config
     return lambda: (run.load_generator(device), config, parse_settings(overrides), run.records_path)

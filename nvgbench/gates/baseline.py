@@ -45,7 +45,7 @@ def write_baseline(path: Path, records: Iterable[RunRecord]) -> int:
             kept.insert(0, record)
         known |= held
     if not kept:
-        raise InputError("no scores or measurements to make a baseline of; run 'nvgbench evaluate' or 'nvgbench profile' first")
+        raise InputError("no scores or measurements to make a baseline of; run 'nvgbench eval' or 'nvgbench profile' first")
     lines = [json.loads(encode_record(dataclasses.replace(record, tables={}, artifacts=()))) for record in kept]
     content = {"format": FORMAT, "version": VERSION, "records": lines}
     write_text(path, json.dumps({**content, "checksum": _checksum(content)}, indent=1, ensure_ascii=False) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.resources
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ def render_report(
         OSError: the file cannot be written.
     """
     if not located:
-        raise InputError("no records to report on; run 'nvgbench evaluate' or 'nvgbench profile' first, or name other --runs")
+        raise InputError("no records to report on; run 'nvgbench eval' or 'nvgbench profile' first, or name other --runs")
     template = _environment().get_template("page.html.j2")
     write_text(out, template.render(_content(located, title, verdicts)))
     return out
@@ -72,7 +73,7 @@ def _content(located: Sequence[LocatedRecord], title: str, verdicts: Sequence[Ve
         *([sources.gate_statement(verdicts)] if verdicts else []),
         *scores.score_statements(models, anchors),
         *costs.budget_statements(records, models),
-        *costs.cost_statements(records),
+        *costs.cost_statements(records, models),
     ]
     return {
         "title": title,
@@ -122,6 +123,8 @@ def _galleries(located: Sequence[LocatedRecord]) -> list[tuple[str, list[Picture
     found = []
     for kind in kinds:
         shown = _distinct([picture for picture in pictures if picture.kind == kind])
+        scale = min((picture.scale for picture in shown if picture.uri), default=1)
+        shown = [dataclasses.replace(picture, scale=scale) for picture in shown]
         if shown:
             found.append((_GALLERIES.get(kind, kind.capitalize()), shown))
     return found

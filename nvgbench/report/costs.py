@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nvgbench.report.quantities import THIN_SPACE, count, measurement_text, median, quantity, range_text
+from nvgbench.report.quantities import THIN_SPACE, count, duration, measurement_text, median, quantity, range_text
 from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table, unavailable
 from nvgbench.results.compare import identity
 from nvgbench.results.schema import RunRecord
@@ -32,7 +32,7 @@ def budget_table(records: Iterable[RunRecord]) -> Table:
         data = dataset if isinstance(dataset, Mapping) else {"name": str(dataset or "unknown")}
         cells = [Cell(text=subject, sub=record.family), _phase(record, "tokenizer"), _phase(record, "generator")]
         seconds = sum(row.get("seconds") or 0 for row in record.tables.get("training", ()) if not row.get("taken_from"))
-        cells.append(Cell(text=quantity(seconds / 60, "min"), sort=seconds) if seconds else BLANK)
+        cells.append(Cell(text=duration(seconds), sort=seconds) if seconds else BLANK)
         images = data.get("images")
         cells.append(Cell(text=str(data.get("name", "unknown")), sub=f"{images:,} images" if isinstance(images, int) else ""))
         cells.append(Cell(text=_seeds(record)))
@@ -176,9 +176,14 @@ def _flops(record: RunRecord, notes: Footnotes) -> Cell:
     return Cell(text=cell.text, sub=formula, sort=cell.sort)
 
 
-def cost_statements(records: Iterable[RunRecord]) -> list[Statement]:
-    """Which model is fastest one by one and in batches, where all were measured on one device."""
+def cost_statements(records: Iterable[RunRecord], models: Iterable[str]) -> list[Statement]:
+    """Which model is fastest one by one and in batches, where all were measured on one device.
+
+    Of the scored ``models`` where at least two were profiled, else of everything that was.
+    """
     profiles = newest(records, "profile")
+    scored = {subject: profiles[subject] for subject in models if subject in profiles}
+    profiles = scored if len(scored) > 1 else profiles
     devices = {device_name(r.provenance.get("machine") or {}, r.provenance.get("device")) for r in profiles.values()}
     if len(profiles) < 2:
         return []

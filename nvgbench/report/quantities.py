@@ -47,6 +47,14 @@ def _scale(value: float, unit: str) -> tuple[float, str]:
     return factor, f"{symbol}{slash}{denominator}"
 
 
+def duration(seconds: float) -> str:
+    """A length of time in seconds, minutes or hours: ``42.0 s``, ``50.0 min``, ``3.20 h``."""
+    for limit, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= limit:
+            return f"{significant(seconds / limit)}{THIN_SPACE}{unit}"
+    return quantity(seconds, "s")
+
+
 def count(value: int) -> str:
     """A count in thousands, millions or billions: ``320 M``; small ones in full."""
     if abs(value) < 10_000:

@@ -13,6 +13,8 @@ from nvgbench.results.compare import Difference, Scored, compare, latest_metrics
 from nvgbench.results.schema import RunRecord
 
 ANCHOR = "anchor"
+_REAL = "real"
+"""How the name of the anchor begins that no model is expected to beat."""
 _FIRST = ("FID", "FD", "rFID", "rFD", "PSNR", "SSIM", "LPIPS", "KID", "KD", "IS", "precision", "recall")
 
 _TOKENIZER = ("rFID", "rFD", "PSNR", "SSIM", "LPIPS", "codebook-use", "codebook-perplexity")
@@ -82,7 +84,7 @@ def score_table(models: Scores, anchors: Scores, caption: str) -> Table:
     groups = [Group(rows=[_row(subject, models[subject], names, norms, best, notes) for subject in order])]
     if anchors:
         rows = [_row(subject, anchors[subject], names, norms, {}, notes) for subject in anchors]
-        groups.append(Group(heading="Anchors: what the scores of no model look like", rows=rows))
+        groups.append(Group(heading="Anchors, for scale: none of them is a trained model", rows=rows))
     remarks = [_remark(name, {**models, **anchors}) for name in names]
     return Table(caption=caption, columns=columns, groups=groups, notes=[*notes.lines(), *filter(None, remarks)])
 
@@ -114,7 +116,7 @@ def _best(name: str, models: Scores, norm: Scored) -> float | None:
         if name in metrics and why_not_comparable(norm, metrics[name]) is None
     ]
     finite = [value for value in values if value is not None]
-    if higher is None or len(finite) < 2:
+    if higher is None or len(set(finite)) < 2:
         return None
     return max(finite) if higher else min(finite)
 
@@ -168,7 +170,7 @@ def score_statements(models: Scores, anchors: Scores) -> list[Statement]:
     """What the primary score decides, in words."""
     name = primary_metric(models)
     if name is None:
-        text = "No model has been scored yet; 'nvgbench evaluate RUN' does it."
+        text = "No model has been scored yet; 'nvgbench eval RUN' does it."
         return [Statement(text=text, tone="warning", word="No scores")]
     having = [subject for subject in model_order(models) if has_value(models[subject], name)]
     best = having[0]
@@ -184,6 +186,7 @@ def score_statements(models: Scores, anchors: Scores) -> list[Statement]:
     reference = [f"{subject} {value_text(metrics[name])}" for subject, metrics in anchors.items() if has_value(metrics, name)]
     if reference:
         said.append(Statement(text=f"For scale, {name} of the anchors: {'; '.join(reference)}.", word="Anchors"))
+    said += _not_beaten(best, leading, anchors, name)
     interval = leading.metric.interval
     if interval is not None:
         covers = {
@@ -193,6 +196,20 @@ def score_statements(models: Scores, anchors: Scores) -> list[Statement]:
         text = f"Intervals are {interval.level:.0%} ({interval.method}) and cover {covers}."
         said.append(Statement(text=text, word="Intervals"))
     return said
+
+
+def _not_beaten(best: str, leading: Scored, anchors: Scores, name: str) -> list[Statement]:
+    """A warning where even the best model is not clearly better than something that has learnt nothing."""
+    names = []
+    for subject, metrics in anchors.items():
+        if subject.startswith(_REAL) or not has_value(metrics, name) or why_not_comparable(leading, metrics[name]):
+            continue
+        if compare(leading, metrics[name]).outcome != "worse":
+            names.append(f"{subject} ({value_text(metrics[name])})")
+    if not names:
+        return []
+    text = f"{best}, the best model, is not clearly better than {', '.join(names)}, which has learnt nothing to draw."
+    return [Statement(text=text, tone="worse", word="Not above chance")]
 
 
 def has_value(metrics: Mapping[str, Scored], name: str) -> bool:

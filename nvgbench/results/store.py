@@ -153,9 +153,7 @@ def records_of(runs: Iterable[str], files: Iterable[Path], root: Path) -> list[L
         found = next((path for path in (root / run / RECORDS_FILE, Path(run) / RECORDS_FILE) if path.is_file()), None)
         if found is None:
             known = sorted(str(file.parent.relative_to(root)) for file in root.rglob(RECORDS_FILE) if file.parent != root)
-            way_out = (
-                f"runs with records: {', '.join(known)}" if known else "'nvgbench evaluate' and 'nvgbench profile' write them"
-            )
+            way_out = f"runs with records: {', '.join(known)}" if known else "'nvgbench eval' and 'nvgbench profile' write them"
             raise InputError(f"no records of {run!r} in {root}{did_you_mean(run, known)}; {way_out}")
         paths.append(found)
     everything = [located for path in paths or [root] for located in located_records(path)]

@@ -46,6 +46,11 @@ def test_counts_and_scores() -> None:
     assert quantities.score(3.03) == "3.03"
 
 
+def test_durations() -> None:
+    shown = [quantities.duration(seconds).replace("\u202f", " ") for seconds in (42, 3000, 11520)]
+    assert shown == ["42.0 s", "50.0 min", "3.20 h"]
+
+
 def test_a_measurement_without_samples_tells_why() -> None:
     missing = Measurement(name="energy", unit="J/image", samples=(), note="not available: no GPU")
     assert quantities.measurement_text(missing) == "not available: no GPU"

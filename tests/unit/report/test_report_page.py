@@ -221,6 +221,14 @@ def test_unequal_budgets_and_scores_are_told_in_words(tmp_path: Path) -> None:
     assert "c (3.00 [2.71, 3.29]) cannot be compared with a: number of images differs: 2000 and 500." in page.text
 
 
+def test_a_model_below_an_anchor_is_called_so(tmp_path: Path) -> None:
+    anchors = [evaluated("untrained", 50.0, "anchor"), evaluated("real images", 1.0, "anchor")]
+    poor = render(tmp_path, evaluated("m", 90.0), *anchors)
+    assert "m, the best model, is not clearly better than untrained (50.00" in poor.text
+    good = render(tmp_path, evaluated("m", 5.0), *anchors)
+    assert "not clearly better" not in good.text
+
+
 def test_gate_verdicts_are_shown(tmp_path: Path) -> None:
     verdicts = [
         Verdict(subject="m", metric="FD[x]", outcome="pass", reason="within the margin", baseline=1.0, value=1.01, margin=0.1),
