@@ -30,7 +30,7 @@ def test_default_scales() -> None:
 
 @pytest.mark.parametrize(
     ("scales", "grid"),
-    [(None, (4, 4)), ((1, 2), (4, 4)), ((2, 1, 4), (4, 4)), ((1, 1, 4), (4, 4)), ((1, 4), (4, 8)), ((), (4, 4))],
+    [(None, (5, 5)), ((1, 2), (4, 4)), ((2, 1, 4), (4, 4)), ((1, 1, 4), (4, 4)), ((1, 4), (4, 8)), ((), (4, 4))],
 )
 def test_scales_that_do_not_fit_are_refused(scales: tuple[int, ...] | None, grid: tuple[int, int]) -> None:
     with pytest.raises(InputError, match=r"tokenizer\.quantizer\.scales"):
