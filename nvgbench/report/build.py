@@ -54,11 +54,12 @@ def render_report(
 
 def _content(located: Sequence[LocatedRecord], title: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     found = scores.collect_scores(one.record for one in located)
-    models, anchors, tokenizers = found.models, found.anchors, found.tokenizers
+    models, anchors = found.models, found.anchors
     # Every table and legend lists the models in the order of the main table.
     rank = {subject: number for number, subject in enumerate(scores.model_order(models))}
     located = sorted(located, key=lambda one: rank.get(one.record.subject, len(rank)))
     records = [one.record for one in located]
+    tokenizers = dict(sorted(found.tokenizers.items(), key=lambda entry: rank.get(entry[0], len(rank))))
     series = figures.series_numbers(record.subject for record in records if record.family != scores.ANCHOR)
     primary = scores.primary_metric(models)
     measured = {
