@@ -77,6 +77,9 @@ class TokenizerConfig:
     """3x3 convolutions before and after the quantizer (VAR's tokenizer has them)."""
     latent_channels: int = Field(default=32, ge=1)
     codebook_size: int = Field(default=4096, ge=2)
+    codebook_std: float | None = Field(default=None, gt=0)
+    """The codebook starts as N(0, std²); where not given as U(-1/V, 1/V), as in both references. That is far below the
+    encoder's latents, so in a short training (hundreds of steps) a start at their scale, 0.1, reconstructs much better."""
     quantizer: Any = None
     losses: TokenizerLossConfig = Field(default_factory=TokenizerLossConfig)
 
