@@ -49,6 +49,8 @@ class ConvTokenizer(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.quantizer = quantizer
+        if config.codebook_std is not None:
+            nn.init.normal_(self._quantizer.codebook_VC, std=config.codebook_std)
         self.before_quantizer = self._quant_conv(config)
         self.after_quantizer = self._quant_conv(config)
 

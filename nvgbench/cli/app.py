@@ -8,15 +8,8 @@ import sys
 import typer
 
 from nvgbench import __version__
+from nvgbench.cli import groups
 from nvgbench.errors import InputError
-
-app = typer.Typer(
-    name="nvgbench",
-    help="Honest measurement of structured image generators: NVG beside VAR and autoregressive baselines.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
 
 def _version(value: bool) -> None:
@@ -25,20 +18,30 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
-) -> None:
-    pass
+def build_app() -> typer.Typer:
+    """The application with all its commands."""
+    app = typer.Typer(
+        name="nvgbench",
+        help="Honest measurement of structured image generators: NVG beside VAR and autoregressive baselines.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
 
-
-def main() -> None:
-    """Entry point: bad input ends with exit code 2 and one line, an interruption with 130."""
-    from nvgbench.cli import groups
+    @app.callback()
+    def _root(
+        version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
+    ) -> None:
+        pass
 
     groups.register(app)
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: bad input ends with exit code 2 and one line, an interruption with 130."""
     try:
-        app()
+        build_app()(arguments)
     except (InputError, OSError) as error:
         if os.environ.get("NVGBENCH_DEBUG"):
             raise

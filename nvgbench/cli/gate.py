@@ -21,7 +21,10 @@ def register(app: typer.Typer) -> None:
         baseline: Annotated[Path, typer.Option(help="Baseline file, written by --update.")],
         targets: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs; all below --runs if none.")] = None,
         records: Annotated[list[Path] | None, typer.Option(help="A records.jsonl, or a folder of such. Repeatable.")] = None,
-        rules: Annotated[Path | None, typer.Option(help="TOML file with [[rule]] tables; built-in rules if not given.")] = None,
+        rules: Annotated[
+            Path | None,
+            typer.Option(help="TOML file of rules; built-in ones if not given."),
+        ] = None,
         update: Annotated[bool, typer.Option("--update", help="Write the baseline from the newest records instead.")] = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
         runs: RunsRoot = DEFAULT_RUNS,

@@ -10,7 +10,8 @@ import typer
 RunsRoot = Annotated[Path, typer.Option("--runs", envvar="NVGBENCH_RUNS", help="Folder that holds the runs.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. train.steps=100. Repeatable.")
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. train.steps=100 or sampling.top_k=5. Repeatable."),
 ]
 
 DEFAULT_RUNS = Path("runs")

@@ -24,6 +24,10 @@ def register(app: typer.Typer) -> None:
         seed: Annotated[int, typer.Option(help="Seed of the job; every image has its own, made of this and its number.")] = 0,
         batch_size: Annotated[int, typer.Option(min=1)] = 64,
         settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
+        structure_image: Annotated[Path | None, typer.Option(help="NVG: take the structure of this image.")] = None,
+        structure_mask: Annotated[Path | None, typer.Option(help="NVG: structure after the regions of this mask.")] = None,
+        structure_sample: Annotated[int | None, typer.Option(help="NVG: the structure of this image of the job.")] = None,
+        structure_stage: Annotated[int | None, typer.Option(help="NVG: last stage given; later ones are drawn.")] = None,
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
@@ -32,12 +36,18 @@ def register(app: typer.Typer) -> None:
         from nvgbench.device import resolve_device
         from nvgbench.runs import find_run
         from nvgbench.sampling import export
-        from nvgbench.sampling.job import check_classes, sample_job
+        from nvgbench.sampling.job import check_classes, image_seed, sample_job
 
         folder = find_run(run, runs)
         generator = folder.load_generator(resolve_device(device))
         chosen = check_classes(export.parse_classes(classes), generator.spec)
         options = export.parse_settings(settings)
+        if any(source is not None for source in (structure_image, structure_mask, structure_sample)):
+            from nvgbench.nvg.guided_generator import guide
+
+            number = structure_sample
+            drawn = None if number is None else (chosen[number % len(chosen)], image_seed(seed, number))
+            generator = guide(generator, image=structure_image, mask=structure_mask, sample=drawn, stage=structure_stage)
         with counting(f"sampling {generator.spec.name}") as progress:
             made = sample_job(
                 generator, n, folder.path / "samples", batch_size=batch_size, seed=seed, settings=options, classes=chosen,

@@ -163,10 +163,12 @@ def _validate(schema: Any, tree: Any, origin: str, section: str) -> Any:
 
 def _explain(error: ValidationError, schema: Any, section: str) -> str:
     """One line for the first problem, with the nearest valid key where one is misspelt."""
-    problem = error.errors(include_url=False)[0]
+    unknown = ("unexpected_keyword_argument", "extra_forbidden")
+    # A misspelt key also leaves the right one missing; the misspelling is the cause.
+    problem = min(error.errors(include_url=False), key=lambda found: found["type"] not in unknown)
     loc = tuple(str(part) for part in problem["loc"])
     where = ".".join(part for part in (section, *loc) if part)
-    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    if problem["type"] in unknown:
         known = _known_keys(schema, loc[:-1])
         return f"unknown key '{where}'{did_you_mean(loc[-1], known)}; valid here: {', '.join(known)}"
     if problem["type"] in ("missing", "missing_argument"):

@@ -34,6 +34,13 @@ def test_the_number_of_norm_groups_is_a_setting() -> None:
     assert {norm.num_groups for norm in norms} == {8}
 
 
+def test_the_codebook_can_start_at_a_given_scale() -> None:
+    torch.manual_seed(0)
+    assert make_tokenizer().quantizer.codebook_VC.abs().max().item() <= 1 / 16
+    weight = make_tokenizer(codebook_std=0.3, codebook_size=512).quantizer.codebook_VC
+    assert weight.std().item() == pytest.approx(0.3, rel=0.1)
+
+
 @pytest.mark.parametrize("variant", [False, True])
 def test_images_to_tokens_and_back(variant: bool) -> None:
     tokenizer = make_tokenizer(attention=variant, quant_convs=variant)
