@@ -20,7 +20,7 @@ class ScaleConfig:
     """The multi-scale residual quantizer (paper, section 3.2, Algorithms 1 and 2)."""
 
     scales: tuple[int, ...] | None = None
-    """Side of each scale's square token map, rising to the side of the grid; the published ones at 16, short ones at 8 and 4."""
+    """Side of each scale's square token map, rising to the side of the grid; the published ones at 16; short ones at 8, 4."""
     phi_convs: int = Field(default=4, ge=0)
     """How many 3x3 convolutions the scales share; 0 gives every scale its own."""
     phi_strength: float = Field(default=0.5, ge=0, le=1)
