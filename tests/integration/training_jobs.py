@@ -14,6 +14,7 @@ from nvgbench.config.schema import RunConfig
 SMALL = (
     "data.image_size=16",
     "data.train_images=24",
+    "tokenizer.channel_multipliers=[1,2,2]",
     "tokenizer.codebook_size=32",
     "model.depth=1",
     "train.steps=8",
