@@ -5,6 +5,8 @@ Shape letters: B batch, S stages, C latent channels, H and W pixels, h and w the
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,6 +19,18 @@ from nvgbench.autoencoder.quantization import Quantizer, QuantizerOutput
 from nvgbench.config.schema import TokenizerConfig
 from nvgbench.errors import InputError
 from nvgbench.types import TokenSequence
+
+
+@contextlib.contextmanager
+def _float32_convolutions(device: torch.device) -> Iterator[None]:
+    """No autocast, and no TF32 in convolutions, where cuDNN has it on unless told otherwise."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @dataclass(frozen=True)
@@ -88,8 +102,12 @@ class ConvTokenizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, images_B3HW: Tensor) -> TokenSequence:
-        """Tokens of float images in [-1, 1]."""
-        return self._quantizer.tokenize(self.latent(images_B3HW))
+        """Tokens of float images in [-1, 1], computed in float32 whatever the caller's precision is.
+
+        Clusters and codes are decided by small differences: latents of bf16 or TF32 would give other tokens on each device.
+        """
+        with _float32_convolutions(images_B3HW.device):
+            return self._quantizer.tokenize(self.latent(images_B3HW))
 
     def decode(self, source: TokenSequence | Tensor) -> Tensor:
         """Images in [-1, 1] of tokens, or of a canvas ``[B, C, h, w]``."""

@@ -115,10 +115,9 @@ def read_cache(path: Path, fingerprint: str) -> TokenCache | None:
 
 @torch.no_grad()
 def encode(tokenizer: nn.Module, batch: ImageBatch, device: torch.device) -> TokenBatch:
-    """Tokenize a batch on ``device``, in float32: near ties between codes must not depend on the precision of the training."""
-    with torch.autocast(device.type, enabled=False):
-        images = batch.images_B3HW.to(device, non_blocking=True)
-        return TokenBatch(cast(Tokenizer, tokenizer).encode(images), batch.labels_B.to(device, non_blocking=True))
+    """Tokenize a batch on ``device``."""
+    images = batch.images_B3HW.to(device, non_blocking=True)
+    return TokenBatch(cast(Tokenizer, tokenizer).encode(images), batch.labels_B.to(device, non_blocking=True))
 
 
 def _narrow(tokens: TokenSequence, dtype: torch.dtype) -> TokenSequence:
