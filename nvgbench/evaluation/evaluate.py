@@ -12,11 +12,11 @@ import torch
 
 from nvgbench.config.load import config_hash
 from nvgbench.config.schema import DataConfig, RunConfig
-from nvgbench.data.images import save_grid
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
 from nvgbench.evaluation import anchors
 from nvgbench.evaluation.extractors import open_extractor
+from nvgbench.evaluation.gallery import write_gallery
 from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, from_dataset, is_source, open_reference, run_reference
@@ -32,8 +32,6 @@ from nvgbench.results.store import ResultStore
 from nvgbench.runs import RunFolder
 from nvgbench.sampling.export import write_trace
 from nvgbench.sampling.job import sample_job
-
-GRID_IMAGES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,13 +253,11 @@ def _new_id() -> str:
 
 
 def _pictures(images: ImageSet, reference: ImageSet, folder: Path, record_id: str) -> list[Artifact]:
-    """Grids of the first samples and of the first reference images."""
-    found = []
-    for kind, shown in (("samples", images), ("reference", reference)):
-        path = Path("pictures") / f"{record_id}-{kind}.png"
-        save_grid(shown.first(GRID_IMAGES), folder / path, columns=10 if shown.count >= 10 else None)
-        found.append(Artifact(kind=kind, path=str(path), caption=f"{shown.name}: first {min(GRID_IMAGES, shown.count)} images"))
-    return found
+    """Galleries of the first samples and of the first reference images, by class."""
+    return [
+        write_gallery(shown, folder, Path("pictures") / f"{record_id}-{kind}.png", kind, reference.classes)
+        for kind, shown in (("samples", images), ("reference", reference))
+    ]
 
 
 def _trace(generator: ImageGenerator, folder: Path, record_id: str, options: EvaluationOptions) -> list[Artifact]:

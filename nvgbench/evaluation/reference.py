@@ -84,6 +84,7 @@ def from_dataset(dataset: ImageDataset, indices: NDArray[np.int64] | None = None
         image_size=dataset.image_size,
         read=read,
         labels_N=dataset.labels[chosen],
+        classes=dataset.classes,
     )
 
 

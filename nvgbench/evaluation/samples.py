@@ -31,6 +31,7 @@ class ImageSet:
         image_size: their side, pixels.
         read: called with a chunk size, yields uint8 ``[B, 3, H, W]`` in order.
         labels_N: int64 classes, where known.
+        classes: names of the classes, where known.
         warnings: what a reader of its scores should know, one line each.
     """
 
@@ -39,6 +40,7 @@ class ImageSet:
     image_size: int
     read: Callable[[int], Iterator[Tensor]]
     labels_N: NDArray[np.int64] | None = None
+    classes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def first(self, count: int) -> Tensor:

@@ -23,11 +23,13 @@ class Artifact:
         kind: ``samples``, ``trace``, ``reference``, ``curve`` …
         path: relative to the folder of the record file.
         caption: one line for the report.
+        rows: what each row of a grid of equal tiles shows (class names), from the top; empty where the picture is no such grid.
     """
 
     kind: str
     path: str
     caption: str = ""
+    rows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,70 @@
+"""Which images a picture of a set shows, and what stands beside its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nvgbench.data.images import save_grid
+from nvgbench.evaluation.samples import ImageSet
+from nvgbench.results.schema import Artifact
+
+COLUMNS = 8
+_MOST_ROWS = 10
+_MOST_PIXELS = 2**28
+"""Read at the most for a gallery, 4,096 images of 256 px: large sets sorted by class fill fewer rows."""
+_CHUNK = 64
+
+
+def write_gallery(images: ImageSet, folder: Path, path: Path, kind: str, names: Sequence[str] = ()) -> Artifact:
+    """Write a grid of the first images and describe it: a row a class where the classes are known, else in their order.
+
+    Args:
+        images: the set; it is read from its start, and no further than needed.
+        folder: of the record that will carry the artifact.
+        path: PNG file to write, relative to ``folder``.
+        kind: of the artifact.
+        names: of the classes, where they are known.
+    """
+    if images.labels_N is None:
+        shown = images.first(COLUMNS * COLUMNS)
+        save_grid(shown, folder / path, columns=COLUMNS if images.count >= COLUMNS else None)
+        return Artifact(kind=kind, path=str(path), caption=f"{images.name}: the first {len(shown)} images")
+    rows = class_rows(images.labels_N[: max(1, _MOST_PIXELS // images.image_size**2)])
+    wanted = [index for row in rows.values() for index in row]
+    save_grid(_read(images, wanted), folder / path, columns=len(next(iter(rows.values()))))
+    labels = tuple(names[label] if label < len(names) else f"class {label}" for label in rows)
+    each = len(wanted) // len(rows)
+    caption = f"{images.name}: the first {each} of each class, none chosen" if each > 1 else f"{images.name}: the first of each"
+    return Artifact(kind=kind, path=str(path), caption=caption, rows=labels)
+
+
+def class_rows(labels_N: np.ndarray) -> dict[int, list[int]]:
+    """Class -> indices of its first images, equally many of each, of at most ten classes, by class.
+
+    Classes with a full row (or, where none has one, with most images) come before others.
+    """
+    found: dict[int, list[int]] = {}
+    for index, label in enumerate(labels_N.tolist()):
+        row = found.setdefault(label, [])
+        if len(row) < COLUMNS:
+            row.append(index)
+    fullest = max(len(row) for row in found.values())
+    kept = sorted(label for label, row in found.items() if len(row) == fullest)[:_MOST_ROWS]
+    return {label: found[label] for label in kept}
+
+
+def _read(images: ImageSet, wanted: Sequence[int]) -> torch.Tensor:
+    """The images at the indices ``wanted``, without holding others than a chunk."""
+    found: dict[int, torch.Tensor] = {}
+    start, last = 0, max(wanted)
+    places = set(wanted)
+    for chunk in images.read(_CHUNK):
+        found |= {start + offset: image.clone() for offset, image in enumerate(chunk) if start + offset in places}
+        start += len(chunk)
+        if start > last:
+            break
+    return torch.stack([found[index] for index in wanted])
