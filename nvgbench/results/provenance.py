@@ -6,8 +6,10 @@ import datetime
 import functools
 import os
 import platform
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import psutil
 
 from nvgbench import __version__
+from nvgbench.results.paths import without_machine_paths
 
 NOT_AVAILABLE = "not available"
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "torch-fidelity", "clean-fid", "lpips", "scikit-learn", "safetensors")
@@ -27,7 +30,8 @@ def collect(config_hash: str | None = None, *, gpu: str | None = None, **extra: 
     Args:
         config_hash: SHA-256 of the resolved configuration, where there is one.
         gpu: name of the GPU that was used; read through NVML where not given.
-        extra: what the command adds: seeds, dataset, extractor, settings …
+        extra: what the command adds: seeds, dataset, extractor, settings …; absolute paths in it are shortened as in
+            ``command`` (`nvgbench.results.paths`).
 
     Returns:
         ``time`` (ISO, UTC), ``nvgbench``, ``commit`` and ``dirty`` (None where the source is no git checkout), ``command``,
@@ -39,14 +43,23 @@ def collect(config_hash: str | None = None, *, gpu: str | None = None, **extra: 
         "nvgbench": __version__,
         "commit": commit,
         "dirty": dirty,
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else "",
+        "command": command_line(sys.argv),
         "python": platform.python_version(),
         "libraries": dict(library_versions()),
         "machine": machine(gpu),
     }
     if config_hash is not None:
         found["config_hash"] = config_hash
-    return found | extra
+    return found | without_machine_paths(extra)
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """``sys.argv`` as one could type it: quoted for a shell, without what it tells of this machine's folders."""
+    if not arguments:
+        return ""
+    name = Path(arguments[0]).name
+    # `python -m nvgbench` names the package's __main__.py
+    return shlex.join(["nvgbench" if name == "__main__.py" else name, *without_machine_paths(list(arguments[1:]))])
 
 
 def machine(gpu: str | None = None) -> dict[str, Any]:
