@@ -5,7 +5,7 @@ Shape letters: B batch, S stages, L positions of the latent grid (h·w), C laten
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -181,3 +181,31 @@ class Measurement:
     higher_is_better: bool | None = False
     conditions: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+
+
+def _alone(value: Any) -> list[Any]:
+    return [value]
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process's part of work that several do together; without arguments, the whole work.
+
+    Attributes:
+        rank: number of this process.
+        count: how many there are.
+        gather: called by every process with a value, gives every process all values by rank; it waits for the last one.
+    """
+
+    rank: int = 0
+    count: int = 1
+    gather: Callable[[Any], list[Any]] = _alone
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes records and talks."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+        self.gather(None)

@@ -16,7 +16,6 @@ COLUMNS = 8
 _MOST_ROWS = 10
 _MOST_PIXELS = 2**28
 """Read at the most for a gallery, 4,096 images of 256 px: large sets sorted by class fill fewer rows."""
-_CHUNK = 64
 
 
 def write_gallery(images: ImageSet, folder: Path, path: Path, kind: str, names: Sequence[str] = ()) -> Artifact:
@@ -35,7 +34,7 @@ def write_gallery(images: ImageSet, folder: Path, path: Path, kind: str, names: 
         return Artifact(kind=kind, path=str(path), caption=f"{images.name}: the first {len(shown)} images")
     rows = class_rows(images.labels_N[: max(1, _MOST_PIXELS // images.image_size**2)])
     wanted = [index for row in rows.values() for index in row]
-    save_grid(_read(images, wanted), folder / path, columns=len(next(iter(rows.values()))))
+    save_grid(_pick(images, wanted), folder / path, columns=len(next(iter(rows.values()))))
     labels = tuple(names[label] if label < len(names) else f"class {label}" for label in rows)
     each = len(wanted) // len(rows)
     caption = f"{images.name}: the first {each} of each class, none chosen" if each > 1 else f"{images.name}: the first of each"
@@ -57,14 +56,8 @@ def class_rows(labels_N: np.ndarray) -> dict[int, list[int]]:
     return {label: found[label] for label in kept}
 
 
-def _read(images: ImageSet, wanted: Sequence[int]) -> torch.Tensor:
-    """The images at the indices ``wanted``, without holding others than a chunk."""
-    found: dict[int, torch.Tensor] = {}
-    start, last = 0, max(wanted)
-    places = set(wanted)
-    for chunk in images.read(_CHUNK):
-        found |= {start + offset: image.clone() for offset, image in enumerate(chunk) if start + offset in places}
-        start += len(chunk)
-        if start > last:
-            break
-    return torch.stack([found[index] for index in wanted])
+def _pick(images: ImageSet, wanted: Sequence[int]) -> torch.Tensor:
+    """The images at the indices ``wanted``, in that order, and no others."""
+    ascending = sorted(wanted)
+    place = {index: position for position, index in enumerate(ascending)}
+    return images.load(ascending)[[place[index] for index in wanted]]

@@ -45,7 +45,8 @@ def evaluate_reconstructions(
     """
     lpips, lpips_note = load_lpips(device)
     tally = _Tally(tokenizer, lpips, device, batch_size)
-    given_back = dataclasses.replace(images, name=f"reconstructions of {images.name}", read=tally.reconstructions(images))
+    name = f"reconstructions of {images.name}"
+    given_back = dataclasses.replace(images, name=name, stream=tally.reconstructions(images), keys=None)
     made = extract(given_back, extractor, cache, report, "reconstructions and their features").features_ND
     real = extract(images, extractor, cache, report, "features of the reference").features_ND
     metrics = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,15 +74,14 @@ def from_dataset(dataset: ImageDataset, indices: NDArray[np.int64] | None = None
     """A data set, or some of its images, as an `ImageSet`."""
     chosen = np.arange(len(dataset)) if indices is None else indices
 
-    def read(size: int) -> Iterator[Tensor]:
-        for start in range(0, len(chosen), size):
-            yield dataset.images(chosen[start : start + size])
+    def load(indices: Sequence[int]) -> Tensor:
+        return dataset.images(chosen[np.asarray(indices)])
 
     return ImageSet(
         name=dataset.name,
         count=len(chosen),
         image_size=dataset.image_size,
-        read=read,
+        load=load,
         labels_N=dataset.labels[chosen],
         classes=dataset.classes,
     )

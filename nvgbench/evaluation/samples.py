@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -15,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from nvgbench.data.npz import NpzImages
 from nvgbench.errors import InputError
+from nvgbench.metrics.cache import CHUNK, Chunk
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _LOSSY = (".jpg", ".jpeg")
@@ -23,29 +23,61 @@ _LOSSY = (".jpg", ".jpeg")
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """Square images in a fixed order, read as often as wanted.
+    """Square images in a fixed order, read as often as wanted and never all at once.
 
     Attributes:
         name: what people call it.
         count: number of images N.
         image_size: their side, pixels.
-        read: called with a chunk size, yields uint8 ``[B, 3, H, W]`` in order.
+        load: called with ascending indices, gives those images, uint8 ``[B, 3, H, W]``.
+        stream: called with a chunk size, yields all images in order; for sources that read better so.
         labels_N: int64 classes, where known.
         classes: names of the classes, where known.
         warnings: what a reader of its scores should know, one line each.
+        keys: content keys of the chunks of `CHUNK` images, where they are known; then features are found without reading.
     """
 
     name: str
     count: int
     image_size: int
-    read: Callable[[int], Iterator[Tensor]]
+    load: Callable[[Sequence[int]], Tensor]
+    stream: Callable[[int], Iterator[Tensor]] | None = None
     labels_N: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    keys: tuple[str, ...] | None = None
+
+    def read(self, size: int) -> Iterator[Tensor]:
+        """All images in order, ``size`` at a time, uint8 ``[B, 3, H, W]``."""
+        if self.stream is not None:
+            return self.stream(size)
+        return (self.load(indices) for indices in self._ranges(size))
+
+    def chunks(self, size: int = CHUNK, *, lazy: bool = False) -> Iterator[Chunk]:
+        """The same as chunks for the feature cache, which are read when their images are needed.
+
+        Args:
+            size: images a chunk.
+            lazy: do not read on after a chunk that nobody asked for, e.g. because another process does.
+        """
+        keys = self.keys if size == CHUNK else None
+        if keys is None and not lazy:
+            for images in self.read(size):
+                yield Chunk(len(images), functools.partial(_same, images))
+            return
+        for number, indices in enumerate(self._ranges(size)):
+            yield Chunk(len(indices), functools.partial(self.load, indices), None if keys is None else keys[number])
 
     def first(self, count: int) -> Tensor:
         """The first few images, uint8 ``[B, 3, H, W]``."""
-        return next(self.read(min(count, self.count)))
+        return self.load(range(min(count, self.count)))
+
+    def _ranges(self, size: int) -> Iterator[range]:
+        return (range(start, min(start + size, self.count)) for start in range(0, self.count, size))
+
+
+def _same(images: Tensor) -> Tensor:
+    return images
 
 
 def open_samples(path: Path) -> ImageSet:
@@ -79,7 +111,8 @@ def in_memory(name: str, images_N3HW: Tensor, labels_N: NDArray[np.int64] | None
         name=name,
         count=shape[0],
         image_size=shape[2],
-        read=lambda size: iter(images_N3HW.split(size)),
+        load=lambda indices: images_N3HW[list(indices)],
+        stream=lambda size: iter(images_N3HW.split(size)),
         labels_N=labels,
         warnings=order_warnings(labels),
     )
@@ -100,68 +133,21 @@ def order_warnings(labels_N: NDArray[np.int64] | None) -> tuple[str, ...]:
 
 
 def _open_npz(path: Path) -> ImageSet:
-    shape, dtype, fortran = _read_header(path)
-    if dtype != np.uint8:
-        raise InputError(f"{path}: arr_0 is {dtype}, expected uint8; clamp, round and convert the images (0 to 255)")
-    if len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2] or shape[0] < 1 or fortran:
-        raise InputError(f"{path}: arr_0 has shape {shape}, expected [N, H, W, 3] of square images in C order")
-    labels = _check_labels(_read_labels(path), shape[0], str(path))
+    file = NpzImages(path)
+    labels = _check_labels(file.labels(), file.count, str(path))
     return ImageSet(
         name=path.name,
-        count=shape[0],
-        image_size=shape[1],
-        read=lambda size: _stream_npz(path, size),
+        count=file.count,
+        image_size=file.image_size,
+        load=lambda indices: _planes(file.load(indices)),
+        stream=lambda size: map(_planes, file.stream(size)),
         labels_N=labels,
         warnings=order_warnings(labels),
     )
 
 
-def _read_header(path: Path) -> tuple[tuple[int, ...], np.dtype, bool]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if "arr_0.npy" not in names:
-                raise InputError(f"{path}: holds {', '.join(sorted(names)[:5]) or 'nothing'}, expected arr_0 with the images")
-            with archive.open("arr_0.npy") as member:
-                return _array_header(member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not a whole .npz file ({error}); write or copy it again") from None
-
-
-def _array_header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, bool]:
-    version = np.lib.format.read_magic(member)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(member)
-    return shape, dtype, fortran
-
-
-def _read_labels(path: Path) -> NDArray[np.int64] | None:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for key in ("arr_1", "labels"):
-                if key in archive.files:
-                    return archive[key]
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        raise InputError(f"{path}: its labels cannot be read ({error}); write or copy it again") from None
-    return None
-
-
-def _stream_npz(path: Path, size: int) -> Iterator[Tensor]:
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as member:
-            shape, _, _ = _array_header(member)
-            picture = shape[1] * shape[2] * 3
-            for start in range(0, shape[0], size):
-                count = min(size, shape[0] - start)
-                data = member.read(count * picture)
-                if len(data) < count * picture:
-                    raise InputError(f"{path}: ends after {start + len(data) // picture} of {shape[0]} images; copy it again")
-                pixels = np.frombuffer(data, dtype=np.uint8).reshape(count, *shape[1:])
-                yield torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).contiguous()
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise InputError(f"{path}: damaged ({error}); write or copy it again") from None
+def _planes(pixels_BHW3: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(pixels_BHW3).permute(0, 3, 1, 2).contiguous()
 
 
 def _open_folder(path: Path) -> ImageSet:
@@ -174,12 +160,10 @@ def _open_folder(path: Path) -> ImageSet:
     if lossy:
         warnings = (f"{lossy} of {len(files)} images are JPEG files, whose artefacts move the scores; use PNG or npz",)
 
-    def read(size: int) -> Iterator[Tensor]:
-        for start in range(0, len(files), size):
-            pixels = np.stack([_read_image(file, side) for file in files[start : start + size]])
-            yield torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+    def load(indices: Sequence[int]) -> Tensor:
+        return _planes(np.stack([_read_image(files[index], side) for index in indices]))
 
-    return ImageSet(name=path.name, count=len(files), image_size=side, read=read, warnings=warnings)
+    return ImageSet(name=path.name, count=len(files), image_size=side, load=load, warnings=warnings)
 
 
 def _read_image(file: Path, side: int | None) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from nvgbench.errors import InputError
 from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.reference import Reference, StoredMoments
 from nvgbench.evaluation.samples import ImageSet
-from nvgbench.metrics.cache import CHUNK, FeatureCache, Features
+from nvgbench.metrics.cache import FeatureCache, Features
 from nvgbench.metrics.frechet import frechet_distance, frechet_from_features
 from nvgbench.metrics.inception_score import SPLIT_SIZE, inception_score
 from nvgbench.metrics.kernel import kernel_distance, kernel_stderr
@@ -140,7 +140,7 @@ def check_sets(images: ImageSet, reference: ImageSet, settings: ScoreSettings) -
 def extract(images: ImageSet, extractor: FeatureExtractor, cache: FeatureCache, report: Report, what: str) -> Features:
     """Features of a set through the cache."""
     with report(what) as update:
-        return cache.extract(images.read(CHUNK), extractor, lambda done: update(done, images.count))
+        return cache.extract(images.chunks(), extractor, lambda done: update(done, images.count))
 
 
 def score_features(

@@ -22,11 +22,27 @@ from torch import Tensor
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file
 from nvgbench.protocols import FeatureExtractor
+from nvgbench.types import Share
 
 CHUNK = 500
 """Images a file; what is lost when an extraction is interrupted is at most so many."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some images that are read when they are needed.
+
+    Attributes:
+        count: how many.
+        read: gives them, uint8 ``[count, 3, H, W]``.
+        key: their `content_key`, where it is known already; features in the cache are then found without reading.
+    """
+
+    count: int
+    read: Callable[[], Tensor]
+    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,14 +66,15 @@ class FeatureCache:
 
     def extract(
         self,
-        chunks: Iterable[Tensor],
+        chunks: Iterable[Tensor | Chunk],
         extractor: FeatureExtractor,
         progress: Callable[[int], None] | None = None,
     ) -> Features:
         """Features of all images.
 
         Args:
-            chunks: uint8 ``[b, 3, H, W]``; one file each, so use `CHUNK` images for the files to be found again.
+            chunks: uint8 ``[b, 3, H, W]``, or chunks to read; one file each, so use `CHUNK` images for the files to be found
+                again.
             extractor: what computes them.
             progress: called with the number of images done after each chunk.
 
@@ -66,32 +83,95 @@ class FeatureCache:
             OSError: the cache cannot be written to.
         """
         features, logits, digest, done = [], [], hashlib.sha256(), 0
-        for images in chunks:
-            key = content_key(images)
+        for given in chunks:
+            chunk = _as_chunk(given)
+            key, found = self._chunk(chunk, extractor)
             digest.update(key.encode())
-            found = self._chunk(images, key, extractor)
             features.append(found[0])
             logits.append(found[1])
-            done += len(images)
+            done += chunk.count
             if progress is not None:
                 progress(done)
         if not features:
             raise InputError("no images to extract features from")
         return Features(np.concatenate(features), np.concatenate(logits), digest.hexdigest())
 
-    def _chunk(self, images: Tensor, key: str, extractor: FeatureExtractor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        path = None if self.folder is None else self.folder / f"{extractor.name}-{extractor.fingerprint[:16]}" / f"{key}.npz"
-        if path is not None and path.exists():
-            try:
-                return _read(path, len(images))
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                _log.warning("cached features %s cannot be read (%s); they are computed again", path, error)
+    def fill(
+        self,
+        chunks: Iterable[Chunk],
+        extractor: FeatureExtractor,
+        share: Share | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[str, ...]:
+        """Make sure that the features of all chunks are in the folder, several processes each doing a part.
+
+        Args:
+            chunks: the same in all processes; each reads only its own.
+            extractor: what computes them.
+            share: this process's part; all of it where not given.
+            progress: called with about how many images are done after each chunk of this process.
+
+        Returns:
+            The content key of every chunk, in order, in every process.
+
+        Raises:
+            InputError: no images, or several processes without a folder, in which they meet.
+            OSError: the cache cannot be written to.
+        """
+        share = share or Share()
+        if share.count > 1 and self.folder is None:
+            raise InputError("several processes meet in the folder of the cache; give one")
+        keys, done = {}, 0
+        for number, chunk in enumerate(chunks):
+            if number % share.count == share.rank:
+                keys[number], _ = self._chunk(chunk, extractor)
+            done += chunk.count
+            if progress is not None:
+                progress(done)
+        everyones = {number: key for part in share.gather(keys) for number, key in part.items()}
+        if not everyones:
+            raise InputError("no images to extract features from")
+        return tuple(everyones[number] for number in range(len(everyones)))
+
+    def _chunk(self, chunk: Chunk, extractor: FeatureExtractor) -> tuple[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """The chunk's key and its features and logits, from the folder where they are there."""
+        if chunk.key is not None:
+            kept = self._kept(chunk.key, chunk.count, extractor)
+            if kept is not None:
+                return chunk.key, kept
+        images = chunk.read()
+        key = content_key(images)
+        kept = None if key == chunk.key else self._kept(key, len(images), extractor)
+        if kept is not None:
+            return key, kept
         parts = [extractor(batch) for batch in images.split(self.batch_size)]
         features, logits = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+        path = self._path(key, extractor)
         if path is not None:
             with whole_file(path) as temporary:
                 np.savez(temporary, features=features, logits=logits)
-        return features, logits
+        return key, (features, logits)
+
+    def _kept(
+        self, key: str, count: int, extractor: FeatureExtractor
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        path = self._path(key, extractor)
+        if path is None or not path.exists():
+            return None
+        try:
+            return _read(path, count)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            _log.warning("cached features %s cannot be read (%s); they are computed again", path, error)
+            return None
+
+    def _path(self, key: str, extractor: FeatureExtractor) -> Path | None:
+        if self.folder is None:
+            return None
+        return self.folder / f"{extractor.name}-{extractor.fingerprint[:16]}" / f"{key}.npz"
+
+
+def _as_chunk(given: Tensor | Chunk) -> Chunk:
+    return given if isinstance(given, Chunk) else Chunk(len(given), lambda: given)
 
 
 def content_key(images: Tensor) -> str:

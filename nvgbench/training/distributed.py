@@ -12,12 +12,14 @@ import datetime
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from nvgbench.errors import InputError
+from nvgbench.types import Share
 
 _BUCKET_BYTES = 25 * 2**20
 # Process 0 may tokenize the data set alone while the others wait.
@@ -48,6 +50,18 @@ class Processes:
         shared = torch.tensor(float(flag), device=device)
         dist.all_reduce(shared, op=dist.ReduceOp.MAX)
         return bool(shared.item())
+
+    def share(self) -> Share:
+        """This process's part of work that needs no gradients."""
+        if self.world_size == 1:
+            return Share()
+
+        def gather(value: Any) -> list[Any]:
+            values = [None] * self.world_size
+            dist.all_gather_object(values, value)
+            return values
+
+        return Share(self.rank, self.world_size, gather)
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean over the processes, in place."""

@@ -17,7 +17,7 @@ SIDE = 4
 def numbered(labels: np.ndarray | None, count: int) -> ImageSet:
     """Image i is grey of value i."""
     images = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, SIDE, SIDE)
-    return ImageSet(name="grey", count=count, image_size=SIDE, read=lambda size: iter(images.split(size)), labels_N=labels)
+    return ImageSet(name="grey", count=count, image_size=SIDE, load=lambda indices: images[list(indices)], labels_N=labels)
 
 
 def tiles(path: Path, rows: int, columns: int) -> list[list[int]]:
