@@ -43,30 +43,32 @@ def register(app: typer.Typer) -> None:
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
-        """Score samples and reconstructions; interrupted, the same command goes on where it stopped."""
+        """Score samples and reconstructions; interrupted, the same command goes on. Under torchrun, on several devices."""
         _check_choice(names or [], all_runs, samples, name)
-        from nvgbench.cli.progress import counting
+        from nvgbench.cli.progress import of_first
         from nvgbench.device import resolve_device
         from nvgbench.evaluation.evaluate import EvaluationOptions, Evaluator
         from nvgbench.sampling.export import parse_settings
+        from nvgbench.training.distributed import join_processes
 
         options = EvaluationOptions(
             n=n, seed=seed, batch_size=batch_size, bootstrap=bootstrap, inception_weights=inception_weights,
             extractor=extractor or ("inception" if inception_weights else "classifier"),
             settings=parse_settings(settings), reference=reference, per_class=per_class, nearest_training=nearest_training,
         )  # fmt: skip
-        evaluator = Evaluator(runs, options, resolve_device(device), counting)
-        if samples is not None:
-            _show(evaluator.files(samples, name))
-            return
-        chosen = _choose(names or [], all_runs, runs)
-        for run in chosen:
-            _show(evaluator.run(run))
-        if anchors:
-            configs = {(run.config.data.source, run.config.name): run.config for run in chosen}
-            for config in configs.values():
-                for record in evaluator.anchors(config):
-                    _show(record)
+        chosen = [] if samples is not None else _choose(names or [], all_runs, runs)
+        with join_processes(resolve_device(device)) as (processes, place):
+            share = processes.share()
+            evaluator = Evaluator(runs, options, place, of_first(share), share)
+            if samples is not None:
+                _show(evaluator.files(samples, name))
+            for run in chosen:
+                _show(evaluator.run(run))
+            if anchors:
+                configs = {(run.config.data.source, run.config.name): run.config for run in chosen}
+                for config in configs.values():
+                    for record in evaluator.anchors(config):
+                        _show(record)
 
 
 def _check_choice(names: list[str], all_runs: bool, samples: Path | None, name: str | None) -> None:
@@ -92,8 +94,10 @@ def _choose(names: list[str], all_runs: bool, root: Path) -> list[RunFolder]:
     return ready
 
 
-def _show(record: RunRecord) -> None:
-    """The scores as a table."""
+def _show(record: RunRecord | None) -> None:
+    """The scores as a table; nothing in a process that has none to show."""
+    if record is None:
+        return
     from rich.console import Console
     from rich.table import Table
 

@@ -6,6 +6,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nvgbench.evaluation.progress import Report
+    from nvgbench.types import Share
 
 
 @contextmanager
@@ -16,6 +21,13 @@ def counting(description: str, unit: str = "images") -> Iterator[Callable[[int, 
             yield update
     else:
         yield _lines(description, unit)
+
+
+def of_first(share: Share) -> Report:
+    """`counting` in the first of several processes, silence in the others."""
+    from nvgbench.evaluation.progress import quiet
+
+    return counting if share.is_first else quiet
 
 
 @contextmanager

@@ -31,30 +31,35 @@ def register(app: typer.Typer) -> None:
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
-        """Draw samples; interrupted, the same command goes on where it stopped."""
-        from nvgbench.cli.progress import counting
+        """Draw samples; interrupted, the same command goes on where it stopped. Under torchrun, on several devices."""
+        from nvgbench.cli.progress import of_first
         from nvgbench.device import resolve_device
         from nvgbench.runs import find_run
         from nvgbench.sampling import export
         from nvgbench.sampling.job import check_classes, image_seed, sample_job
+        from nvgbench.training.distributed import join_processes
 
         folder = find_run(run, runs)
-        generator = folder.load_generator(resolve_device(device))
-        chosen = check_classes(export.parse_classes(classes), generator.spec)
-        options = export.parse_settings(settings)
-        if any(source is not None for source in (structure_image, structure_mask, structure_sample)):
-            from nvgbench.nvg.guided_generator import guide
+        with join_processes(resolve_device(device)) as (processes, place):
+            generator = folder.load_generator(place)
+            chosen = check_classes(export.parse_classes(classes), generator.spec)
+            options = export.parse_settings(settings)
+            if any(source is not None for source in (structure_image, structure_mask, structure_sample)):
+                from nvgbench.nvg.guided_generator import guide
 
-            number = structure_sample
-            drawn = None if number is None else (chosen[number % len(chosen)], image_seed(seed, number))
-            generator = guide(generator, image=structure_image, mask=structure_mask, sample=drawn, stage=structure_stage)
-        with counting(f"sampling {generator.spec.name}") as progress:
-            made = sample_job(
-                generator, n, folder.path / "samples", batch_size=batch_size, seed=seed, settings=options, classes=chosen,
-                progress=progress,
-            )  # fmt: skip
-        typer.echo(f"samples: {export.place(made, out) if out else made}")
-        if grid:
-            typer.echo(f"grid: {export.write_grid(made, grid, len(chosen))}")
-        if trace:
-            typer.echo(f"trace: {export.write_trace(generator, trace, chosen, seed, options)}")
+                number = structure_sample
+                drawn = None if number is None else (chosen[number % len(chosen)], image_seed(seed, number))
+                generator = guide(generator, image=structure_image, mask=structure_mask, sample=drawn, stage=structure_stage)
+            share = processes.share()
+            with of_first(share)(f"sampling {generator.spec.name}") as progress:
+                made = sample_job(
+                    generator, n, folder.path / "samples", batch_size=batch_size, seed=seed, settings=options, classes=chosen,
+                    progress=progress, share=share,
+                )  # fmt: skip
+            if not share.is_first:
+                return
+            typer.echo(f"samples: {export.place(made, out) if out else made}")
+            if grid:
+                typer.echo(f"grid: {export.write_grid(made, grid, len(chosen))}")
+            if trace:
+                typer.echo(f"trace: {export.write_trace(generator, trace, chosen, seed, options)}")

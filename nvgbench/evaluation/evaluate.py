@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,7 +22,7 @@ from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, from_dataset, is_source, open_reference, run_reference
 from nvgbench.evaluation.samples import ImageSet, open_samples
-from nvgbench.evaluation.scores import FEWEST_IMAGES, Scores, ScoreSettings, evaluate_samples
+from nvgbench.evaluation.scores import FEWEST_IMAGES, Scores, ScoreSettings, check_sets, evaluate_samples
 from nvgbench.metrics.cache import FeatureCache
 from nvgbench.metrics.features import check_extractor
 from nvgbench.metrics.protocol import PROTOCOL
@@ -32,6 +33,9 @@ from nvgbench.results.store import ResultStore
 from nvgbench.runs import RunFolder
 from nvgbench.sampling.export import write_trace
 from nvgbench.sampling.job import sample_job
+from nvgbench.types import Share
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +82,19 @@ class Evaluator:
         options: see `EvaluationOptions`.
         device: where models and extractors run.
         report: opens a progress display.
+        share: this process's part of sampling and extraction; all of it where not given. Only the first process scores,
+            draws and records; the others get None where it gets a record.
     """
 
     def __init__(
-        self, root: Path, options: EvaluationOptions, device: torch.device | str = "cpu", report: Report = quiet
+        self,
+        root: Path,
+        options: EvaluationOptions,
+        device: torch.device | str = "cpu",
+        report: Report = quiet,
+        share: Share | None = None,
     ) -> None:
+        self.share = share or Share()
         self.root = root
         self.options = options
         self.device = device
@@ -90,7 +102,7 @@ class Evaluator:
         self.cache = FeatureCache(root / "_features", batch_size=options.batch_size)
         self.scoring = ScoreSettings(bootstrap=options.bootstrap, seed=options.seed, per_class=options.per_class, device=device)
 
-    def run(self, run: RunFolder) -> RunRecord:
+    def run(self, run: RunFolder) -> RunRecord | None:
         """Sample from a trained run, score samples and reconstructions, and append the record to the run's.
 
         Raises:
@@ -104,6 +116,8 @@ class Evaluator:
         record_id = _new_id()
         path = self._sample(generator, run.samples_path)
         scores = self._score(open_samples(path), reference, extractor, config.data)
+        if scores is None:
+            return None
         again = evaluate_reconstructions(
             run.load_tokenizer(self.device),  # type: ignore[arg-type]  # a module with the protocol's methods
             run_reference(config.data).images,
@@ -133,7 +147,7 @@ class Evaluator:
         ResultStore(run.records_path).append(record)
         return record
 
-    def files(self, samples: Path, name: str | None = None) -> RunRecord:
+    def files(self, samples: Path, name: str | None = None) -> RunRecord | None:
         """Score samples that somebody else's model made against ``options.reference``; the record goes to ``_external``.
 
         Raises:
@@ -148,9 +162,11 @@ class Evaluator:
                 f"the classifier learns from a data source, and --reference {source} is none; give one (e.g. npz:PATH, "
                 "imagefolder:PATH, cifar10) or use --extractor inception"
             )
-        reference = open_reference(source, images.image_size)
+        reference = self._first_alone(lambda: open_reference(source, images.image_size))
         data = DataConfig(source=source, image_size=images.image_size)
         scores = self._score(images, reference, self._extractor(data), data)
+        if scores is None:
+            return None
         return self._store(name or samples.stem, "external", scores, images, reference, self.root / "_external")
 
     def anchors(self, config: RunConfig) -> list[RunRecord]:
@@ -166,14 +182,13 @@ class Evaluator:
         }
         for name, generator in generators.items():
             sets[name] = open_samples(self._sample(generator, folder / "samples", plain=name.startswith("class")))
-        return [
-            self._store(
-                name, "anchor", self._score(images, reference, extractor, config.data, anchor=True),
-                images, reference, folder,
-                preset=config.name if name.startswith("untrained") else "",
-            )
-            for name, images in sets.items()
-        ]  # fmt: skip
+        records = []
+        for name, images in sets.items():
+            scores = self._score(images, reference, extractor, config.data, anchor=True)
+            if scores is not None:
+                preset = config.name if name.startswith("untrained") else ""
+                records.append(self._store(name, "anchor", scores, images, reference, folder, preset))
+        return records
 
     def _sample(self, generator: ImageGenerator, folder: Path, *, plain: bool = False) -> Path:
         options = self.options
@@ -186,35 +201,60 @@ class Evaluator:
                 seed=options.seed,
                 settings={} if plain else options.settings,
                 progress=update,
+                share=self.share,
             )
 
     def _score(
         self, images: ImageSet, reference: Reference, extractor: FeatureExtractor, data: DataConfig, *, anchor: bool = False
-    ) -> Scores:
+    ) -> Scores | None:
+        """Features by all processes, scores by the first."""
+        check_sets(images, reference.images, self.scoring)
         training = None
         if self.options.nearest_training and not anchor:
             if not is_source(data.source):
                 raise InputError(f"the nearest training image needs a data source, and {data.source} is none")
             training = from_dataset(open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed))
+        images = self._fill(images, extractor, "features of the samples")
+        reference = dataclasses.replace(reference, images=self._fill(reference.images, extractor, "features of the reference"))
+        if training is not None:
+            training = self._fill(training, extractor, "features of the training images")
+        if not self.share.is_first:
+            return None
         return evaluate_samples(
             images, reference, extractor, self.scoring, cache=self.cache, training=training, report=self.report
         )
 
     def _extractor(self, data: DataConfig) -> FeatureExtractor:
-        return open_extractor(
-            self.options.extractor,
-            self.root,
-            data.source,
-            data.image_size,
-            data_seed=data.seed,
-            inception_weights=self.options.inception_weights,
-            device=self.device,
-            report=self.report,
+        return self._first_alone(
+            lambda: open_extractor(
+                self.options.extractor,
+                self.root,
+                data.source,
+                data.image_size,
+                data_seed=data.seed,
+                inception_weights=self.options.inception_weights,
+                device=self.device,
+                report=self.report,
+            )
         )
 
     def _reference(self, data: DataConfig) -> Reference:
         given = self.options.reference
-        return run_reference(data) if given is None else open_reference(given, data.image_size)
+        return self._first_alone(lambda: run_reference(data) if given is None else open_reference(given, data.image_size))
+
+    def _first_alone(self, make: Callable[[], T]) -> T:
+        """What ``make`` gives; the first process makes it alone, so that downloads and trainings happen once."""
+        made = make() if self.share.is_first else None
+        self.share.wait()
+        return make() if made is None else made
+
+    def _fill(self, images: ImageSet, extractor: FeatureExtractor, what: str) -> ImageSet:
+        """The set with the keys of its chunks, whose features are in the cache now; every process extracts a part."""
+        with self.report(what) as update:
+            keys = self.cache.fill(
+                images.chunks(lazy=self.share.count > 1), extractor, self.share, lambda done: update(done, images.count)
+            )
+        return dataclasses.replace(images, keys=keys)
 
     def _store(
         self, subject: str, family: str, scores: Scores, images: ImageSet, reference: Reference, folder: Path, preset: str = ""

@@ -7,18 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
 from nvgbench.config.load import parse_value
 from nvgbench.data.images import save_grid
+from nvgbench.data.npz import NpzImages
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file
 from nvgbench.protocols import ImageGenerator
 from nvgbench.sampling.job import image_seed, job_labels
 from nvgbench.sampling.pictures import trace_strip
 from nvgbench.types import SampleRequest
+
+_PIECE = 64
+"""Images in memory at once."""
 
 
 def parse_classes(text: str | None) -> list[int] | None:
@@ -56,23 +59,27 @@ def place(npz: Path, out: Path) -> Path:
         with whole_file(out) as temporary:
             shutil.copyfile(npz, temporary)
         return out
-    with np.load(npz) as archive:
-        images, labels = archive["arr_0"], archive["arr_1"]
-    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        path = out / f"{index:06d}_class{label:04d}.png"
-        if not path.exists():
-            with whole_file(path) as temporary:
-                Image.fromarray(image).save(temporary, format="PNG")
+    file = NpzImages(npz)
+    labels = file.labels()
+    assert labels is not None
+    index = 0
+    for images in file.stream(_PIECE):
+        for image in images:
+            path = out / f"{index:06d}_class{labels[index]:04d}.png"
+            if not path.exists():
+                with whole_file(path) as temporary:
+                    Image.fromarray(image).save(temporary, format="PNG")
+            index += 1
     return out
 
 
 def write_grid(npz: Path, path: Path, classes: int, rows: int = 8) -> Path:
     """A picture of the first samples: one column a class (at most 20), ``rows`` of them."""
-    with np.load(npz) as archive:
-        images = torch.from_numpy(archive["arr_0"]).permute(0, 3, 1, 2)
+    file = NpzImages(npz)
     columns = min(classes, 20)
     chosen = [row * classes + column for row in range(rows) for column in range(columns)]
-    save_grid(images[[index for index in chosen if index < len(images)]], path, columns=columns)
+    images = file.load([index for index in chosen if index < file.count])
+    save_grid(torch.from_numpy(images).permute(0, 3, 1, 2), path, columns=columns)
     return path
 
 

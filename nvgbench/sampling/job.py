@@ -20,7 +20,7 @@ import torch
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file
 from nvgbench.protocols import ImageGenerator
-from nvgbench.types import ModelSpec, SampleRequest
+from nvgbench.types import ModelSpec, SampleRequest, Share
 
 _PART = re.compile(r"images-(\d{9})-(\d{9})\.npy")
 
@@ -38,7 +38,12 @@ def image_seed(seed: int, index: int) -> int:
 
 def job_labels(start: int, stop: int, classes: Sequence[int]) -> np.ndarray:
     """int64 labels of images ``start`` … ``stop - 1``."""
-    return np.asarray(classes, dtype=np.int64)[np.arange(start, stop) % len(classes)]
+    return labels_of(range(start, stop), classes)
+
+
+def labels_of(indices: Sequence[int], classes: Sequence[int]) -> np.ndarray:
+    """int64 labels of some images of a job."""
+    return np.asarray(classes, dtype=np.int64)[np.asarray(indices, dtype=np.int64) % len(classes)]
 
 
 def sample_job(
@@ -51,8 +56,9 @@ def sample_job(
     settings: Mapping[str, Any] | None = None,
     classes: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    share: Share | None = None,
 ) -> Path:
-    """Draw the first ``n`` images of a job and write them as one npz.
+    """Draw the first ``n`` images of a job and write them as one npz, several processes each drawing a part.
 
     Args:
         generator: what to sample from.
@@ -64,9 +70,10 @@ def sample_job(
         settings: overrides of the model's sampling settings.
         classes: the labels to go through in turn; all classes of the model where not given.
         progress: called with (images done, n) after each batch.
+        share: this process's part; all of it where not given. All processes see the same ``folder``.
 
     Returns:
-        Path of the npz: ``arr_0`` uint8 ``[n, H, W, 3]``, ``arr_1`` int64 labels ``[n]``.
+        Path of the npz, written by the first process: ``arr_0`` uint8 ``[n, H, W, 3]``, ``arr_1`` int64 labels ``[n]``.
 
     Raises:
         InputError: n < 1, a class out of range, unknown settings.
@@ -76,26 +83,40 @@ def sample_job(
     classes = check_classes(classes, spec)
     if n < 1:
         raise InputError(f"asked for {n} images; ask for at least 1")
+    share = share or Share()
     parts = folder / job_key(spec, seed, settings or {}, classes)
-    done = sum(stop - start for start, stop in finished_ranges(parts, n))
     if progress is not None:
-        progress(done, n)
-    for start, stop in _missing(parts, n, batch_size):
-        request = SampleRequest(
-            labels_B=torch.from_numpy(job_labels(start, stop, classes)),
-            seeds_B=torch.tensor([image_seed(seed, index) for index in range(start, stop)]),
-            settings=settings or {},
-        )
-        images = generator.generate(request).images_B3HW.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        progress(_count(parts, n), n)
+    missing = list(_missing(parts, n, batch_size))
+    share.wait()  # until all have seen the same gaps
+    for start, stop in missing[share.rank :: share.count]:
+        images_B3HW = draw(generator, range(start, stop), seed=seed, settings=settings or {}, classes=classes)
         with whole_file(parts / f"images-{start:09d}-{stop:09d}.npy") as temporary, temporary.open("wb") as handle:
-            np.save(handle, images)
-        done += stop - start
+            np.save(handle, images_B3HW.permute(0, 2, 3, 1).contiguous().numpy())
         if progress is not None:
-            progress(done, n)
+            progress(_count(parts, n), n)
+    share.wait()
     target = parts / f"samples-{n}.npz"
-    if not target.exists():
+    if share.is_first and not target.exists():
         write_npz(target, _images(parts, n), n, spec.image_size, job_labels(0, n, classes))
+    share.wait()
     return target
+
+
+def draw(
+    generator: ImageGenerator, indices: Sequence[int], *, seed: int, settings: Mapping[str, Any], classes: Sequence[int]
+) -> torch.Tensor:
+    """Some images of a job in one batch, uint8 ``[B, 3, H, W]`` on the CPU.
+
+    Raises:
+        InputError: unknown settings.
+    """
+    request = SampleRequest(
+        labels_B=torch.from_numpy(labels_of(indices, classes)),
+        seeds_B=torch.tensor([image_seed(seed, index) for index in indices]),
+        settings=settings,
+    )
+    return generator.generate(request).images_B3HW.cpu()
 
 
 def check_classes(classes: Sequence[int] | None, spec: ModelSpec) -> tuple[int, ...]:
@@ -137,6 +158,11 @@ def finished_ranges(parts: Path, n: int) -> list[tuple[int, int]]:
     return ranges
 
 
+def _count(parts: Path, n: int) -> int:
+    """Finished images, by whichever process."""
+    return sum(stop - start for start, stop in finished_ranges(parts, n))
+
+
 def _missing(parts: Path, n: int, batch_size: int) -> Iterator[tuple[int, int]]:
     """Ranges of at most ``batch_size`` images that no finished part covers."""
     position = 0
@@ -156,7 +182,7 @@ def _images(parts: Path, n: int) -> Iterator[np.ndarray]:
         assert match is not None
         start, stop = int(match[1]), min(int(match[2]), n)
         if stop > position:
-            yield np.load(path, mmap_mode="r")[position - start : stop - start]
+            yield np.load(path)[position - start : stop - start]
             position = stop
 
 
@@ -167,6 +193,6 @@ def write_npz(path: Path, images: Iterator[np.ndarray], n: int, image_size: int,
             header = {"descr": "|u1", "fortran_order": False, "shape": (n, image_size, image_size, 3)}
             np.lib.format.write_array_header_1_0(handle, header)
             for block in images:
-                handle.write(np.ascontiguousarray(block).tobytes())
+                handle.write(np.ascontiguousarray(block).reshape(-1).data)
         with archive.open("arr_1.npy", "w") as handle:
             np.lib.format.write_array(handle, labels)
