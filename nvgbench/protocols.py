@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +70,9 @@ class ModelFamily(Protocol):
         quantizer_config, model_config, sampling_config: keyword-only frozen dataclasses, the types of the preset's sections
             ``[tokenizer.quantizer]``, ``[model]`` and ``[sampling]``.
         presets: importable package whose ``*.toml`` files are the family's presets.
+
+    A family whose original project publishes weights may also have an attribute ``original``, an `OriginalProject`; without
+    one its runs can be neither imported from nor exported to published files.
     """
 
     name: str
@@ -107,6 +111,95 @@ class ModelFamily(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class HubFile:
+    """A published file on the Hugging Face Hub.
+
+    Attributes:
+        repository: owner and name.
+        part: what it holds.
+        terms: licence, and whether access has to be asked for.
+    """
+
+    repository: str
+    part: Literal["tokenizer", "generator"]
+    terms: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OriginalSizes:
+    """What a published file says about its model.
+
+    Attributes:
+        preset: the preset with the nearest sizes.
+        settings: keys of the configuration (``model.depth`` …) that make it this very model.
+        classes: number of classes; None where the file holds no generator.
+    """
+
+    preset: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    classes: int | None = None
+
+
+class OriginalProject(Protocol):
+    """The published code and weights of a family: how its files name and shape their tensors.
+
+    A file holds one part, ``tokenizer`` or ``generator``. Tensors of that part's module carry a prefix (`prefixes`); what
+    follows it is the tensor's original name.
+
+    Attributes:
+        title: what people call the project.
+        suffix: of its files, with the dot.
+        container: key of the file below which the state dict lies; None where the file is the state dict.
+        hub: its published files by name.
+        tokenizer_inside: prefix of the tokenizer's tensors in a generator's file; None where they are not there.
+    """
+
+    title: str
+    suffix: str
+    container: str | None
+    hub: Mapping[str, HubFile]
+    tokenizer_inside: str | None
+
+    def part(self, keys: Collection[str]) -> Literal["tokenizer", "generator"] | None:
+        """Which part a state dict with these keys holds; None for files of others."""
+        ...
+
+    def prefixes(self, part: str) -> tuple[str, str | None]:
+        """Prefix of the trained weights, and of their moving average (None where the project keeps none)."""
+        ...
+
+    def is_unused(self, part: str, name: str) -> bool:
+        """Whether a tensor (prefix removed) is no part of the model here: it can be computed, or only served training."""
+        ...
+
+    def sizes(self, generator: Mapping[str, Tensor] | None, tokenizer: Mapping[str, Tensor] | None) -> OriginalSizes:
+        """The configuration that tensors with these original names belong to.
+
+        Raises:
+            InputError: the two do not belong together, or a size cannot be told.
+        """
+        ...
+
+    def from_original(
+        self, part: str, given: Mapping[str, Tensor], own: Mapping[str, Tensor], config: RunConfig
+    ) -> dict[str, Tensor]:
+        """Tensors with original names as a state dict of our module, whose own state dict ``own`` says what is wanted.
+
+        Raises:
+            InputError: tensors are missing, left over or of another shape; the message names them.
+        """
+        ...
+
+    def to_original(self, part: str, own: Mapping[str, Tensor], config: RunConfig) -> dict[str, Tensor]:
+        """The inverse: our state dict with original names and shapes."""
+        ...
+
+    def derived(self, part: str, config: RunConfig) -> dict[str, Tensor]:
+        """The original's tensors that nobody learns, computed."""
+        ...
+
+
 class FeatureExtractor(Protocol):
     """Images to feature vectors for the metrics.
 
@@ -125,7 +218,18 @@ class FeatureExtractor(Protocol):
         ...
 
 
-__all__ = ["FeatureExtractor", "ImageBatch", "ImageGenerator", "ModelFamily", "Objective", "TokenBatch", "Tokenizer"]
+__all__ = [
+    "FeatureExtractor",
+    "HubFile",
+    "ImageBatch",
+    "ImageGenerator",
+    "ModelFamily",
+    "Objective",
+    "OriginalProject",
+    "OriginalSizes",
+    "TokenBatch",
+    "Tokenizer",
+]
 
 # The loop is told what to do with progress by a callable, so that it knows nothing of terminals.
 Progress = Callable[[Mapping[str, Any]], None]

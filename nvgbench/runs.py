@@ -207,6 +207,7 @@ class RunFolder:
             "weights": self._weights_hash("generator", ema),
             "tokenizer_weights": self._weights_hash("tokenizer"),
             "dataset": self.dataset.name,
+            **self._origins(),
         }
         spec = _spec(config, self.name, classes, provenance)
         return family.image_generator(config, tokenizer, generator, spec)
@@ -214,6 +215,15 @@ class RunFolder:
     def tokenizer_fingerprint(self) -> str:
         """SHA-256 of the trained tokenizer's weights."""
         return self._weights_hash("tokenizer")
+
+    def _origins(self) -> dict[str, Any]:
+        """The published file (name, SHA-256) behind each phase that was not trained but imported."""
+        found = {}
+        for phase in PHASES:
+            state = self.state(phase)
+            if state is not None and "sha256" in state.source:
+                found[phase] = {key: state.source[key] for key in ("file", "sha256")}
+        return {"published": found} if found else {}
 
     def _load(self, module: nn.Module, phase: str, device: torch.device | str, ema: bool) -> nn.Module:
         found = self._checkpoint(phase)

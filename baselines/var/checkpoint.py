@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from baselines.var.config import ScaleConfig
 from nvgbench.autoencoder.checkpoint import PublishedNames
-from nvgbench.errors import InputError
+from nvgbench.layouts import check_fit
 
 # Published tensors that hold nothing learned: they follow from the configuration.
 DERIVED = ("lvl_1L", "attn_bias_for_masking", "zero_k_bias", "ema_vocab_hit_SV")
@@ -61,18 +61,30 @@ def transformer_from_published(published: Mapping[str, Tensor], own: Mapping[str
         own: state dict of the transformer to be filled; it says which tensors there are, and their shapes.
 
     Raises:
-        InputError: a tensor is missing, left over, or of another size.
+        InputError: tensors are missing, left over, or of another shape.
     """
     names = {transformer_name(key): key for key in own}
-    given = {key for key in published if key.split(".")[-1] not in DERIVED}
-    for keys, what in ((names.keys() - given, "is missing from the checkpoint"), (given - names.keys(), "has no place here")):
-        if keys:
-            raise InputError(f"tensor {min(keys)!r} {what}; use the preset that the checkpoint was made for")
-    for theirs, ours in names.items():
-        # The published tensors have axes of length one for broadcasting, ours have not.
-        if [size for size in published[theirs].shape if size > 1] != [size for size in own[ours].shape if size > 1]:
-            raise InputError(
-                f"tensor {theirs!r} of the checkpoint has shape {tuple(published[theirs].shape)}; expected "
-                f"{tuple(own[ours].shape)} up to axes of length one: use the preset of the same sizes"
-            )
-    return {ours: published[theirs].reshape(own[ours].shape) for theirs, ours in names.items()}
+    given = {key: tensor for key, tensor in published.items() if key.split(".")[-1] not in DERIVED}
+    check_fit(
+        {key: tensor.shape for key, tensor in given.items()},
+        {theirs: _published_shape(theirs, own[ours].shape) for theirs, ours in names.items()},
+    )
+    return {ours: given[theirs].reshape(own[ours].shape) for theirs, ours in names.items()}
+
+
+def transformer_to_published(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse: our state dict under the published names and in the published shapes."""
+    named = {transformer_name(key): tensor for key, tensor in own.items()}
+    return {key: tensor.reshape(_published_shape(key, tensor.shape)) for key, tensor in named.items()}
+
+
+def _published_shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """The published tensors have axes of length one for broadcasting, ours have not."""
+    match name.split(".")[-1]:
+        case "pos_start" | "pos_1LC":
+            return 1, *shape
+        case "ada_gss":
+            return 1, 1, *shape
+        case "scale_mul_1H11":
+            return 1, *shape, 1, 1
+    return tuple(shape)

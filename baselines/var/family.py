@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from baselines.var.objective import VarObjective
+    from baselines.var.original import VarOriginal
     from baselines.var.sampler import VarImageGenerator
     from baselines.var.transformer import VarTransformer
     from nvgbench.autoencoder.tokenizer import ConvTokenizer
@@ -27,6 +28,13 @@ class VarFamily:
     model_config: type = VarModelConfig
     sampling_config: type = VarSamplingConfig
     presets = "baselines.var.presets"
+
+    @property
+    def original(self) -> VarOriginal:
+        """How the published files name and shape their tensors."""
+        from baselines.var.original import VarOriginal
+
+        return VarOriginal()
 
     def build_tokenizer(self, config: RunConfig) -> ConvTokenizer:
         """An untrained multi-scale tokenizer.

@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
-from nvgbench.errors import InputError, did_you_mean
+from nvgbench.errors import InputError
+from nvgbench.layouts import check_fit
 
 Rules = tuple[tuple[str, str], ...]
 """Pairs (pattern, replacement), ours to theirs; the first pattern that matches the start of a key rewrites it."""
@@ -79,24 +81,44 @@ class PublishedNames:
             InputError: a tensor is missing, left over, or has another shape.
         """
         names = {self.name(key): key for key in own}
-        given = [key for key in published if not re.search(self.ignored, key)]
-        _refuse(set(names) - set(given), "is missing from the checkpoint", given)
-        _refuse(set(given) - set(names), "of the checkpoint has no place in this tokenizer", names)
-        for theirs, ours in names.items():
-            if published[theirs].shape != own[ours].shape:
-                raise InputError(
-                    f"tensor {theirs!r} of the checkpoint has shape {tuple(published[theirs].shape)}; expected "
-                    f"{tuple(own[ours].shape)}: use the preset of the same sizes"
-                )
-        return {ours: published[theirs] for theirs, ours in names.items()}
+        given = {key: tensor for key, tensor in published.items() if not re.search(self.ignored, key)}
+        check_fit(
+            {key: tensor.shape for key, tensor in given.items()}, {theirs: own[ours].shape for theirs, ours in names.items()}
+        )
+        return {ours: given[theirs] for theirs, ours in names.items()}
+
+    def settings(self, published: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The configuration keys below ``tokenizer.`` that a published tokenizer's tensors belong to, quantizer left out.
+
+        Raises:
+            InputError: tensors that every tokenizer has are missing.
+        """
+        layer = ".conv.weight" if self.wrapped else ".weight"
+        try:
+            base = len(published[f"encoder.conv_in{layer}"])
+            codes, channels = published["quantize.embedding.weight"].shape
+        except (KeyError, ValueError):
+            raise InputError("these are not the tensors of a tokenizer: its first layer or its codebook is missing") from None
+        tops = [
+            published[key]
+            for level in range(_count(published, r"encoder\.down\.(\d+)\."))
+            if (key := f"encoder.down.{level}.block.0.conv2{layer}") in published
+        ]
+        return {
+            "base_channels": base,
+            "channel_multipliers": [len(top) // base for top in tops],
+            "encoder_blocks": _count(published, r"encoder\.down\.0\.block\.(\d+)\."),
+            "decoder_blocks": _count(published, r"decoder\.up\.0\.block\.(\d+)\."),
+            "attention": "encoder.mid.attn_1.qkv.weight" in published,
+            "quant_convs": "quant_conv.weight" in published,
+            "latent_channels": channels,
+            "codebook_size": codes,
+        }
 
 
-def _refuse(keys: Iterable[str], what: str, candidates: Iterable[str]) -> None:
-    ordered = sorted(keys)
-    if ordered:
-        more = f" (and {len(ordered) - 1} more)" if len(ordered) > 1 else ""
-        near = did_you_mean(ordered[0], candidates)
-        raise InputError(f"tensor {ordered[0]!r}{more} {what}{near}; use the preset that the checkpoint was made for")
+def _count(names: Iterable[str], pattern: str) -> int:
+    """How many different numbers stand at the place that ``pattern`` captures."""
+    return len({match[1] for name in names if (match := re.match(pattern, name))})
 
 
 def _rewrite(key: str, rules: Iterable[tuple[str, str]]) -> str:

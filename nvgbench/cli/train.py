@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -26,7 +28,10 @@ def register(app: typer.Typer) -> None:
         name: Annotated[str | None, typer.Option(help="Name of the run; the preset's if not given.")] = None,
         runs: RunsRoot = DEFAULT_RUNS,
         device: Device = "auto",
-        tokenizer: Annotated[str | None, typer.Option(metavar="RUN", help="Take this run's tokenizer.")] = None,
+        tokenizer: Annotated[
+            str | None,
+            typer.Option(metavar="RUN|PATH|NAME", help="Take this run's tokenizer, or a published file's (ae.ckpt …)."),
+        ] = None,
         phase: Annotated[Literal["tokenizer", "generator", "all"], typer.Option(help="What to train.")] = "all",
         seeds: Annotated[str | None, typer.Option(help="Train once a seed: 0,1,2 or 0..4; runs are called NAME-seedN.")] = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost; needs no data.")] = False,
@@ -59,21 +64,39 @@ def _train_all(
 ) -> None:
     from nvgbench.cli.training_progress import training_progress
     from nvgbench.device import resolve_device
-    from nvgbench.runs import find_run
     from nvgbench.training.interrupt import Interrupted
     from nvgbench.training.run import train_run
 
-    source = find_run(tokenizer, runs).path if tokenizer else None
     target = resolve_device(device)
     for name, config in jobs:
         folder = runs / name
-        with training_progress(name) as progress:
+        with _tokenizer_run(tokenizer, runs, config) as source, training_progress(name) as progress:
             try:
                 train_run(config, folder, device=target, progress=progress, tokenizer_from=source, phases=phases)
             except Interrupted:
                 progress({"message": "interrupted; the same command continues where this one stopped"})
                 raise typer.Exit(130) from None
             progress({"message": f"finished: {folder}"})
+
+
+@contextmanager
+def _tokenizer_run(given: str | None, runs: Path, config: RunConfig) -> Iterator[Path | None]:
+    """The folder of the run whose tokenizer is taken; of a published file, one that is there for as long as it is needed."""
+    from nvgbench.published.hub import find_published, hub_files
+    from nvgbench.published.imports import import_run
+    from nvgbench.runs import CONFIG, find_run
+
+    if given is None:
+        yield None
+        return
+    is_run = any((path / CONFIG).exists() for path in (runs / given, Path(given)))
+    if is_run or not (Path(given).is_file() or given in hub_files()):
+        yield find_run(given, runs).path
+        return
+    file = find_published(given)
+    runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tokenizer-", dir=runs) as folder:
+        yield import_run(Path(folder) / file.name, file, demanded=config).path
 
 
 def parse_seeds(text: str | None) -> list[int]:

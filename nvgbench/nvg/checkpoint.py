@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from nvgbench.errors import InputError
+from nvgbench.layouts import check_fit
 from nvgbench.nvg.generator import NvgGenerator
 
 # (published, ours), as literal text; {i} stands for the block.
@@ -46,9 +44,7 @@ _PAIRS = (
     ),
 )
 # What a generator's file holds besides: position ids (computed here), the head of the training-only feature alignment.
-_IGNORED = ("rope_ids", "projector.")
-_MODULE_PREFIX = "nvgformer."
-_AVERAGE_PREFIX = "ema_model."
+UNUSED = ("rope_ids", "projector.")
 
 
 def from_published_key(key: str) -> str | None:
@@ -61,66 +57,35 @@ def to_published_key(key: str) -> str | None:
     return _translate(key, ((ours, theirs) for theirs, ours in _PAIRS))
 
 
-def load_published_state(generator: NvgGenerator, state: Mapping[str, Tensor], *, average: bool = True) -> None:
-    """Load weights in the published layout.
+def from_published_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under published names (without module prefix) as a state dict of the generator.
 
     Args:
-        generator: of the same sizes.
-        state: keys as in the published files (``nvgformer.…``, ``ema_model.nvgformer.…``), or without the prefix.
-        average: prefer the moving average's tensors where the file holds them.
+        state: by published name; what the generator does not use is passed over.
+        own: the generator's state dict, which says what is wanted.
 
     Raises:
-        InputError: keys are missing, unknown or of another shape; the message names the first few.
+        InputError: tensors are missing, left over or of another shape; the message names the first few.
     """
-    wanted = generator.state_dict()
-    found: dict[str, Tensor] = {}
-    unknown: list[str] = []
-    for key, value in _module_state(state, average).items():
-        ours = from_published_key(key)
-        if ours in wanted:
-            found[ours] = value
-        elif not key.startswith(_IGNORED):
-            unknown.append(key)
-    missing = [to_published_key(key) or key for key in wanted if key not in found]
-    misfits = [f"{key} {list(value.shape)}" for key, value in found.items() if value.shape != wanted[key].shape]
-    for problem, names in (("is missing", missing), ("is unknown", unknown), ("has another shape here", misfits)):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise InputError(
-                f"these are not weights of this model: {', '.join(names[:3])}{more} {problem}; check the preset's sizes"
-            )
-    generator.load_state_dict(found)
+    given = {key: value for key, value in state.items() if not key.startswith(UNUSED)}
+    names = {to_published_key(key) or key: key for key in own}
+    check_fit({key: value.shape for key, value in given.items()}, {name: own[key].shape for name, key in names.items()})
+    return {key: given[name] for name, key in names.items()}
 
 
-def load_published_file(generator: NvgGenerator, path: Path, *, average: bool = True) -> None:
-    """Load a published generator file (a pickle with a ``state_dict`` entry, read without running code in it).
+def load_published_state(generator: NvgGenerator, state: Mapping[str, Tensor]) -> None:
+    """Fill a generator with weights under published names.
 
     Raises:
-        InputError: not such a file, or not weights of this model.
+        InputError: they are not those of this generator.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"no checkpoint at {path}") from None
-    except Exception as error:
-        raise InputError(f"{path} cannot be read as a checkpoint of tensors: {str(error).splitlines()[0]}") from None
-    load_published_state(generator, content.get("state_dict", content), average=average)
+    generator.load_state_dict(from_published_state(state, generator.state_dict()))
 
 
-def to_published_state(generator: NvgGenerator) -> dict[str, Tensor]:
-    """The generator's tensors under their published names (without prefix)."""
-    named = {to_published_key(key): value for key, value in generator.state_dict().items()}
+def to_published_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A generator's state dict under published names (without module prefix)."""
+    named = {to_published_key(key): value for key, value in state.items()}
     return {key: value for key, value in named.items() if key is not None}
-
-
-def _module_state(state: Mapping[str, Tensor], average: bool) -> dict[str, Tensor]:
-    """The generator's own keys, prefixes removed."""
-    if not any(_MODULE_PREFIX in key for key in state):
-        return dict(state)
-    chosen = {key.removeprefix(_MODULE_PREFIX): value for key, value in state.items() if key.startswith(_MODULE_PREFIX)}
-    prefix = _AVERAGE_PREFIX + _MODULE_PREFIX
-    averaged = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    return {**chosen, **averaged} if average else chosen
 
 
 def _translate(key: str, pairs: Iterable[tuple[str, str]]) -> str | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nvgbench.nvg.generator import NvgGenerator
     from nvgbench.nvg.image_generator import NvgImageGenerator
     from nvgbench.nvg.objective import NvgObjective
+    from nvgbench.nvg.original import NvgOriginal
 
 
 class NvgFamily:
@@ -27,6 +28,13 @@ class NvgFamily:
     model_config = NvgModelConfig
     sampling_config = NvgSamplingConfig
     presets = "nvgbench.nvg.presets"
+
+    @property
+    def original(self) -> NvgOriginal:
+        """How the published files name and shape their tensors."""
+        from nvgbench.nvg.original import NvgOriginal
+
+        return NvgOriginal()
 
     def build_tokenizer(self, config: RunConfig) -> ConvTokenizer:
         """An untrained multi-granularity tokenizer.

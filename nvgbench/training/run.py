@@ -255,6 +255,7 @@ def _take_tokenizer(job: _Job, source: RunFolder) -> None:
     file = ckpt.model_file(found)
     state = ckpt.read_state(found)
     wanted = {"run": source.name, "config_hash": source.hash, "weights": state.files[file]}
+    wanted |= {key: state.source[key] for key in ("file", "sha256") if key in state.source}
     have = job.run.state("tokenizer")
     if have is not None:
         if have.source != wanted:

@@ -17,8 +17,9 @@ BORDERS = {"types", "protocols", "errors", "files", "registry", "config", "__ini
 # part -> parts of nvgbench it may import, beside itself and the borders
 ALLOWED: dict[str, set[str]] = {
     "sampling": {"data"},
-    "autoencoder": {"data", "parity"},
-    "nvg": {"sampling", "autoencoder", "data", "parity"},
+    "layouts": set(),
+    "autoencoder": {"data", "layouts", "parity"},
+    "nvg": {"sampling", "autoencoder", "data", "layouts", "parity"},
     "parity": set(),
     "data": set(),
     "results": set(),
@@ -28,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "profiling": set(),
     "training": {"data", "autoencoder", "sampling", "results", "runs"},
     "runs": {"training", "results", "sampling", "data"},
+    "published": {"runs", "training"},
     "evaluation": {"data", "metrics", "sampling", "results", "runs", "training"},
     "ablations": {"data", "metrics", "nvg", "results", "runs", "training"},
 }

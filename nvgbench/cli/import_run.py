@@ -1,0 +1,62 @@
+"""``nvgbench import``: published weights as a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nvgbench.cli.options import DEFAULT_RUNS, Overrides, RunsRoot
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+
+    @app.command("import")
+    def import_(
+        weights: Annotated[
+            str, typer.Argument(metavar="WEIGHTS", help="VAR's .pth or NVG's .ckpt, by path or published name (var_d16.pth …).")
+        ],
+        tokenizer: Annotated[
+            str | None,
+            typer.Option(metavar="PATH|NAME", help="The generator's tokenizer; not needed where WEIGHTS brings one along."),
+        ] = None,
+        out: Annotated[
+            str | None, typer.Option(metavar="RUN", help="Name under --runs, or a path; the file's if none.")
+        ] = None,
+        preset: Annotated[str | None, typer.Option(help="Demand this preset's sizes; else told from the tensors.")] = None,
+        data: Annotated[str | None, typer.Option(help="Data source to score it on; imagenet if not given.")] = None,
+        settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
+        ema: Annotated[
+            bool | None, typer.Option("--ema/--no-ema", help="Averaged or plain generator; averaged if there is one.")
+        ] = None,
+        tokenizer_ema: Annotated[
+            bool, typer.Option("--tokenizer-ema/--no-tokenizer-ema", help="Averaged or plain tokenizer; plain as the original.")
+        ] = False,
+        runs: RunsRoot = DEFAULT_RUNS,
+    ) -> None:
+        """Make a run of published weights, for sample, eval, profile and report.
+
+        Names are downloaded with huggingface_hub (pip install 'nvgbench[hub]'): vae_ch160v4096z32.pth and var_d16.pth, d20,
+        d24, d30, d36 of FoundationVision/var (MIT); ae.ckpt and d16.ckpt, d20, d24 of yikaiwang/nvg (gated, non-commercial).
+        """
+        from nvgbench.config.load import load_preset
+        from nvgbench.published.hub import find_published
+        from nvgbench.published.imports import import_run
+
+        demanded = None if preset is None else load_preset(preset, settings, data)
+        files = [find_published(weights), None if tokenizer is None else find_published(tokenizer)]
+        assert files[0] is not None
+        name = out or files[0].stem
+        folder = Path(name) if Path(name).name != name else runs / name
+        run = import_run(
+            folder, files[0], files[1],
+            demanded=demanded, settings=settings, data=data, ema=ema, tokenizer_ema=tokenizer_ema,
+        )  # fmt: skip
+        for phase in ("generator", "tokenizer"):
+            state = run.state(phase)
+            if state is not None:
+                counted = ", averaged weights in use" if "ema" in state.source["prefixes"] else ""
+                typer.echo(f"{phase}: {state.source['file']}, SHA-256 {state.source['sha256'][:16]}…{counted}")
+        typer.echo(f"imported as {run.config.name}: {run.path}")

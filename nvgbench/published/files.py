@@ -1,0 +1,84 @@
+"""Reading a published file of weights without running code in it."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nvgbench.errors import InputError
+from nvgbench.training.checkpoint import file_hash
+
+# Lightning keeps the tensors below this key, beside what it needs to go on training.
+LIGHTNING = "state_dict"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedFile:
+    """A file of weights.
+
+    Attributes:
+        name: of the file, without its folder.
+        sha256: of the whole file, hexadecimal.
+        tensors: its state dict, on the CPU, mapped from the file where its format allows that.
+    """
+
+    name: str
+    sha256: str
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def mark(self) -> dict[str, str]:
+        """What a run remembers of it."""
+        return {"file": self.name, "sha256": self.sha256}
+
+
+def read_published(path: Path) -> PublishedFile:
+    """The tensors of a ``.pth`` (a state dict) or a Lightning ``.ckpt`` (one below the key ``state_dict``).
+
+    Raises:
+        InputError: no such file, cut short or damaged, objects other than tensors in it, no state dict.
+    """
+    content = _load(path)
+    tree = content.get(LIGHTNING, content) if isinstance(content, Mapping) else content
+    if not isinstance(tree, Mapping) or not tree or not all(isinstance(key, str) for key in tree):
+        raise InputError(f"{path} holds no state dict (tensors by name), but {_kind(tree)}; give the original file as it is")
+    others = [key for key, value in tree.items() if not isinstance(value, Tensor)]
+    if others:
+        raise InputError(
+            f"{path} holds no state dict: {others[0]!r} is {_kind(tree[others[0]])}; give the original file as it is"
+        )
+    return PublishedFile(name=path.name, sha256=file_hash(path), tensors=dict(tree))
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"no file {path}; give the path of a file of weights")
+    with path.open("rb") as handle:
+        is_archive = handle.read(2) == b"PK"
+    if is_archive and not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is cut short at {path.stat().st_size:,} bytes; download or copy it again")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if found is None:
+            raise InputError(f"{path} is no file of weights or is damaged; give the original file as it is") from None
+        raise InputError(
+            f"{path} holds Python objects ({found[1]}) beside or in place of tensors, and reading them could run code; if you "
+            "trust the file, save its state dict alone: torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        reason = str(error).strip().splitlines()[:1]
+        raise InputError(f"{path} cannot be read as weights ({''.join(reason)[:200]}); download or copy it again") from None
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None or value == {} else f"a {type(value).__name__}"
