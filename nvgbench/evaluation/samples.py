@@ -33,7 +33,7 @@ class ImageSet:
         stream: called with a chunk size, yields all images in order; for sources that read better so.
         labels_N: int64 classes, where known.
         classes: names of the classes, where known.
-        warnings: what a reader of its scores should know, one line each.
+        lossy: how many of the images come from JPEG files.
         keys: content keys of the chunks of `CHUNK` images, where they are known; then features are found without reading.
     """
 
@@ -44,7 +44,7 @@ class ImageSet:
     stream: Callable[[int], Iterator[Tensor]] | None = None
     labels_N: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    lossy: int = 0
     keys: tuple[str, ...] | None = None
 
     def read(self, size: int) -> Iterator[Tensor]:
@@ -106,43 +106,25 @@ def in_memory(name: str, images_N3HW: Tensor, labels_N: NDArray[np.int64] | None
     shape = tuple(images_N3HW.shape)
     if images_N3HW.ndim != 4 or shape[1] != 3 or shape[2] != shape[3] or not shape[0]:
         raise InputError(f"{name}: images of shape {shape}, expected [N, 3, H, H] with N >= 1")
-    labels = _check_labels(labels_N, shape[0], name)
     return ImageSet(
         name=name,
         count=shape[0],
         image_size=shape[2],
         load=lambda indices: images_N3HW[list(indices)],
         stream=lambda size: iter(images_N3HW.split(size)),
-        labels_N=labels,
-        warnings=order_warnings(labels),
+        labels_N=_check_labels(labels_N, shape[0], name),
     )
-
-
-def order_warnings(labels_N: NDArray[np.int64] | None) -> tuple[str, ...]:
-    """What the order and balance of labels do to scores: sorted classes spoil an Inception Score cut into splits."""
-    if labels_N is None or len(labels_N) < 2:
-        return ()
-    counts = np.bincount(labels_N)
-    counts = counts[counts > 0]
-    found = []
-    if len(counts) > 1 and (np.diff(labels_N) >= 0).all():
-        found.append("images are sorted by class; scores that cut them into splits in this order mean nothing")
-    if len(counts) > 1 and counts.max() > 2 * counts.min():
-        found.append(f"classes are unbalanced: {counts.min()} to {counts.max()} images a class")
-    return tuple(found)
 
 
 def _open_npz(path: Path) -> ImageSet:
     file = NpzImages(path)
-    labels = _check_labels(file.labels(), file.count, str(path))
     return ImageSet(
         name=path.name,
         count=file.count,
         image_size=file.image_size,
         load=lambda indices: _planes(file.load(indices)),
         stream=lambda size: map(_planes, file.stream(size)),
-        labels_N=labels,
-        warnings=order_warnings(labels),
+        labels_N=_check_labels(file.labels(), file.count, str(path)),
     )
 
 
@@ -155,15 +137,12 @@ def _open_folder(path: Path) -> ImageSet:
     if not files:
         raise InputError(f"{path}: no images in this folder; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
     side = _read_image(files[0], None).shape[0]
-    warnings: tuple[str, ...] = ()
     lossy = sum(file.suffix.lower() in _LOSSY for file in files)
-    if lossy:
-        warnings = (f"{lossy} of {len(files)} images are JPEG files, whose artefacts move the scores; use PNG or npz",)
 
     def load(indices: Sequence[int]) -> Tensor:
         return _planes(np.stack([_read_image(files[index], side) for index in indices]))
 
-    return ImageSet(name=path.name, count=len(files), image_size=side, load=load, warnings=warnings)
+    return ImageSet(name=path.name, count=len(files), image_size=side, load=load, lossy=lossy)
 
 
 def _read_image(file: Path, side: int | None) -> NDArray[np.uint8]:

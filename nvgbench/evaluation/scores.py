@@ -103,9 +103,6 @@ def evaluate_samples(
     tables = {}
     if settings.per_class:
         tables[f"{score_name('FID', extractor.name)} by class"] = per_class_rows(generated, real, images, reference.images)
-    notes = "; ".join(images.warnings)
-    if notes:
-        metrics = [dataclasses.replace(metric, note="; ".join(filter(None, (metric.note, notes)))) for metric in metrics]
     provenance = {
         "extractor": {**extractor.provenance, "name": extractor.name, "fingerprint": extractor.fingerprint},
         "reference": {"name": reference.images.name, "fingerprint": real.fingerprint, "n": len(real)},

@@ -111,14 +111,6 @@ def test_memorised_images_are_noticed() -> None:
     assert values["fresh"] == pytest.approx(1, abs=0.3)
 
 
-def test_sorted_classes_are_noted() -> None:
-    images, labels = coloured(60, 1)
-    order = np.argsort(labels, kind="stable")
-    samples = in_memory("sorted", images[torch.from_numpy(order)], labels[order])
-    scores = evaluate_samples(samples, Reference(image_set(50, 2)), Thumbnails(), SETTINGS, cache=CACHE)
-    assert all("sorted by class" in metric.note for metric in scores.metrics)
-
-
 def test_what_cannot_be_scored_is_refused() -> None:
     reference = Reference(image_set(50, 2))
     for samples, settings, message in (

@@ -1,0 +1,300 @@
+"""What is wrong with a set of samples before it is scored, and which score it would move.
+
+A check looks at one thing and says nothing about a set that is in order. None of them refuses anything; what cannot be scored
+at all is refused where it is opened. Shape letters: N images, K classes, M images looked at closely.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from nvgbench.evaluation.pixels import BLOCK, Pixels
+from nvgbench.evaluation.samples import ImageSet
+from nvgbench.metrics.inception_score import SPLIT_SIZE
+
+PUBLISHED_N = 50_000
+"""Samples behind published values that take stored reference statistics (guided-diffusion's evaluator)."""
+_SURE = 1e-6
+"""Chance of a false alarm that a test of a set may have."""
+_FAR = 6.0
+"""Standard errors that count as sure."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that moves scores.
+
+    Attributes:
+        check: its name.
+        severity: ``warning``, or ``forced`` where it was refused and the refusal overruled.
+        message: one line: what was seen, and which score it moves in which direction.
+    """
+
+    check: str
+    severity: Literal["warning", "forced"]
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.check}: {self.message}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is checked.
+
+    Attributes:
+        images, pixels: the samples, and what was seen in them.
+        reference, reference_pixels: what they will be held against, where it is known.
+        stored_moments: whether the reference brings the statistics of a protocol of published values.
+        dimension: features of the extractor.
+    """
+
+    images: ImageSet
+    pixels: Pixels
+    reference: ImageSet | None = None
+    reference_pixels: Pixels | None = None
+    stored_moments: bool = False
+    dimension: int = 2048
+
+
+def lint(subject: Subject) -> list[Finding]:
+    """All findings of all checks."""
+    return [Finding(name, "warning", message) for name, check in CHECKS.items() for message in check(subject)]
+
+
+def as_rows(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """As they stand in a record: ``check``, ``severity``, ``message``."""
+    return [dataclasses.asdict(finding) for finding in findings]
+
+
+def check_order(subject: Subject) -> Iterator[str]:
+    """Images of a class next to each other."""
+    labels_N = subject.images.labels_N
+    if labels_N is not None:
+        yield from _order(labels_N, "class")
+
+
+def check_predicted_order(logits_NK: NDArray[np.float32]) -> list[Finding]:
+    """The order of a set without labels, by the classes that the extractor sees in it."""
+    return [Finding("order", "warning", message) for message in _order(logits_NK.argmax(axis=1), "predicted class")]
+
+
+def check_balance(subject: Subject) -> Iterator[str]:
+    """Classes more or less frequent than in the reference, or than each other where the reference has no labels."""
+    labels_N = subject.images.labels_N
+    if labels_N is None or labels_N.max() == 0:
+        return
+    other_N = None if subject.reference is None else subject.reference.labels_N
+    classes = int(max(labels_N.max(), -1 if other_N is None else other_N.max())) + 1
+    counts_K = np.bincount(labels_N, minlength=classes).astype(np.float64)
+    other_K = np.full(classes, 1e12) if other_N is None else np.bincount(other_N, minlength=classes).astype(np.float64)
+    chance, moved = _other_shares(counts_K, other_K)
+    if chance < _SURE and moved > 0.05:
+        absent = int(((counts_K == 0) & (other_K > 0)).sum())
+        than = "each other" if other_N is None else "in the reference"
+        yield (
+            f"classes are not as frequent as {than} ({counts_K.min():.0f} to {counts_K.max():.0f} images a class, {absent} "
+            f"absent, {moved:.0%} of the images would have to change): FID and sFID would be higher and recall and coverage "
+            "lower than with equal shares, whatever the images look like"
+        )
+
+
+def check_number(subject: Subject) -> Iterator[str]:
+    """Fewer images than features, or not as many as published values take."""
+    n = subject.images.count
+    if n < subject.dimension:
+        yield (
+            f"{n} images are fewer than the {subject.dimension} features: FID and sFID would be biased upwards, "
+            "each model's by another amount, so that they compare with values of equal n alone"
+        )
+    if subject.stored_moments and n != PUBLISHED_N:
+        direction = "higher" if n < PUBLISHED_N else "lower"
+        yield (
+            f"{n} images against a reference with stored statistics, for which published values take {PUBLISHED_N}: "
+            f"FID and sFID would be {direction} than published ones for the same model"
+        )
+
+
+def check_range(subject: Subject) -> Iterator[str]:
+    """Values that fill another part of 0 to 255 than they should."""
+    used = np.flatnonzero(subject.pixels.histogram_256)
+    if len(used) > 1 and set(used.tolist()) <= {0, 1, 255} and 1 in used:
+        yield (
+            f"all values are {', '.join(map(str, used))}: floats in [0, 1] or [-1, 1] were cast to uint8 without scaling; "
+            "every score would be that of black images"
+        )
+        return
+    low, high = _spread(subject.pixels)
+    known = None if subject.reference_pixels is None else _spread(subject.reference_pixels)
+    for wrong, word, cause in (
+        (high < 128 and (known is None or known[1] >= 128), "dark", f"hardly a value above {high}"),
+        (low > 127 and (known is None or known[0] <= 127), "bright", f"hardly a value below {low}"),
+    ):
+        if wrong:
+            yield (
+                f"all images are {word} ({cause}), as from floats scaled to half the range: FID, KID and sFID would be higher, "
+                "precision and recall lower"
+            )
+            return
+    if known is not None and high - low < 0.6 * (known[1] - known[0]):
+        yield (
+            f"values go from {low} to {high}, those of the reference from {known[0]} to {known[1]}: the lower contrast would "
+            "raise FID and KID and lower precision and recall"
+        )
+    if subject.reference_pixels is not None:
+        share, usual = _ends(subject.pixels), _ends(subject.reference_pixels)
+        if share > usual + 0.1 and share > 2 * usual:
+            yield (
+                f"{share:.0%} of the values are 0 or 255, of the reference's {usual:.0%}: clipped or scaled beyond the range, "
+                "which would raise FID and KID"
+            )
+
+
+def check_rounding(subject: Subject) -> Iterator[str]:
+    """Values that stop at 254, where rounding would have given half as many 255 as 254.
+
+    Seen only where the model does not overshoot: clamped values fill 255 in either case, and then nothing can be said.
+    """
+    top = subject.pixels.histogram_256[251:256]
+    if top[4] == 0 and top[:4].min() >= 100 and top[:4].max() < 2 * top[:4].min():
+        yield (
+            f"no value is 255 and {top[3]} are 254, as after truncation instead of rounding: all images would be half a level "
+            "darker and FID slightly higher (and not comparable with rounded samples)"
+        )
+
+
+def check_blocks(subject: Subject) -> Iterator[str]:
+    """The traces of a JPEG file: coefficients gathered at zero in its grid of blocks and in no other grid."""
+    if subject.images.lossy:
+        yield (
+            f"{subject.images.lossy} of {subject.images.count} files are JPEG: its artefacts would raise FID and KID against "
+            "references without them, and change with the quality setting"
+        )
+        return
+    zeros_MG = subject.pixels.zeros_MG
+    zeros_MG = zeros_MG[np.isfinite(zeros_MG).all(axis=1)].astype(np.float64)
+    if len(zeros_MG) < 8:
+        return
+    beyond_M = zeros_MG[:, 0] - zeros_MG[:, 1 + int(zeros_MG.mean(axis=0)[1:].argmax())]
+    error = beyond_M.std(ddof=1) / len(beyond_M) ** 0.5
+    if beyond_M.mean() > 0.04 and beyond_M.mean() > _FAR * error:
+        yield (
+            f"blocks of {BLOCK} x {BLOCK} pixels bear the traces of JPEG (its grid has {beyond_M.mean():.0%} more vanishing "
+            "coefficients than any other): FID and KID would be higher than those of the images before they were compressed"
+        )
+
+
+def check_one_colour(subject: Subject) -> Iterator[str]:
+    """Images of one colour."""
+    if subject.pixels.one_colour:
+        yield (
+            f"{subject.pixels.one_colour} of {subject.images.count} images are of one colour, as failed samples are: "
+            "FID would be higher, precision lower"
+        )
+
+
+def check_duplicates(subject: Subject) -> Iterator[str]:
+    """Exact copies within the samples."""
+    copies = len(subject.pixels.hashes_N) - len(np.unique(subject.pixels.hashes_N))
+    if copies:
+        yield (
+            f"{copies} of {subject.images.count} images are exact copies of others (a seed used twice?): recall and coverage "
+            "would be lower, all intervals too narrow"
+        )
+
+
+def check_copies(subject: Subject) -> Iterator[str]:
+    """Images that stand in the reference as well."""
+    if subject.reference_pixels is None:
+        return
+    copies = int(np.isin(subject.pixels.hashes_N, subject.reference_pixels.hashes_N).sum())
+    if copies:
+        yield (
+            f"{copies} of {subject.images.count} images are also in the reference: FID and KID would be lower, "
+            "precision, recall and coverage higher than those of new images"
+        )
+
+
+CHECKS = {
+    "order": check_order,
+    "balance": check_balance,
+    "number": check_number,
+    "range": check_range,
+    "rounding": check_rounding,
+    "jpeg": check_blocks,
+    "one colour": check_one_colour,
+    "duplicates": check_duplicates,
+    "copies": check_copies,
+}
+
+
+def _order(labels_N: NDArray[np.int64], what: str) -> Iterator[str]:
+    """Whether neighbours share their class more often than in a random order."""
+    n = len(labels_N)
+    shares_K = np.bincount(labels_N) / n
+    if n < 10 or (shares_K > 0).sum() < 2:
+        return
+    expected = float((shares_K**2).sum())
+    found = float((labels_N[1:] == labels_N[:-1]).mean())
+    # Neighbours are nearly independent in a random order; the floor keeps small sets from alarming by one pair.
+    error = max((expected * (1 - expected) / (n - 1)) ** 0.5, 1 / n)
+    if found - expected > max(_FAR * error, 0.05):
+        splits = np.array_split(labels_N, 10) if n <= SPLIT_SIZE else np.split(labels_N, range(SPLIT_SIZE, n, SPLIT_SIZE))
+        ordered = float(np.mean([_most_inception_score(split) for split in splits]))
+        how = "10 splits" if n <= SPLIT_SIZE else f"splits of {SPLIT_SIZE}"
+        shuffled = _most_inception_score(labels_N)
+        yield (
+            f"{found:.0%} of neighbours share their {what}, {expected:.0%} would in random order: IS in the order given would "
+            f"be at most about {ordered:.3g} in {how}, against {shuffled:.3g} shuffled; FID, KID, precision and recall do not "
+            "depend on the order"
+        )
+
+
+def _most_inception_score(labels_N: NDArray[np.int64]) -> float:
+    """exp of the classes' entropy: the score of samples whose classes are all recognised for certain."""
+    shares = np.bincount(labels_N) / len(labels_N)
+    shares = shares[shares > 0]
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def _other_shares(counts_K: NDArray[np.float64], other_K: NDArray[np.float64]) -> tuple[float, float]:
+    """Chance of so different counts in two sets of equal shares (chi-square), and half the sum of the shares' differences.
+
+    Classes too rare for the test are counted as one.
+    """
+    table = np.stack([counts_K, other_K])
+    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
+    rare = expected.min(axis=0) < 5
+    if rare.any():
+        table, expected = (
+            np.concatenate([t[:, ~rare], t[:, rare].sum(axis=1, keepdims=True)], axis=1) for t in (table, expected)
+        )
+    kept = expected.min(axis=0) > 0
+    table, expected = table[:, kept], expected[:, kept]
+    if table.shape[1] < 2:
+        return 1.0, 0.0
+    statistic = float(((table - expected) ** 2 / expected).sum())
+    shares = table / table.sum(axis=1, keepdims=True)
+    return float(chi2.sf(statistic, table.shape[1] - 1)), float(np.abs(shares[0] - shares[1]).sum() / 2)
+
+
+def _joined(table_2K: NDArray[np.float64], rare_K: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return np.concatenate([table_2K[:, ~rare_K], table_2K[:, rare_K].sum(axis=1, keepdims=True)], axis=1)
+
+
+def _spread(pixels: Pixels) -> tuple[int, int]:
+    """The values below and above which 0.1 % of all values lie."""
+    cumulated = np.cumsum(pixels.histogram_256) / pixels.histogram_256.sum()
+    return int(np.searchsorted(cumulated, 0.001)), int(np.searchsorted(cumulated, 0.999))
+
+
+def _ends(pixels: Pixels) -> float:
+    """Share of values at 0 and 255."""
+    return float(pixels.histogram_256[[0, 255]].sum() / pixels.histogram_256.sum())

@@ -1,0 +1,121 @@
+"""What can be seen in the pixels of a set without a network, gathered chunk by chunk.
+
+Shape letters: N images, M images looked at closely, G grids, B a chunk, H and W pixels, n blocks, F frequencies.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nvgbench.evaluation.samples import ImageSet
+
+BLOCK = 8
+"""Side of JPEG's blocks, pixels."""
+GRIDS = ((0, 0), (4, 4), (0, 4), (4, 0), (3, 5), (6, 2))
+"""Offsets (top, left) of the grids of blocks: JPEG's own, and others to hold it against."""
+MOST = 1000
+"""So many images are looked at closely at the most, evenly spread; every image is looked at for duplicates."""
+_CHUNK = 250
+_ZERO, _SMALL, _BUSY = 1.0, 3.0, 400.0
+"""Sizes of coefficients of the cosine transform, in levels, and the energy from which a block is no plain surface."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """Statistics of a set.
+
+    Attributes:
+        hashes_N: uint64, equal for equal images.
+        one_colour: how many images are of one colour.
+        histogram_256: int64, how often each value occurs in the M images looked at closely.
+        zeros_MG: float32, for each of these and each of `GRIDS`, the share of coefficients below 1 among those below 3 in
+            the cosine transforms of the busy blocks; NaN where none is busy. Rounding to a quantization table empties the
+            range between zero and the first multiple, in the grid that was used and in no other (after Fan and de Queiroz
+            2003, who look at the same gaps in the histograms of coefficients).
+    """
+
+    hashes_N: NDArray[np.uint64]
+    one_colour: int
+    histogram_256: NDArray[np.int64]
+    zeros_MG: NDArray[np.float32]
+
+
+def look_at(images: ImageSet, progress: Callable[[int, int], None] | None = None) -> Pixels:
+    """Read a set once, in order, and gather its statistics."""
+    parts, done = [], 0
+    for chunk in images.read(_CHUNK):
+        parts.append(look(chunk, every(images.count), done))
+        done += len(chunk)
+        if progress is not None:
+            progress(done, images.count)
+    return join(parts)
+
+
+def every(count: int) -> int:
+    """The step with which at most `MOST` of ``count`` images are looked at closely."""
+    return max(1, -(-count // MOST))
+
+
+def look(images_B3HW: Tensor, step: int = 1, first: int = 0) -> Pixels:
+    """The statistics of a chunk.
+
+    Args:
+        images_B3HW: uint8.
+        step: images whose number is divisible by it are looked at closely.
+        first: number of the chunk's first image.
+    """
+    pixels_B3HW = images_B3HW.cpu().contiguous()
+    hashes = [hashlib.blake2b(image.numpy().data, digest_size=8).digest() for image in pixels_B3HW.flatten(1)]
+    flat = (pixels_B3HW == pixels_B3HW[:, :, :1, :1]).flatten(1).all(dim=1)
+    close_M3HW = pixels_B3HW[-first % step :: step]
+    return Pixels(
+        hashes_N=np.frombuffer(b"".join(hashes), dtype=np.uint64),
+        one_colour=int(flat.sum()),
+        histogram_256=torch.bincount(close_M3HW.flatten(), minlength=256).numpy(),
+        zeros_MG=_zeros(close_M3HW).numpy(),
+    )
+
+
+def join(parts: Sequence[Pixels]) -> Pixels:
+    """The statistics of several chunks together, in their order."""
+    return Pixels(
+        hashes_N=np.concatenate([part.hashes_N for part in parts]),
+        one_colour=sum(part.one_colour for part in parts),
+        histogram_256=np.sum([part.histogram_256 for part in parts], axis=0),
+        zeros_MG=np.concatenate([part.zeros_MG for part in parts]),
+    )
+
+
+def _zeros(images_M3HW: Tensor) -> Tensor:
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # JPEG's luma (ITU-R BT.601)
+    found = []
+    for image_13HW in images_M3HW.split(1):  # one at a time: the blocks of a batch would take ten times its memory
+        luma_HW = (image_13HW.float() * weights).sum(dim=1)[0]
+        found.append(torch.stack([_small_share(luma_HW[top:, left:]) for top, left in GRIDS]))
+    return torch.stack(found) if found else torch.zeros(0, len(GRIDS))
+
+
+def _small_share(luma_HW: Tensor) -> Tensor:
+    """Share of the coefficients below `_SMALL` that are below `_ZERO`, in the busy blocks; NaN without such."""
+    blocks_nn88 = luma_HW.unfold(0, BLOCK, BLOCK).unfold(1, BLOCK, BLOCK)
+    transform_88 = _cosines()
+    size_nF = (transform_88 @ blocks_nn88 @ transform_88.T).abs().reshape(-1, BLOCK * BLOCK)[:, 1:]
+    size_nF = size_nF[size_nF.square().sum(dim=1) > _BUSY]
+    return (size_nF < _ZERO).sum() / (size_nF < _SMALL).sum()
+
+
+@functools.cache
+def _cosines() -> Tensor:
+    """The orthonormal discrete cosine transform of 8 values, float32 ``[8, 8]``."""
+    place = torch.arange(BLOCK, dtype=torch.float64)
+    matrix = torch.cos(torch.pi * (place + 0.5) * place[:, None] / BLOCK) * (2 / BLOCK) ** 0.5
+    matrix[0] /= 2**0.5
+    return matrix.float()
