@@ -7,6 +7,7 @@ weights, preprocessing and code. An extraction that was cut short goes on at the
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import zipfile
 import zlib
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.files import whole_file
+from nvgbench.files import whole_file, write_text
 from nvgbench.protocols import FeatureExtractor
 from nvgbench.types import Share
 
@@ -82,11 +83,11 @@ class FeatureCache:
             InputError: no images.
             OSError: the cache cannot be written to.
         """
-        features, logits, digest, done = [], [], hashlib.sha256(), 0
+        features, logits, keys, done = [], [], [], 0
         for given in chunks:
             chunk = _as_chunk(given)
             key, found = self._chunk(chunk, extractor)
-            digest.update(key.encode())
+            keys.append(key)
             features.append(found[0])
             logits.append(found[1])
             done += chunk.count
@@ -94,7 +95,32 @@ class FeatureCache:
                 progress(done)
         if not features:
             raise InputError("no images to extract features from")
-        return Features(np.concatenate(features), np.concatenate(logits), digest.hexdigest())
+        fingerprint = hashlib.sha256("".join(keys).encode()).hexdigest()
+        if self.folder is not None:
+            write_text(self._list(extractor.name, extractor.fingerprint, fingerprint), json.dumps(keys))
+        return Features(np.concatenate(features), np.concatenate(logits), fingerprint)
+
+    def stored(self, extractor: str, extractor_fingerprint: str, fingerprint: str) -> Features | None:
+        """Features of a set that was extracted before, found by the fingerprints that stand in its record.
+
+        Args:
+            extractor: name of the extractor.
+            extractor_fingerprint: its fingerprint.
+            fingerprint: `Features.fingerprint` of the set.
+
+        Returns:
+            None where any part of them is no longer there.
+        """
+        if self.folder is None:
+            return None
+        listing = self._list(extractor, extractor_fingerprint, fingerprint)
+        try:
+            keys = json.loads(listing.read_text(encoding="utf-8"))
+            parts = [_read(listing.parent / f"{key}.npz") for key in keys]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None
+        features, logits = zip(*parts, strict=True)
+        return Features(np.concatenate(features), np.concatenate(logits), fingerprint)
 
     def fill(
         self,
@@ -169,6 +195,11 @@ class FeatureCache:
             return None
         return self.folder / f"{extractor.name}-{extractor.fingerprint[:16]}" / f"{key}.npz"
 
+    def _list(self, extractor: str, extractor_fingerprint: str, fingerprint: str) -> Path:
+        """The file that names the chunks of a whole set."""
+        assert self.folder is not None
+        return self.folder / f"{extractor}-{extractor_fingerprint[:16]}" / f"set-{fingerprint}.json"
+
 
 def _as_chunk(given: Tensor | Chunk) -> Chunk:
     return given if isinstance(given, Chunk) else Chunk(len(given), lambda: given)
@@ -186,9 +217,9 @@ def content_key(images: Tensor) -> str:
     return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
-def _read(path: Path, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _read(path: Path, count: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     with np.load(path, allow_pickle=False) as archive:
         features, logits = archive["features"], archive["logits"]
-    if len(features) != count or len(logits) != count:
+    if len(features) != len(logits) or count not in (None, len(features)):
         raise ValueError(f"holds {len(features)} images, expected {count}")
     return features, logits

@@ -87,3 +87,16 @@ def test_refuses_bad_input() -> None:
         FeatureCache(None).extract([], Counting())
     with pytest.raises(InputError, match="uint8"):
         content_key(torch.zeros(1, 3, 4, 4))
+
+
+def test_a_whole_set_is_found_by_its_fingerprint(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    extractor = Counting()
+    kept = cache.extract(IMAGES.split(30), extractor)
+    found = cache.stored(extractor.name, extractor.fingerprint, kept.fingerprint)
+    assert found is not None
+    assert np.array_equal(found.features_ND, kept.features_ND)
+    assert np.array_equal(found.logits_NK, kept.logits_NK)
+    assert cache.stored(extractor.name, "f" * 64, kept.fingerprint) is None
+    next(tmp_path.rglob("*.npz")).unlink()
+    assert cache.stored(extractor.name, extractor.fingerprint, kept.fingerprint) is None
