@@ -12,7 +12,7 @@ from nvgbench.types import Measurement, MetricValue
 
 SCHEMA_VERSION = 1
 
-Kind = Literal["train", "sample", "eval", "reconstruction", "profile", "ablation"]
+Kind = Literal["train", "sample", "eval", "reconstruction", "profile", "cost", "ablation"]
 
 
 @dataclass(frozen=True, kw_only=True)
