@@ -38,6 +38,8 @@ def register(app: typer.Typer) -> None:
         anchors: Annotated[bool, typer.Option("--anchors", help="Also score real images and class means.")] = False,
         per_class: Annotated[bool, typer.Option("--per-class", help="Also the Fréchet distance of every class.")] = False,
         nearest_training: Annotated[bool, typer.Option("--nearest-training", help="Look for memorised images.")] = False,
+        keep_samples: Annotated[bool, typer.Option(help="Keep the samples, or draw them straight into the features.")] = True,
+        force: Annotated[bool, typer.Option("--force", help="Score against a reference with other classes.")] = False,
         batch_size: Annotated[int, typer.Option(min=1)] = 64,
         bootstrap: Annotated[int, typer.Option(min=2, help="Replicates of the intervals.")] = 200,
         device: Device = "auto",
@@ -55,11 +57,12 @@ def register(app: typer.Typer) -> None:
             n=n, seed=seed, batch_size=batch_size, bootstrap=bootstrap, inception_weights=inception_weights,
             extractor=extractor or ("inception" if inception_weights else "classifier"),
             settings=parse_settings(settings), reference=reference, per_class=per_class, nearest_training=nearest_training,
+            keep_samples=keep_samples, force=force,
         )  # fmt: skip
         chosen = [] if samples is not None else _choose(names or [], all_runs, runs)
         with join_processes(resolve_device(device)) as (processes, place):
             share = processes.share()
-            evaluator = Evaluator(runs, options, place, of_first(share), share)
+            evaluator = Evaluator(runs, options, place, of_first(share), share, _warn)
             if samples is not None:
                 _show(evaluator.files(samples, name))
             for run in chosen:
@@ -92,6 +95,10 @@ def _choose(names: list[str], all_runs: bool, root: Path) -> list[RunFolder]:
     if not ready:
         raise InputError(f"no run with a trained generator in {root}; 'nvgbench train PRESET' makes one")
     return ready
+
+
+def _warn(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _show(record: RunRecord | None) -> None:

@@ -16,8 +16,11 @@ from nvgbench.config.schema import DataConfig, RunConfig
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
 from nvgbench.evaluation import anchors
+from nvgbench.evaluation.drawn import DrawnSet
 from nvgbench.evaluation.extractors import open_extractor
 from nvgbench.evaluation.gallery import write_gallery
+from nvgbench.evaluation.inspection import inspect
+from nvgbench.evaluation.lint import Finding, as_rows, check_classes_fit, check_extractor_fit, check_predicted_order
 from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, from_dataset, is_source, open_reference, run_reference
@@ -53,6 +56,8 @@ class EvaluationOptions:
         reference: data source or file; the held-out images of the run's own data where not given.
         per_class: also the Fréchet distance of every class.
         nearest_training: also the distance of samples to their nearest training image.
+        keep_samples: keep the samples of a run; otherwise they go straight into the features.
+        force: score against a reference with other classes all the same; the record says so.
     """
 
     n: int = 2000
@@ -65,6 +70,8 @@ class EvaluationOptions:
     reference: str | None = None
     per_class: bool = False
     nearest_training: bool = False
+    keep_samples: bool = True
+    force: bool = False
 
     def __post_init__(self) -> None:
         check_extractor(self.extractor)
@@ -84,6 +91,7 @@ class Evaluator:
         report: opens a progress display.
         share: this process's part of sampling and extraction; all of it where not given. Only the first process scores,
             draws and records; the others get None where it gets a record.
+        tell: called with each line that the user should see before the scores.
     """
 
     def __init__(
@@ -93,8 +101,10 @@ class Evaluator:
         device: torch.device | str = "cpu",
         report: Report = quiet,
         share: Share | None = None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.share = share or Share()
+        self.tell = tell
         self.root = root
         self.options = options
         self.device = device
@@ -114,8 +124,10 @@ class Evaluator:
         extractor = self._extractor(config.data)
         reference = self._reference(config.data)
         record_id = _new_id()
-        path = self._sample(generator, run.samples_path)
-        scores = self._score(open_samples(path), reference, extractor, config.data)
+        drawn = None if options.keep_samples else self._drawn(generator, run.samples_path)
+        images = open_samples(self._sample(generator, run.samples_path)) if drawn is None else drawn.images()
+        findings = check_classes_fit(images, reference.images, generator.spec.num_classes, force=options.force)
+        scores = self._score(images, reference, extractor, config.data, findings, drawn)
         if scores is None:
             return None
         again = evaluate_reconstructions(
@@ -129,7 +141,7 @@ class Evaluator:
             report=self.report,
         )
         folder = run.records_path.parent
-        artifacts = [*_pictures(open_samples(path), reference.images, folder, record_id)]
+        artifacts = [*_pictures(images, reference.images, folder, record_id)]
         artifacts += _trace(generator, folder, record_id, options)
         record = RunRecord(
             id=record_id,
@@ -164,7 +176,8 @@ class Evaluator:
             )
         reference = self._first_alone(lambda: open_reference(source, images.image_size))
         data = DataConfig(source=source, image_size=images.image_size)
-        scores = self._score(images, reference, self._extractor(data), data)
+        findings = check_classes_fit(images, reference.images, force=self.options.force)
+        scores = self._score(images, reference, self._extractor(data), data, findings)
         if scores is None:
             return None
         return self._store(name or samples.stem, "external", scores, images, reference, self.root / "_external")
@@ -184,7 +197,7 @@ class Evaluator:
             sets[name] = open_samples(self._sample(generator, folder / "samples", plain=name.startswith("class")))
         records = []
         for name, images in sets.items():
-            scores = self._score(images, reference, extractor, config.data, anchor=True)
+            scores = self._score(images, reference, extractor, config.data)
             if scores is not None:
                 preset = config.name if name.startswith("untrained") else ""
                 records.append(self._store(name, "anchor", scores, images, reference, folder, preset))
@@ -204,25 +217,71 @@ class Evaluator:
                 share=self.share,
             )
 
+    def _drawn(self, generator: ImageGenerator, folder: Path) -> DrawnSet:
+        options = self.options
+        return DrawnSet(
+            generator, options.n, folder, batch_size=options.batch_size, seed=options.seed, settings=options.settings
+        )
+
     def _score(
-        self, images: ImageSet, reference: Reference, extractor: FeatureExtractor, data: DataConfig, *, anchor: bool = False
+        self,
+        images: ImageSet,
+        reference: Reference,
+        extractor: FeatureExtractor,
+        data: DataConfig,
+        findings: list[Finding] | None = None,
+        drawn: DrawnSet | None = None,
     ) -> Scores | None:
-        """Features by all processes, scores by the first."""
+        """Features by all processes, scores by the first.
+
+        Args:
+            findings: what is wrong with the samples already; None for anchors, which are looked at neither by the linter nor
+                for copies of training images.
+            drawn: where the images come from, if they are drawn only now.
+        """
         check_sets(images, reference.images, self.scoring)
         training = None
-        if self.options.nearest_training and not anchor:
+        if self.options.nearest_training and findings is not None:
             if not is_source(data.source):
                 raise InputError(f"the nearest training image needs a data source, and {data.source} is none")
             training = from_dataset(open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed))
+        if findings is not None and drawn is None:
+            findings += self._lint(images, reference, extractor, None)
         images = self._fill(images, extractor, "features of the samples")
+        if findings is not None and drawn is not None:
+            findings += self._lint(images, reference, extractor, drawn)
         reference = dataclasses.replace(reference, images=self._fill(reference.images, extractor, "features of the reference"))
         if training is not None:
             training = self._fill(training, extractor, "features of the training images")
         if not self.share.is_first:
             return None
-        return evaluate_samples(
+        if findings is not None and images.labels_N is None:
+            seen = check_predicted_order(self.cache.extract(images.chunks(), extractor).logits_NK)
+            self._warn(seen)
+            findings += seen
+        scores = evaluate_samples(
             images, reference, extractor, self.scoring, cache=self.cache, training=training, report=self.report
         )
+        if findings is None:
+            return scores
+        return dataclasses.replace(scores, provenance={**scores.provenance, "lint": as_rows(findings)})
+
+    def _lint(
+        self, images: ImageSet, reference: Reference, extractor: FeatureExtractor, drawn: DrawnSet | None
+    ) -> list[Finding]:
+        """What is wrong with the samples, told by the first process."""
+        if not self.share.is_first:
+            return []
+        dimension = extractor(reference.images.first(1))[0].shape[1]
+        pixels = None if drawn is None else drawn.pixels()
+        findings = inspect(images, reference, dimension=dimension, pixels=pixels, report=self.report)
+        findings += check_extractor_fit(extractor, reference.moments is not None)
+        self._warn(findings)
+        return findings
+
+    def _warn(self, findings: list[Finding]) -> None:
+        for finding in findings:
+            self.tell(str(finding))
 
     def _extractor(self, data: DataConfig) -> FeatureExtractor:
         return self._first_alone(
@@ -254,7 +313,7 @@ class Evaluator:
             keys = self.cache.fill(
                 images.chunks(lazy=self.share.count > 1), extractor, self.share, lambda done: update(done, images.count)
             )
-        return dataclasses.replace(images, keys=keys)
+        return dataclasses.replace(images, keys=dict(enumerate(keys)))
 
     def _store(
         self, subject: str, family: str, scores: Scores, images: ImageSet, reference: Reference, folder: Path, preset: str = ""

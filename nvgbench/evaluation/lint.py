@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from nvgbench.errors import InputError
 from nvgbench.evaluation.pixels import BLOCK, Pixels
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.metrics.inception_score import SPLIT_SIZE
+from nvgbench.metrics.protocol import INCEPTION
+from nvgbench.protocols import FeatureExtractor
 
 PUBLISHED_N = 50_000
 """Samples behind published values that take stored reference statistics (guided-diffusion's evaluator)."""
@@ -84,6 +87,49 @@ def check_order(subject: Subject) -> Iterator[str]:
 def check_predicted_order(logits_NK: NDArray[np.float32]) -> list[Finding]:
     """The order of a set without labels, by the classes that the extractor sees in it."""
     return [Finding("order", "warning", message) for message in _order(logits_NK.argmax(axis=1), "predicted class")]
+
+
+def check_extractor_fit(extractor: FeatureExtractor, stored_moments: bool) -> list[Finding]:
+    """Weights that nobody else has, and stored statistics of another extractor."""
+    found = []
+    if extractor.provenance.get("weights_published") is False:
+        found.append(
+            f"the weights of {extractor.name} are not the published ones: no score that takes its features compares with "
+            "published values"
+        )
+    if stored_moments and extractor.name != INCEPTION:
+        found.append(
+            f"the statistics stored with the reference are of {INCEPTION} features and are not used: FD[{extractor.name}] "
+            "takes the images of the file"
+        )
+    return [Finding("extractor", "warning", message) for message in found]
+
+
+def check_classes_fit(
+    images: ImageSet, reference: ImageSet, model_classes: int | None = None, *, force: bool = False
+) -> list[Finding]:
+    """Refuse a reference with other classes than the samples', where both are known.
+
+    Args:
+        images: the samples.
+        reference: what they will be held against.
+        model_classes: number of classes of the model that made them.
+        force: only say so.
+
+    Raises:
+        InputError: the numbers of classes differ, and ``force`` is not set.
+    """
+    known = len(reference.classes)
+    highest = -1 if images.labels_N is None else int(images.labels_N.max())
+    if not known or (model_classes in (None, known) and highest < known):
+        return []
+    given = (
+        f"the model knows {model_classes} classes" if model_classes not in (None, known) else f"a sample is of class {highest}"
+    )
+    message = f"{given}, the reference {reference.name} has {known}: every score would compare different things"
+    if not force:
+        raise InputError(f"{message}; give the reference of the model's own data, or --force to score all the same")
+    return [Finding("classes", "forced", message)]
 
 
 def check_balance(subject: Subject) -> Iterator[str]:

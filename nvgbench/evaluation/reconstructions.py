@@ -46,7 +46,7 @@ def evaluate_reconstructions(
     lpips, lpips_note = load_lpips(device)
     tally = _Tally(tokenizer, lpips, device, batch_size)
     name = f"reconstructions of {images.name}"
-    given_back = dataclasses.replace(images, name=name, stream=tally.reconstructions(images), keys=None)
+    given_back = dataclasses.replace(images, name=name, stream=tally.reconstructions(images), keys={})
     made = extract(given_back, extractor, cache, report, "reconstructions and their features").features_ND
     real = extract(images, extractor, cache, report, "features of the reference").features_ND
     metrics = []

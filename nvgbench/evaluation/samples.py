@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,8 @@ class ImageSet:
         labels_N: int64 classes, where known.
         classes: names of the classes, where known.
         lossy: how many of the images come from JPEG files.
-        keys: content keys of the chunks of `CHUNK` images, where they are known; then features are found without reading.
+        keys: number of a chunk of `CHUNK` images -> its content key, where it is known; then features are found without
+            reading.
     """
 
     name: str
@@ -45,7 +46,7 @@ class ImageSet:
     labels_N: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
     lossy: int = 0
-    keys: tuple[str, ...] | None = None
+    keys: Mapping[int, str] = field(default_factory=dict)
 
     def read(self, size: int) -> Iterator[Tensor]:
         """All images in order, ``size`` at a time, uint8 ``[B, 3, H, W]``."""
@@ -60,13 +61,13 @@ class ImageSet:
             size: images a chunk.
             lazy: do not read on after a chunk that nobody asked for, e.g. because another process does.
         """
-        keys = self.keys if size == CHUNK else None
-        if keys is None and not lazy:
+        keys = self.keys if size == CHUNK else {}
+        if not keys and not lazy:
             for images in self.read(size):
                 yield Chunk(len(images), functools.partial(_same, images))
             return
         for number, indices in enumerate(self._ranges(size)):
-            yield Chunk(len(indices), functools.partial(self.load, indices), None if keys is None else keys[number])
+            yield Chunk(len(indices), functools.partial(self.load, indices), keys.get(number))
 
     def first(self, count: int) -> Tensor:
         """The first few images, uint8 ``[B, 3, H, W]``."""

@@ -1,0 +1,37 @@
+"""``nvgbench lint``: what is wrong with a file of samples before it is scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+
+    @app.command("lint")
+    def lint_samples(
+        samples: Annotated[Path, typer.Argument(help="An .npz (arr_0: uint8 NHWC, arr_1: labels) or a folder of images.")],
+        reference: Annotated[str | None, typer.Option(help="Held against this: data source, .npz or folder.")] = None,
+        features: Annotated[int, typer.Option(min=1, help="Features of the extractor: 2048 of Inception.")] = 2048,
+        strict: Annotated[bool, typer.Option("--strict", help="End with exit code 1 where there is a warning.")] = False,
+    ) -> None:
+        """Look for what would move scores: order and balance of classes, number, range, rounding, JPEG, copies."""
+        from nvgbench.cli.progress import counting
+        from nvgbench.evaluation.inspection import inspect
+        from nvgbench.evaluation.lint import check_classes_fit
+        from nvgbench.evaluation.reference import open_reference
+        from nvgbench.evaluation.samples import open_samples
+
+        images = open_samples(samples)
+        target = None if reference is None else open_reference(reference, images.image_size)
+        if target is not None:
+            check_classes_fit(images, target.images)
+        findings = inspect(images, target, dimension=features, report=counting)
+        for finding in findings:
+            typer.echo(finding)
+        typer.echo(f"{images.name}: {images.count} images of {images.image_size} px, {len(findings)} warnings")
+        if strict and findings:
+            raise typer.Exit(1)

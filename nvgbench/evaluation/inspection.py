@@ -1,0 +1,48 @@
+"""Reading samples and reference once for the linter."""
+
+from __future__ import annotations
+
+from nvgbench.evaluation.lint import Finding, Subject, lint
+from nvgbench.evaluation.pixels import Pixels, look_at
+from nvgbench.evaluation.progress import Report, quiet
+from nvgbench.evaluation.reference import Reference
+from nvgbench.evaluation.samples import ImageSet
+
+
+def inspect(
+    images: ImageSet,
+    reference: Reference | None,
+    *,
+    dimension: int = 2048,
+    pixels: Pixels | None = None,
+    report: Report = quiet,
+) -> list[Finding]:
+    """What is wrong with a set of samples.
+
+    Args:
+        images: the samples.
+        reference: what they will be held against, where it is known.
+        dimension: features of the extractor.
+        pixels: what was seen in the samples' pixels, where they were looked at already.
+        report: opens a progress display.
+
+    Raises:
+        InputError: images that cannot be read.
+    """
+    if pixels is None:
+        with report("looking at the samples") as update:
+            pixels = look_at(images, update)
+    seen = None
+    if reference is not None:
+        with report("looking at the reference") as update:
+            seen = look_at(reference.images, update)
+    return lint(
+        Subject(
+            images=images,
+            pixels=pixels,
+            reference=None if reference is None else reference.images,
+            reference_pixels=seen,
+            stored_moments=reference is not None and reference.moments is not None,
+            dimension=dimension,
+        )
+    )
