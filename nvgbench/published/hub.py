@@ -44,10 +44,16 @@ def _download(name: str, file: HubFile) -> Path:
         raise InputError(
             f"{name} is gated ({file.terms}): ask for access at {place}, then log in with 'hf auth login' or set HF_TOKEN"
         ) from None
-    except (errors.RepositoryNotFoundError, errors.RemoteEntryNotFoundError) as error:
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        raise _unreachable(name, file, place, error) from None
+    except (errors.RepositoryNotFoundError, errors.EntryNotFoundError) as error:
         raise InputError(f"{place} has no {name} that can be seen from here ({type(error).__name__}); give its path") from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, OSError) as error:
-        raise InputError(
-            f"{name} is not in huggingface_hub's cache and {place} cannot be reached ({type(error).__name__}); download it "
-            f"on another machine ({file.terms}) and give its path"
-        ) from None
+    except OSError as error:
+        raise _unreachable(name, file, place, error) from None
+
+
+def _unreachable(name: str, file: HubFile, place: str, error: Exception) -> InputError:
+    return InputError(
+        f"{name} is not in huggingface_hub's cache and {place} cannot be reached ({type(error).__name__}); download it on "
+        f"another machine ({file.terms}) and give its path"
+    )

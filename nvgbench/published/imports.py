@@ -192,7 +192,8 @@ def _translate(
         if classes is not None:
             modules["generator"] = family.build_generator(config, tokenizer, classes)
     found: dict[Phase, dict[str, dict[str, Tensor]]] = {}
-    for phase, part in parts.items():
+    # The generator first: what does not fit there (its depth …) says more than the tokenizer's tensors.
+    for phase, part in sorted(parts.items()):
         own = modules[phase].state_dict()
         try:
             found[phase] = {role: project.from_original(phase, given, own, config) for role, given in part.tensors.items()}
