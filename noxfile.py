@@ -20,7 +20,7 @@ TINY = ("nvg-tiny", "var-tiny", "ar-tiny")
 def tests(session: nox.Session) -> None:
     """The test suite, without what needs a GPU."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-m", "not gpu", *session.posargs)
+    session.run("pytest", "-m", "not gpu and not full_size", *session.posargs)
 
 
 @nox.session
@@ -28,6 +28,13 @@ def gpu(session: nox.Session) -> None:
     """The tests that need a CUDA device."""
     session.install("-e", ".[test]")
     session.run("pytest", "-m", "gpu", *session.posargs)
+
+
+@nox.session
+def full_size(session: nox.Session) -> None:
+    """Models of the published sizes: minutes, and several GiB of memory and disk."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "full_size", *session.posargs)
 
 
 @nox.session

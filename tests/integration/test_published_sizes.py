@@ -1,0 +1,61 @@
+"""Stand-ins for the published files at full size: read, sampled at 256 px with the default settings, profiled.
+
+Takes several minutes, 8 GiB of memory and 10 GiB of disk: ``pytest -m full_size``.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nvgbench.cli.app import main
+from nvgbench.parity.stand_ins import write_stand_in
+from nvgbench.published.exports import original_state
+from nvgbench.results.store import ResultStore
+from nvgbench.runs import RunFolder
+
+MODELS = {
+    "nvg-d16": ("d16.ckpt", "ae.ckpt", 255_175_712 + 8_192 + 64_369_672),
+    "var-d16": ("var_d16.pth", "vae_ch160v4096z32.pth", 310_283_520),
+}
+PROFILE = ["--batch-sizes", "1", "--repeats", "1", "--warmup", "0", "--energy-seconds", "1"]
+
+
+def call(*arguments: str) -> float:
+    """Run a command and return its seconds."""
+    start = time.monotonic()
+    with pytest.raises(SystemExit) as done:
+        main(list(arguments))
+    assert not done.value.code
+    return time.monotonic() - start
+
+
+@pytest.mark.full_size
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_of_the_published_size(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, tokenizer, parameters = MODELS[model]
+    for name in (file, tokenizer):
+        write_stand_in(name, tmp_path / name)
+    took = {"import": call("import", file, "--tokenizer", tokenizer, "--out", model)}
+    took["sample"] = call("sample", model, "-n", "1", "--out", "one.npz", "--device", "cpu")
+    took["profile"] = call("profile", model, *PROFILE, "--device", "cpu")
+    print(model, {name: round(seconds, 1) for name, seconds in took.items()})
+    run = RunFolder(tmp_path / "runs" / model)
+    assert run.config.name == model
+    image = np.load("one.npz")["arr_0"]
+    assert image.shape == (1, 256, 256, 3)
+    assert image.std() > 1
+    record = ResultStore(run.records_path).select(kind="profile")[-1]
+    counted = {row["part"]: row["count"] for row in record.tables["parameters"] if row["part"] != "tokenizer"}
+    assert sum(counted.values()) == parameters
+    written = original_state(run, "generator")
+    content = torch.load(file, weights_only=True, mmap=True)
+    expected = content.get("state_dict", content)
+    assert sorted(written) == sorted(expected)
+    assert all(torch.equal(written[key], value) for key, value in expected.items())
