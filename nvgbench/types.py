@@ -149,7 +149,7 @@ class MetricValue:
         n: number of generated (or reconstructed) images behind it.
         n_reference: number of reference images, where there is a reference.
         higher_is_better: ``None`` where neither direction is better.
-        protocol: id and version of the rules it follows, e.g. ``nvgbench/1``.
+        protocol: id and version of the rules it follows, e.g. ``nvgbench/2``.
     """
 
     name: str
@@ -157,7 +157,7 @@ class MetricValue:
     n: int
     unit: str = ""
     higher_is_better: bool | None = None
-    protocol: str = "nvgbench/1"
+    protocol: str = "nvgbench/2"
     n_reference: int | None = None
     interval: Interval | None = None
     stderr: float | None = None

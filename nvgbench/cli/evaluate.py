@@ -29,9 +29,15 @@ def register(app: typer.Typer) -> None:
         reference: Annotated[str | None, typer.Option(help="Data source, .npz or folder; else the run's own data.")] = None,
         extractor: Annotated[
             str | None,
-            typer.Option(help="inception (the papers' FID, IS …) or classifier (trained here, needs no download)."),
+            typer.Option(
+                help="inception (the papers' FID, IS …), classifier (trained here, needs no download), dinov2 or clip."
+            ),
         ] = None,
+        protocol: Annotated[
+            str, typer.Option(help="Whose rules: nvgbench, adm, torch-fidelity, clean-fid, clean-fid:legacy_pytorch …")
+        ] = "nvgbench",
         inception_weights: Annotated[Path | None, typer.Option(help="Inception weights; implies inception.")] = None,
+        extractor_weights: Annotated[Path | None, typer.Option(help="Folder of the weights of dinov2 or clip.")] = None,
         n: Annotated[int, typer.Option("-n", "--number", help="How many samples of each run.")] = 2000,
         seed: Annotated[int, typer.Option(min=0, help="Seed of the samples and of everything drawn in the scores.")] = 0,
         settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
@@ -55,7 +61,8 @@ def register(app: typer.Typer) -> None:
 
         options = EvaluationOptions(
             n=n, seed=seed, batch_size=batch_size, bootstrap=bootstrap, inception_weights=inception_weights,
-            extractor=extractor or ("inception" if inception_weights else "classifier"),
+            extractor=extractor or ("inception" if inception_weights or protocol != "nvgbench" else "classifier"),
+            protocol=protocol, extractor_weights=extractor_weights,
             settings=parse_settings(settings), reference=reference, per_class=per_class, nearest_training=nearest_training,
             keep_samples=keep_samples, force=force,
         )  # fmt: skip

@@ -22,13 +22,14 @@ from nvgbench.evaluation.gallery import write_gallery
 from nvgbench.evaluation.inspection import inspect
 from nvgbench.evaluation.lint import Finding, as_rows, check_classes_fit, check_extractor_fit, check_predicted_order
 from nvgbench.evaluation.progress import Report, quiet
+from nvgbench.evaluation.protocols.catalog import open_rules
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, from_dataset, is_source, open_reference, run_reference
 from nvgbench.evaluation.samples import ImageSet, open_samples
 from nvgbench.evaluation.scores import FEWEST_IMAGES, Scores, ScoreSettings, check_sets, evaluate_samples
 from nvgbench.metrics.cache import FeatureCache
 from nvgbench.metrics.features import check_extractor
-from nvgbench.metrics.protocol import PROTOCOL
+from nvgbench.metrics.protocol import INCEPTION, named_protocol
 from nvgbench.protocols import FeatureExtractor, ImageGenerator
 from nvgbench.results.provenance import collect
 from nvgbench.results.schema import Artifact, RunRecord
@@ -49,8 +50,10 @@ class EvaluationOptions:
         n: number of samples.
         seed: of the sampling job and of everything drawn in the scores.
         batch_size: images at once in sampling and extraction.
-        extractor: ``inception`` or ``classifier``.
+        protocol: a key of `nvgbench.metrics.protocol.PROTOCOLS`.
+        extractor: one of `nvgbench.metrics.features.EXTRACTORS`.
         inception_weights: file of the Inception weights.
+        extractor_weights: folder of the weights of DINOv2 or CLIP.
         bootstrap: replicates of the intervals.
         settings: overrides of the model's sampling settings.
         reference: data source or file; the held-out images of the run's own data where not given.
@@ -63,8 +66,10 @@ class EvaluationOptions:
     n: int = 2000
     seed: int = 0
     batch_size: int = 64
+    protocol: str = "nvgbench"
     extractor: str = "inception"
     inception_weights: Path | None = None
+    extractor_weights: Path | None = None
     bootstrap: int = 200
     settings: Mapping[str, Any] = field(default_factory=dict)
     reference: str | None = None
@@ -75,6 +80,11 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         check_extractor(self.extractor)
+        if named_protocol(self.protocol).inception_only and self.extractor != INCEPTION:
+            raise InputError(
+                f"the protocol {self.protocol} is defined for Inception features, got --extractor {self.extractor}; "
+                "leave the extractor out, or use --protocol nvgbench"
+            )
         if self.n < FEWEST_IMAGES:
             raise InputError(f"-n {self.n} is too few for nearest neighbours; use at least {FEWEST_IMAGES}, better thousands")
         if self.bootstrap < 2 or self.batch_size < 1:
@@ -109,6 +119,7 @@ class Evaluator:
         self.options = options
         self.device = device
         self.report = report
+        self.rules = open_rules(options.protocol, device)
         self.cache = FeatureCache(root / "_features", batch_size=options.batch_size)
         self.scoring = ScoreSettings(bootstrap=options.bootstrap, seed=options.seed, per_class=options.per_class, device=device)
 
@@ -136,6 +147,7 @@ class Evaluator:
             extractor,
             self.scoring,
             cache=self.cache,
+            rules=self.rules,
             device=self.device,
             batch_size=options.batch_size,
             report=self.report,
@@ -256,11 +268,19 @@ class Evaluator:
         if not self.share.is_first:
             return None
         if findings is not None and images.labels_N is None:
-            seen = check_predicted_order(self.cache.extract(images.chunks(), extractor).logits_NK)
+            logits_NK = self.cache.extract(images.chunks(), extractor).logits_NK
+            seen = check_predicted_order(logits_NK) if logits_NK.shape[1] else []
             self._warn(seen)
             findings += seen
         scores = evaluate_samples(
-            images, reference, extractor, self.scoring, cache=self.cache, training=training, report=self.report
+            images,
+            reference,
+            extractor,
+            self.scoring,
+            cache=self.cache,
+            training=training,
+            rules=self.rules,
+            report=self.report,
         )
         if findings is None:
             return scores
@@ -292,6 +312,8 @@ class Evaluator:
                 data.image_size,
                 data_seed=data.seed,
                 inception_weights=self.options.inception_weights,
+                extractor_weights=self.options.extractor_weights,
+                rules=self.rules,
                 device=self.device,
                 report=self.report,
             )
@@ -334,10 +356,10 @@ class Evaluator:
         return record
 
     def _provenance(self, scores: Scores, hash_: str | None, **extra: Any) -> dict[str, Any]:
-        options = self.options
+        options, protocol = self.options, named_protocol(self.options.protocol)
         return collect(
             hash_,
-            protocol=PROTOCOL,
+            protocol={"id": protocol.id, "version": protocol.version, "summary": protocol.summary, "library": protocol.library},
             seeds={"sampling": options.seed, "scores": options.seed},
             settings=dict(options.settings),
             n=options.n,

@@ -9,8 +9,10 @@ import torch
 
 from nvgbench.data.source import ImageDataset, open_dataset
 from nvgbench.evaluation.progress import Report, quiet
+from nvgbench.evaluation.protocols.base import Rules
 from nvgbench.metrics.classifier_training import LabelledImages, Recipe, obtain_classifier
 from nvgbench.metrics.features import InceptionExtractor, check_extractor
+from nvgbench.metrics.vision import VisionExtractor
 from nvgbench.protocols import FeatureExtractor
 
 TRAINING_IMAGES = 20_000
@@ -25,11 +27,13 @@ def open_extractor(
     *,
     data_seed: int = 0,
     inception_weights: Path | None = None,
+    extractor_weights: Path | None = None,
+    rules: Rules | None = None,
     recipe: Recipe | None = None,
     device: torch.device | str = "cpu",
     report: Report = quiet,
 ) -> FeatureExtractor:
-    """The extractor ``name`` (``inception`` or ``classifier``), the latter trained on ``source`` where it is not there yet.
+    """The extractor ``name``; a ``classifier`` is trained on ``source`` where it is not there yet.
 
     The classifier learns from the whole training split of the source, whatever part of it a run was trained on, so that runs
     on the same data share one extractor and can be compared.
@@ -40,6 +44,8 @@ def open_extractor(
         image_size: side of the images, pixels.
         data_seed: seed of procedural data.
         inception_weights: file of the Inception weights.
+        extractor_weights: folder of the weights of ``dinov2`` or ``clip``.
+        rules: another evaluator's, who brings an Inception network with preprocessing of its own.
         recipe: how the classifier is trained.
         device: where the extractor runs.
         report: opens a progress display.
@@ -48,7 +54,9 @@ def open_extractor(
         InputError: unknown name, weights that cannot be had, data that do not do for a classifier.
     """
     if check_extractor(name) == "inception":
-        return InceptionExtractor(inception_weights, device)
+        return InceptionExtractor(inception_weights, device) if rules is None else rules.extractor(inception_weights, device)
+    if name != "classifier":
+        return VisionExtractor(name, extractor_weights, device)
     train = open_dataset(source, image_size=image_size, split="train", seed=data_seed)
     held_out = open_dataset(source, image_size=image_size, split="eval", seed=data_seed)
     identity = {"fingerprint": train.fingerprint, "name": train.name, "image_size": image_size, "images": TRAINING_IMAGES}

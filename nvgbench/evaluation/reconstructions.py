@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nvgbench.data.images import to_float, to_uint8
 from nvgbench.evaluation.progress import Report, quiet
+from nvgbench.evaluation.protocols.base import Rules, moved
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.evaluation.scores import Scores, ScoreSettings, extract, value_of
 from nvgbench.metrics.cache import FeatureCache
@@ -27,6 +28,7 @@ def evaluate_reconstructions(
     settings: ScoreSettings,
     *,
     cache: FeatureCache,
+    rules: Rules | None = None,
     device: torch.device | str = "cpu",
     batch_size: int = 64,
     report: Report = quiet,
@@ -39,6 +41,7 @@ def evaluate_reconstructions(
         extractor: for the Fréchet distance between images and reconstructions.
         settings: see `nvgbench.evaluation.scores.ScoreSettings`.
         cache: where features are kept.
+        rules: another evaluator's, for the Fréchet distance; nvgbench's own where not given.
         device: where the tokenizer is.
         batch_size: images at once.
         report: opens a progress display.
@@ -49,6 +52,8 @@ def evaluate_reconstructions(
     given_back = dataclasses.replace(images, name=name, stream=tally.reconstructions(images), keys={})
     made = extract(given_back, extractor, cache, report, "reconstructions and their features").features_ND
     real = extract(images, extractor, cache, report, "features of the reference").features_ND
+    if rules is not None:
+        made, real = rules.pool(made), rules.pool(real)
     metrics = []
     for name, parts in tally.numbers.items():
         if parts:
@@ -57,7 +62,8 @@ def evaluate_reconstructions(
             metrics.append(value_of(name, None, float(values.mean()), len(values), interval))
     value = frechet_from_features(made, real)
     interval = frechet_interval(value, made, real, settings.bootstrap, settings.seed)
-    metrics.append(value_of("rFID", extractor.name, value, len(made), interval, len(real)))
+    distance = value_of("rFID", extractor.name, value, len(made), interval, len(real))
+    metrics.append(distance if rules is None else moved(distance, rules.frechet(made, real), rules.identity))
     rows = tally.use.rows()
     for name, key in (("codebook-use", "use"), ("codebook-perplexity", "perplexity")):
         metrics.append(value_of(name, None, rows[-1][key], images.count, None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from nvgbench.evaluation.samples import ImageSet, open_samples
 
 @dataclass(frozen=True)
 class StoredMoments:
-    """Mean ``[D]`` and covariance ``[D, D]`` of Inception features that a reference file brings along."""
+    """Mean ``[D]`` and covariance ``[D, D]`` of Inception's pool (2048) or spatial (2023) features in a reference file."""
 
     mean_D: NDArray[np.float64]
     covariance_DD: NDArray[np.float64]
@@ -33,6 +34,7 @@ class Reference:
 
     images: ImageSet
     moments: StoredMoments | None = None
+    spatial_moments: StoredMoments | None = None
 
 
 def run_reference(data: DataConfig) -> Reference:
@@ -62,7 +64,7 @@ def open_reference(source: str, image_size: int) -> Reference:
             f"the samples have {image_size} px, the reference {path} has {images.image_size} px; "
             "resize one of them beforehand, as the choice of the filter moves the scores"
         )
-    return Reference(images, _stored_moments(path))
+    return Reference(images, _stored_moments(path, "mu", "sigma"), _stored_moments(path, "mu_s", "sigma_s"))
 
 
 def is_source(source: str) -> bool:
@@ -92,10 +94,17 @@ def load_all(images: ImageSet) -> Tensor:
     return torch.cat(list(images.read(500)))
 
 
-def _stored_moments(path: Path) -> StoredMoments | None:
+def _stored_moments(path: Path, mean: str, covariance: str) -> StoredMoments | None:
     if path.is_dir() or not zipfile.is_zipfile(path):
         return None
-    with np.load(path, allow_pickle=False) as archive:
-        if not {"mu", "sigma"} <= set(archive.files):
-            return None
-        return StoredMoments(archive["mu"].astype(np.float64), archive["sigma"].astype(np.float64))
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not {mean, covariance} <= set(archive.files):
+                return None
+            found = StoredMoments(archive[mean].astype(np.float64), archive[covariance].astype(np.float64))
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        raise InputError(f"{path}: its stored moments cannot be read ({error}); write or copy it again") from None
+    shapes = found.mean_D.shape, found.covariance_DD.shape
+    if found.mean_D.ndim != 1 or found.covariance_DD.shape != (len(found.mean_D),) * 2:
+        raise InputError(f"{path}: {mean} and {covariance} have shapes {shapes[0]} and {shapes[1]}; expected [D] and [D, D]")
+    return found

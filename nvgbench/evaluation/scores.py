@@ -17,15 +17,16 @@ from scipy.special import log_softmax
 
 from nvgbench.errors import InputError
 from nvgbench.evaluation.progress import Report, quiet
+from nvgbench.evaluation.protocols.base import Rules
 from nvgbench.evaluation.reference import Reference, StoredMoments
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.metrics.cache import FeatureCache, Features
 from nvgbench.metrics.frechet import frechet_distance, frechet_from_features
-from nvgbench.metrics.inception_score import SPLIT_SIZE, inception_score
-from nvgbench.metrics.kernel import kernel_distance, kernel_stderr
+from nvgbench.metrics.inception_score import FIDELITY_SPLITS, SPLIT_SIZE, fidelity_order, inception_score
+from nvgbench.metrics.kernel import cmmd, cmmd_stderr, kernel_distance, kernel_stderr
 from nvgbench.metrics.moments import Moments
 from nvgbench.metrics.prdc import DENSITY_NEIGHBOURS, nearest_distances, neighbour_scores
-from nvgbench.metrics.protocol import INCEPTION, SCORES, score_name
+from nvgbench.metrics.protocol import INCEPTION, PROTOCOL, SCORES, score_name
 from nvgbench.metrics.uncertainty import (
     centred_interval,
     frechet_interval,
@@ -47,7 +48,7 @@ class ScoreSettings:
 
     Attributes:
         bootstrap: replicates of the intervals.
-        seed: of the bootstrap, the subsets of the kernel distance and the shuffle of the Inception Score.
+        seed: of the bootstrap and the subsets of the kernel distance.
         per_class: also the Fréchet distance of every class (needs labels on both sides).
         device: where neighbours and kernels are computed.
     """
@@ -75,6 +76,7 @@ def evaluate_samples(
     *,
     cache: FeatureCache,
     training: ImageSet | None = None,
+    rules: Rules | None = None,
     report: Report = quiet,
 ) -> Scores:
     """Extract features of both sets and compute every score that they allow.
@@ -86,29 +88,45 @@ def evaluate_samples(
         settings: see `ScoreSettings`.
         cache: where features are kept.
         training: training images, for the distance of samples to their nearest training image.
+        rules: another evaluator's; nvgbench's own where not given.
         report: opens a progress display.
 
     Raises:
         InputError: too few images, unequal sizes, per-class scores without labels.
     """
     check_sets(images, reference.images, settings)
-    generated = extract(images, extractor, cache, report, "features of the samples")
-    real = extract(reference.images, extractor, cache, report, "features of the reference")
+    all_generated = extract(images, extractor, cache, report, "features of the samples")
+    all_real = extract(reference.images, extractor, cache, report, "features of the reference")
+    generated, real = _pooled(all_generated, rules), _pooled(all_real, rules)
     metrics = score_features(generated, real, extractor.name, settings, moments=reference.moments)
+    if rules is not None:
+        metrics = rules.scores(metrics, all_generated, all_real, reference, settings.seed)
     if extractor.name == "classifier" and images.labels_N is not None:
         metrics.append(_accuracy(generated, images.labels_N))
     if training is not None:
-        seen = extract(training, extractor, cache, report, "features of the training images")
+        seen = _pooled(extract(training, extractor, cache, report, "features of the training images"), rules)
         metrics.append(_nearest_training(generated, real, seen, extractor.name, settings))
     tables = {}
     if settings.per_class:
         tables[f"{score_name('FID', extractor.name)} by class"] = per_class_rows(generated, real, images, reference.images)
+    if extractor.provenance.get("weights_published") is False:
+        metrics = [_noted(metric, "the Inception weights are not the published ones") for metric in metrics]
     provenance = {
         "extractor": {**extractor.provenance, "name": extractor.name, "fingerprint": extractor.fingerprint},
         "reference": {"name": reference.images.name, "fingerprint": real.fingerprint, "n": len(real)},
         "samples": {"name": images.name, "fingerprint": generated.fingerprint, "n": len(generated)},
     }
     return Scores(metrics=tuple(metrics), tables=tables, provenance=provenance)
+
+
+def _pooled(features: Features, rules: Rules | None) -> Features:
+    if rules is None:
+        return features
+    return dataclasses.replace(features, features_ND=rules.pool(features.features_ND))
+
+
+def _noted(metric: MetricValue, note: str) -> MetricValue:
+    return dataclasses.replace(metric, note="; ".join(filter(None, (metric.note, note))))
 
 
 def check_sets(images: ImageSet, reference: ImageSet, settings: ScoreSettings) -> None:
@@ -159,9 +177,10 @@ def score_features(
     x, y = generated.features_ND, real.features_ND
     return [
         _frechet(x, y, extractor, settings, moments if extractor == INCEPTION else None),
-        *_inception_scores(generated.logits_NK, extractor, settings, len(y)),
+        *(_inception_scores(generated.logits_NK, extractor, settings) if generated.logits_NK.shape[1] else ()),
         *_neighbours(x, y, extractor, settings),
         _kernel(x, y, extractor, settings),
+        *([_cmmd(x, y, settings)] if extractor == "clip" else ()),
     ]
 
 
@@ -186,6 +205,7 @@ def value_of(
         unit=SCORES[score].unit,
         higher_is_better=SCORES[score].higher_is_better,
         interval=interval,
+        protocol=PROTOCOL,
         note=note,
     )
 
@@ -217,15 +237,16 @@ def _frechet(x: NDArray, y: NDArray, extractor: str, settings: ScoreSettings, mo
     return value_of("FID", extractor, value, len(x), interval, len(y), note)
 
 
-def _inception_scores(logits: NDArray, extractor: str, settings: ScoreSettings, m: int) -> Iterable[MetricValue]:
-    """The shuffled score; above one split also the one in the order given."""
+def _inception_scores(logits: NDArray, extractor: str, settings: ScoreSettings) -> Iterable[MetricValue]:
+    """Ten splits as torch-fidelity shuffles and cuts them; above one split of 5,000 also those in the order given."""
     n = len(logits)
-    order = np.random.default_rng(settings.seed).permutation(n)
-    variants = [("IS", order)] if n <= SPLIT_SIZE else [("IS", order), ("IS-ordered", np.arange(n))]
-    for name, chosen in variants:
-        score = inception_score(logits[chosen], shuffle_seed=None)
+    variants: list[tuple[str, NDArray, int | None]] = [("IS", fidelity_order(n), min(FIDELITY_SPLITS, n))]
+    if n > SPLIT_SIZE:
+        variants.append(("IS-ordered", np.arange(n), None))
+    for name, chosen, splits in variants:
+        score = inception_score(logits[chosen], splits=splits, shuffle_seed=None)
         log_p = log_softmax(logits[chosen].astype(np.float64), axis=1)
-        interval = inception_score_interval(score.mean, log_p, settings.bootstrap, settings.seed)
+        interval = inception_score_interval(score.mean, log_p, settings.bootstrap, settings.seed, splits=splits)
         yield value_of(name, extractor, score.mean, n, interval)
 
 
@@ -247,6 +268,12 @@ def _kernel(x: NDArray, y: NDArray, extractor: str, settings: ScoreSettings) -> 
     interval = normal_interval(found.mean, stderr, "Hájek projection")
     note = f"{found.subsets} subsets of {found.subset_size}, standard deviation {found.std:.3g}"
     return dataclasses.replace(value_of("KID", extractor, found.mean, len(x), interval, len(y), note), stderr=stderr)
+
+
+def _cmmd(x: NDArray, y: NDArray, settings: ScoreSettings) -> MetricValue:
+    value, stderr = cmmd(x, y, device=settings.device), cmmd_stderr(x, y, device=settings.device)
+    found = value_of("CMMD", "clip", value, len(x), normal_interval(value, stderr, "Hájek projection"), len(y))
+    return dataclasses.replace(found, stderr=stderr)
 
 
 def _accuracy(generated: Features, labels_N: NDArray[np.int64]) -> MetricValue:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from nvgbench.errors import InputError, did_you_mean
+from nvgbench.metrics.spatial import SpatialTap
 
-EXTRACTORS = ("inception", "classifier")
+EXTRACTORS = ("inception", "classifier", "dinov2", "clip")
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
 _PUBLISHED_PREFIX = "6726825d"  # the file's name ends with the first digits of its SHA-256
@@ -38,10 +39,11 @@ class InceptionExtractor:
     Args:
         weights: the weights' file; where not given, torch hub's folder is searched and then a download is tried.
         device: where the network runs.
+        spatial: append the 2023 spatial features of sFID (`nvgbench.metrics.spatial`) to the 2048.
 
     Attributes:
         name: ``inception``.
-        fingerprint: SHA-256 of the weights' own SHA-256 and the version of this code.
+        fingerprint: SHA-256 of the weights' own SHA-256, the version of this code and which features are taken.
         provenance: SHA-256 of the weights, whether they are the published ones, preprocessing.
 
     Raises:
@@ -50,26 +52,36 @@ class InceptionExtractor:
 
     name = "inception"
 
-    def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
+    def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu", *, spatial: bool = False) -> None:
         path = find_inception_weights(weights)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         self.network = _load_inception(path).to(device)
         self.device = device
-        self.fingerprint = hashlib.sha256(f"inception/{_CODE_VERSION}/{digest}".encode()).hexdigest()
+        self._tap = SpatialTap(self.network) if spatial else None
+        kind = "inception+spatial" if spatial else "inception"
+        self.fingerprint = hashlib.sha256(f"{kind}/{_CODE_VERSION}/{digest}".encode()).hexdigest()
         self.provenance: Mapping[str, Any] = {
             "extractor": self.name,
-            "network": "torch-fidelity inception-v3-compat, features 2048, logits_unbiased",
+            "network": "torch-fidelity inception-v3-compat, features 2048, logits_unbiased"
+            + (", 7 channels of Mixed_6d.branch1x1" if spatial else ""),
             "weights_sha256": digest,
-            "weights_published": digest.startswith(_PUBLISHED_PREFIX),
+            "weights_published": is_published(digest),
             "preprocessing": "TF1 bilinear resize to 299 px, (x - 128) / 128",
         }
 
     @torch.no_grad()
     def __call__(self, images_B3HW: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 images to ``(features [B, 2048], logits [B, 1008])``, float32 on the CPU."""
+        """uint8 images to ``(features [B, 2048 or 4071], logits [B, 1008])``, float32 on the CPU."""
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             features, logits = self.network(images_B3HW.to(self.device))
+        if self._tap is not None:
+            features = torch.cat([features, self._tap.take()], dim=1)
         return features.float().cpu(), logits.float().cpu()
+
+
+def is_published(digest: str) -> bool:
+    """Whether a SHA-256 (hex) is that of the published state dict, whose name ends with the first digits."""
+    return digest.startswith(_PUBLISHED_PREFIX)
 
 
 def find_inception_weights(weights: Path | None) -> Path:
@@ -98,17 +110,30 @@ def find_inception_weights(weights: Path | None) -> Path:
 def _load_inception(path: Path) -> torch.nn.Module:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    wrong = f"{path} does not hold the Inception weights; expected {INCEPTION_FILE} from {INCEPTION_URL}"
-    try:
-        # torch-fidelity unpickles whatever the file says; reading it here first refuses everything but tensors.
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"{wrong} ({type(error).__name__})") from None
-    if not isinstance(state, dict) or "fc.weight" not in state:
-        raise InputError(wrong)
+    # torch-fidelity unpickles whatever the file says; reading it here first refuses everything but tensors.
+    read_inception_state(path)
     try:
         return FeatureExtractorInceptionV3(
             "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
         )
     except RuntimeError:
-        raise InputError(wrong) from None
+        raise InputError(_wrong_weights(path)) from None
+
+
+def read_inception_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict, unpickling nothing else.
+
+    Raises:
+        InputError: not a state dict of the Inception network.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{_wrong_weights(path)} ({type(error).__name__})") from None
+    if not isinstance(state, dict) or "fc.weight" not in state:
+        raise InputError(_wrong_weights(path))
+    return state
+
+
+def _wrong_weights(path: Path) -> str:
+    return f"{path} does not hold the Inception weights; expected {INCEPTION_FILE} from {INCEPTION_URL}"

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import log_softmax, xlogy
 
 from nvgbench.errors import InputError
 from nvgbench.metrics.arrays import Floats, as_matrix
 
 SPLIT_SIZE = 5000
+FIDELITY_SPLITS = 10
+FIDELITY_SEED = 2020
+"""Splits and shuffle of torch-fidelity's defaults."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ def inception_score(
         log_p = log_p[np.random.default_rng(shuffle_seed).permutation(len(log_p))]
     scores = [float(weighted_scores(log_p[low:high])[0]) for low, high in parts]
     return InceptionScore(float(np.mean(scores)), float(np.std(scores)), len(scores))
+
+
+def fidelity_order(count: int) -> NDArray[np.int64]:
+    """The order ``[N]`` into which torch-fidelity shuffles before it cuts ten splits."""
+    return np.random.RandomState(FIDELITY_SEED).permutation(count)
 
 
 def split_bounds(count: int, splits: int | None, split_size: int) -> list[tuple[int, int]]:

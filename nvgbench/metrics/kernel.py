@@ -1,10 +1,13 @@
-"""Kernel distance: squared maximum mean discrepancy with the cubic kernel (KID: Bińkowski et al. 2018, section 4).
+"""Kernel distances: squared maximum mean discrepancies between two sets of features.
 
-k(x, y) = (x·y / D + 1)³; the unbiased estimator, averaged over random subsets. Shape letters: N, M images, D features.
+KID (Bińkowski et al. 2018, section 4): k(x, y) = (x·y / D + 1)³; the unbiased estimator, averaged over random subsets.
+CMMD (Jayasumana et al. 2024, section 4): k(x, y) = exp(-|x - y|² / (2 · 10²)) on CLIP embeddings of length 1; the estimator
+that keeps the diagonals, on whole sets, times 1,000. Shape letters: N, M images, D features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +16,11 @@ import torch
 
 from nvgbench.errors import InputError
 from nvgbench.metrics.arrays import Floats, as_pair
+
+Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+CMMD_SIGMA = 10.0
+CMMD_SCALE = 1000.0
+_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -56,18 +64,51 @@ def kernel_distance(
     return KernelDistance(float(np.mean(values)), float(np.std(values)), rounds, size)
 
 
-def kernel_stderr(x: Any, y: Any, *, device: torch.device | str = "cpu", block: int = 1024) -> float:
+def cmmd(x: Any, y: Any, *, device: torch.device | str = "cpu") -> float:
+    """CMMD between two sets of CLIP embeddings ``[N, D]`` and ``[M, D]``, each of length 1; at least 0.
+
+    Raises:
+        InputError: not matrices, different widths, NaN or infinity.
+    """
+    first, second = _on_device(*as_pair(x, y), device, torch.float64)
+    return max(CMMD_SCALE * (_mean(first, first) + _mean(second, second) - 2 * _mean(first, second)), 0.0)
+
+
+def cmmd_stderr(x: Any, y: Any, *, device: torch.device | str = "cpu") -> float:
+    """Standard error of CMMD over other generated images; see `kernel_stderr`."""
+    first, second = _on_device(*as_pair(x, y, rows=2), device, torch.float64)
+    return CMMD_SCALE * _projected_stderr(first, second, _gaussian)
+
+
+def kernel_stderr(x: Any, y: Any, *, device: torch.device | str = "cpu") -> float:
     """Standard error of the squared MMD over other generated images, the reference held fixed.
 
     First-order (Hájek) projection of the estimator: 2 · std_i(mean_j k(x_i, x_j) - mean_j k(x_i, y_j)) / sqrt(N).
     """
-    first, second = as_pair(x, y, rows=2)
-    tensors = [torch.from_numpy(features).to(device, torch.float32) for features in (first, second)]
+    return _projected_stderr(*_on_device(*as_pair(x, y, rows=2), device, torch.float32), _kernel)
+
+
+def _projected_stderr(first: torch.Tensor, second: torch.Tensor, kernel: Kernel) -> float:
     witness: list[Floats] = []
-    for rows in tensors[0].split(block):
-        inside, across = (_kernel(rows, tensor).mean(dim=1) for tensor in tensors)
+    for rows in first.split(_BLOCK):
+        inside, across = (kernel(rows, tensor).mean(dim=1) for tensor in (first, second))
         witness.append((inside - across).cpu().numpy())
     return float(2 * np.concatenate(witness).std(ddof=1) / np.sqrt(len(first)))
+
+
+def _on_device(x: Floats, y: Floats, device: torch.device | str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(x).to(device, dtype), torch.from_numpy(y).to(device, dtype)
+
+
+def _gaussian(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    squared = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1) - 2 * x @ y.T
+    return squared.div_(-2 * CMMD_SIGMA**2).exp_()
+
+
+def _mean(x: torch.Tensor, y: torch.Tensor) -> float:
+    """Mean of the Gaussian kernel over all pairs, block by block."""
+    total = sum(float(_gaussian(rows, y).sum()) for rows in x.split(_BLOCK))
+    return total / (len(x) * len(y))
 
 
 def _kernel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

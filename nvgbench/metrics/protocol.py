@@ -7,8 +7,43 @@ from dataclasses import dataclass
 
 from nvgbench.errors import InputError, did_you_mean
 
-PROTOCOL = "nvgbench/1"
-"""Raise the version whenever the same images would get another number."""
+
+@dataclass(frozen=True)
+class Protocol:
+    """Rules by which images become numbers.
+
+    Attributes:
+        id: its name.
+        version: raised whenever the same images would get another number.
+        summary: one line.
+        library: the package that computes the numbers; empty where it is this one.
+        inception_only: whether it is defined for the Inception network alone.
+    """
+
+    id: str
+    version: int
+    summary: str
+    library: str = ""
+    inception_only: bool = True
+
+    @property
+    def tag(self) -> str:
+        """Id and version, as they stand on every number."""
+        return f"{self.id}/{self.version}"
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.id: protocol
+    for protocol in (
+        Protocol("nvgbench", 2, "moments and distances in float64, exact; any extractor", inception_only=False),
+        Protocol("adm", 1, "OpenAI's guided-diffusion evaluator: stored moments, float32 means, float16 distances"),
+        Protocol("torch-fidelity", 1, "torch-fidelity's own metrics at its defaults", "torch-fidelity"),
+        Protocol("clean-fid", 1, "clean-fid's own FID and KID, mode clean (PIL bicubic)", "clean-fid"),
+        Protocol("clean-fid:legacy_pytorch", 1, "clean-fid, mode legacy_pytorch (no antialiasing)", "clean-fid"),
+        Protocol("clean-fid:legacy_tensorflow", 1, "clean-fid, mode legacy_tensorflow (TF1 resize)", "clean-fid"),
+    )
+}
+PROTOCOL = PROTOCOLS["nvgbench"].tag
 INCEPTION = "inception"
 """Name of the extractor whose scores go by their bare names."""
 
@@ -39,6 +74,10 @@ SCORES: dict[str, Score] = {
     score.name: score
     for score in (
         Score("FID", "FD", False, "squared Fréchet distance of Gaussians fitted to the features, ddof 1 (Heusel et al. 2017)"),
+        Score("sFID", "sFD", False, "FID of 7 channels of Mixed_6d.branch1x1 at every place (Nash et al. 2021)"),
+        Score(
+            "CMMD", "CMMD", False, "1,000 x squared MMD of CLIP embeddings, Gaussian kernel, sigma 10 (Jayasumana et al. 2024)"
+        ),
         Score("rFID", "rFD", False, "the same between held-out images and their reconstructions"),
         Score(
             "KID",
@@ -51,8 +90,10 @@ SCORES: dict[str, Score] = {
             "IS",
             "IS",
             True,
-            "exp of the mean KL of posteriors to their marginal, shuffled splits of 5,000 (Salimans et al. 2016)",
+            "exp of the mean KL of posteriors to their marginal, mean over splits (Salimans et al. 2016); ten shuffled splits, "
+            "under the adm protocol splits of 5,000 in the order given",
         ),
+        Score("IS-shuffled", "IS-shuffled", True, "IS as the adm protocol splits it, after a shuffle with the seed"),
         Score(
             "IS-ordered",
             "IS-ordered",
@@ -102,6 +143,21 @@ SCORES: dict[str, Score] = {
 }
 
 
+_OWN_EXTRACTOR = {"CMMD": "clip"}
+"""Scores that are defined for one extractor and carry it in their name already."""
+
+
+def named_protocol(id: str) -> Protocol:
+    """The protocol of that id.
+
+    Raises:
+        InputError: there is none.
+    """
+    if id not in PROTOCOLS:
+        raise InputError(f"no protocol {id!r}{did_you_mean(id, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[id]
+
+
 def score_name(score: str, extractor: str | None) -> str:
     """The name under which a score is recorded: ``FID`` with Inception, ``FD[classifier]`` with another extractor.
 
@@ -114,6 +170,6 @@ def score_name(score: str, extractor: str | None) -> str:
     """
     if score not in SCORES:
         raise InputError(f"no score {score!r}{did_you_mean(score, SCORES)}; known: {', '.join(SCORES)}")
-    if extractor is None or extractor == INCEPTION:
+    if extractor is None or extractor == INCEPTION or score in _OWN_EXTRACTOR:
         return SCORES[score].name
     return f"{SCORES[score].other}[{extractor}]"

@@ -1,0 +1,92 @@
+"""The rules of OpenAI's guided-diffusion evaluator, by which most papers on ImageNet report (Dhariwal and Nichol 2021).
+
+1. samples and reference are uint8 images of an npz; moments stored with the reference are used where they are;
+2. torch-fidelity's inception-v3-compat stands in for the TensorFlow network of 2015, of which it is a conversion;
+3. FID of the 2,048 pool features, float32 means, covariance with ddof 1;
+4. sFID of the spatial features (`nvgbench.metrics.spatial`), likewise;
+5. Inception Score of logits without bias, splits of 5,000 in the order given, the last one as long as it is;
+6. precision and recall with float16 distances (`nvgbench.metrics.adm`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nvgbench.evaluation.protocols.base import few_images, moved, normal
+from nvgbench.evaluation.reference import Reference, StoredMoments
+from nvgbench.metrics.adm import adm_moments, adm_precision_recall
+from nvgbench.metrics.cache import Features
+from nvgbench.metrics.features import InceptionExtractor
+from nvgbench.metrics.frechet import factor_of_covariance, frechet_distance
+from nvgbench.metrics.inception_score import inception_score
+from nvgbench.metrics.jackknife import frechet_contributions, standard_error
+from nvgbench.metrics.protocol import PROTOCOLS
+from nvgbench.metrics.spatial import split_features
+from nvgbench.types import MetricValue
+
+
+class AdmRules:
+    """See the head of this file; implements `nvgbench.evaluation.protocols.base.Rules`."""
+
+    identity = PROTOCOLS["adm"]
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = device
+
+    def extractor(self, weights: Path | None, device: torch.device | str) -> InceptionExtractor:
+        return InceptionExtractor(weights, device, spatial=True)
+
+    def pool(self, features_NF: NDArray[np.float32]) -> NDArray[np.float32]:
+        return split_features(features_NF)[0]
+
+    def frechet(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
+        return frechet_distance(*adm_moments(x), *adm_moments(y))
+
+    def scores(
+        self, exact: Sequence[MetricValue], generated: Features, real: Features, reference: Reference, seed: int
+    ) -> list[MetricValue]:
+        named = {metric.name: metric for metric in exact}
+        (pool_N, spatial_N), (pool_M, spatial_M) = (split_features(part.features_ND) for part in (generated, real))
+        found = [
+            self._frechet(named["FID"], "FID", pool_N, pool_M, reference.moments),
+            self._frechet(named["FID"], "sFID", spatial_N, spatial_M, reference.spatial_moments),
+        ]
+        ordered = inception_score(generated.logits_NK, shuffle_seed=None)
+        shuffled = inception_score(generated.logits_NK, shuffle_seed=seed)
+        splits = f"{ordered.splits} splits of at most 5,000 images"
+        found.append(moved(named["IS"], ordered.mean, self.identity, note=f"{splits} in the order given"))
+        again = moved(named["IS"], shuffled.mean, self.identity, note=f"{splits} after a shuffle with seed {seed}")
+        found.append(dataclasses.replace(again, name="IS-shuffled"))
+        manifold = adm_precision_recall(pool_N, pool_M, device=self.device)
+        found.append(moved(named["precision"], manifold.precision, self.identity))
+        found.append(moved(named["recall"], manifold.recall, self.identity))
+        return found
+
+    def _frechet(
+        self,
+        exact: MetricValue,
+        name: str,
+        x: NDArray[np.float32],
+        y: NDArray[np.float32],
+        stored: StoredMoments | None,
+    ) -> MetricValue:
+        own = adm_moments(x)
+        mean, covariance = adm_moments(y) if stored is None else (stored.mean_D, stored.covariance_DD)
+        value = frechet_distance(*own, mean, covariance)
+        stderr = standard_error(frechet_contributions(x, mean, factor_of_covariance(covariance)))
+        notes = ("moments stored with the reference" if stored is not None else "", few_images(len(x), x.shape[1]))
+        return dataclasses.replace(
+            exact,
+            name=name,
+            value=value,
+            interval=normal(value, stderr, "jackknife, reference held fixed"),
+            stderr=stderr,
+            protocol=self.identity.tag,
+            note="; ".join(filter(None, notes)),
+        )

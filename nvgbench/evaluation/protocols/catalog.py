@@ -1,0 +1,29 @@
+"""Rules by the id of their protocol."""
+
+from __future__ import annotations
+
+import torch
+
+from nvgbench.evaluation.protocols.adm import AdmRules
+from nvgbench.evaluation.protocols.base import Rules
+from nvgbench.evaluation.protocols.clean_fid import CleanFidRules
+from nvgbench.evaluation.protocols.torch_fidelity import TorchFidelityRules
+from nvgbench.metrics.protocol import named_protocol
+
+
+def open_rules(id: str, device: torch.device | str = "cpu") -> Rules | None:
+    """The rules of a protocol; None for nvgbench's own, which `nvgbench.evaluation.scores` follows.
+
+    Args:
+        id: a key of `nvgbench.metrics.protocol.PROTOCOLS`.
+        device: where distances are computed.
+
+    Raises:
+        InputError: no such protocol.
+    """
+    identity = named_protocol(id)
+    if identity.id == "adm":
+        return AdmRules(device)
+    if identity.id == "torch-fidelity":
+        return TorchFidelityRules()
+    return CleanFidRules(identity.id) if identity.library == "clean-fid" else None

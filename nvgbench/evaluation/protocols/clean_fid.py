@@ -1,0 +1,77 @@
+"""clean-fid's FID and KID, computed by the library's own functions in one of its three modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import torch
+from numpy.typing import NDArray
+
+from nvgbench.evaluation.protocols.base import few_images, moved
+from nvgbench.evaluation.reference import Reference
+from nvgbench.metrics.cache import Features
+from nvgbench.metrics.clean_fid import CleanFidExtractor, replaced
+from nvgbench.metrics.protocol import PROTOCOLS
+from nvgbench.types import MetricValue
+
+
+class CleanFidRules:
+    """See the head of this file; implements `nvgbench.evaluation.protocols.base.Rules`.
+
+    Args:
+        id: ``clean-fid``, ``clean-fid:legacy_pytorch`` or ``clean-fid:legacy_tensorflow``.
+    """
+
+    def __init__(self, id: str) -> None:
+        self.identity = PROTOCOLS[id]
+        self.mode = id.partition(":")[2] or "clean"
+
+    def extractor(self, weights: Path | None, device: torch.device | str) -> CleanFidExtractor:
+        return CleanFidExtractor(self.mode, weights, device)
+
+    def pool(self, features_NF: NDArray[np.float32]) -> NDArray[np.float32]:
+        return features_NF
+
+    def frechet(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
+        from cleanfid import fid
+
+        with replaced(fid, "linalg", SimpleNamespace(sqrtm=_sqrtm)):
+            return float(fid.fid_from_feats(x, y))
+
+    def scores(
+        self, exact: Sequence[MetricValue], generated: Features, real: Features, reference: Reference, seed: int
+    ) -> list[MetricValue]:
+        from cleanfid import fid
+
+        named = {metric.name: metric for metric in exact}
+        x, y = generated.features_ND, real.features_ND
+        with _global_seed(seed):
+            distance = fid.kernel_distance(x, y)
+        note = f"100 subsets of {min(1000, len(x), len(y))}, drawn with seed {seed}"
+        return [
+            moved(named["FID"], self.frechet(x, y), self.identity, note=few_images(len(x), x.shape[1])),
+            moved(named["KID"], distance, self.identity, note=note),
+        ]
+
+
+def _sqrtm(matrix: Any, disp: bool = True) -> Any:
+    """scipy's root with the argument that clean-fid gives and newer versions of scipy do not take."""
+    root = scipy.linalg.sqrtm(matrix)
+    return root if disp else (root, 0.0)
+
+
+@contextmanager
+def _global_seed(seed: int) -> Iterator[None]:
+    """clean-fid draws from numpy's global generator, which is put back afterwards."""
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
