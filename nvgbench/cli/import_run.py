@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Make a run of published weights, for sample, eval, profile and report.
 
-        Names are downloaded with huggingface_hub (pip install 'nvgbench[hub]'): vae_ch160v4096z32.pth and var_d16.pth, d20,
+        Names are downloaded with huggingface_hub (pip install 'nvgbench\\[hub]'): vae_ch160v4096z32.pth and var_d16.pth, d20,
         d24, d30, d36 of FoundationVision/var (MIT); ae.ckpt and d16.ckpt, d20, d24 of yikaiwang/nvg (gated, non-commercial).
         """
         from nvgbench.config.load import load_preset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def _download(name: str, file: HubFile) -> Path:
             f"{name} is downloaded by huggingface_hub, which is not installed: pip install 'nvgbench[hub]', or download it "
             f"from {place} ({file.terms}) and give its path"
         ) from None
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it reports every retry; what it raises is enough
     try:
         return Path(hf_hub_download(file.repository, name))
     except errors.GatedRepoError:

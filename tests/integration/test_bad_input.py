@@ -32,6 +32,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, side in enumerate((32, 32, 16)):
         Image.new("RGB", (side, side)).save(root / "sizes" / f"{number}.png")
     np.savez(root / "wrong_type.npz", arr_0=np.zeros((30, 32, 32, 3), dtype=np.float32))
+    noise = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
+    np.savez(root / "classes.npz", arr_0=noise, arr_1=np.arange(50))
     (root / "broken.jsonl").write_text("{not json\n")
     (root / "empty").mkdir()
     (root / "baseline.json").write_text('{"metrics": {}}')
@@ -62,6 +64,7 @@ CASES = {
     "train: tokenizer": (["train", "nvg-tiny", "--name", "x", "--tokenizer", "nobody"], "nobody"),
     "train: phase": (["train", "nvg-tiny", "--phase", "decoder"], "decoder"),
     "train: folder is a file": (["train", "nvg-tiny", "--runs", "{root}/garbage.npz"], "garbage.npz"),
+    "train: tokenizer's file": (["train", "nvg-tiny", "--name", "x", "--tokenizer", "{root}/garbage.npz"], "garbage.npz"),
     "presets: name": (["presets", "nvg-d61"], "did you mean 'nvg-d16'"),
     "data: name": (["data", "show", "shaeps"], "did you mean"),
     # runs
@@ -88,11 +91,27 @@ CASES = {
     "eval: wrong type": (["eval", "--samples", "{root}/wrong_type.npz", "--reference", "shapes"], "wrong_type.npz"),
     "eval: extractor": (["eval", "nvg-tiny", "--extractor", "incepton"], "did you mean 'inception'"),
     "eval: weights": (["eval", "nvg-tiny", "--inception-weights", "{root}/no.pth"], "no.pth"),
+    "eval: classes": (["eval", "--samples", "{root}/classes.npz", "--reference", "shapes"], "--force"),
+    "lint: no file": (["lint", "{root}/no.npz"], "no.npz"),
+    "lint: broken file": (["lint", "{root}/garbage.npz"], "garbage.npz"),
+    "lint: wrong size": (["lint", "{root}/sizes"], "16"),
+    "lint: wrong type": (["lint", "{root}/wrong_type.npz"], "wrong_type.npz"),
+    "lint: reference": (["lint", "{root}/classes.npz", "--reference", "shapse"], "shapse"),
+    "lint: classes": (["lint", "{root}/classes.npz", "--reference", "shapes"], "class 49"),
     "profile: name": (["profile", "nvg-tinny"], "nvg-tinny"),
     "profile: batch": (["profile", "nvg-tiny", "--batch-sizes", "a"], "batch"),
     "profile: setting": (["profile", "nvg-tiny", "--set", "flow_stps=2"], "flow_stps"),
     "ablate: run": (["ablate", "clusters", "nobody"], "nobody"),
     "ablate: corrupt": (["ablate", "clusters", "edited"], "did you mean 'depth'"),
+    # published weights
+    "import: no file": (["import", "nobody.pth"], "nobody.pth"),
+    "import: name": (["import", "vard16.pth"], "did you mean 'var_d16.pth'"),
+    "import: no weights": (["import", "{root}/garbage.npz"], "garbage.npz"),
+    "import: preset": (["import", "{root}/garbage.npz", "--preset", "nvg-d61"], "did you mean 'nvg-d16'"),
+    "export: run": (["export", "nobody", "--out", "{root}/x.ckpt"], "nobody"),
+    "export: suffix": (["export", "nvg-tiny", "--out", "{root}/x.pth"], "end in .ckpt"),
+    "export: into a file": (["export", "nvg-tiny", "--out", "{root}/garbage.npz/x.ckpt"], "garbage.npz"),
+    "export: corrupt checkpoint": (["export", "torn", "--out", "{root}/x.ckpt"], "torn"),
     # records
     "gate: no baseline": (["gate", "--baseline", "{root}/none.json"], "none.json"),
     "gate: edited baseline": (["gate", "--baseline", "{root}/baseline.json"], "baseline.json"),
@@ -115,7 +134,10 @@ def test_bad_input_ends_with_code_2_and_one_line(
     command = arguments[0]
     monkeypatch.chdir(runs)
     monkeypatch.delenv("NVGBENCH_IMAGENET", raising=False)
-    if command in ("train", "sample", "eval", "profile", "ablate", "gate", "report") and "--runs" not in arguments:
+    if (
+        command in ("train", "sample", "eval", "profile", "ablate", "gate", "report", "import", "export")
+        and "--runs" not in arguments
+    ):
         arguments += ["--runs", str(runs / "runs")]
     if "--set" not in arguments and command == "train":
         arguments += SMALL
