@@ -128,7 +128,7 @@ def check_classes_fit(
     )
     message = f"{given}, the reference {reference.name} has {known}: every score would compare different things"
     if not force:
-        raise InputError(f"{message}; give the reference of the model's own data, or --force to score all the same")
+        raise InputError(f"{message}; give the reference of the model's own data, or score with --force all the same")
     return [Finding("classes", "forced", message)]
 
 
