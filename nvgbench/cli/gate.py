@@ -3,79 +3,188 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from nvgbench.cli.options import DEFAULT_RUNS, RunsRoot
+from nvgbench.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from nvgbench.gates.schema import Verdict
+    from nvgbench.gates.selftest import Rate
+
+RunNames = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs; all below --runs if none.")]
+RecordFiles = Annotated[list[Path] | None, typer.Option(help="A records.jsonl, or a folder of such. Repeatable.")]
+RulesFile = Annotated[Path | None, typer.Option(help="TOML file of rules; built-in ones if not given.")]
+JsonFile = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write as JSON; - for the screen.")]
+
+SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
+
+
+class _GateGroup(TyperGroup):
+    """``nvgbench gate --baseline FILE`` is ``nvgbench gate check --baseline FILE``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["check", *args]
+        return super().parse_args(ctx, args)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-
-    @app.command()
-    def gate(
-        baseline: Annotated[Path, typer.Option(help="Baseline file, written by --update.")],
-        targets: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs; all below --runs if none.")] = None,
-        records: Annotated[list[Path] | None, typer.Option(help="A records.jsonl, or a folder of such. Repeatable.")] = None,
-        rules: Annotated[
-            Path | None,
-            typer.Option(help="TOML file of rules; built-in ones if not given."),
-        ] = None,
-        update: Annotated[bool, typer.Option("--update", help="Write the baseline from the newest records instead.")] = False,
-        as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
-        runs: RunsRoot = DEFAULT_RUNS,
-    ) -> None:
-        """Compare the newest records with a baseline, metric by metric.
-
-        Exit code 0: nothing failed (inconclusive lines are printed), 1: a blocking rule failed, 2: bad input, or scores that
-        must not be compared (another number of images, reference or extractor).
-        """
-        from nvgbench.gates.baseline import read_baseline, write_baseline
-        from nvgbench.gates.rules import load_rules
-        from nvgbench.gates.verdicts import evaluate_gates, gate_fails
-        from nvgbench.results.store import records_of
-
-        known_rules = load_rules(rules)
-        newest = [located.record for located in records_of(targets or (), records or (), runs)]
-        if update:
-            typer.echo(f"{baseline}: baseline of {write_baseline(baseline, newest)} records written")
-            return
-        verdicts = evaluate_gates(known_rules, read_baseline(baseline), newest)
-        failed = gate_fails(verdicts)
-        if as_json:
-            typer.echo(_json(verdicts, failed))
-        else:
-            _print(verdicts, failed)
-        raise typer.Exit(1 if failed else 0)
+    """Add the commands to ``app``."""
+    gate = typer.Typer(
+        cls=_GateGroup,
+        help="Hold the newest records against a baseline (check, also without that word), count costs, test the gate itself.",
+    )
+    gate.command()(check)
+    gate.command()(cost)
+    gate.command()(selftest)
+    app.add_typer(gate, name="gate")
 
 
-def _json(verdicts: list[Verdict], failed: bool) -> str:
+def check(
+    baseline: Annotated[Path, typer.Option(help="Baseline file, written by --update.")],
+    targets: RunNames = None,
+    records: RecordFiles = None,
+    rules: RulesFile = None,
+    update: Annotated[bool, typer.Option("--update", help="Write the newest records into the baseline instead.")] = False,
+    json_file: JsonFile = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write a Markdown summary.")] = None,
+    github_summary: Annotated[bool, typer.Option("--github-summary", help=f"Append it to ${SUMMARY_VARIABLE}.")] = False,
+    runs: RunsRoot = DEFAULT_RUNS,
+) -> None:
+    """Compare the newest records with a baseline of the same environment, metric by metric.
+
+    Exit code 0: pass, 1: a blocking rule failed, 3: none failed, but one is undecided, 2: bad input, or scores that must not
+    be compared (another number of images, reference or extractor).
+    """
+    from nvgbench.gates.baseline import read_baseline, update_baseline
+    from nvgbench.gates.outputs import as_json, as_junit, as_markdown, as_text
+    from nvgbench.gates.rules import load_rules
+    from nvgbench.gates.schema import EXIT_CODES, overall
+    from nvgbench.gates.verdicts import evaluate_gates
+    from nvgbench.results.store import records_of
+
+    known_rules = load_rules(rules)
+    summary = _summary_file() if github_summary else None
+    newest = [located.record for located in records_of(targets or (), records or (), runs)]
+    if update:
+        written = update_baseline(baseline, newest)
+        typer.echo(f"{baseline}: {len(written.records)} records of {', '.join(written.subjects)}")
+        return
+    verdicts = evaluate_gates(known_rules, read_baseline(baseline), newest)
+    _write(verdicts, ((junit, as_junit), (markdown, as_markdown)))
+    if summary is not None:
+        with summary.open("a", encoding="utf-8") as handle:
+            handle.write(as_markdown(verdicts) + "\n")
+    _show(as_text(verdicts), as_json(verdicts), json_file)
+    raise typer.Exit(EXIT_CODES[overall(verdicts)])
+
+
+def cost(
+    presets: Annotated[list[str], typer.Argument(help="Names from 'nvgbench presets'.")],
+    out: Annotated[Path, typer.Option(help="Record file to write, anew.")] = DEFAULT_RUNS / "cost.jsonl",
+) -> None:
+    """Count parameters, FLOPs and modelled memory of presets, for an exact gate; nothing is trained or downloaded."""
+    from nvgbench.config.load import load_preset
+    from nvgbench.files import write_text
+    from nvgbench.results.store import encode_record
+    from nvgbench.training.cost_record import cost_record
+
+    configs = [load_preset(preset) for preset in presets]
+    records = [cost_record(config) for config in configs]
+    write_text(out, "".join(encode_record(record) + "\n" for record in records))
+    typer.echo(f"{out}: costs of {', '.join(record.subject for record in records)}")
+
+
+def selftest(
+    targets: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs whose scores lend the noise.")] = None,
+    records: RecordFiles = None,
+    rules: RulesFile = None,
+    pairs: Annotated[int, typer.Option(help="Pairs of evaluations of each kind.")] = 200,
+    loss: Annotated[float, typer.Option(help="Planted change, as a share of the score.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all noise.")] = 0,
+    json_file: JsonFile = None,
+    runs: RunsRoot = DEFAULT_RUNS,
+) -> None:
+    """Measure how often the gate raises a false alarm (A/A) and how often it catches a planted change (A/B).
+
+    Without runs or records features are simulated and scored as an evaluation would; with them, recorded scores are
+    moved by the noise that their intervals state. Exit code 0: the promises are kept, 1: one is broken, 2: bad input.
+    """
+    from nvgbench.cli.progress import counting
+    from nvgbench.gates.rules import load_rules
+    from nvgbench.gates.selftest import recorded_draw
+    from nvgbench.gates.selftest import selftest as measure
+    from nvgbench.results.store import records_of
+
+    known_rules = load_rules(rules)
+    if targets or records:
+        draw = recorded_draw([located.record for located in records_of(targets or (), records or (), runs)])
+        source = "recorded scores moved by the noise that their intervals state"
+    else:
+        from nvgbench.evaluation.simulation import simulated_draw
+
+        draw = simulated_draw(seed)
+        source = "simulated features, scored as an evaluation would"
+    with counting("self-test of the gate", "pairs") as progress:
+        rates = measure(known_rules, draw, pairs=pairs, loss=loss, seed=seed, told=lambda done: progress(done, pairs))
+    broken = any(rate.broken for rate in rates)
+    _show(_rates_text(rates, source, broken), _rates_json(rates, source, broken), json_file)
+    raise typer.Exit(1 if broken else 0)
+
+
+def _summary_file() -> Path:
+    import os
+
+    name = os.environ.get(SUMMARY_VARIABLE)
+    if not name:
+        raise InputError(f"--github-summary: ${SUMMARY_VARIABLE} is not set; GitHub Actions sets it, else use --markdown")
+    return Path(name)
+
+
+def _write(verdicts: Sequence[Verdict], files: Sequence[tuple[Path | None, Callable[[Sequence[Verdict]], str]]]) -> None:
+    from nvgbench.files import write_text
+
+    for path, form in files:
+        if path is not None:
+            write_text(path, form(verdicts))
+
+
+def _show(text: str, tree: str, json_file: str | None) -> None:
+    """Text on the screen, unless JSON is wanted there."""
+    from nvgbench.files import write_text
+
+    if json_file == "-":
+        typer.echo(tree, nl=False)
+        return
+    if json_file is not None:
+        write_text(Path(json_file), tree)
+    typer.echo(text)
+
+
+def _rates_text(rates: Sequence[Rate], source: str, broken: bool) -> str:
+    lines = [f"noise: {source}"]
+    for rate in rates:
+        low, high = rate.interval
+        line = f"{rate.name:<32} {rate.count:>4} of {rate.pairs} = {rate.share:.1%} ({low:.1%} to {high:.1%})"
+        if rate.promised is not None:
+            bound = "at most" if rate.at_most else "at least"
+            line += f", promised {bound} {rate.promised:.0%}: {'BROKEN' if rate.broken else 'kept'}"
+        lines.append(line)
+    return "\n".join([*lines, "FAILED: a promise is broken" if broken else "passed: the promises are kept"])
+
+
+def _rates_json(rates: Sequence[Rate], source: str, broken: bool) -> str:
     import dataclasses
     import json
 
-    from nvgbench.results.store import plain
-
-    tree = {"failed": failed, "verdicts": [plain(dataclasses.asdict(verdict)) for verdict in verdicts]}
-    return json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def _print(verdicts: list[Verdict], failed: bool) -> None:
-    """One line a verdict, plain enough for logs and for grep."""
-    from nvgbench.report.quantities import significant
-
-    def number(value: float | None) -> str:
-        return "none" if value is None else significant(value, 5)
-
-    width = max(len(f"{verdict.subject} {verdict.metric}") for verdict in verdicts)
-    for verdict in verdicts:
-        advisory = "" if verdict.blocking else " (advisory)"
-        name = f"{verdict.subject} {verdict.metric}".ljust(width)
-        change = f"{number(verdict.baseline)} -> {number(verdict.value)}"
-        typer.echo(f"{verdict.outcome.ljust(12)}  {name}  {change}  {verdict.reason}{advisory}")
-    counts = {outcome: sum(verdict.outcome == outcome for verdict in verdicts) for outcome in ("pass", "fail", "inconclusive")}
-    summary = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
-    typer.echo(f"{'FAILED' if failed else 'passed'}: {summary}")
+    rows = [
+        {**dataclasses.asdict(rate), "share": rate.share, "interval": rate.interval, "broken": rate.broken} for rate in rates
+    ]
+    return json.dumps({"broken": broken, "noise": source, "rates": rows}, indent=1) + "\n"

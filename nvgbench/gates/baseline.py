@@ -1,81 +1,160 @@
-"""The baseline of a gate: records that were once found good, in a file that notices when it is edited by hand."""
+"""The baseline of a gate: records once found good, by environment, in a file that notices when it is edited by hand."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nvgbench.errors import InputError
 from nvgbench.files import write_text
+from nvgbench.gates.environment import Environment, environment_of
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import decode_record, encode_record
 
 FORMAT = "nvgbench-baseline"
-VERSION = 1
-GATED_KINDS = ("eval", "reconstruction", "profile", "ablation")
+VERSION = 2
+SCORED_KINDS = ("eval", "reconstruction", "ablation")
+MEASURED_KINDS = ("profile", "cost")
+GATED_KINDS = (*SCORED_KINDS, *MEASURED_KINDS)
+_NOT_KEPT = ("command",)
+"""Provenance that is of no use to a gate and names folders of one machine."""
 
 
-def gated(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """The records that a gate looks at."""
-    return [record for record in records if record.kind in GATED_KINDS and (record.metrics or record.measurements)]
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The records of one environment (empty: of every environment, see `nvgbench.gates.environment`)."""
+
+    environment: Environment
+    records: tuple[RunRecord, ...]
 
 
-def write_baseline(path: Path, records: Iterable[RunRecord]) -> int:
-    """Write the scores and measurements of ``records`` as a baseline, and return how many records it holds.
+@dataclass(frozen=True)
+class Baseline:
+    """Groups of records, at most one an environment."""
 
-    A record is kept, without its tables and pictures, where it holds the newest value of anything.
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def of(cls, records: Iterable[RunRecord]) -> Baseline:
+        """The records that a gate looks at, by the environment that each of them names."""
+        groups: list[tuple[Environment, list[RunRecord]]] = []
+        for record in records:
+            if record.kind not in GATED_KINDS or not (record.metrics or record.measurements):
+                continue
+            environment = environment_of(record)
+            known = next((found for key, found in groups if key == environment), None)
+            if known is None:
+                groups.append((environment, known := []))
+            known.append(record)
+        return cls(tuple(Group(environment=key, records=tuple(found)) for key, found in groups))
+
+    @property
+    def records(self) -> list[RunRecord]:
+        return [record for group in self.groups for record in group.records]
+
+    @property
+    def subjects(self) -> list[str]:
+        return list(dict.fromkeys(record.subject for record in self.records))
+
+    def updated(self, new: Baseline) -> Baseline:
+        """``new`` in place of what this one holds of the same environment, kind and subject; everything else stays."""
+        kept = {_key(group.environment): list(group.records) for group in self.groups}
+        environments = {_key(group.environment): group.environment for group in (*self.groups, *new.groups)}
+        for group in new.groups:
+            replaced = {(record.kind, record.subject) for record in group.records}
+            old = [record for record in kept.get(_key(group.environment), ()) if (record.kind, record.subject) not in replaced]
+            kept[_key(group.environment)] = [*old, *group.records]
+        return Baseline(tuple(Group(environment=environments[key], records=tuple(found)) for key, found in kept.items()))
+
+
+def update_baseline(path: Path, records: Iterable[RunRecord]) -> Baseline:
+    """Write the newest scores and measurements of ``records`` into the baseline at ``path``, and return what it now holds.
+
+    They replace what it held of the same environment, kind and subject. A record is kept, without its tables and pictures,
+    where it holds the newest value of anything.
 
     Raises:
-        InputError: nothing to write.
+        InputError: nothing to write, or the file is there and broken.
         OSError: the file cannot be written.
     """
+    new = Baseline(tuple(dataclasses.replace(group, records=_newest(group)) for group in Baseline.of(records).groups))
+    if not new.groups:
+        raise InputError("no scores or measurements to make a baseline of; run 'nvgbench eval' or 'nvgbench profile' first")
+    found = read_baseline(path).updated(new) if path.exists() else new
+    groups = [
+        {"environment": group.environment, "records": [json.loads(encode_record(record)) for record in group.records]}
+        for group in found.groups
+    ]
+    content = {"format": FORMAT, "version": VERSION, "environments": groups}
+    write_text(path, json.dumps({**content, "checksum": _checksum(content)}, indent=1, ensure_ascii=False) + "\n")
+    return found
+
+
+def _newest(group: Group) -> tuple[RunRecord, ...]:
+    """The records of a group that hold the newest value of anything, oldest first, without what a gate has no use for."""
     kept: list[RunRecord] = []
     known: set[tuple[str, str, str, Any]] = set()
     # From the newest on; of two records of the same second the later line is the newer.
-    for record in sorted(gated(records), key=lambda record: record.created)[::-1]:
-        held = {("metric", record.subject, metric.name, None) for metric in record.metrics} | {
+    for record in sorted(group.records, key=lambda record: record.created)[::-1]:
+        held = {("metric", record.subject, metric.name, metric.protocol) for metric in record.metrics} | {
             ("measurement", record.subject, measurement.name, measurement.conditions.get("batch_size"))
             for measurement in record.measurements
         }
         if held - known:
-            kept.insert(0, record)
+            provenance = {key: value for key, value in record.provenance.items() if key not in _NOT_KEPT}
+            kept.insert(0, dataclasses.replace(record, tables={}, artifacts=(), provenance=provenance))
         known |= held
-    if not kept:
-        raise InputError("no scores or measurements to make a baseline of; run 'nvgbench eval' or 'nvgbench profile' first")
-    lines = [json.loads(encode_record(dataclasses.replace(record, tables={}, artifacts=()))) for record in kept]
-    content = {"format": FORMAT, "version": VERSION, "records": lines}
-    write_text(path, json.dumps({**content, "checksum": _checksum(content)}, indent=1, ensure_ascii=False) + "\n")
-    return len(lines)
+    return tuple(kept)
 
 
-def read_baseline(path: Path) -> list[RunRecord]:
-    """The records of a baseline.
+def read_baseline(path: Path) -> Baseline:
+    """A baseline file.
 
     Raises:
-        InputError: the file is missing, broken, of a newer format, or was changed since it was written.
+        InputError: the file is missing, broken, of another format version, or was changed since it was written.
     """
+    anew = "restore it, or delete it and write it anew with --update"
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no baseline at {path}; write one with 'nvgbench gate --baseline {path} --update'") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is broken ({error}); restore it or write it anew with --update") from None
-    if not isinstance(tree, dict) or tree.get("format") != FORMAT or not isinstance(tree.get("records"), list):
-        raise InputError(f"{path} is not a baseline written by 'nvgbench gate --update'")
+        raise InputError(f"{path} is broken ({error}); {anew}") from None
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        raise InputError(f"{path} is not a baseline written by 'nvgbench gate --update'; {anew}")
     if tree.get("version") != VERSION:
-        raise InputError(f"{path} has baseline version {tree.get('version')!r}; expected {VERSION}; update nvgbench")
+        raise InputError(f"{path} has baseline version {tree.get('version')!r}, expected {VERSION}; {anew}")
     checksum = tree.pop("checksum", None)
     if checksum != _checksum(tree):
-        raise InputError(
-            f"{path} was changed since it was written (its SHA-256 does not fit); restore it, or write it anew with --update"
+        raise InputError(f"{path} was changed since it was written (its SHA-256 does not fit); {anew}")
+    try:
+        return Baseline(
+            tuple(
+                Group(
+                    environment={str(key): str(value) for key, value in group["environment"].items()},
+                    records=tuple(_decode(line, path) for line in group["records"]),
+                )
+                for group in tree["environments"]
+            )
         )
-    return [decode_record(json.dumps(line), f"{path}: record {number}") for number, line in enumerate(tree["records"], start=1)]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is broken ({type(error).__name__}: {error}); {anew}") from None
+
+
+def _decode(line: Mapping[str, Any], path: Path) -> RunRecord:
+    return decode_record(json.dumps(line), f"{path}: record of {line.get('subject')!r}")
+
+
+def _key(environment: Environment) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(environment.items()))
 
 
 def _checksum(content: Any) -> str:
+    """SHA-256 of the content however it is indented and ordered."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()

@@ -1,4 +1,4 @@
-"""Gates on time, memory, energy and FLOPs: medians of raw samples, held against the same machine only."""
+"""Gates on time, memory, energy and FLOPs (medians of raw samples) and on what is counted from a configuration."""
 
 from __future__ import annotations
 
@@ -7,53 +7,78 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nvgbench.gates.rules import Rule, rule_for
+from nvgbench.gates.baseline import MEASURED_KINDS, Baseline
+from nvgbench.gates.environment import Environment, environment_of
+from nvgbench.gates.reasons import NOT_IN_BASELINE, NOT_MEASURED, failure, no_baseline_here
+from nvgbench.gates.rules import Rule, RuleSet
 from nvgbench.gates.schema import Verdict
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Measurement
 
-_MACHINE_FREE = ("flops",)
-"""Measurements (by the start of their name) that do not depend on the machine."""
+_COUNTED = ("flops",)
+"""Measurements (by the start of their name) that are the same in every environment, also in a profile."""
+
+Key = tuple[str, str, Any]
+Found = tuple[Measurement, RunRecord]
 
 
-def judge_measurements(rules: Sequence[Rule], baseline: Sequence[RunRecord], records: Sequence[RunRecord]) -> Iterator[Verdict]:
-    """One verdict for each measurement of the baseline that a rule names and that the new profile should have."""
+def judge_measurements(rules: RuleSet, baseline: Baseline, records: Sequence[RunRecord]) -> Iterator[Verdict]:
+    """One verdict for each measurement that a rule names, of the subjects of the baseline."""
     now = _newest(records)
-    for key, (old, old_record) in _newest(baseline).items():
+    known = [(group.environment, _newest(group.records)) for group in baseline.groups]
+    keys = dict.fromkeys([*(key for _, found in known for key in found), *(key for key in now if key[0] in baseline.subjects)])
+    for key in keys:
         subject, name, batch_size = key
-        rule = rule_for(name, rules)
-        if rule is None or not old.samples:
+        rule = rules.rule_for(name)
+        if rule is None:
             continue
         label = name if batch_size is None else f"{name} (batch {batch_size})"
-        empty = Verdict(
-            subject=subject, metric=label, outcome="inconclusive", reason="not measured this time", blocking=rule.blocking
-        )
-        empty = dataclasses.replace(empty, baseline=statistics.median(old.samples))
-        new, new_record = now.get(key, (None, None))
-        if new is None or new_record is None:
-            yield empty
-        elif not new.samples:
-            yield dataclasses.replace(empty, reason=new.note or "not available this time")
-        elif not name.startswith(_MACHINE_FREE) and (difference := _other_machine(old_record, new_record)):
-            yield dataclasses.replace(empty, value=statistics.median(new.samples), reason=difference)
-        else:
-            yield _judge(empty, rule, old, new)
+        empty = Verdict(subject=subject, metric=label, outcome="inconclusive", reason="", blocking=rule.blocking)
+        olds = [(environment, found[key][0]) for environment, found in known if key in found and found[key][0].samples]
+        verdict = _judge_measurement(empty, rule, olds, now.get(key))
+        if verdict is not None:
+            yield verdict
 
 
-def _judge(empty: Verdict, rule: Rule, old: Measurement, new: Measurement) -> Verdict:
-    before, after = statistics.median(old.samples), statistics.median(new.samples)
+def _judge_measurement(
+    empty: Verdict, rule: Rule, olds: list[tuple[Environment, Measurement]], new: Found | None
+) -> Verdict | None:
+    """One measurement: find its baseline and judge the change; None where it never was available."""
+    if new is None:
+        return dataclasses.replace(empty, baseline=_median(olds[0][1]), reason=NOT_MEASURED) if olds else None
+    measurement, record = new
+    if not measurement.samples:
+        note = measurement.note or "not available this time"
+        return dataclasses.replace(empty, baseline=_median(olds[0][1]), reason=note) if olds else None
+    if not olds:
+        return dataclasses.replace(empty, value=_median(measurement), reason=NOT_IN_BASELINE, blocking=False)
+    here = environment_of(record)
+    anywhere = measurement.name.startswith(_COUNTED)
+    old = next((one for environment, one in olds if environment == here), olds[-1][1] if anywhere else None)
+    if old is None:
+        reason = no_baseline_here([environment for environment, _ in olds], here)
+        return dataclasses.replace(empty, value=_median(measurement), reason=reason, blocking=rule.blocking_elsewhere)
+    return _judge_change(empty, rule, old, measurement)
+
+
+def _judge_change(empty: Verdict, rule: Rule, old: Measurement, new: Measurement) -> Verdict:
+    before, after = _median(old), _median(new)
     margin = rule.margin(before)
-    verdict = dataclasses.replace(empty, value=after, margin=margin)
-    direction = new.higher_is_better
-    good = direction is not None and after != before and (after > before) == direction
+    verdict = dataclasses.replace(empty, baseline=before, value=after, margin=margin)
+    better = new.higher_is_better
+    good = better is not None and after != before and (after > before) == better
     if abs(after - before) <= margin:
-        return dataclasses.replace(verdict, outcome="pass", reason="within the margin")
-    if good and not rule.two_sided:
+        reason = "the same" if rule.kind == "exact" else "within the margin"
+        return dataclasses.replace(verdict, outcome="pass", reason=reason)
+    if good and rule.direction == "worse":
         return dataclasses.replace(verdict, outcome="pass", reason="better than the margin asks")
     if rule.kind == "interval" and _overlap(old.samples, new.samples):
         return dataclasses.replace(verdict, reason="beyond the margin, but the repetitions overlap")
-    word = "suspiciously good" if good else "worse"
-    return dataclasses.replace(verdict, outcome="fail", reason=f"{word}, beyond the margin")
+    return dataclasses.replace(verdict, outcome="fail", reason=failure(rule, better, good))
+
+
+def _median(measurement: Measurement) -> float:
+    return statistics.median(measurement.samples)
 
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
@@ -69,32 +94,14 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
     return low_a <= high_b and low_b <= high_a
 
 
-Newest = dict[tuple[str, str, Any], tuple[Measurement, RunRecord]]
-
-
-def _newest(records: Sequence[RunRecord]) -> Newest:
+def _newest(records: Sequence[RunRecord]) -> dict[Key, Found]:
     """The newest measurement by subject, name and batch size."""
-    found: Newest = {}
+    found: dict[Key, Found] = {}
     for record in records:
-        if record.kind != "profile":
+        if record.kind not in MEASURED_KINDS:
             continue
         for measurement in record.measurements:
             key = (record.subject, measurement.name, measurement.conditions.get("batch_size"))
             if key not in found or record.created >= found[key][1].created:
                 found[key] = (measurement, record)
     return found
-
-
-def _other_machine(a: RunRecord, b: RunRecord) -> str:
-    """Why two profiles are not of the same machine, or nothing."""
-    for key in ("gpu", "cpu", "cores"):
-        left, right = a.provenance.get("machine", {}).get(key), b.provenance.get("machine", {}).get(key)
-        if left != right:
-            return f"another machine ({key}: {left} then, {right} now)"
-    left, right = a.provenance.get("libraries", {}).get("torch"), b.provenance.get("libraries", {}).get("torch")
-    if left != right:
-        return f"another version of torch ({left} then, {right} now)"
-    left, right = a.provenance.get("device", {}), b.provenance.get("device", {})
-    if left.get("device") != right.get("device"):
-        return f"another device ({left.get('device')} then, {right.get('device')} now)"
-    return ""

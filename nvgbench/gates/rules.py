@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import importlib.resources
+import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from nvgbench.config.schema import STRICT
-from nvgbench.errors import InputError
+from nvgbench.errors import InputError, did_you_mean
 
 _DEFAULT = "default_rules.toml"
+
+Kind = Literal["interval", "tolerance", "exact"]
+Direction = Literal["both", "worse"]
+Weight = Literal["blocking", "advisory"]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -23,56 +29,139 @@ class Rule:
     """How far a metric may move.
 
     Attributes:
-        match: the metric's exact name, or a pattern with ``*`` and ``?``.
-        kind: ``interval`` fails only where the interval of the difference lies wholly outside the margin; ``tolerance``
-            fails as soon as the difference itself does.
+        metric: the metric's exact name, or a pattern with ``*`` and ``?``.
+        kind: ``interval`` fails only where the change lies beyond the margin and noise does not explain the excess;
+            ``tolerance`` fails as soon as the change itself lies beyond it; ``exact`` fails at any change.
+        direction: ``both`` fails a suspicious change for the better as well; ``worse`` does not.
         relative, absolute: the margin, as a share of the baseline's value and in the metric's unit; the larger one counts.
-        two_sided: a change for the better fails as well.
-        blocking: a failure fails the gate; otherwise it is only reported.
+        severity: a ``blocking`` verdict decides the gate, an ``advisory`` one is only reported.
+        new_environment: the severity where the baseline knows other environments only and nothing can be decided.
     """
 
-    match: str = Field(min_length=1)
-    kind: Literal["interval", "tolerance"] = "interval"
-    relative: float = Field(default=0.0, ge=0)
-    absolute: float = Field(default=0.0, ge=0)
-    two_sided: bool = True
-    blocking: bool = True
+    metric: str = Field(min_length=1)
+    kind: Kind = "interval"
+    direction: Direction = "both"
+    relative: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    absolute: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    severity: Weight = "blocking"
+    new_environment: Weight = "blocking"
+
+    @property
+    def blocking(self) -> bool:
+        return self.severity == "blocking"
+
+    @property
+    def blocking_elsewhere(self) -> bool:
+        """Whether a missing baseline of this environment leaves the gate undecided."""
+        return self.blocking and self.new_environment == "blocking"
 
     def fits(self, name: str) -> bool:
         """Whether the rule is meant for the metric ``name``; brackets, as in ``FD[classifier]``, stand for themselves."""
-        return name == self.match or fnmatch.fnmatchcase(name, self.match.replace("[", "[[]"))
+        return name == self.metric or fnmatch.fnmatchcase(name, self.metric.replace("[", "[[]"))
 
     def margin(self, baseline: float) -> float:
         """How far the metric may move from ``baseline``, in its unit."""
         return max(self.absolute, self.relative * abs(baseline))
 
 
-def load_rules(path: Path | None = None) -> tuple[Rule, ...]:
-    """Rules of a TOML file with ``[[rule]]`` tables, or the built-in ones.
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RuleSet:
+    """The rules of a gate.
+
+    Attributes:
+        rules: the first that fits a metric's name applies.
+        alpha: the promised rate of false alarms over all interval rules of one gate (see `nvgbench.gates.discoveries`).
+    """
+
+    rules: tuple[Rule, ...]
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+
+    def rule_for(self, name: str) -> Rule | None:
+        """The first rule that fits a metric, or None: then the metric is not gated."""
+        return next((rule for rule in self.rules if rule.fits(name)), None)
+
+
+def load_rules(path: Path | None = None) -> RuleSet:
+    """Rules of a TOML file, ``alpha`` and ``[[rule]]`` tables, or the built-in ones.
 
     Raises:
-        InputError: no such file, no TOML, an unknown key or a wrong value, or no rule at all.
+        InputError: no such file, no TOML, an unknown key or a wrong value (with its line), or no rule at all.
     """
     origin = "the built-in rules" if path is None else str(path)
     source = importlib.resources.files("nvgbench.gates").joinpath(_DEFAULT) if path is None else path
     try:
-        tree = tomllib.loads(source.read_text(encoding="utf-8"))
+        text = source.read_text(encoding="utf-8")
+        tree = tomllib.loads(text)
     except FileNotFoundError:
         raise InputError(f"no rules at {origin}; leave --rules out for the built-in ones") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{origin} is not valid TOML: {error}") from None
-    unknown = set(tree) - {"rule"}
-    if unknown or not tree.get("rule"):
-        found = f"unknown key {sorted(unknown)[0]!r}" if unknown else "it holds none"
-        raise InputError(f"{origin}: expected [[rule]] tables, {found}")
+    for key in tree:
+        if key not in ("alpha", "rule"):
+            where = _where(origin, text, None, key)
+            raise InputError(f"{where}: unknown key {key!r}{did_you_mean(key, ('alpha', 'rule'))}; expected alpha and [[rule]]")
+    tables = tree.get("rule")
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise InputError(f'{origin}: expected [[rule]] tables, found none; the least is [[rule]] with metric = "*"')
+    rules = tuple(_rule(table, number, origin, text) for number, table in enumerate(tables, start=1))
     try:
-        return TypeAdapter(tuple[Rule, ...]).validate_python(tree["rule"])
+        return RuleSet(rules=rules, **{key: tree[key] for key in tree if key == "alpha"})
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise InputError(f"{origin}: rule.{where} = {problem.get('input')!r}: {problem['msg']}") from None
+        where = _where(origin, text, None, "alpha")
+        raise InputError(f"{where}: alpha = {tree['alpha']!r}: {problem['msg']}; 0.05 is usual") from None
 
 
-def rule_for(name: str, rules: Sequence[Rule]) -> Rule | None:
-    """The first rule that fits a metric, or None: then the metric is not gated."""
-    return next((rule for rule in rules if rule.fits(name)), None)
+def _rule(table: Mapping[str, Any], number: int, origin: str, text: str) -> Rule:
+    """One table as a rule; ``number`` counts from 1."""
+    known = [entry.name for entry in dataclasses.fields(Rule)]
+    name = f"rule {number}" + (f" (metric = {table['metric']!r})" if isinstance(table.get("metric"), str) else "")
+    for key in table:
+        if key not in known:
+            raise InputError(
+                f"{_where(origin, text, number, key)}, {name}: unknown key {key!r}{did_you_mean(key, known)}; "
+                f"valid here: {', '.join(known)}"
+            )
+    if "metric" not in table:
+        raise InputError(f"{_where(origin, text, number, None)}, {name}: key 'metric' is missing, e.g. metric = \"FID*\"")
+    try:
+        rule = TypeAdapter(Rule).validate_python(table)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        key = str(problem["loc"][0])
+        choices = {"kind": Kind, "direction": Direction, "severity": Weight, "new_environment": Weight}.get(key)
+        near = did_you_mean(str(table[key]), get_args(choices)) if choices else ""
+        raise InputError(
+            f"{_where(origin, text, number, key)}, {name}: {key} = {table[key]!r}{near}: {problem['msg']}"
+        ) from None
+    given = [key for key in ("relative", "absolute") if key in table]
+    if rule.kind == "exact" and given:
+        where = _where(origin, text, number, given[0])
+        raise InputError(f"{where}, {name}: {given[0]} is no use with kind = 'exact'; drop it, or take kind = 'tolerance'")
+    if rule.kind == "tolerance" and not given:
+        where = _where(origin, text, number, "kind")
+        raise InputError(f"{where}, {name}: kind = 'tolerance' needs relative or absolute; for no change at all use 'exact'")
+    return rule
+
+
+def _where(origin: str, text: str, number: int | None, key: str | None) -> str:
+    """The file and, where the key or the table is written in the usual way, its line.
+
+    tomllib keeps no positions, so that tables and keys are looked for as text: ``number`` counts ``[[rule]]`` lines from 1,
+    None means the part above the first table.
+    """
+    seen = 0
+    header = ""
+    for line_number, line in enumerate(text.splitlines(), start=1):
+        if re.match(r"\s*\[", line):
+            seen += bool(re.match(r"\s*\[\[\s*rule\s*\]\]", line))
+            if seen == number:
+                header = f"{origin}, line {line_number}"
+                if key is None:
+                    break
+                continue
+        if key is None or seen != (number or 0):
+            continue
+        if re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line) or re.match(rf"\s*\[+\s*{re.escape(key)}\s*\]", line):
+            return f"{origin}, line {line_number}"
+    return header or origin

@@ -1,11 +1,15 @@
-"""The verdict of a gate on one metric."""
+"""The verdict of a gate on one metric, and of the whole gate."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 Outcome = Literal["pass", "fail", "inconclusive"]
+
+EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
+"""What ``nvgbench gate`` ends with; 2 is bad input."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,10 +18,11 @@ class Verdict:
 
     Attributes:
         outcome: ``pass``, ``fail`` or ``inconclusive``.
-        blocking: whether a failure fails the gate.
+        blocking: whether this verdict counts for the whole gate; otherwise it is only reported.
         baseline, value: the two numbers; None where one is missing.
         margin: how far the metric might move, in its unit.
-        p_value: of the excess over the margin under an interval rule; None elsewhere.
+        p_value: of a change that large, were the true one within the margin; adjusted for the number of metrics (Benjamini and
+            Hochberg); None where the rule looks at no interval.
         reason: one sentence.
     """
 
@@ -30,3 +35,9 @@ class Verdict:
     value: float | None = None
     margin: float | None = None
     p_value: float | None = None
+
+
+def overall(verdicts: Iterable[Verdict]) -> Outcome:
+    """The gate's own verdict: the worst among the blocking ones."""
+    found = {verdict.outcome for verdict in verdicts if verdict.blocking}
+    return "fail" if "fail" in found else "inconclusive" if "inconclusive" in found else "pass"

@@ -1,0 +1,166 @@
+"""A gate held against itself: how often it fails where nothing changed (A/A), and how often it sees a planted change (A/B).
+
+Nothing here knows where scores come from: a `Draw` makes a record, of new noise each time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from nvgbench.errors import InputError
+from nvgbench.gates.baseline import SCORED_KINDS, Baseline
+from nvgbench.gates.rules import Rule, RuleSet
+from nvgbench.gates.schema import Verdict, overall
+from nvgbench.gates.verdicts import evaluate_gates
+from nvgbench.results.compare import latest_metrics, standard_error
+from nvgbench.results.schema import RunRecord
+from nvgbench.types import MetricValue
+
+DETECTION = 0.9
+"""Share of planted changes that must be caught."""
+CHANCE = 0.01
+"""A promise counts as broken where it would come out this badly with less than this probability, were it kept."""
+
+Draw = Callable[[int, float], RunRecord]
+"""``draw(seed, loss)``: the scores of one evaluation; those of the planted metric are worse by the share ``loss``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """How often something happened, and what was promised.
+
+    Attributes:
+        count, pairs: so many of so many.
+        promised: at most this share (``at_most``) or at least this share; None where nothing is promised.
+    """
+
+    name: str
+    count: int
+    pairs: int
+    promised: float | None = None
+    at_most: bool = True
+
+    @property
+    def share(self) -> float:
+        return self.count / self.pairs
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the share."""
+        z = NormalDist().inv_cdf(0.975)
+        centre = (self.share + z * z / (2 * self.pairs)) / (1 + z * z / self.pairs)
+        reach = z / (1 + z * z / self.pairs) * math.sqrt(self.share * (1 - self.share) / self.pairs + (z / self.pairs) ** 2 / 4)
+        return max(centre - reach, 0.0), min(centre + reach, 1.0)
+
+    @property
+    def broken(self) -> bool:
+        """Whether chance does not explain that the promise was missed (binomial, `CHANCE`)."""
+        if self.promised is None:
+            return False
+        if self.at_most:
+            return _at_least(self.count, self.pairs, self.promised) < CHANCE
+        return _at_least(self.pairs - self.count, self.pairs, 1 - self.promised) < CHANCE
+
+
+def selftest(rules: RuleSet, draw: Draw, *, pairs: int, loss: float, seed: int, told: Callable[[int], None]) -> list[Rate]:
+    """Measure the rates of false alarms, of caught losses and of caught gains.
+
+    Args:
+        rules: of the gate; all are taken as blocking, or an advisory rule could not be seen to fail.
+        draw: makes the records; the metric that it plants changes in must have a rule.
+        pairs: pairs of evaluations of each kind.
+        loss: share by which the planted metric becomes worse, and better.
+        seed: of everything that is drawn.
+        told: called with the pairs done after each.
+
+    Raises:
+        InputError: fewer than 20 pairs, a loss outside (0, 1), or no rule that fits a metric of the draws.
+    """
+    if pairs < 20 or not 0 < loss < 1:
+        raise InputError(f"--pairs {pairs}, --loss {loss}: expected at least 20 pairs and a loss between 0 and 1, e.g. 0.05")
+    strict = dataclasses.replace(rules, rules=tuple(dataclasses.replace(rule, severity="blocking") for rule in rules.rules))
+    bare = dataclasses.replace(strict, rules=tuple(_without_margin(rule) for rule in strict.rules))
+    alarms = bare_alarms = losses = gains = 0
+    for pair in range(pairs):
+        # Four evaluations a pair, none of which shares its noise with another.
+        first = seed + 4 * pair
+        baseline = Baseline.of([draw(first, 0.0)])
+        again = draw(first + 1, 0.0)
+        alarms += overall(evaluate_gates(strict, baseline, [again])) == "fail"
+        bare_alarms += overall(evaluate_gates(bare, baseline, [again])) == "fail"
+        losses += _caught(evaluate_gates(strict, baseline, [draw(first + 2, loss)]), "worse")
+        gains += _caught(evaluate_gates(strict, baseline, [draw(first + 3, -loss)]), "suspiciously good")
+        told(pair + 1)
+    one_sided = all(rule.direction == "worse" for rule in rules.rules)
+    return [
+        Rate(name="false alarms, nothing changed", count=alarms, pairs=pairs, promised=rules.alpha),
+        Rate(name="the same without any margin", count=bare_alarms, pairs=pairs),
+        Rate(name=f"losses of {loss:.1%} caught", count=losses, pairs=pairs, promised=DETECTION, at_most=False),
+        Rate(
+            name=f"gains of {loss:.1%} caught",
+            count=gains,
+            pairs=pairs,
+            promised=None if one_sided else DETECTION,
+            at_most=False,
+        ),
+    ]
+
+
+def recorded_draw(records: Sequence[RunRecord]) -> Draw:
+    """Scores as they were recorded, moved by the noise that their intervals state.
+
+    It takes the intervals for true and the metrics for independent; changes are planted in the first metric of the first
+    subject that has an interval and a better direction.
+
+    Raises:
+        InputError: no score has an interval.
+    """
+    newest = latest_metrics(records, SCORED_KINDS)
+    scores = [
+        (subject, scored)
+        for subject, metrics in newest.items()
+        for scored in metrics.values()
+        if scored.metric.value and scored.metric.interval is not None and scored.metric.higher_is_better is not None
+    ]
+    if not scores:
+        raise InputError("no recorded score has an interval; leave the records out to simulate features instead")
+    subject = scores[0][0]
+    own = [scored for name, scored in scores if name == subject]
+
+    def draw(seed: int, loss: float) -> RunRecord:
+        noise = np.random.default_rng(seed).normal(size=len(own))
+        changes = np.zeros(len(own))
+        changes[0] = loss
+        metrics = [_moved(scored.metric, *pair) for scored, *pair in zip(own, noise, changes, strict=True)]
+        return dataclasses.replace(own[0].record, metrics=tuple(metrics), measurements=())
+
+    return draw
+
+
+def _moved(metric: MetricValue, noise: float, loss: float) -> MetricValue:
+    """A score drawn again: ``noise`` standard errors away, and worse by the share ``loss``; its interval moves along."""
+    assert metric.value is not None
+    assert metric.interval is not None
+    worse = -1 if metric.higher_is_better else 1
+    step = noise * standard_error(metric.interval) + worse * loss * abs(metric.value)
+    interval = dataclasses.replace(metric.interval, low=metric.interval.low + step, high=metric.interval.high + step)
+    return dataclasses.replace(metric, value=metric.value + step, interval=interval)
+
+
+def _caught(verdicts: Sequence[Verdict], reason: str) -> bool:
+    return any(verdict.outcome == "fail" and verdict.reason.startswith(reason) for verdict in verdicts)
+
+
+def _without_margin(rule: Rule) -> Rule:
+    return dataclasses.replace(rule, relative=0.0, absolute=0.0) if rule.kind == "interval" else rule
+
+
+def _at_least(count: int, pairs: int, share: float) -> float:
+    """Probability of ``count`` or more of ``pairs``, each with probability ``share``."""
+    return sum(math.comb(pairs, k) * share**k * (1 - share) ** (pairs - k) for k in range(count, pairs + 1))

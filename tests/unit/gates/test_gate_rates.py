@@ -1,0 +1,133 @@
+"""The promised rates: false alarms over many metrics, and what is caught."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from gate_records import evaluation, metric
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom, false_discovery_control
+
+from nvgbench.errors import InputError
+from nvgbench.evaluation.simulation import simulated_draw
+from nvgbench.gates.baseline import Baseline
+from nvgbench.gates.discoveries import adjusted_p_values
+from nvgbench.gates.rules import Rule, RuleSet, load_rules
+from nvgbench.gates.schema import overall
+from nvgbench.gates.selftest import Rate, recorded_draw, selftest
+from nvgbench.gates.verdicts import evaluate_gates
+from nvgbench.results.schema import RunRecord
+
+
+@given(st.lists(st.floats(0, 1), max_size=60))
+def test_adjusted_p_values_are_scipys(p_values: list[float]) -> None:
+    expected = false_discovery_control(p_values) if p_values else []
+    # Rounding: both multiply by n and divide by the rank, in another order.
+    assert np.allclose(adjusted_p_values(p_values), expected, rtol=1e-12, atol=0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.floats(0.01, 0.5))
+def test_what_is_upheld_is_benjamini_and_hochbergs_step(p_values: list[float], alpha: float) -> None:
+    """The step itself: the largest k with the k-th smallest p at most alpha k / n; those k are upheld."""
+    ordered, n = sorted(p_values), len(p_values)
+    scaled = [p * n / k for k, p in enumerate(ordered, start=1)]
+    if any(abs(value - alpha) < 1e-12 for value in scaled):
+        return  # a tie that rounding may decide either way
+    upheld = max((k for k, value in enumerate(scaled, start=1) if value <= alpha), default=0)
+    assert sum(p <= alpha for p in adjusted_p_values(p_values)) == upheld
+
+
+def test_the_same_code_twice_seldom_fails_and_a_planted_regression_does() -> None:
+    """Twenty metrics with exact intervals and no margin, the hardest case for false alarms."""
+    rng = np.random.default_rng(0)
+    names = [f"metric-{index}" for index in range(20)]
+    rules = RuleSet(rules=(Rule(metric="*"),))
+
+    def draw(shift: float = 0.0) -> RunRecord:
+        values = 10 + rng.normal(size=len(names))
+        values[0] += shift
+        return evaluation(*(metric(name, value, half=1.959964) for name, value in zip(names, values, strict=True)))
+
+    def fails(new: RunRecord) -> bool:
+        return overall(evaluate_gates(rules, Baseline.of([draw()]), [new])) == "fail"
+
+    runs = 400
+    alarms, caught = sum(fails(draw()) for _ in range(runs)), sum(fails(draw(shift=10.0)) for _ in range(runs))
+    # 5 % promised; 400 runs of a gate that keeps it exceed this count once in a thousand times.
+    assert alarms <= binom.isf(1e-3, runs, 0.05)
+    assert caught / runs >= 0.99
+
+
+def test_simulated_evaluations_keep_the_promises() -> None:
+    """Real metrics and bootstraps on simulated features: at most 5 % of 200 A/A pairs fail, and a loss of 5 % is caught."""
+    rules = load_rules()
+    draw = simulated_draw(seed=0)
+    base = [Baseline.of([draw(seed, 0.0)]) for seed in range(20)]
+    again = [draw(seed, 0.0) for seed in range(20, 30)]
+    pairs = [overall(evaluate_gates(rules, old, [new])) for old in base for new in again]
+    assert len(pairs) == 200
+    assert pairs.count("fail") <= 0.05 * len(pairs)
+    worse, better = ([evaluate_gates(rules, base[0], [draw(50 + seed, loss)]) for seed in range(5)] for loss in (0.05, -0.05))
+    for verdicts, word in ((worse, "worse"), (better, "suspiciously good")):
+        for found in verdicts:
+            (distance,) = [verdict for verdict in found if verdict.metric == "FD[simulated]"]
+            assert distance.outcome == "fail"
+            assert distance.reason.startswith(word)
+
+
+def _recorded() -> RunRecord:
+    better = {"FD[x]": False, "IS[x]": True, "KD[x]": False, "PSNR": True}
+    return evaluation(*(metric(name, 10.0, half=0.15, better=value) for name, value in better.items()))
+
+
+def test_selftest_on_recorded_noise() -> None:
+    done: list[int] = []
+    rates = selftest(load_rules(), recorded_draw([_recorded()]), pairs=200, loss=0.05, seed=1, told=done.append)
+    by_name = {rate.name: rate for rate in rates}
+    alarms, bare = by_name["false alarms, nothing changed"], by_name["the same without any margin"]
+    assert alarms.share <= 0.05
+    # Exact intervals: the bare rate is alpha up to the noise of 200 pairs.
+    assert binom.ppf(1e-3, 200, 0.05) <= bare.count <= binom.isf(1e-3, 200, 0.05)
+    assert by_name["losses of 5.0% caught"].share > 0.95
+    assert by_name["gains of 5.0% caught"].share > 0.95
+    assert not any(rate.broken for rate in rates)
+    assert done == list(range(1, 201))
+
+
+def test_selftest_sees_a_gate_that_sleeps_and_one_that_cries_wolf() -> None:
+    draw = recorded_draw([_recorded()])
+
+    def rates(rules: RuleSet, draw=draw) -> list[Rate]:  # type: ignore[no-untyped-def]
+        return selftest(rules, draw, pairs=60, loss=0.05, seed=0, told=lambda done: None)
+
+    asleep = RuleSet(rules=(Rule(metric="*", relative=0.5),))
+    assert [rate.broken for rate in rates(asleep)] == [False, False, True, True]
+    one_sided = RuleSet(rules=(Rule(metric="*", direction="worse"),))
+    assert [rate.broken for rate in rates(one_sided)] == [False, False, False, False]
+
+    def overconfident(seed: int, loss: float) -> RunRecord:
+        """The same noise under intervals of a third of their width."""
+        record = draw(seed, loss)
+        narrow = [dataclasses.replace(m, interval=metric("", m.value, half=0.05).interval) for m in record.metrics]
+        return dataclasses.replace(record, metrics=tuple(narrow))
+
+    assert rates(RuleSet(rules=(Rule(metric="*"),)), overconfident)[0].broken
+
+
+def test_broken_promises_allow_for_chance() -> None:
+    promise = Rate(name="", count=10, pairs=200, promised=0.05)
+    assert not promise.broken
+    # Binomial: 18 or more of 200 at 5 % has a probability of 1 %, 19 or more of 0.6 %.
+    assert [dataclasses.replace(promise, count=count).broken for count in (16, 21)] == [False, True]
+    low, high = promise.interval
+    assert (low, high) == pytest.approx((0.02739, 0.08961), abs=1e-5)  # Wilson, by hand
+
+
+def test_selftest_refuses_what_it_cannot_measure() -> None:
+    with pytest.raises(InputError, match="at least 20 pairs"):
+        selftest(load_rules(), recorded_draw([_recorded()]), pairs=5, loss=0.05, seed=0, told=lambda done: None)
+    with pytest.raises(InputError, match="has an interval"):
+        recorded_draw([evaluation(metric("FD[x]", 1.0, half=None))])
