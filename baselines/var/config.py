@@ -65,6 +65,8 @@ class VarModelConfig:
     drop_path: float | None = Field(default=None, ge=0, lt=1)
     """Rate at the last block, rising linearly from 0; 0.1 · depth / 24 where not given."""
     label_drop: float = Field(default=0.1, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a target's probability that training spreads over the codebook; 0 in the published recipe."""
     gate_init: float = Field(default=1e-3, gt=0)
     """Factor on the initial rows of the modulation that make the residual gates; smaller for deeper models."""
 

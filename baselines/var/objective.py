@@ -29,7 +29,7 @@ class VarObjective:
         labels_B = drop_labels(batch.labels_B, self.transformer.config.label_drop, self.transformer.num_classes, rng)
         logits_BLV = self.transformer(labels_B, self.quantizer.teacher_inputs(batch.tokens))
         targets_BL = torch.cat(batch.tokens.indices, dim=1)
-        entropy_BL = token_cross_entropy(logits_BLV, targets_BL)
+        entropy_BL = token_cross_entropy(logits_BLV, targets_BL, self.transformer.config.label_smoothing)
         with torch.no_grad():
             by_stage = entropy_BL.split(self.transformer.stage_tokens, dim=1)
             scalars = {
@@ -40,6 +40,10 @@ class VarObjective:
         yield "generator", entropy_BL.mean(), scalars
 
 
-def token_cross_entropy(logits_BLV: Tensor, targets_BL: Tensor) -> Tensor:
-    """Cross-entropy of each token in nats, ``[B, L]``, float32."""
-    return F.cross_entropy(logits_BLV.float().transpose(1, 2), targets_BL, reduction="none")
+def token_cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of each token in nats, ``[B, L]``, float32.
+
+    Args:
+        smoothing: share of the target's probability that is spread evenly over the codebook.
+    """
+    return F.cross_entropy(logits_BLV.float().transpose(1, 2), targets_BL, reduction="none", label_smoothing=smoothing)

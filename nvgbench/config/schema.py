@@ -96,16 +96,19 @@ class PhaseConfig:
     """Images a backward pass on one process; gradients are accumulated up to the batch size."""
     learning_rate: float = Field(gt=0)
     """Peak learning rate at this batch size."""
-    schedule: Literal["wsd", "cosine", "linear", "constant"] = "wsd"
+    schedule: Literal["wsd", "cosine", "linear", "bent", "exponential", "constant"] = "wsd"
+    """See `nvgbench.training.schedule.learning_rate`."""
     warmup_steps: int = Field(default=0, ge=0)
     warmup_start: float = Field(default=0.005, ge=0, le=1)
     """Fraction of the peak at step 0."""
     decay_start: float = Field(default=0.8, ge=0, le=1)
-    """wsd, linear: fraction of training after which the rate falls linearly."""
+    """wsd: fraction of the training after which the rate falls; linear, bent, exponential: of what follows the warm-up."""
     final_fraction: float = Field(default=0.1, ge=0, le=1)
     """Fraction of the peak at the last step."""
     weight_decay: float = Field(default=0.05, ge=0)
-    """Applied to tensors of two or more dimensions."""
+    """Applied to tensors of two or more dimensions, but for those that the model exempts."""
+    final_weight_decay: float | None = Field(default=None, ge=0)
+    """Where given, the weight decay moves to this along half a cosine over the whole training."""
     betas: tuple[float, float] = (0.9, 0.95)
     clip_norm: float = Field(default=1.0, gt=0)
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)

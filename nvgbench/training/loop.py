@@ -24,7 +24,7 @@ from nvgbench.training.interrupt import Interrupted, StopSignal
 from nvgbench.training.log import TrainLog
 from nvgbench.training.optimizer import ModuleOptimizer
 from nvgbench.training.precision import Precision, autocast, repeatable
-from nvgbench.training.schedule import learning_rate
+from nvgbench.training.schedule import learning_rate, weight_decay
 from nvgbench.training.seeding import reseed
 from nvgbench.training.tally import Tally
 
@@ -120,6 +120,7 @@ class TrainingLoop:
         settings, step = self.settings, self.step
         reseed(self._rng, settings.seed, settings.processes.rank, settings.phase, step)
         rate = learning_rate(settings.config, step, settings.total_steps)
+        decay = weight_decay(settings.config, step, settings.total_steps)
         if settings.processes.world_size > 1:
             for module in self.objective.modules.values():
                 settings.processes.share_state(module, buffers_only=True)
@@ -127,7 +128,7 @@ class TrainingLoop:
         sources = [self.objective.losses(part, self._rng, step) for part in parts]
         values: dict[str, Tensor | float] = {}
         while name := self._accumulate(sources, values):
-            values[f"grad_norm/{name}"] = self._optimizers[name].step(rate)
+            values[f"grad_norm/{name}"] = self._optimizers[name].step(rate, decay)
         if self._ema is not None:
             self._ema.update(step)
         self._tally.add(step, values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+
 import torch
 from torch import Tensor, nn
 
@@ -9,10 +11,30 @@ from nvgbench.config.schema import PhaseConfig
 from nvgbench.training.distributed import Processes
 
 
+def weight_decay_groups(module: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """Trained parameters by name: those that are pulled towards zero, and those that are not.
+
+    Exempt are parameters of one dimension (gains, biases), and those that a module names: its attribute ``no_weight_decay``
+    lists patterns of `fnmatch` for the names of its own parameters (embeddings of positions, say).
+    """
+    named = {
+        id(parameter)
+        for owner in module.modules()
+        for pattern in getattr(owner, "no_weight_decay", ())
+        for name, parameter in owner.named_parameters()
+        if fnmatch.fnmatchcase(name, pattern)
+    }
+    groups: tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]] = ({}, {})
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            groups[parameter.ndim < 2 or id(parameter) in named][name] = parameter
+    return groups
+
+
 class ModuleOptimizer:
     """AdamW over the trained parameters of one module, with clipping.
 
-    Weight decay acts on parameters of two or more dimensions only: gains, biases and the like are not pulled to zero.
+    Weight decay acts on the parameters that `weight_decay_groups` says.
     """
 
     def __init__(self, module: nn.Module, phase: PhaseConfig, processes: Processes) -> None:
@@ -20,9 +42,10 @@ class ModuleOptimizer:
         assert self.parameters, "a trained module has no parameters"
         self._clip_norm = phase.clip_norm
         self._processes = processes
+        decayed, exempt = weight_decay_groups(module)
         groups = [
-            {"params": [value for value in self.parameters if value.ndim >= 2], "weight_decay": phase.weight_decay},
-            {"params": [value for value in self.parameters if value.ndim < 2], "weight_decay": 0.0},
+            {"params": list(decayed.values()), "weight_decay": phase.weight_decay, "decayed": True},
+            {"params": list(exempt.values()), "weight_decay": 0.0, "decayed": False},
         ]
         self._adamw = torch.optim.AdamW(
             [group for group in groups if group["params"]],
@@ -35,12 +58,13 @@ class ModuleOptimizer:
         """Add the gradients of ``loss``; nothing but this module's parameters is touched."""
         loss.backward(inputs=self.parameters)
 
-    def step(self, learning_rate: float) -> Tensor:
+    def step(self, learning_rate: float, weight_decay: float) -> Tensor:
         """Update the weights with the gradients collected so far and forget these; returns their norm before clipping."""
         self._processes.average_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self._clip_norm, foreach=True)
         for group in self._adamw.param_groups:
             group["lr"] = learning_rate
+            group["weight_decay"] = weight_decay if group["decayed"] else 0.0
         self._adamw.step()
         self._adamw.zero_grad(set_to_none=True)
         return norm

@@ -1,4 +1,4 @@
-"""Learning rates: warm-up, then one of four shapes."""
+"""Learning rates (warm-up, then one of several shapes) and weight decay over a training."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ def learning_rate(phase: PhaseConfig, step: int, total_steps: int) -> float:
 
     * ``wsd``: constant until ``decay_start`` of the whole training, then linear to ``final_fraction`` (the paper's recipe).
     * ``linear``: constant for ``decay_start`` of what follows the warm-up, then linear to ``final_fraction`` (VAR's recipe).
+    * ``bent``: two straight lines that meet at ``decay_start`` of what follows the warm-up, half-way between the peak and the
+      straight line to ``final_fraction`` (VAR's ``lin0.3``).
+    * ``exponential``: constant likewise, then geometrically to ``final_fraction``, which must be above 0 for that (VAR's).
     * ``cosine``: half a cosine from the end of the warm-up to ``final_fraction``.
     * ``constant``: the peak to the end.
 
@@ -24,6 +27,15 @@ def learning_rate(phase: PhaseConfig, step: int, total_steps: int) -> float:
     if step < warmup:
         return phase.learning_rate * (phase.warmup_start + (1 - phase.warmup_start) * step / warmup)
     return phase.learning_rate * _shape(phase, step, warmup, last=total_steps - 1)
+
+
+def weight_decay(phase: PhaseConfig, step: int, total_steps: int) -> float:
+    """Weight decay of step ``step``: constant, or half a cosine from ``weight_decay`` to ``final_weight_decay`` (VAR's)."""
+    assert 0 <= step < total_steps, (step, total_steps)
+    if phase.final_weight_decay is None:
+        return phase.weight_decay
+    done = step / max(total_steps - 1, 1)
+    return phase.final_weight_decay + (phase.weight_decay - phase.final_weight_decay) * (0.5 + 0.5 * math.cos(math.pi * done))
 
 
 def warmup_steps(phase: PhaseConfig, total_steps: int) -> int:
@@ -38,9 +50,13 @@ def _shape(phase: PhaseConfig, step: int, warmup: int, last: int) -> float:
     done = (step - warmup) / max(last - warmup, 1)
     if phase.schedule == "cosine":
         return phase.final_fraction + (1 - phase.final_fraction) * (0.5 + 0.5 * math.cos(math.pi * done))
-    hold = phase.decay_start
+    hold, final = phase.decay_start, phase.final_fraction
     if phase.schedule == "wsd":
         hold = max(phase.decay_start * last - warmup, 0.0) / max(last - warmup, 1)
+    bend = (1 + final + (1 - final) * (1 - hold)) / 2 if phase.schedule == "bent" else 1.0
     if done <= hold:
-        return 1.0
-    return phase.final_fraction + (1 - phase.final_fraction) * (1 - done) / (1 - hold)
+        return 1.0 - (1 - bend) * done / hold if hold > 0 else 1.0
+    fallen = (done - hold) / (1 - hold)
+    if phase.schedule == "exponential":
+        return final**fallen
+    return final + (bend - final) * (1 - fallen)
