@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import Tensor, nn
 
     from nvgbench.config.schema import RunConfig
+    from nvgbench.parity.ledger import Check, Ledger
     from nvgbench.types import ImageBatch, ModelSpec, SampleRequest, SampleResult, TokenBatch, TokenSequence
 
 
@@ -72,7 +75,8 @@ class ModelFamily(Protocol):
         presets: importable package whose ``*.toml`` files are the family's presets.
 
     A family whose original project publishes weights may also have an attribute ``original``, an `OriginalProject`; without
-    one its runs can be neither imported from nor exported to published files.
+    one its runs can be neither imported from nor exported to published files. One whose original code left golden numbers may
+    have an attribute ``verification``, a `Verification`; without one ``nvgbench verify`` refuses it.
     """
 
     name: str
@@ -200,6 +204,28 @@ class OriginalProject(Protocol):
         ...
 
 
+class Verification(Protocol):
+    """The golden numbers of a family's original code, and how to recompute them.
+
+    Attributes:
+        tolerance: largest difference of a float in float32 on a CPU, relative to the largest magnitude of its array.
+        shipped: JSON files of the fixtures that come with the family.
+    """
+
+    tolerance: float
+
+    @property
+    def shipped(self) -> tuple[Path, ...]: ...
+
+    def verify(self, ledger: Ledger) -> list[Check]:
+        """Recompute every array of the ledger's fixture; the checks in the order in which they were reported.
+
+        Raises:
+            InputError: the fixture is incomplete or of another layout.
+        """
+        ...
+
+
 class FeatureExtractor(Protocol):
     """Images to feature vectors for the metrics.
 
@@ -229,6 +255,7 @@ __all__ = [
     "OriginalSizes",
     "TokenBatch",
     "Tokenizer",
+    "Verification",
 ]
 
 # The loop is told what to do with progress by a callable, so that it knows nothing of terminals.

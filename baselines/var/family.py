@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from baselines.var.original import VarOriginal
     from baselines.var.sampler import VarImageGenerator
     from baselines.var.transformer import VarTransformer
+    from baselines.var.verification import VarVerification
     from nvgbench.autoencoder.tokenizer import ConvTokenizer
 
 
@@ -35,6 +36,13 @@ class VarFamily:
         from baselines.var.original import VarOriginal
 
         return VarOriginal()
+
+    @property
+    def verification(self) -> VarVerification:
+        """The original code's golden numbers, and how to recompute them."""
+        from baselines.var.verification import VarVerification
+
+        return VarVerification()
 
     def build_tokenizer(self, config: RunConfig) -> ConvTokenizer:
         """An untrained multi-scale tokenizer.

@@ -151,6 +151,16 @@ def _lattice(latent_BLC: Tensor) -> Tensor:
 
 def _greedy(points_BLC: Tensor, tie_break: TieBreak) -> Tensor:
     """Finest labels ``[B, L]`` of the binary hierarchy of integer points."""
+    levels = _levels(points_BLC, tie_break)
+    # Down again: clusters of a level are numbered by when they were joined, so first < second is also the order of children.
+    order_Bn = levels[-1][0].new_zeros((len(points_BLC), 1))
+    for first_Bm, second_Bm in reversed(levels):
+        order_Bn = torch.stack((first_Bm.gather(1, order_Bn), second_Bm.gather(1, order_Bn)), dim=2).flatten(1)
+    return _inverse(order_Bn)
+
+
+def _levels(points_BLC: Tensor, tie_break: TieBreak) -> list[tuple[Tensor, Tensor]]:
+    """The pairs joined at every level, from the finest up: first and second cluster ``[B, n / 2]``, in the order of joining."""
     gram_BLL = points_BLC @ points_BLC.transpose(1, 2)
     squares_BL = gram_BLL.diagonal(dim1=1, dim2=2)
     distance_Bnn = (squares_BL[:, :, None] + squares_BL[:, None, :] - 2 * gram_BLL).to(torch.int64)
@@ -160,11 +170,33 @@ def _greedy(points_BLC: Tensor, tie_break: TieBreak) -> Tensor:
         first_Bm, second_Bm, within_Bm = _decode(keys_Bm, distance_Bnn.shape[-1], tie_break)
         levels.append((first_Bm, second_Bm))
         distance_Bnn = _join(distance_Bnn, first_Bm, second_Bm, within_Bm)
-    # Down again: clusters of a level are numbered by when they were joined, so first < second is also the order of children.
-    order_Bn = levels[-1][0].new_zeros((len(points_BLC), 1))
-    for first_Bm, second_Bm in reversed(levels):
-        order_Bn = torch.stack((first_Bm.gather(1, order_Bn), second_Bm.gather(1, order_Bn)), dim=2).flatten(1)
-    return _inverse(order_Bn)
+    return levels
+
+
+@torch.no_grad()
+def joining_order(latent_BLC: Tensor, tie_break: TieBreak = "xor") -> Tensor:
+    """The clusters of the binary greedy hierarchy, numbered at each stage by when they were joined.
+
+    Args:
+        latent_BLC: as for `build_structure`.
+        tie_break: as for `build_structure`.
+
+    Returns:
+        int64 ``[B, S, L]``: zeros at stage 0; at the last stage, where nothing was joined, the raster index.
+
+    Raises:
+        InputError: a shape that cannot work, or latents that are not finite.
+    """
+    _check(latent_BLC, 2, "matched", "greedy", None, None, tie_break)
+    batch, length, _ = latent_BLC.shape
+    label_BL = torch.arange(length, device=latent_BLC.device).expand(batch, length)
+    stages = [label_BL]
+    for first_Bm, second_Bm in _levels(_lattice(latent_BLC), tie_break):
+        joined_Bn = torch.empty((batch, 2 * first_Bm.shape[1]), dtype=torch.int64, device=latent_BLC.device)
+        index_Bm = torch.arange(first_Bm.shape[1], device=latent_BLC.device).expand_as(first_Bm)
+        joined_Bn.scatter_(1, first_Bm, index_Bm).scatter_(1, second_Bm, index_Bm)
+        stages.append(joined_Bn.gather(1, stages[-1]))
+    return torch.stack(stages[::-1], dim=1)
 
 
 def _inverse(order_BL: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nvgbench.nvg.image_generator import NvgImageGenerator
     from nvgbench.nvg.objective import NvgObjective
     from nvgbench.nvg.original import NvgOriginal
+    from nvgbench.nvg.verification import NvgVerification
 
 
 class NvgFamily:
@@ -35,6 +36,13 @@ class NvgFamily:
         from nvgbench.nvg.original import NvgOriginal
 
         return NvgOriginal()
+
+    @property
+    def verification(self) -> NvgVerification:
+        """The original code's golden numbers, and how to recompute them."""
+        from nvgbench.nvg.verification import NvgVerification
+
+        return NvgVerification()
 
     def build_tokenizer(self, config: RunConfig) -> ConvTokenizer:
         """An untrained multi-granularity tokenizer.

@@ -1,0 +1,168 @@
+"""VAR's training recipe: learning rates and weight decay step by step, groups of parameters, statistics of a fresh model."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+
+from baselines.var.blocks import BLOCK_VECTORS
+from baselines.var.checkpoint import transformer_name
+from baselines.var.config import VarModelConfig
+from baselines.var.transformer import VarTransformer
+from nvgbench.config.load import load_preset
+from nvgbench.config.schema import PhaseConfig
+from nvgbench.errors import InputError
+from nvgbench.parity.arithmetic import Arithmetic
+from nvgbench.parity.fixture import Fixture
+from nvgbench.parity.ledger import Ledger
+from nvgbench.registry import preset_files
+from nvgbench.training.optimizer import weight_decay_groups
+from nvgbench.training.plan import phase_steps
+from nvgbench.training.schedule import learning_rate, weight_decay
+
+Shape = Literal["cosine", "linear", "exponential", "bent"]
+# Double precision on both sides; the order of operations may differ.
+_RATE_TOLERANCE = 1e-9
+# Means and deviations of other draws than the original's: the smallest tensors have a few hundred entries.
+_MEAN_TOLERANCE, _DEVIATION_TOLERANCE = 0.004, 0.1
+# Our shape and share of the training at the peak for each of the original's names (the number of linX is that share).
+_SHAPES: dict[str, tuple[Shape, float]] = {
+    "cos": ("cosine", 0.0),
+    "lin": ("linear", 0.15),
+    "lin0": ("linear", 0.05),
+    "lin00": ("linear", 0.0),
+    "exp": ("exponential", 0.15),
+}
+_WARMUP = 50
+_IMAGENET = 1_281_167
+
+
+def is_recipe(fixture: Fixture) -> bool:
+    """Whether the file holds schedules, not arrays."""
+    return "schedules" in fixture.facts and "arrays" not in fixture.facts
+
+
+def check(ledger: Ledger) -> None:
+    """Every number of the recipe, in Python's own arithmetic whatever was asked for."""
+    ledger.arithmetic = Arithmetic(torch.device("cpu"))
+    facts = ledger.fixture.facts
+    for name, rows in facts["schedules"].items():
+        _check_schedule(ledger, name, rows)
+    _check_steps(ledger)
+    for key in facts:
+        if match := re.fullmatch(r"param_groups_depth(\d+)", key):
+            _check_groups(ledger, key, int(match[1]))
+        if match := re.match(r"init_mean_std_depth(\d+)", key):
+            _check_start(ledger, key, int(match[1]))
+
+
+def _check_schedule(ledger: Ledger, name: str, rows: Sequence[Sequence[float]]) -> None:
+    """Rows of step, learning rate and weight decay, from the schedule's description and from the preset of that size."""
+    steps = [int(row[0]) for row in rows]
+    total = steps[-1] + 1
+    phases = {"": _phase(ledger.fixture.name, name, total)}
+    preset = f"var-{name.partition('_')[0]}"
+    if name.startswith("d") and preset in preset_files():
+        phases[f", preset {preset}"] = load_preset(preset).train.generator
+    for source, phase in phases.items():
+        rates = [learning_rate(phase, step, total) for step in steps]
+        decays = [weight_decay(phase, step, total) for step in steps]
+        stored = np.asarray(rows, dtype=np.float64)
+        title = name.partition(" (")[0]
+        ledger.close(
+            title, np.array(rates), f"learning rate{source}", stored=stored[:, 1], scale="entry", tolerance=_RATE_TOLERANCE
+        )
+        ledger.close(
+            title, np.array(decays), f"weight decay{source}", stored=stored[:, 2], scale="entry", tolerance=_RATE_TOLERANCE
+        )
+
+
+def _phase(file: str, name: str, total: int) -> PhaseConfig:
+    """The settings that a description such as "lin0 (tblr=1e-4, bs=768, ep=200, wpe=0.1, twd 0.05->0.08)" means.
+
+    Raises:
+        InputError: a description without them, or a shape that does not exist here.
+    """
+    kind = re.search(r"\b(cos|exp|lin\d*\.?\d*)(?= \()", name)
+    final, decay = re.search(r"wpe=([\d.e-]+)", name), re.search(r"wd[ =]([\d.]+)(?:->([\d.]+))?", name)
+    rate, batch = re.search(r"tblr=([\d.e-]+)", name), re.search(r"bs=(\d+)", name)
+    if kind is None or final is None or decay is None:
+        raise InputError(f"{file}: schedule {name!r} names no shape (cos, lin0, exp …), end (wpe=) or weight decay (wd)")
+    own = re.fullmatch(r"lin(\d+\.\d+)", kind[1])
+    if own is None and kind[1] not in _SHAPES:
+        raise InputError(f"{file}: schedule {name!r} has an unknown shape; known: {', '.join(_SHAPES)}, lin0.3 …")
+    bent: tuple[Shape, float] = ("bent", float(own[1]) if own else 0.0)
+    shape, hold = bent if own else _SHAPES[kind[1]]
+    return PhaseConfig(
+        steps=total,
+        batch_size=int(batch[1]) if batch else 256,
+        learning_rate=float(rate[1]) * int(batch[1]) / 256 if rate and batch else 1.0,
+        schedule=shape,
+        warmup_steps=round(total / _WARMUP),
+        decay_start=hold,
+        final_fraction=float(final[1]),
+        weight_decay=float(decay[1]),
+        final_weight_decay=float(decay[2]) if decay[2] else None,
+    )
+
+
+def _check_steps(ledger: Ledger) -> None:
+    """Steps of an epoch of ImageNet at the batch size of the published d16."""
+    stored = ledger.fixture.facts.get("iters_per_epoch_used")
+    if stored is not None:
+        config = load_preset("var-d16")
+        epochs = config.train.generator.epochs or 1
+        ours = phase_steps(config, "generator", _IMAGENET) / epochs
+        ledger.equal("iters_per_epoch_used", np.array(math.ceil(ours)), stored=stored)
+
+
+def _check_groups(ledger: Ledger, key: str, depth: int) -> None:
+    """Which parameters the weight decay pulls on, by their published names."""
+    with torch.device("meta"):
+        module = _fresh(depth)
+    for name, group in zip(("decay", "no_decay"), weight_decay_groups(module), strict=True):
+        ours = sorted(transformer_name(parameter) for parameter in group)
+        listed = sorted(ledger.fixture.fact(key, name))
+        places = [listed.index(parameter) if parameter in listed else -1 for parameter in ours]
+        ledger.equal(key, np.array(places), name, stored=np.arange(len(listed)))
+
+
+def _fresh(depth: int, **settings: bool) -> VarTransformer:
+    config = VarModelConfig(depth=depth, gate_init=1e-5, **settings)
+    scales = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+    return VarTransformer(config, scales=scales, channels=32, codebook_size=4096, num_classes=1000)
+
+
+def _check_start(ledger: Ledger, key: str, depth: int) -> None:
+    """Mean and deviation of each tensor of a fresh model; the draws are others, so only statistics are compared."""
+    facts = ledger.fixture.facts
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        plain, shared = _fresh(depth), _fresh(depth, shared_modulation=True)
+    _check_statistics(ledger, key, plain)
+    rows = facts.get("init_ada_lin_rows_std")
+    if rows is not None:
+        weight = plain.state_dict()["blocks.1.modulation.linear.weight"]
+        gates, rest = weight.unflatten(0, (BLOCK_VECTORS, -1)).split([2, 4])
+        ours = dict(zip(rows, (float(gates.std()), float(rest.std())), strict=True))
+        ledger.numbers("init_ada_lin_rows_std", ours, rows, tolerance=_DEVIATION_TOLERANCE)
+    if f"init_saln_depth{depth}" in facts:
+        _check_statistics(ledger, f"init_saln_depth{depth}", shared)
+
+
+def _check_statistics(ledger: Ledger, key: str, module: VarTransformer) -> None:
+    state = {transformer_name(name): value for name, value in module.state_dict().items()}
+    # The bias of the keys is a constant zero there and does not exist here.
+    listed = {name: values for name, values in ledger.fixture.facts[key].items() if not name.endswith("zero_k_bias")}
+    title = key.partition(" ")[0]
+    # A one beside the means: they are near zero, so what counts is not their own size.
+    means = np.array([1.0, *(float(state[name].mean()) for name in listed)])
+    ledger.close(title, means, "means", stored=[1.0, *(mean for mean, _ in listed.values())], tolerance=_MEAN_TOLERANCE)
+    deviations = {name: float(state[name].std(correction=0)) for name in listed}
+    stored = {name: deviation for name, (_, deviation) in listed.items()}
+    ledger.numbers(title, deviations, stored, tolerance=_DEVIATION_TOLERANCE)

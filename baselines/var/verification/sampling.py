@@ -1,0 +1,147 @@
+"""Sampling with keys and values kept, against the stored samples and against the pass that keeps none.
+
+Shape letters: B batch, L tokens of all scales, n tokens of one scale, C latent channels, V codebook size.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baselines.var.config import VarSamplingConfig
+from baselines.var.sampler import VarSamples, sample
+from baselines.var.transformer import VarTransformer
+from baselines.var.verification.models import Models
+from baselines.var.verification.teacher import check_gap, variants
+from nvgbench.parity.ledger import CHAINED_CHOICES, Ledger
+
+# The fixture's own allowance for random smoothing, which takes logarithms of the noise.
+_SMOOTH_TOLERANCE = 1e-4
+# Guidance of the samples whose names give none.
+_GUIDANCE = 1.5
+_STREAM = "the draws need the CPU generator stream of the torch that made the fixture, and this torch draws others"
+
+
+class GlobalChance:
+    """Draws as the published code does: multinomial, then exponential, from one CPU generator, in float32."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def tokens(self, logits_BnV: Tensor) -> Tensor:
+        probabilities = logits_BnV.softmax(dim=-1).flatten(0, 1)
+        drawn = torch.multinomial(_float32(probabilities), 1, replacement=True, generator=self.generator)
+        return drawn.view(logits_BnV.shape[:2]).to(logits_BnV.device)
+
+    def gumbel(self, logits_BnV: Tensor) -> Tensor:
+        noise = torch.empty_like(_float32(logits_BnV)).exponential_(generator=self.generator)
+        return -noise.log().to(logits_BnV)
+
+
+def _float32(values: Tensor) -> Tensor:
+    """On the CPU in single precision, whatever the arithmetic is: the stream depends on the type."""
+    return torch.from_numpy(values.detach().cpu().numpy().astype(np.float32))
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A sample, and its guided logits ``[B, L, V]`` as the cached passes gave them."""
+
+    samples: VarSamples
+    logits_BLV: Tensor
+
+    @property
+    def tokens_BL(self) -> Tensor:
+        return torch.cat(self.samples.tokens.indices, dim=1)
+
+
+def check(ledger: Ledger, models: Models) -> None:
+    """Every sample of the fixture."""
+    for name in ledger.named("ar_"):
+        if match := re.fullmatch(r"(ar(?:_cfg(\d+(?:\.\d+)?))?)_tokens", name):
+            _check_argmax(ledger, models, match[1], float(match[2]) if match[2] else _GUIDANCE)
+    for prefix in variants(ledger):
+        if ledger.has(f"{prefix}_ar_tokens", f"{prefix}_ar_fhat"):
+            drawn = _draw(ledger, models, models.make_transformer(f"{prefix}_state_dict"), guidance=_GUIDANCE)
+            _check_drawn(ledger, f"{prefix}_ar", drawn)
+            check_gap(ledger, f"{prefix}_ar_margin_min", drawn.logits_BLV)
+    if ledger.has("smooth_top1_tokens", "smooth_top1_fhat"):
+        _check_drawn(ledger, "smooth_top1", _draw(ledger, models, models.transformer, more_smooth=True))
+    for seed in sorted({match[1] for name in ledger.named("rng") if (match := re.match(r"rng(\d+)_", name))}):
+        _check_stream(ledger, models, int(seed))
+
+
+def _draw(ledger: Ledger, models: Models, module: VarTransformer, seed: int = 0, **settings: Any) -> _Drawn:
+    """Sample with the cache, and collect what the output layer gave at every scale."""
+    config = VarSamplingConfig(**{"guidance": _GUIDANCE, "top_k": 1, "top_p": 1.0, **settings})
+    outputs: list[Tensor] = []
+    hook = module.head.register_forward_hook(lambda _, args, output: outputs.append(output.float()))
+    try:
+        samples = sample(module, models.quantizer, ledger.given("label_B"), config, GlobalChance(seed))
+    finally:
+        hook.remove()
+    if config.guidance > 0:
+        last = max(len(outputs) - 1, 1)
+        strengths = [config.guidance * stage / last for stage in range(len(outputs))]
+        halves = [output.chunk(2) for output in outputs]
+        outputs = [(1 + t) * given - t * without for t, (given, without) in zip(strengths, halves, strict=True)]
+    return _Drawn(samples, torch.cat(outputs, dim=1))
+
+
+def _check_drawn(ledger: Ledger, prefix: str, drawn: _Drawn, tolerance: float | None = None, excuse: str = "") -> None:
+    ledger.equal(f"{prefix}_tokens", drawn.tokens_BL, rounded=CHAINED_CHOICES, excuse=excuse)
+    ledger.close(f"{prefix}_fhat", drawn.samples.canvases[-1], tolerance=tolerance, excuse=excuse, follows=[f"{prefix}_tokens"])
+
+
+def _check_argmax(ledger: Ledger, models: Models, prefix: str, guidance: float) -> None:
+    """Tokens by argmax, the canvas and image they give, what each scale saw, and the guided logits computed twice."""
+    drawn = _draw(ledger, models, models.transformer, guidance=guidance)
+    _check_drawn(ledger, prefix, drawn)
+    check_gap(ledger, f"{prefix}_margin_min", drawn.logits_BLV)
+    follows, canvases = [f"{prefix}_tokens"], drawn.samples.canvases
+    with torch.no_grad():
+        if ledger.has(f"{prefix}_img"):
+            ledger.close(f"{prefix}_img", models.tokenizer.decode(canvases[-1]).add(1).mul(0.5), follows=follows)
+        if ledger.has(f"{prefix}_next_maps"):
+            maps = [models.quantizer.shrink(canvases[stage], stage + 1) for stage in range(len(models.scales) - 1)]
+            ledger.close(f"{prefix}_next_maps", torch.cat(maps, dim=1).transpose(1, 2), follows=follows)
+        name = f"{prefix}_logits_cfg_rows"
+        if ledger.has(name):
+            ledger.close(name, models.kept(name, drawn.logits_BLV), "with the cache", follows=follows)
+            ledger.close(name, models.kept(name, _uncached(ledger, models, prefix, guidance)), "without the cache")
+
+
+def _uncached(ledger: Ledger, models: Models, prefix: str, guidance: float) -> Tensor:
+    """Guided logits of all scales in one masked pass over the stored tokens."""
+    inputs = models.quantizer.teacher_inputs(models.tokens(f"{prefix}_tokens"))
+    module, labels_B = models.transformer, ledger.given("label_B")
+    conditional_BLV = module(labels_B, inputs).float()
+    unconditional_BLV = module(torch.full_like(labels_B, models.classes), inputs).float()
+    strength_1L1 = guidance * module.stage_L[None, :, None] / max(len(models.scales) - 1, 1)
+    return (1 + strength_1L1) * conditional_BLV - strength_1L1 * unconditional_BLV
+
+
+def _check_stream(ledger: Ledger, models: Models, seed: int) -> None:
+    """Random draws. Once one set of tokens is met, the stream is the same, and the others have no excuse either."""
+    notes = str(ledger.fixture.facts.get("array_notes", {}).get(f"rng{seed}_*", ""))
+    top_k, top_p = re.search(r"top_k=(\d+)", notes), re.search(r"top_p=([\d.]+\d)", notes)
+    filters = {"top_k": int(top_k[1]) if top_k else 20, "top_p": float(top_p[1]) if top_p else 0.96}
+    found = {}
+    for prefix, smooth in ((f"rng{seed}", False), (f"rng{seed}_smooth", True)):
+        if ledger.has(f"{prefix}_tokens", f"{prefix}_fhat"):
+            found[prefix] = _draw(ledger, models, models.transformer, seed, more_smooth=smooth, **filters)
+    same = any(
+        ledger.has(f"{prefix}_tokens") and bool(torch.equal(ledger.given(f"{prefix}_tokens"), drawn.tokens_BL))
+        for prefix, drawn in found.items()
+    )
+    for prefix, drawn in found.items():
+        smooth = prefix.endswith("smooth")
+        _check_drawn(ledger, prefix, drawn, tolerance=_SMOOTH_TOLERANCE if smooth else None, excuse="" if same else _STREAM)
+        if not smooth and ledger.has(f"{prefix}_tokens", f"{prefix}_fhat"):
+            canvas_BChw = models.quantizer.canvases(models.tokens(f"{prefix}_tokens"))[:, -1]
+            ledger.close(f"{prefix}_fhat", canvas_BChw, "of the stored tokens")

@@ -1,0 +1,146 @@
+"""The transformer with all tokens known: activations, logits, losses, gradients, variants, logit filters.
+
+Shape letters: B batch, L tokens of all scales, V codebook size.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from baselines.var.checkpoint import transformer_name
+from baselines.var.objective import token_cross_entropy
+from baselines.var.transformer import VarTransformer
+from baselines.var.verification.models import Models
+from nvgbench.parity.ledger import SINGLE_CHOICES, Ledger
+from nvgbench.sampling.filters import top_k_filter, top_p_filter
+
+_LOGITS = (
+    "logits_rows", "logits_argmax", "logits_lse", "logits_mean", "logits_at_target", "uncond_logits_rows", "lowvar_logits_rows",
+    "ce_BL",
+)  # fmt: skip
+
+
+def check(ledger: Ledger, models: Models) -> None:
+    """Whatever needs no sampling."""
+    ledger.inputs("label_B", "rows", "filter_in")
+    if "labels" in ledger.fixture.facts:
+        ledger.equal("label_B", ledger.given("label_B"), "listed labels", stored=ledger.fixture.facts["labels"])
+    if ledger.has(*_LOGITS) or ledger.named("act_"):
+        with torch.no_grad():
+            _check_logits(ledger, models)
+    if ledger.has("ce_BL") or ledger.named("grad/") or "grad_l2" in ledger.fixture.facts:
+        _check_gradients(ledger, models)
+    _check_filters(ledger)
+
+
+def variants(ledger: Ledger) -> list[str]:
+    """Prefixes of the transformer's variants, each with a list of shapes of its own."""
+    plain = ("var_state_dict", "vae_state_dict")
+    found = [key for key in ledger.fixture.facts if key.endswith("_state_dict") and key not in plain]
+    return sorted(key.removesuffix("_state_dict") for key in found)
+
+
+def forced_logits(ledger: Ledger, module: VarTransformer, labels_B: Tensor) -> Tensor:
+    """Logits of all tokens, float32 or better."""
+    return module(labels_B, ledger.given("x_BLCv")).float()
+
+
+def _check_logits(ledger: Ledger, models: Models) -> None:
+    module, labels_B = models.transformer, ledger.given("label_B")
+    logits_BLV, seen = _with_activations(ledger, module, labels_B)
+    for name, values in seen.items():
+        if ledger.has(name):
+            ledger.close(name, models.kept(name, values))
+    summaries = {
+        "logits_rows": logits_BLV,
+        "logits_lse": logits_BLV.logsumexp(dim=-1),
+        "logits_mean": logits_BLV.mean(dim=-1),
+    }
+    if ledger.has("logits_at_target"):
+        summaries["logits_at_target"] = logits_BLV.gather(2, ledger.given("idx_BL").unsqueeze(2)).squeeze(2)
+    if ledger.has("uncond_logits_rows"):
+        summaries["uncond_logits_rows"] = forced_logits(ledger, module, torch.full_like(labels_B, models.classes))
+    if ledger.has("lowvar_logits_rows"):
+        # Little variance makes the epsilon of the LayerNorm visible.
+        scaled = dict.fromkeys(ledger.fixture.fact("lowvar_probe", "tensors_times_0.01"), 0.01)
+        summaries["lowvar_logits_rows"] = forced_logits(ledger, models.make_transformer(scaled=scaled), labels_B)
+    for prefix in variants(ledger):
+        if ledger.has(f"{prefix}_logits"):
+            variant = models.make_transformer(f"{prefix}_state_dict")
+            summaries[f"{prefix}_logits"] = forced_logits(ledger, variant, labels_B)
+    for name, values in summaries.items():
+        if ledger.has(name):
+            ledger.close(name, models.kept(name, values))
+    if ledger.has("logits_argmax"):
+        ledger.equal("logits_argmax", models.kept("logits_argmax", logits_BLV.argmax(dim=-1)), rounded=SINGLE_CHOICES)
+
+
+def _with_activations(ledger: Ledger, module: VarTransformer, labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits, and what went into the first block, came out of each, and went into the output layer."""
+    seen: dict[str, Tensor] = {}
+    hooks = [
+        module.blocks[0].register_forward_pre_hook(lambda _, args: seen.update(act_embed=args[0])),
+        module.head.register_forward_pre_hook(lambda _, args: seen.update(act_head_nm=args[0])),
+        *(
+            block.register_forward_hook(lambda _, args, output, name=f"act_block{index}": seen.update({name: output}))
+            for index, block in enumerate(module.blocks)
+        ),
+    ]
+    try:
+        return forced_logits(ledger, module, labels_B), seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _check_gradients(ledger: Ledger, models: Models) -> None:
+    """Cross-entropy of every token, its mean, and the gradients of that."""
+    module, targets_BL, facts = models.make_transformer(), ledger.given("idx_BL"), ledger.fixture.facts
+    logits_BLV = forced_logits(ledger, module, ledger.given("label_B"))
+    entropy_BL = token_cross_entropy(logits_BLV, targets_BL)
+    ledger.close("ce_BL", entropy_BL)
+    ledger.number("loss", entropy_BL.detach().mean())
+    for name in facts:
+        if match := re.fullmatch(r"loss_label_smooth_(\d*\.?\d+)", name):
+            ledger.number(name, token_cross_entropy(logits_BLV, targets_BL, smoothing=float(match[1])).detach().mean())
+    entropy_BL.mean().backward()
+    gradients = {transformer_name(name): value.grad for name, value in module.named_parameters() if value.grad is not None}
+    if "grad_l2" in facts:
+        norms = {name: float(gradient.norm()) for name, gradient in gradients.items()}
+        ledger.numbers("grad_l2", norms, facts["grad_l2"])
+    ledger.number("grad_total_l2", torch.stack([gradient.norm() for gradient in gradients.values()]).norm())
+    for name in ledger.named("grad/"):
+        gradient = gradients.get(name.removeprefix("grad/"))
+        stored = ledger.fixture.array(name)
+        if gradient is not None:
+            ledger.close(name, gradient.reshape(stored.shape) if gradient.numel() == stored.size else gradient)
+
+
+def _check_filters(ledger: Ledger) -> None:
+    """Top-k before top-p, and the probabilities that are left."""
+    for name in ledger.named("filter_probs_"):
+        case = int(name.removeprefix("filter_probs_"))
+        top_k, top_p = ledger.fixture.fact("filter_cases")[case]
+        kept = top_k_filter(ledger.given("filter_in"), top_k)
+        if top_p > 0:
+            # The published code takes 0 for "off"; it is 1 here, where it drops nothing either.
+            kept = top_p_filter(kept, top_p)
+        ledger.close(name, F.softmax(kept, dim=-1))
+
+
+def smallest_gap(logits_BLV: Tensor) -> float:
+    """The smallest distance between the largest and the second largest logit of a token."""
+    best = logits_BLV.topk(2, dim=-1).values
+    return float((best[..., 0] - best[..., 1]).min())
+
+
+def check_gap(ledger: Ledger, name: str, logits_BLV: Tensor) -> None:
+    """A smallest gap of the JSON file, held to the size of the logits whose difference it is."""
+    if name in ledger.fixture.facts:
+        size = float(logits_BLV.abs().max())
+        ledger.close(name, np.array([smallest_gap(logits_BLV), size]), stored=[ledger.fixture.facts[name], size])

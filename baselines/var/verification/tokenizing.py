@@ -1,0 +1,162 @@
+"""The multi-scale tokenizer: encoding, indices, canvases, decoding, variants of the quantizer, a training step.
+
+Shape letters: B batch, L tokens of all scales, n tokens of one scale, C latent channels, h and w the latent grid, N vectors.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from baselines.var.checkpoint import tokenizer_names
+from baselines.var.config import ScaleConfig
+from baselines.var.quantizer import ScaleQuantizer, phi_index
+from baselines.var.verification.models import Models, quantizer_of
+from nvgbench.autoencoder.quantization import squared_distances
+from nvgbench.parity.ledger import Ledger
+from nvgbench.types import TokenSequence
+
+_TRAINED = ("vqtrain_loss", "vqtrain_loss_grad_phi_l2", "vqtrain_mse_plus_vq", "vqtrain_grad_l2")
+
+
+def check(ledger: Ledger, models: Models) -> None:
+    """Whatever the tokenizer alone decides."""
+    ledger.inputs("img")
+    models.check_weights()
+    _check_phi(ledger, models)
+    with torch.no_grad():
+        _check_autoencoder(ledger, models)
+        _check_indices(ledger, models)
+        _check_variants(ledger, models)
+    if ledger.named("vqtrain_") or any(name in ledger.fixture.facts for name in _TRAINED):
+        _check_quantizer_step(ledger, models)
+        _check_training_step(ledger, models)
+
+
+def _check_phi(ledger: Ledger, models: Models) -> None:
+    stored = ledger.fixture.facts.get("phi_index_per_scale")
+    if stored is not None:
+        convs = len(models.quantizer.phi)
+        chosen = [phi_index(stage, len(models.scales), convs) for stage in range(len(models.scales))]
+        ledger.equal("phi_index_per_scale", np.array(chosen), stored=stored)
+
+
+def _check_autoencoder(ledger: Ledger, models: Models) -> None:
+    module = models.tokenizer
+    if ledger.has("enc_out"):
+        ledger.close("enc_out", module.encoder(ledger.given("img")))
+    if ledger.has("f"):
+        ledger.close("f", module.latent(ledger.given("img")))
+    if ledger.has("idx_BL"):
+        ledger.equal("idx_BL", _joined(module.encode(ledger.given("img"))))
+        tokens = models.tokens("idx_BL")
+        ledger.close("fhats", module.canvases(tokens).transpose(0, 1))
+        ledger.close("rec_img", module.decode(tokens))
+        ledger.close("x_BLCv", models.quantizer.teacher_inputs(tokens))
+        ledger.close("embed_to_fhat_progressive", _growing_canvas(models.quantizer, tokens))
+
+
+def _joined(tokens: TokenSequence) -> Tensor:
+    return torch.cat(tokens.indices, dim=1)
+
+
+def _growing_canvas(quantizer: ScaleQuantizer, tokens: TokenSequence) -> Tensor:
+    """The experimental form that keeps the canvas at each scale's own size and enlarges it from scale to scale."""
+    side = quantizer.scales[0]
+    canvas_BCss = quantizer.codebook_VC.new_zeros(len(tokens), quantizer.codebook_VC.shape[1], side, side)
+    strength = quantizer.config.phi_strength
+    with torch.autocast(canvas_BCss.device.type, enabled=False):
+        for stage, (side, indices_Bn) in enumerate(zip(quantizer.scales, tokens.indices, strict=True)):
+            canvas_BCss = F.interpolate(canvas_BCss, size=(side, side), mode="bicubic")
+            map_BCss = quantizer.codebook(indices_Bn).transpose(1, 2).unflatten(2, (side, side))
+            refined_BCss = quantizer.phi[quantizer.phi_of_stage[stage]](map_BCss)
+            canvas_BCss = canvas_BCss + (1 - strength) * map_BCss + strength * refined_BCss
+    return canvas_BCss
+
+
+def _check_indices(ledger: Ledger, models: Models) -> None:
+    """How much nearer the chosen code was than the second."""
+    if not ledger.has("idx_margin_BL"):
+        return
+    quantizer, latent_BChw, tokens = models.quantizer, ledger.given("f"), models.tokens("idx_BL")
+    after_BSChw = quantizer.canvases(tokens)
+    gaps = []
+    for stage, indices_Bn in enumerate(tokens.indices):
+        rest_BChw = latent_BChw - after_BSChw[:, stage - 1] if stage else latent_BChw
+        vectors_NC = quantizer.shrink(rest_BChw, stage).flatten(0, 1)
+        with torch.autocast(rest_BChw.device.type, enabled=False):
+            best_N2 = squared_distances(vectors_NC, quantizer.codebook_VC).topk(2, largest=False).values
+        gaps.append((best_N2[:, 1] - best_N2[:, 0]).view_as(indices_Bn))
+    margin_BL = torch.cat(gaps, dim=1)
+    ledger.close("idx_margin_BL", margin_BL)
+    _check_margin(ledger, "idx_margin_min", margin_BL, float(np.abs(ledger.fixture.array("idx_margin_BL")).max()))
+
+
+def _check_margin(ledger: Ledger, name: str, margins: Tensor, size: float) -> None:
+    """A smallest margin, held to the size of the numbers whose difference it is."""
+    if name in ledger.fixture.facts:
+        ledger.close(name, np.array([float(margins.min()), size]), stored=[ledger.fixture.facts[name], size])
+
+
+def _check_variants(ledger: Ledger, models: Models) -> None:
+    """Other ways of sharing phi, cosine distance, other scales on the same weights; all quantize the stored ``f``."""
+    for keys in sorted(key for key in ledger.fixture.facts if key.endswith("_quant_keys")):
+        prefix = keys.removesuffix("_quant_keys")
+        if ledger.has(f"{prefix}_idx_BL", f"{prefix}_fhat"):
+            distance = {"distance": "cosine"} if "znorm" in prefix else {}
+            quantizer = quantizer_of(models.make_tokenizer(keys, **distance))
+            _check_quantized(ledger, quantizer, f"{prefix}_idx_BL", f"{prefix}_fhat")
+    for prefix in sorted({name.rpartition("_")[0] for name in ledger.named("sched_")}):
+        base = models.quantizer
+        scales = tuple(int(side) for side in re.findall(r"\d+", prefix))
+        convs = base.config.phi_convs or len(base.phi)
+        config = ScaleConfig(scales=scales, phi_convs=convs, phi_strength=base.config.phi_strength)
+        quantizer = ScaleQuantizer(config, models.codes, models.channels, models.grid)
+        quantizer.load_state_dict(base.state_dict())
+        _check_quantized(ledger, ledger.arithmetic.place(quantizer), f"{prefix}_idx", f"{prefix}_fhat")
+
+
+def _check_quantized(ledger: Ledger, quantizer: ScaleQuantizer, indices: str, canvas: str) -> None:
+    tokens = quantizer.tokenize(ledger.given("f"))
+    ledger.equal(indices, _joined(tokens))
+    ledger.close(canvas, quantizer.canvases(tokens)[:, -1])
+
+
+def _check_quantizer_step(ledger: Ledger, models: Models) -> None:
+    """Quantization loss and its gradients, from the latent on."""
+    module = models.make_tokenizer()
+    quantizer = quantizer_of(module)
+    latent_BChw = module.latent(ledger.given("img")).detach().requires_grad_()
+    output = quantizer(latent_BChw)
+    ledger.close("vqtrain_fhat", output.latent_BChw)
+    ledger.number("vqtrain_loss", output.codebook_loss)
+    output.codebook_loss.backward()
+    assert latent_BChw.grad is not None
+    assert quantizer.codebook.weight.grad is not None
+    ledger.close("vqtrain_loss_grad_f", latent_BChw.grad)
+    ledger.close("vqtrain_loss_grad_emb", quantizer.codebook.weight.grad)
+    stored = ledger.fixture.facts.get("vqtrain_loss_grad_phi_l2")
+    if stored is not None:
+        gradients = [parameter.grad for conv in quantizer.phi for parameter in conv.parameters()]
+        norms = {str(place): float(gradient.norm()) for place, gradient in enumerate(gradients) if gradient is not None}
+        ledger.numbers("vqtrain_loss_grad_phi_l2", norms, {str(place): norm for place, norm in enumerate(stored)})
+
+
+def _check_training_step(ledger: Ledger, models: Models) -> None:
+    """Reconstruction and quantization loss together, through encoder and decoder."""
+    module = models.make_tokenizer()
+    output = module(ledger.given("img"))
+    ledger.close("vqtrain_rec", output.reconstruction_B3HW)
+    loss = F.mse_loss(output.reconstruction_B3HW.float(), ledger.given("img")) + output.quantized.codebook_loss
+    ledger.number("vqtrain_mse_plus_vq", loss)
+    stored = ledger.fixture.facts.get("vqtrain_grad_l2")
+    if stored is not None:
+        loss.backward()
+        names = tokenizer_names(quantizer_of(module).config)
+        gradients = {names.name(name): parameter.grad for name, parameter in module.named_parameters()}
+        norms = {name: float(gradient.norm()) for name, gradient in gradients.items() if gradient is not None}
+        ledger.numbers("vqtrain_grad_l2", norms, stored)

@@ -1,0 +1,139 @@
+"""Section E: schedules, embeddings, rotary positions, filters, balanced splits, weights of the loss.
+
+Shape letters: B batch, S stages, T structure stages, L positions, K structure channels.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import torch
+
+from nvgbench.errors import InputError
+from nvgbench.nvg.blocks import timestep_embedding
+from nvgbench.nvg.config import NvgModelConfig
+from nvgbench.nvg.layout import StageLayout
+from nvgbench.nvg.objective import StageLosses
+from nvgbench.nvg.rope import StructureRope
+from nvgbench.nvg.structure import split_clusters, structure_embedding, structure_labels
+from nvgbench.nvg.structure_flow import flow_times
+from nvgbench.nvg.verification import models
+from nvgbench.parity.ledger import Ledger
+from nvgbench.sampling.filters import top_k_filter, top_p_filter
+from nvgbench.sampling.schedules import top_p_schedule
+
+_NUMBER = r"(\d+(?:\.\d+)?)"
+
+
+def check(ledger: Ledger) -> None:
+    """Whatever section E holds."""
+    _check_schedules(ledger)
+    _check_embeddings(ledger)
+    _check_rope(ledger)
+    _check_filters(ledger)
+    _check_splits(ledger)
+    _check_constants(ledger)
+
+
+def _matching(ledger: Ledger, pattern: str) -> list[tuple[str, re.Match[str]]]:
+    found = ((name, re.fullmatch(pattern, name)) for name in ledger.named("E."))
+    return [(name, match) for name, match in found if match]
+
+
+def _check_schedules(ledger: Ledger) -> None:
+    for name, match in _matching(ledger, r"E\.schedule_(\d+)_(\d+)"):
+        ledger.close(name, np.array(flow_times(int(match[1]), "shifted", int(match[2]))))
+    for name, match in _matching(ledger, rf"E\.top_p_{_NUMBER}_{_NUMBER}_(\d+)"):
+        ledger.close(name, np.array(top_p_schedule(float(match[1]), float(match[2]), int(match[3]))))
+
+
+def _check_embeddings(ledger: Ledger) -> None:
+    ledger.inputs("E.t")
+    for name, match in _matching(ledger, r"E\.timestep_embedding_(\d+)"):
+        ledger.close(name, timestep_embedding(ledger.given("E.t"), int(match[1])))
+    stages = [(name, int(match[1])) for name, match in _matching(ledger, r"E\.struct_feat_stage(\d+)")]
+    if ledger.has("D.nvg_input_output"):
+        labels_BSL = ledger.given("D.nvg_input_output")[..., -1].long()
+    elif ledger.has("E.struct_feat_all"):
+        # Without the labels the embedding still has to be one: there and back again.
+        stored_BSLK = ledger.given("E.struct_feat_all")
+        labels_BSL = torch.stack([structure_labels(se_BLK, stage) for stage, se_BLK in enumerate(stored_BSLK.unbind(1))], 1)
+    elif stages:
+        raise InputError(f"{ledger.fixture.name} is incomplete: nothing says which labels {stages[0][0]!r} embeds")
+    else:
+        return
+    channels = labels_BSL.shape[1] - 1
+    se_BSLK = torch.stack(
+        [structure_embedding(labels_BL, stage, channels) for stage, labels_BL in enumerate(labels_BSL.unbind(1))], 1
+    )
+    ledger.equal("E.struct_feat_all", se_BSLK)
+    for name, stage in stages:
+        ledger.equal(name, se_BSLK[:, stage])
+
+
+def _check_rope(ledger: Ledger) -> None:
+    parts = [part for part in ("content", "structure") if ledger.has(f"E.rope_{part}")]
+    ledger.inputs("E.rope_content_pos", "E.rope_structure_pos")
+    if ledger.has("E.rope_ids"):
+        stored_NA = ledger.fixture.array("E.rope_ids")
+        layout = StageLayout(models.square(len(stored_NA) - 1))
+        rope = StructureRope(NvgModelConfig(depth=1, head_size=_head_size(ledger)), layout, canvas_condition=False)
+        # The stored buffer is what does not depend on the image: its structure axes are 0 where ours say "undecided".
+        ids_NA = rope.ids(torch.zeros(1, layout.positions, layout.channels))[0]
+        ledger.equal("E.rope_ids", ids_NA)
+    for part in parts:
+        embedded = [name for name, _ in _matching(ledger, r"E\.struct_feat_stage(\d+)")] or ["E.struct_feat_stage3"]
+        se_BLK = ledger.given(embedded[0])[:1].to(torch.get_default_dtype())
+        stored = ledger.fixture.array(f"E.rope_{part}")
+        layout = StageLayout(models.square(se_BLK.shape[1]))
+        config = NvgModelConfig(depth=1, head_size=2 * stored.shape[1])
+        rope = StructureRope(config, layout, canvas_condition=part == "structure").to(se_BLK.device)
+        unit_NP = rope(se_BLK).unit_B1NP[0, 0, ledger.given(f"E.rope_{part}_pos")]
+        cos, sin = unit_NP.real, unit_NP.imag
+        ledger.close(f"E.rope_{part}", torch.stack((cos, -sin, sin, cos), -1).unflatten(-1, (2, 2)))
+
+
+def _head_size(ledger: Ledger) -> int:
+    """Any that has room for the axes will do for the ids; the model's own where it is known."""
+    shapes = ledger.fixture.facts["config"].get("D", {}).get("state_dict", {})
+    return shapes.get("content_blocks.0.norm.query_norm.scale", [64])[0]
+
+
+def _check_filters(ledger: Ledger) -> None:
+    ledger.inputs("E.filter_logits")
+    for name, match in _matching(ledger, rf"E\.filter_(?:top_p_{_NUMBER}|top_k_(\d+)|k(\d+)_p{_NUMBER})_keep"):
+        p, k = float(match[1] or match[4] or 1.0), int(match[2] or match[3] or 0)
+        ledger.equal(name, torch.isfinite(top_p_filter(top_k_filter(ledger.given("E.filter_logits"), k), p)))
+
+
+def _check_splits(ledger: Ledger) -> None:
+    for prefix, match in sorted({(name.rpartition(".")[0], m[1]) for name, m in _matching(ledger, r"E\.split(\d+)\.\w+")}):
+        ledger.inputs(*(f"{prefix}.{name}" for name in ("labels", "scores", "uniform")))
+        parent_BL, scores_BL, stage = ledger.given(f"{prefix}.labels"), ledger.given(f"{prefix}.scores"), int(match)
+        ledger.equal(f"{prefix}.next", split_clusters(parent_BL, stage, scores_BL))
+        if ledger.has(f"{prefix}.next_gumbel"):
+            # The reference lists the uniforms by parent and member; here they belong to positions.
+            uniforms_BL = torch.empty_like(scores_BL)
+            uniforms_BL.scatter_(1, parent_BL.argsort(dim=1, stable=True), ledger.given(f"{prefix}.uniform").flatten(1))
+            ledger.equal(f"{prefix}.next_gumbel", split_clusters(parent_BL, stage, scores_BL, uniforms_BL))
+
+
+def _check_constants(ledger: Ledger) -> None:
+    """The weights of the loss terms are the derivatives of our total; the canvases' scales are the published ones."""
+    if ledger.has("E.loss_weight", "E.loss_weight_structure"):
+        stages = len(ledger.fixture.array("E.loss_weight"))
+        count = len(ledger.fixture.array("E.loss_weight_structure")) if ledger.has("E.loss_weight_structure") else stages - 2
+        terms = [torch.ones(size, requires_grad=True) for size in (stages, stages, stages, count)]
+        StageLosses(*terms).total().backward()
+        canvas_S, tokens_S, structure_T = (torch.as_tensor(terms[place].grad) for place in (0, 1, 3))
+        ledger.close("E.loss_weight", stages * canvas_S)
+        ledger.close("E.loss_weight", stages * tokens_S, "of the tokens")
+        ledger.close("E.loss_weight_structure", stages * structure_T)
+    if ledger.has("E.scale_factors"):
+        stored = ledger.fixture.array("E.scale_factors")
+        if len(stored) == len(models.PUBLISHED_SCALE_FACTORS):
+            ledger.close("E.scale_factors", np.array(models.PUBLISHED_SCALE_FACTORS))
+        else:
+            ledger.inputs("E.scale_factors")
+            ledger.equal("E.scale_factors", np.ones(1), "entry of the first stage, unused", stored=stored[:1])

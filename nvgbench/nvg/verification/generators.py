@@ -1,0 +1,145 @@
+"""Section D, teacher-forced: outputs, loss terms and gradients of both transformers.
+
+Shape letters: B batch, S stages, T structure stages, L positions, C latent channels, K structure channels, V codebook size;
+X stands for canvas, index and label packed together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nvgbench.nvg.checkpoint import to_published_key
+from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator
+from nvgbench.nvg.layout import StageLayout
+from nvgbench.nvg.objective import FlowInputs, StageLosses, canvases_of, flow_inputs, stage_losses
+from nvgbench.nvg.verification import models
+from nvgbench.nvg.verification.autoencoding import check_packed
+from nvgbench.parity.ledger import SINGLE_CHOICES, Ledger
+from nvgbench.types import TokenSequence
+
+_OUTPUTS = (
+    "x0_hat", "structure_x0", "structure_target", "content_logits", "content_logsumexp", "content_argmax", "loss", "loss_terms",
+)  # fmt: skip
+
+
+def check(ledger: Ledger) -> None:
+    """Whatever section D holds besides samples."""
+    if not any(name.count(".") == 1 for name in ledger.named("D.")):
+        return
+    ledger.inputs("D.class", "D.latent", "D.epsilon", "D.u")
+    packed_BSLX = _check_input(ledger)
+    if ledger.has(*(f"D.{name}" for name in _OUTPUTS)) or "grad_norms" in ledger.fixture.facts:
+        module = models.generator(ledger)
+        forced = _forced(ledger, module, packed_BSLX)
+        _check_outputs(ledger, forced)
+        _check_losses(ledger, forced.losses, module.layout)
+        _check_gradients(ledger, module, forced.losses)
+
+
+@dataclass(frozen=True)
+class _Forced:
+    output: GeneratorOutput
+    flow: FlowInputs
+    losses: StageLosses
+
+
+def stored_input(ledger: Ledger) -> Tensor:
+    """Canvas, index and label of every stage, float ``[B, S, L, X]``."""
+    return ledger.given("D.nvg_input_output")
+
+
+def tokens_of(packed_BSLX: Tensor, layout: StageLayout) -> TokenSequence:
+    """Index a cluster from index and label a position."""
+    indices = []
+    for stage, clusters in enumerate(layout.tokens):
+        index_BL, labels_BL = packed_BSLX[:, stage, :, -2:].long().unbind(-1)
+        indices.append(index_BL.new_zeros(len(index_BL), clusters).scatter_(1, labels_BL, index_BL))
+    return TokenSequence(tuple(indices), packed_BSLX[:, -1, :, -1].long())
+
+
+def _check_input(ledger: Ledger) -> Tensor:
+    """The tokens of ``D.latent`` and the canvases that follow from them."""
+    module, layout = models.generator_quantizer(ledger), models.layout_of(ledger.fixture)
+    packed_BSLX = stored_input(ledger)
+    if ledger.has("D.latent"):
+        tokens = module.tokenize(ledger.given("D.latent"))
+        check_packed(ledger, "D.nvg_input_output", tokens, module.canvases_before(tokens))
+    before_BSLC, final_BLC = canvases_of(module, tokens_of(packed_BSLX, layout))
+    stored = ledger.fixture.array("D.nvg_input_output")[..., :-2]
+    ledger.close("D.nvg_input_output", before_BSLC, "canvases of the stored tokens", stored=stored)
+    ledger.close("D.final_target", final_BLC)
+    return packed_BSLX
+
+
+def _forced(ledger: Ledger, module: NvgGenerator, packed_BSLX: Tensor) -> _Forced:
+    """Outputs, flow inputs and losses for the stored canvases, indices, noise and times."""
+    structure_BL = packed_BSLX[:, -1, :, -1].long()
+    t_BT = ledger.given("D.u").flatten(1).sigmoid()
+    flow = flow_inputs(module, structure_BL, ledger.given("D.epsilon")[:, 0], t_BT)
+    output = module(packed_BSLX[..., :-2], structure_BL, flow.z_BTLK, t_BT, ledger.given("D.class"))
+    tokens = tokens_of(packed_BSLX, module.layout)
+    return _Forced(output, flow, stage_losses(output, flow, tokens, ledger.given("D.final_target")))
+
+
+def _check_outputs(ledger: Ledger, forced: _Forced) -> None:
+    output, flow = forced.output, forced.flow
+    ledger.close("D.x0_hat", output.final_BSLC)
+    ledger.close("D.structure_x0", flow.noise_BTLK - output.velocity_BTLK)
+    ledger.equal("D.structure_target", flow.data_BLK)
+    if ledger.has("D.content_logits"):
+        columns = ledger.fixture.array("D.content_logits").shape[-1]
+        ledger.close("D.content_logits", kept_columns(output.logits_BNV, columns))
+    ledger.close("D.content_logsumexp", output.logits_BNV.logsumexp(-1))
+    ledger.equal("D.content_argmax", output.logits_BNV.argmax(-1), rounded=SINGLE_CHOICES)
+
+
+def kept_columns(logits_BNV: Tensor, columns: int) -> Tensor:
+    """Every (V / columns)-th entry of the codebook, where the fixture does not keep all."""
+    return logits_BNV[..., :: max(logits_BNV.shape[-1] // max(columns, 1), 1)]
+
+
+def _check_losses(ledger: Ledger, losses: StageLosses, layout: StageLayout) -> None:
+    total = losses.total()
+    ledger.close("D.loss", total)
+    structure_S = losses.structure_T.new_full((layout.stages,), torch.nan)
+    structure_S[: layout.structure_stages] = losses.structure_T
+    terms_S4 = torch.stack((losses.canvas_S, losses.tokens_S, losses.accuracy_S, structure_S), dim=1).detach()
+    follows = ["D.content_argmax"]
+    ledger.close("D.loss_terms", terms_S4, scale="column", follows=follows)
+    stored = ledger.fixture.facts.get("loss_terms")
+    if stored is not None:
+        named = {"loss": float(total.detach()), "compressed_acc": float(losses.accuracy_S.mean())}
+        for stage, clusters in enumerate(layout.tokens):
+            named[f"final_loss_{clusters}"], named[f"compressed_loss_{clusters}"], named[f"compressed_acc_{clusters}"] = (
+                float(value) for value in terms_S4[stage, :3]
+            )
+        for stage in range(layout.structure_stages):
+            named[f"structure_loss_{layout.tokens[stage + 1]}"] = float(terms_S4[stage, 3])
+        _check_named_terms(ledger, named, stored)
+
+
+def _check_named_terms(ledger: Ledger, named: dict[str, float], stored: dict[str, float]) -> None:
+    """Losses by their own size, accuracies as shares of one: most of them are zero."""
+    accuracies = [key for key in stored if "_acc" in key]
+    ours, theirs = (np.array([values.get(key, np.nan) for key in accuracies]) for values in (named, stored))
+    ledger.close("loss_terms", ours, "accuracies", stored=theirs, follows=["D.content_argmax"])
+    rest = {key: value for key, value in named.items() if "_acc" not in key}
+    ledger.numbers("loss_terms", rest, {key: value for key, value in stored.items() if "_acc" not in key})
+
+
+def _check_gradients(ledger: Ledger, module: NvgGenerator, losses: StageLosses) -> None:
+    facts = ledger.fixture.facts
+    if "params" in facts["config"]["D"]:
+        ledger.equal("D.params", np.array(models.learned(module)), stored=facts["config"]["D"]["params"])
+    if "grad_norms" not in facts:
+        return
+    losses.total().backward()
+    gradients = {str(to_published_key(name)): value.grad for name, value in module.named_parameters()}
+    norms = {name: float(gradient.norm()) for name, gradient in gradients.items() if gradient is not None}
+    ledger.numbers("grad_norms", norms, facts["grad_norms"])
+    without = np.array(sum(gradient is None for gradient in gradients.values()))
+    ledger.equal("params_without_grad", without, stored=len(facts.get("params_without_grad", [])))

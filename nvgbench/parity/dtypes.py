@@ -1,0 +1,7 @@
+"""Names of the precisions in which numbers can be recomputed. No torch, so that the command line can list them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Dtype = Literal["float32", "float64", "bf16", "fp16"]

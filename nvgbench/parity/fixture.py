@@ -1,0 +1,117 @@
+"""Golden numbers on disk: a JSON file that says what was computed, and an ``.npz`` of the same name with the arrays."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nvgbench.errors import InputError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """One fixture.
+
+    Attributes:
+        name: file name, for messages.
+        facts: the JSON file: ``config``, ``arrays`` (what the archive holds), state-dict shapes, scalars.
+        arrays: the archive; empty where the JSON file names no arrays.
+    """
+
+    name: str
+    facts: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+    def fact(self, *path: str) -> Any:
+        """An entry of the JSON file, key by key.
+
+        Raises:
+            InputError: there is none.
+        """
+        found: Any = self.facts
+        for depth, key in enumerate(path):
+            if not isinstance(found, Mapping) or key not in found:
+                known = found.keys() if isinstance(found, Mapping) else ()
+                where = " of ".join(repr(part) for part in reversed(path[:depth])) or "the JSON file"
+                raise InputError(
+                    f"{self.name} is incomplete or of another layout: {where} has no {key!r}{did_you_mean(key, known)}; "
+                    "give a fixture in the layout of the shipped ones, and of the family that is verified"
+                )
+            found = found[key]
+        return found
+
+    def array(self, name: str) -> np.ndarray:
+        """An array that other arrays are recomputed from.
+
+        Raises:
+            InputError: the archive does not hold it.
+        """
+        if name not in self.arrays:
+            raise InputError(f"{self.name} is incomplete: array {name!r}, from which others are recomputed, is not in it")
+        return self.arrays[name]
+
+    @property
+    def absent(self) -> list[str]:
+        """Arrays that the JSON file lists and the archive does not hold; they are not checked."""
+        return [name for name in self.facts.get("arrays", {}) if name not in self.arrays]
+
+
+def read_fixture(path: Path) -> Fixture:
+    """Read a fixture from its JSON file; the archive lies beside it.
+
+    Raises:
+        InputError: a file that is missing, cut short, no JSON, no archive, or that holds objects instead of numbers.
+    """
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}; give the JSON file of a fixture") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not a JSON file ({error}); give the JSON file of a fixture") from None
+    if not isinstance(facts, dict):
+        raise InputError(f"{path} holds a {type(facts).__name__}; expected the JSON object of a fixture")
+    arrays = _read_archive(path) if "arrays" in facts else {}
+    fixture = Fixture(path.name, facts, arrays)
+    _compare_with_listing(fixture)
+    return fixture
+
+
+def _read_archive(path: Path) -> dict[str, np.ndarray]:
+    stem = path.name.removesuffix(".json")
+    try:
+        with np.load(path.parent / f"{stem}.npz", allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise InputError(f"{path} lists arrays, but {stem}.npz is not beside it") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{stem}.npz beside {path} is not a whole archive of numbers: {str(error).splitlines()[0]}") from None
+
+
+def _compare_with_listing(fixture: Fixture) -> None:
+    """The listing says shape and type of each array, as a list or an object."""
+    listing = fixture.facts.get("arrays", {})
+    if not isinstance(listing, Mapping):
+        raise InputError(f"{fixture.name}: 'arrays' must list each array's shape and type; got a {type(listing).__name__}")
+    for name, array in fixture.arrays.items():
+        entry = listing.get(name)
+        if entry is None:
+            continue
+        dtype, shape = (entry.get("dtype"), entry.get("shape")) if isinstance(entry, Mapping) else entry
+        if str(array.dtype) != dtype or list(array.shape) != list(shape or ()):
+            raise InputError(
+                f"{fixture.name}: array {name!r} is {array.dtype} {list(array.shape)} in the archive and {dtype} {shape} in "
+                "the listing; the two files do not belong together"
+            )
+
+
+def shipped_fixture(name: str) -> Path:
+    """The path of a fixture that comes with the package, e.g. ``nvg_public``."""
+    return Path(str(importlib.resources.files("nvgbench.parity") / "fixtures" / f"{name}.json"))

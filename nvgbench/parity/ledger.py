@@ -1,0 +1,288 @@
+"""Comparing what was recomputed with what was stored: one entry for each array, and nothing left out in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from nvgbench.errors import InputError
+from nvgbench.parity.arithmetic import Arithmetic
+from nvgbench.parity.fixture import Fixture
+
+Verdict = Literal["pass", "fail", "excepted", "flips", "input", "absent"]
+Scale = Literal["array", "column", "entry"]
+# Named numbers below this share of the largest are nothing but rounding (a bias right before a norm has no gradient else).
+_NOISE, _NOISE_LOW = 1e-6, 1e-2
+# Shares of entries that half precision may decide otherwise: where all inputs are given (measured: 1.3 %), and where each
+# choice is the input of the next ones.
+SINGLE_CHOICES, CHAINED_CHOICES = 0.1, 1.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """The verdict on an array, or on a part of one.
+
+    Attributes:
+        name: the array's, or the JSON entry's.
+        part: which part or which way of computing it, where there are several.
+        verdict: ``pass``; ``fail``; ``excepted``: differs for a reason that the fixture itself states; ``flips``: decided
+            otherwise by the rounding of half precision, or computed from something that was; ``input``: what others are
+            computed from; ``absent``: listed but not in the archive.
+        difference: largest absolute difference; ``None`` where nothing was compared.
+        relative: largest difference relative to the largest magnitude (of the array, the column or the entry itself).
+        limit: what ``relative`` may be; 0 where only equality counts.
+        differing, entries: how many entries of how many differ beyond the limit.
+        remark: what a reader should know.
+    """
+
+    name: str
+    verdict: Verdict
+    part: str = ""
+    difference: float | None = None
+    relative: float | None = None
+    limit: float | None = None
+    differing: int = 0
+    entries: int = 0
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two arrays of one shape, and what is demanded of them.
+
+    Attributes:
+        limit: largest difference allowed, relative to ``scale``; 0 demands equality.
+        scale: relative to the largest magnitude of the array, of each column, or to each entry's own size.
+        excuse: why a difference is no failure, where the fixture states such a reason.
+        rounded: share of the entries that half precision may decide otherwise: of an argmax or a split of rounded values.
+        follows: names of such results that this was computed from.
+    """
+
+    name: str
+    part: str
+    ours: np.ndarray
+    reference: np.ndarray
+    limit: float
+    scale: Scale = "array"
+    excuse: str = ""
+    rounded: float = 0.0
+    follows: tuple[str, ...] = ()
+
+
+@dataclass
+class Ledger:
+    """Collects the comparisons of one fixture.
+
+    Args:
+        fixture: what was stored.
+        arithmetic: how it is recomputed.
+        tolerance: the family's limit for float32 on a CPU.
+        report: told of every check as soon as it is made.
+    """
+
+    fixture: Fixture
+    arithmetic: Arithmetic
+    tolerance: float
+    report: Callable[[Check], None] = lambda check: None
+    checks: list[Check] = field(default_factory=list)
+    _seen: set[str] = field(default_factory=set)
+
+    def has(self, *names: str) -> bool:
+        """Whether the archive holds any of these arrays."""
+        return any(name in self.fixture.arrays for name in names)
+
+    def named(self, prefix: str) -> list[str]:
+        """The arrays whose names start so."""
+        return [name for name in self.fixture.arrays if name.startswith(prefix)]
+
+    def given(self, name: str) -> Tensor:
+        """A stored array to compute others from.
+
+        Raises:
+            InputError: it is not there.
+        """
+        return self.arithmetic.tensor(self.fixture.array(name))
+
+    def inputs(self, *names: str) -> None:
+        """Declare arrays that nothing stored determines: others are computed from them."""
+        for name in names:
+            if name in self.fixture.arrays and name not in self._seen:
+                self._seen.add(name)
+                self._add(Check(name, "input", entries=self.fixture.arrays[name].size, remark="others are computed from it"))
+
+    def equal(
+        self,
+        name: str,
+        ours: Tensor | np.ndarray,
+        part: str = "",
+        *,
+        stored: Any = None,
+        excuse: str = "",
+        rounded: float = 0.0,
+    ) -> bool:
+        """Demand equality; returns whether it holds (also where the array is absent and nothing is compared).
+
+        Args:
+            name: of the array, or of the JSON entry where ``stored`` is given.
+            ours: recomputed, any number type.
+            stored: compare with this instead of the whole array.
+            excuse, rounded: see `Comparison`.
+        """
+        return self._compare(name, ours, part, stored, limit=0.0, excuse=excuse, rounded=rounded)
+
+    def close(
+        self,
+        name: str,
+        ours: Tensor | np.ndarray | float,
+        part: str = "",
+        *,
+        stored: Any = None,
+        scale: Scale = "array",
+        excuse: str = "",
+        follows: Iterable[str] = (),
+        tolerance: float | None = None,
+    ) -> bool:
+        """Demand equality up to rounding; arguments as for `equal`.
+
+        Args:
+            tolerance: another one than the family's, where this array has one of its own.
+        """
+        limit = self.arithmetic.tolerance(self.tolerance if tolerance is None else tolerance)
+        return self._compare(name, ours, part, stored, limit=limit, scale=scale, excuse=excuse, follows=tuple(follows))
+
+    def numbers(
+        self, name: str, ours: Mapping[str, float], stored: Mapping[str, float], tolerance: float | None = None
+    ) -> bool:
+        """Compare named scalars of the JSON file, each relative to its own size."""
+        if ours.keys() != stored.keys():
+            unmatched = sorted(ours.keys() ^ stored.keys())
+            self._add(Check(name, "fail", remark=f"the names differ, e.g. {unmatched[0]!r}", differing=len(unmatched)))
+            return False
+        values = np.array([float(ours[key]) for key in stored])
+        reference = np.array([float(value) for value in stored.values()])
+        floor = (_NOISE_LOW if self.arithmetic.low else _NOISE) * np.abs(reference).max(initial=0.0)
+        rounding = (np.abs(values) <= floor) & (np.abs(reference) <= floor)
+        part = f"{len(reference)} numbers, each by its own size" if len(reference) > 1 else ""
+        if rounding.any():
+            part += f"; {rounding.sum()} are rounding alone"
+        values = np.where(rounding, reference, values)
+        return self.close(name, values, part, stored=reference, scale="entry", tolerance=tolerance)
+
+    def number(self, name: str, ours: Tensor | float) -> bool:
+        """Compare a scalar of the JSON file, relative to its own size, where it is there."""
+        stored = self.fixture.facts.get(name)
+        value = float(ours.detach()) if isinstance(ours, Tensor) else ours
+        return stored is None or self.numbers(name, {name: value}, {name: stored})
+
+    def finish(self) -> list[Check]:
+        """All checks; demands that every array was dealt with.
+
+        Raises:
+            InputError: the archive holds an array that nothing here knows how to recompute.
+        """
+        unknown = sorted(set(self.fixture.arrays) - self._seen)
+        if unknown:
+            more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+            raise InputError(
+                f"{self.fixture.name} is of an unknown layout: nothing here recomputes {', '.join(unknown[:3])}{more}"
+            )
+        for name in self.fixture.absent:
+            self._add(Check(name, "absent", remark="listed, but not in the archive: not checked"))
+        return self.checks
+
+    def _compare(
+        self,
+        name: str,
+        ours: Tensor | np.ndarray | float,
+        part: str,
+        stored: Any,
+        *,
+        limit: float,
+        scale: Scale = "array",
+        excuse: str = "",
+        rounded: float = 0.0,
+        follows: tuple[str, ...] = (),
+    ) -> bool:
+        if stored is None:
+            if name not in self.fixture.arrays:
+                return True
+            stored = self.fixture.arrays[name]
+        if name in self.fixture.arrays:
+            self._seen.add(name)
+        if isinstance(ours, Tensor):
+            ours = ours.detach().cpu().double().numpy() if ours.is_floating_point() else ours.detach().cpu().numpy()
+        flipped = {check.name for check in self.checks if check.verdict == "flips"} if self.arithmetic.low else set()
+        comparison = Comparison(
+            name, part, np.asarray(ours), np.asarray(stored), limit, scale, excuse,
+            rounded=rounded if self.arithmetic.low else 0.0, follows=tuple(sorted(flipped & set(follows))),
+        )  # fmt: skip
+        check = self.settle(comparison)
+        self._add(check)
+        return check.verdict == "pass"
+
+    def settle(self, comparison: Comparison) -> Check:
+        """The verdict on one comparison."""
+        return judge(comparison)
+
+    def _add(self, check: Check) -> None:
+        self.checks.append(check)
+        self.report(check)
+
+
+def judge(comparison: Comparison) -> Check:
+    """Measure the difference and decide."""
+    ours, reference = comparison.ours, comparison.reference
+    if ours.shape != reference.shape:
+        remark = f"recomputed as {list(ours.shape)}, stored as {list(reference.shape)}"
+        return Check(comparison.name, "fail", comparison.part, limit=comparison.limit, entries=reference.size, remark=remark)
+    ours, reference = ours.astype(np.float64), reference.astype(np.float64)
+    same = (ours == reference) | (np.isnan(ours) & np.isnan(reference))
+    with np.errstate(invalid="ignore"):
+        difference = np.where(same, 0.0, np.abs(ours - reference))
+    # A NaN or infinity on one side alone is as wrong as can be.
+    difference = np.where(np.isnan(difference), np.inf, difference)
+    relative = difference / _magnitude(reference, comparison.scale)
+    beyond = relative > comparison.limit
+    verdict, remark = _decide(comparison, bool(beyond.any()), int(beyond.sum()), beyond.size)
+    return Check(
+        comparison.name,
+        verdict,
+        comparison.part,
+        difference=float(difference.max(initial=0.0)),
+        relative=float(relative.max(initial=0.0)),
+        limit=comparison.limit,
+        differing=int(beyond.sum()),
+        entries=reference.size,
+        remark=remark,
+    )
+
+
+def _magnitude(reference: np.ndarray, scale: Scale) -> np.ndarray:
+    size = np.nan_to_num(np.abs(reference), nan=0.0, posinf=0.0)
+    largest = size.max(initial=0.0)
+    if scale == "entry":
+        return np.maximum(size, 1e-12)
+    if scale == "column":
+        return np.maximum(size.max(axis=0, keepdims=True), 1e-12)
+    return np.maximum(largest, 1e-12)
+
+
+def _decide(comparison: Comparison, differs: bool, differing: int, entries: int) -> tuple[Verdict, str]:
+    if not differs:
+        return "pass", ""
+    if comparison.excuse:
+        return "excepted", comparison.excuse
+    if comparison.rounded and differing <= comparison.rounded * entries:
+        return "flips", f"{differing:,} of {entries:,} decided otherwise: half precision rounds near ties away"
+    if comparison.follows:
+        return "flips", f"computed from {', '.join(comparison.follows)}, decided otherwise in half precision"
+    return "fail", ""
+
+
+def failed(checks: Iterable[Check]) -> bool:
+    """Whether any check failed."""
+    return any(check.verdict == "fail" for check in checks)
