@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.kernel import kernel_distance, kernel_stderr
+from nvgbench.metrics import kernel
+from nvgbench.metrics.kernel import cmmd, cmmd_stderr, kernel_distance, kernel_stderr
 
 
 def sets(n: int, m: int, d: int, seed: int, shift: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -66,3 +67,37 @@ def test_refuses_bad_input() -> None:
         kernel_distance(np.zeros((1, 3)), np.zeros((5, 3)))
     with pytest.raises(InputError, match="subsets"):
         kernel_distance(np.zeros((4, 3)), np.zeros((5, 3)), subsets=0)
+
+
+def unit(n: int, seed: int, shift: float = 0.0) -> np.ndarray:
+    points = np.random.default_rng(seed).standard_normal((n, 12)) + shift
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def test_cmmd_is_its_formula_for_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = unit(70, 0, 0.5), unit(90, 1)
+
+    def mean(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.exp(-((a[:, None] - b) ** 2).sum(axis=2) / 200).mean())
+
+    expected = 1000 * (mean(x, x) + mean(y, y) - 2 * mean(x, y))
+    for block in (7, 1024):
+        monkeypatch.setattr(kernel, "_BLOCK", block)
+        # Differences of kernel means near 1 leave about twelve digits of a thousand.
+        assert cmmd(x, y) == pytest.approx(expected, abs=1e-9)
+    assert cmmd(x, x) == pytest.approx(0, abs=1e-9)
+
+
+def test_cmmd_equals_torch_fidelitys_gaussian_kernel() -> None:
+    from torch_fidelity.metric_kid import kernel_rbf, mmd2
+
+    x, y = unit(80, 2, 0.5), unit(80, 3)
+    parts = [kernel_rbf(a, b, kid_kernel_rbf_sigma=10.0) for a, b in ((x, x), (x, y), (y, y))]
+    assert cmmd(x, y) == pytest.approx(1000 * mmd2(*parts, mmd_est="biased"), abs=1e-9)
+
+
+def test_cmmd_error_agrees_with_repetition() -> None:
+    y = unit(400, 99)
+    draws = [unit(200, seed, 0.3) for seed in range(100)]
+    spread = np.std([cmmd(x, y) for x in draws])
+    assert np.mean([cmmd_stderr(x, y) for x in draws[:20]]) == pytest.approx(spread, rel=0.25)
