@@ -292,7 +292,8 @@ class Evaluator:
         """What is wrong with the samples, told by the first process."""
         if not self.share.is_first:
             return []
-        dimension = extractor(reference.images.first(1))[0].shape[1]
+        features_1F = extractor(reference.images.first(1))[0].numpy()
+        dimension = (features_1F if self.rules is None else self.rules.pool(features_1F)).shape[1]
         pixels = None if drawn is None else drawn.pixels()
         findings = inspect(images, reference, dimension=dimension, pixels=pixels, report=self.report)
         findings += check_extractor_fit(extractor, reference.moments is not None)

@@ -1,11 +1,13 @@
 """Features on disk, keyed by what they were computed from, so that nothing is computed twice and nothing stale is used.
 
-A chunk's file name is the SHA-256 of its images (shape and bytes); its folder is the extractor's fingerprint, which covers
-weights, preprocessing and code. An extraction that was cut short goes on at the first chunk that is missing.
+A chunk's file name is the SHA-256 of its images (shape and bytes); its folder is named after the extractor's fingerprint, which
+covers weights, preprocessing and our code, and after the versions of the libraries that lend their networks and filters. An
+extraction that was cut short goes on at the first chunk that is missing.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -13,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -193,12 +196,28 @@ class FeatureCache:
     def _path(self, key: str, extractor: FeatureExtractor) -> Path | None:
         if self.folder is None:
             return None
-        return self.folder / f"{extractor.name}-{extractor.fingerprint[:16]}" / f"{key}.npz"
+        return self._place(extractor.name, extractor.fingerprint) / f"{key}.npz"
 
     def _list(self, extractor: str, extractor_fingerprint: str, fingerprint: str) -> Path:
         """The file that names the chunks of a whole set."""
+        return self._place(extractor, extractor_fingerprint) / f"set-{fingerprint}.json"
+
+    def _place(self, extractor: str, extractor_fingerprint: str) -> Path:
         assert self.folder is not None
-        return self.folder / f"{extractor}-{extractor_fingerprint[:16]}" / f"set-{fingerprint}.json"
+        code = "/".join((extractor_fingerprint, *_library_versions()))
+        return self.folder / f"{extractor}-{hashlib.sha256(code.encode()).hexdigest()[:16]}"
+
+
+@functools.cache
+def _library_versions() -> tuple[str, ...]:
+    """Of the libraries whose code stands between images and features."""
+    found = []
+    for name in ("torch-fidelity", "clean-fid", "transformers"):
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return tuple(found)
 
 
 def _as_chunk(given: Tensor | Chunk) -> Chunk:

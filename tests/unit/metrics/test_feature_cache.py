@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.cache import FeatureCache, content_key
+from nvgbench.metrics.cache import Chunk, FeatureCache, content_key
+from nvgbench.types import Share
 
 
 class Counting:
@@ -100,3 +101,35 @@ def test_a_whole_set_is_found_by_its_fingerprint(tmp_path: Path) -> None:
     assert cache.stored(extractor.name, "f" * 64, kept.fingerprint) is None
     next(tmp_path.rglob("*.npz")).unlink()
     assert cache.stored(extractor.name, extractor.fingerprint, kept.fingerprint) is None
+
+
+def test_another_version_of_a_library_is_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = FeatureCache(tmp_path)
+    cache.extract([IMAGES], Counting())
+    monkeypatch.setattr("nvgbench.metrics.cache._library_versions", lambda: ("torch-fidelity 9.9",))
+    newer = Counting()
+    cache.extract([IMAGES], newer)
+    assert newer.seen == 50
+
+
+def test_several_fill_what_one_fills(tmp_path: Path) -> None:
+    """Each reads and extracts its own chunks alone, and all learn all keys."""
+    chunks = [Chunk(10, lambda part=part: part) for part in IMAGES.split(10)]
+    alone = FeatureCache(tmp_path / "one").fill(chunks, Counting())
+    cache, seen, keys = FeatureCache(tmp_path / "two"), [Counting(), Counting()], [{}, {}]
+
+    def keep(rank: int, value: dict) -> list[dict]:
+        keys[rank] = value
+        return keys
+
+    # one after the other: the first comes last and sees what both have done
+    cache.fill(chunks, seen[1], Share(1, 2, lambda value: [dict.fromkeys(range(5), ""), *keep(1, value)[1:]]))
+    last = cache.fill(chunks, seen[0], Share(0, 2, lambda value: keep(0, value)))
+    assert last == alone
+    assert [extractor.seen for extractor in seen] == [30, 20]
+    known = [Chunk(10, pytest.fail, key) for key in alone]
+    again = Counting()
+    assert np.array_equal(cache.extract(known, again).features_ND, IMAGES.float().flatten(1)[:, :8].numpy())
+    assert again.seen == 0
+    with pytest.raises(InputError, match="give one"):
+        FeatureCache(None).fill(chunks, Counting(), Share(0, 2, lambda value: [value]))
