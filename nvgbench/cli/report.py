@@ -21,6 +21,9 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("reports/index.html"),
         title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
         baseline: Annotated[Path | None, typer.Option(help="Also show what a gate says against this baseline.")] = None,
+        against: Annotated[
+            Path | None, typer.Option(help="An older report (.html or .json); the page says which numbers moved since.")
+        ] = None,
         rules: Annotated[Path | None, typer.Option(help="Rules of that gate; built-in rules if not given.")] = None,
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
@@ -29,6 +32,7 @@ def register(app: typer.Typer) -> None:
         from nvgbench.gates.rules import load_rules
         from nvgbench.gates.verdicts import evaluate_gates
         from nvgbench.report.build import DEFAULT_TITLE, render_report
+        from nvgbench.report.data import read_report
         from nvgbench.results.store import records_of
 
         files = [*(records or ()), *([runs] if everything else [])]
@@ -36,5 +40,8 @@ def register(app: typer.Typer) -> None:
         verdicts = []
         if baseline is not None:
             verdicts = evaluate_gates(load_rules(rules), read_baseline(baseline), [one.record for one in located])
-        written = render_report(located, out, title=title or DEFAULT_TITLE, verdicts=verdicts)
-        typer.echo(f"{written}: {len(located)} records, {written.stat().st_size / 2**20:.1f} MiB")
+        # read before writing: the older report may be the file that is about to be replaced
+        older = None if against is None else read_report(against)
+        written = render_report(located, out, title=title or DEFAULT_TITLE, verdicts=verdicts, older=older)
+        size = written.stat().st_size / 1e6
+        typer.echo(f"{written}: {len(located)} records, {size:.1f} MB; the numbers also as .json and .csv beside it")

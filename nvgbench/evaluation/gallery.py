@@ -12,7 +12,7 @@ from nvgbench.data.images import save_grid
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.results.schema import Artifact
 
-COLUMNS = 8
+COLUMNS = 6
 _MOST_ROWS = 10
 _MOST_PIXELS = 2**28
 """Read at the most for a gallery, 4,096 images of 256 px: large sets sorted by class fill fewer rows."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.resources
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +15,94 @@ from nvgbench import __version__
 from nvgbench.errors import InputError
 from nvgbench.files import write_text
 from nvgbench.gates.schema import Verdict
-from nvgbench.report import costs, figures, scores, sources
-from nvgbench.report.pictures import Picture, load_pictures
+from nvgbench.report import against, cautions, claim_tables, costs, data, figures, numbers, pairs, scores, sources
+from nvgbench.report.claims import Evidence, load_claims
+from nvgbench.report.galleries import artifact_count, galleries
 from nvgbench.report.published import SENTENCE
-from nvgbench.results.schema import Artifact
+from nvgbench.report.tables import Statement, Table
 from nvgbench.results.store import LocatedRecord
 
 DEFAULT_TITLE = "Structured image generators, measured"
-_GALLERIES = {
-    "samples": "Samples",
-    "trace": "How an image comes about: structure maps and canvases, stage by stage",
-    "reference": "Reference images",
-}
+LIMIT = 5_000_000
+"""Bytes of the page at the most."""
+_MOST_DATA = 1_500_000
+"""Bytes of the embedded data above which the records' tables, and then the records, are left to the JSON beside the page."""
+_PICTURE_TEXT = 2_000
+"""Bytes that a picture takes beside its data."""
+
+
+@dataclass(frozen=True)
+class _Report:
+    """The page before its pictures and data: what the template needs, and the document that holds the same numbers."""
+
+    content: dict[str, Any]
+    document: dict[str, Any]
+    entries: list[numbers.Entry]
+    located: list[LocatedRecord]
 
 
 def render_report(
-    located: Sequence[LocatedRecord], out: Path, *, title: str = DEFAULT_TITLE, verdicts: Sequence[Verdict] = ()
+    located: Sequence[LocatedRecord],
+    out: Path,
+    *,
+    title: str = DEFAULT_TITLE,
+    verdicts: Sequence[Verdict] = (),
+    older: data.OldReport | None = None,
 ) -> Path:
-    """Write the page for ``located`` records to ``out`` and return its path.
+    """Write the page for ``located`` records to ``out`` and its numbers beside it as ``.json`` and ``.csv``.
 
     Args:
         located: what to show; of several records of one kind about one subject the newest counts. A missing picture leaves
             a note on the page.
-        out: HTML file; needs no network and no script to be read, and stays under 5 MB.
+        out: HTML file; needs no network and no script to be read, and has at most 5 MB: pictures are scaled down until it
+            fits, and say so.
         title: heading of the page.
         verdicts: of a gate, where one was run.
+        older: a report of earlier to compare with (`nvgbench.report.data.read_report`).
 
     Raises:
-        InputError: no records.
-        OSError: the file cannot be written.
+        InputError: no records, or so many that their tables alone exceed 5 MB.
+        OSError: a file cannot be written.
     """
     if not located:
         raise InputError("no records to report on; run 'nvgbench eval' or 'nvgbench profile' first, or name other --runs")
-    template = _environment().get_template("page.html.j2")
-    write_text(out, template.render(_content(located, title, verdicts)))
+    report = _report(located, title, verdicts, older)
+    page = _fitting_page(report)
+    records = data.record_trees([one.record for one in report.located])
+    write_text(out.with_suffix(".json"), data.for_file({**report.document, "records": records}))
+    write_text(out.with_suffix(".csv"), numbers.as_csv(report.entries))
+    write_text(out, page)
     return out
 
 
-def _content(located: Sequence[LocatedRecord], title: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def _fitting_page(report: _Report) -> str:
+    """The page with as much of data and pictures as its limit has room for."""
+    template = _environment().get_template("page.html.j2")
+    content = {**report.content, "data": Markup(_embedded(report)), "galleries": []}
+    bare = len(template.render(content).encode())
+    room = LIMIT - bare - _PICTURE_TEXT * artifact_count(report.located)
+    if room < 0:
+        raise InputError(
+            f"a page of {len(report.located)} records would have {bare / 1e6:.1f} MB without pictures, more than "
+            f"{LIMIT / 1e6:.0f} MB; name fewer runs"
+        )
+    # base64 makes four bytes of three
+    page = template.render({**content, "galleries": galleries(report.located, room * 3 // 4)})
+    assert len(page.encode()) <= LIMIT
+    return page
+
+
+def _embedded(report: _Report) -> str:
+    """The data as the page holds them: all records, or those without their long tables, or none, as room allows."""
+    records = [one.record for one in report.located]
+    for trees in (data.record_trees(records), data.record_trees(records, tables=False), None):
+        text = data.for_page(report.document if trees is None else {**report.document, "records": trees})
+        if len(text) <= _MOST_DATA:
+            break
+    return text
+
+
+def _report(located: Sequence[LocatedRecord], title: str, verdicts: Sequence[Verdict], older: data.OldReport | None) -> _Report:
     found = scores.collect_scores(one.record for one in located)
     models, anchors = found.models, found.anchors
     # Every table and legend lists the models in the order of the main table.
@@ -68,78 +118,86 @@ def _content(located: Sequence[LocatedRecord], title: str, verdicts: Sequence[Ve
         if primary is not None and scores.has_value(metrics, primary)
     }
     beside, published = sources.published_tables(records, measured)
-    studies = [record for record in records if "cluster_stability" in record.tables or "cluster_quality" in record.tables]
-    ablations = list(costs.newest(studies, "ablation").values())
+    evidence, claims = Evidence(records, found), load_claims()
+    judged, scaled = [evidence.judge(claim) for claim in claims], evidence.at_this_scale(claims)
+    warned = cautions.cautions(records)
+    tables: dict[str, Table | list[Table] | None] = {
+        "gate": sources.gate_table(verdicts) if verdicts else None,
+        "claims": claim_tables.claim_table(judged),
+        "questions": claim_tables.scale_table(scaled),
+        "scores": scores.score_table(models, anchors, "Scores of generated images") if models or anchors else None,
+        "differences": pairs.pair_table(models) if len(models) > 1 else None,
+        "by class": scores.class_tables(records),
+        "training": costs.budget_table(records),
+        "costs": costs.cost_table(records),
+        "reconstruction": scores.score_table(tokenizers, {}, "Reconstruction of held-out images") if tokenizers else None,
+        "codebooks": scores.codebook_table(records),
+        "published beside": beside,
+        "published": published,
+    }
+    entries = numbers.entries({section: _listed(held) for section, held in tables.items()})
+    moved = None if older is None else against.moves(older, entries)
+    if moved is not None and older is not None:
+        tables["over time"] = against.move_table(moved, older)
+        entries += numbers.entries({"over time": _listed(tables["over time"])})
     statements = [
         *([sources.gate_statement(verdicts)] if verdicts else []),
+        *([against.move_statement(moved)] if moved is not None else []),
+        *cautions.caution_statements(warned),
         *scores.score_statements(models, anchors),
+        claim_tables.claim_statement(judged, scaled),
         *costs.budget_statements(records, models),
         *costs.cost_statements(records, models),
     ]
-    return {
+    newest = max(record.created for record in records)
+    document = {
+        "format": data.FORMAT,
+        "version": data.VERSION,
+        "nvgbench": __version__,
         "title": title,
-        "version": __version__,
-        "newest": max(record.created for record in records).replace("T", " ").removesuffix("+00:00"),
+        "newest": newest,
+        "statements": [{"word": one.word, "text": one.text, "tone": one.tone} for one in statements],
+        "claims": claim_tables.claim_rows(judged, scaled),
+        "warnings": [vars(one) for one in warned],
+        "moves": against.move_rows(moved or ()),
+        "numbers": [numbers.as_tree(entry) for entry in entries],
+    }
+    content = _content(tables, statements) | {
+        "title": title,
+        "newest": newest.replace("T", " ").removesuffix("+00:00"),
         "count": len(records),
-        "statements": statements,
-        "gate": sources.gate_table(verdicts) if verdicts else None,
-        "budgets": costs.budget_table(records),
-        "scores": scores.score_table(models, anchors, "Scores of generated images") if models or anchors else None,
-        "score_figures": [
-            figure
-            for figure in (
-                figures.score_figure(models, anchors, series),
-                figures.tradeoff_figure(records, models, series),
-            )
-            if figure
-        ],
-        "tokenizers": scores.score_table(tokenizers, {}, "Reconstruction of held-out images") if tokenizers else None,
-        "by_class": scores.class_tables(records),
-        "codebooks": scores.codebook_table(records),
-        "costs": costs.cost_table(records),
-        "published_beside": beside,
-        "published": published,
-        "published_sentence": SENTENCE,
-        "galleries": _galleries(located),
+        "cautions": cautions.caution_table(warned),
+        "judged": any(one.a is not None for one in judged),
+        "score_figures": _drawn(
+            figures.score_figure(models, anchors, series),
+            pairs.pair_figure(models, series),
+            figures.tradeoff_figure(records, models, series),
+        ),
         "curves": figures.training_figures(records, series),
-        "stability": [figure for n, record in enumerate(ablations) for figure in figures.stability_figures(record, n)],
+        "stability": figures.all_stability_figures(records),
         "provenance": sources.provenance_table(records),
-        "data": Markup(sources.embedded_data(records)),
+    }
+    return _Report(content, document, entries, located)
+
+
+def _content(tables: dict[str, Table | list[Table] | None], statements: Sequence[Statement]) -> dict[str, Any]:
+    """What the template shows of the tables, by name, and the page's fixed parts."""
+    return {
+        "version": __version__,
+        "statements": statements,
+        "tables": {"over time": None, **tables},
+        "published_sentence": SENTENCE,
         "css": Markup(_asset("report.css")),
         "script": Markup(_asset("sort.js")),
     }
 
 
-def _galleries(located: Sequence[LocatedRecord]) -> list[tuple[str, list[Picture]]]:
-    """Pictures by kind; of each subject those of the newest record that has the kind."""
-    chosen: dict[tuple[str, str], tuple[LocatedRecord, list[Artifact]]] = {}
-    for one in located:
-        for kind in dict.fromkeys(artifact.kind for artifact in one.record.artifacts):
-            known = chosen.get((kind, one.record.subject))
-            if known is None or one.record.created >= known[0].record.created:
-                own = [artifact for artifact in one.record.artifacts if artifact.kind == kind]
-                chosen[kind, one.record.subject] = (one, own)
-    pictures = load_pictures([(one, artifact) for one, artifacts in chosen.values() for artifact in artifacts])
-    kinds = [*_GALLERIES, *dict.fromkeys(picture.kind for picture in pictures if picture.kind not in _GALLERIES)]
-    found = []
-    for kind in kinds:
-        shown = _distinct([picture for picture in pictures if picture.kind == kind])
-        scale = min((picture.scale for picture in shown if picture.uri), default=1)
-        shown = [dataclasses.replace(picture, scale=scale) for picture in shown]
-        if shown:
-            found.append((_GALLERIES.get(kind, kind.capitalize()), shown))
-    return found
+def _listed(held: Table | list[Table] | None) -> list[Table]:
+    return held if isinstance(held, list) else [] if held is None else [held]
 
 
-def _distinct(pictures: Sequence[Picture]) -> list[Picture]:
-    """Each picture once: models scored against the same reference all carry it."""
-    seen: set[str] = set()
-    kept = []
-    for picture in pictures:
-        if not picture.uri or picture.uri not in seen:
-            kept.append(picture)
-        seen.add(picture.uri)
-    return kept
+def _drawn(*found: figures.Figure | None) -> list[figures.Figure]:
+    return [figure for figure in found if figure is not None]
 
 
 def _environment() -> jinja2.Environment:

@@ -95,11 +95,13 @@ def line_chart(
         return _finish(figure, axes, name=name, alt=alt, title=title, xlabel=xlabel, ylabel=ylabel)
 
 
-def dot_chart(dots: Sequence[Dot], *, name: str, alt: str, title: str, xlabel: str) -> str:
-    """Values with intervals, one row each, from the top down."""
+def dot_chart(dots: Sequence[Dot], *, name: str, alt: str, title: str, xlabel: str, zero: bool = False) -> str:
+    """Values with intervals, one row each, from the top down; ``zero`` draws a line there, for differences."""
     with _style():
         figure = Figure(figsize=(4.8, 0.75 + 0.32 * len(dots)))
         axes = figure.subplots()
+        if zero:
+            axes.axvline(0, color=_INK, linewidth=1)
         for row, dot in enumerate(dots):
             colour = _SERIES[dot.series % len(_SERIES)]
             if dot.low is not None and dot.high is not None:

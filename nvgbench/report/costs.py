@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from nvgbench.report.numbers import of_measurement, of_record
 from nvgbench.report.quantities import THIN_SPACE, count, duration, measurement_text, median, quantity, range_text
 from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table, unavailable
 from nvgbench.results.compare import identity
@@ -32,7 +33,8 @@ def budget_table(records: Iterable[RunRecord]) -> Table:
         data = dataset if isinstance(dataset, Mapping) else {"name": str(dataset or "unknown")}
         cells = [Cell(text=subject, sub=record.family), _phase(record, "tokenizer"), _phase(record, "generator")]
         seconds = sum(row.get("seconds") or 0 for row in record.tables.get("training", ()) if not row.get("taken_from"))
-        cells.append(Cell(text=duration(seconds), sort=seconds) if seconds else BLANK)
+        spent = of_record("training time", seconds, record, "s")
+        cells.append(Cell(text=duration(seconds), number=spent) if seconds else BLANK)
         images = data.get("images")
         cells.append(Cell(text=str(data.get("name", "unknown")), sub=f"{images:,} images" if isinstance(images, int) else ""))
         cells.append(Cell(text=_seeds(record)))
@@ -53,7 +55,7 @@ def _phase(record: RunRecord, phase: str) -> Cell:
     if row is None or row.get("images") is None:
         return BLANK
     origin = f"taken from {row['taken_from']}" if row.get("taken_from") else f"{row.get('steps', 0):,} steps"
-    return Cell(text=count(int(row["images"])), sub=origin, sort=float(row["images"]))
+    return Cell(text=count(int(row["images"])), sub=origin, number=of_record(f"images seen, {phase}", row["images"], record))
 
 
 def _phase_row(record: RunRecord, phase: str) -> Mapping[str, Any] | None:
@@ -121,22 +123,22 @@ def _cost_row(subject: str, record: RunRecord, batch: int, notes: Footnotes) -> 
     parts = [(str(row.get("part")), int(row.get("count") or 0)) for row in record.tables.get("parameters", ())]
     total = sum(number for _, number in parts)
     listed = "\n".join(f"{part} {count(number)}" for part, number in parts)
-    machine = record.provenance.get("machine")
     return [
         Cell(text=subject, sub=f"{record.family}, random weights" if untrained else record.family),
-        Cell(text=count(total), sub=listed, sort=float(total)) if parts else BLANK,
+        Cell(text=count(total), sub=listed, number=of_record("parameters", total, record)) if parts else BLANK,
         _flops(record, notes),
         _measured(record, "latency", 1, notes),
         _measured(record, "throughput", batch, notes),
         _measured(record, "peak_memory_cuda", batch, notes),
         _measured(record, "peak_memory_process", batch, notes),
         _measured(record, "energy", batch, notes),
-        Cell(text=device_name(machine if isinstance(machine, Mapping) else {}, record.provenance.get("device"))),
+        Cell(text=device_name(record)),
     ]
 
 
-def device_name(machine: Mapping[str, Any], device: Any) -> str:
+def device_name(record: RunRecord) -> str:
     """The GPU or CPU that did the work."""
+    machine, device = record.provenance.get("machine") or {}, record.provenance.get("device")
     used = device.get("device") if isinstance(device, Mapping) else device
     return str(machine.get("cpu") if str(used or "cpu").startswith("cpu") else machine.get("gpu")) or "unknown"
 
@@ -160,7 +162,7 @@ def _measured(record: RunRecord, name: str, batch: int, notes: Footnotes) -> Cel
         return unavailable(notes.sign(reason) if reason else "")
     # the unit's second half stands in the column's head
     text, spread = (_bare(text) for text in (measurement_text(found), range_text(found)))
-    return Cell(text=text, sub=spread, sort=median(found.samples))
+    return Cell(text=text, sub=spread, number=of_measurement(found, record, device_name(record)))
 
 
 def _bare(text: str) -> str:
@@ -173,7 +175,7 @@ def _flops(record: RunRecord, notes: Footnotes) -> Cell:
     if analytic is None or not analytic.samples or cell.muted:
         return cell
     formula = f"formula {_bare(measurement_text(analytic))}"
-    return Cell(text=cell.text, sub=formula, sort=cell.sort)
+    return Cell(text=cell.text, sub=formula, number=cell.number)
 
 
 def cost_statements(records: Iterable[RunRecord], models: Iterable[str]) -> list[Statement]:
@@ -184,7 +186,7 @@ def cost_statements(records: Iterable[RunRecord], models: Iterable[str]) -> list
     profiles = newest(records, "profile")
     scored = {subject: profiles[subject] for subject in models if subject in profiles}
     profiles = scored if len(scored) > 1 else profiles
-    devices = {device_name(r.provenance.get("machine") or {}, r.provenance.get("device")) for r in profiles.values()}
+    devices = {device_name(record) for record in profiles.values()}
     if len(profiles) < 2:
         return []
     if len(devices) > 1:

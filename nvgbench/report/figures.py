@@ -15,6 +15,8 @@ from nvgbench.results.schema import RunRecord
 
 _CLUSTERINGS = ("greedy", "quadtree", "random")
 _MOST_PANELS = 24
+_MOST_POINTS = 400
+"""Points of a curve, about one a pixel; of longer ones every second, third … is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,8 @@ def _loss_panel(name: str, loss: str, curves: Mapping[str, Sequence[tuple[float,
     lines, values, ends = [], [], []
     for subject, curve in curves.items():
         steps, losses = [step for step, _ in curve], [value for _, value in curve]
-        lines.append(Line(label=subject, series=series[subject], x=steps, y=losses))
+        thin = slice(None, None, max(1, len(curve) // _MOST_POINTS))
+        lines.append(Line(label=subject, series=series[subject], x=steps[thin], y=losses[thin]))
         values += losses[len(losses) // 20 :]
         ends.append(f"{subject} ends at {score(losses[-1])} after {steps[-1]:,.0f} steps")
     low, high = min(values), max(values)
@@ -129,6 +132,13 @@ def _loss_panel(name: str, loss: str, curves: Mapping[str, Sequence[tuple[float,
         xlabel="step",
         y_range=(low - room, high + room),
     )
+
+
+def all_stability_figures(records: Iterable[RunRecord]) -> list[Figure]:
+    """The figures of every subject's newest study of structure maps."""
+    studies = [record for record in records if "cluster_stability" in record.tables or "cluster_quality" in record.tables]
+    newest_ones = newest(studies, "ablation").values()
+    return [figure for number, record in enumerate(newest_ones) for figure in stability_figures(record, number)]
 
 
 def stability_figures(record: RunRecord, number: int) -> list[Figure]:

@@ -14,8 +14,6 @@ from PIL import Image, UnidentifiedImageError
 from nvgbench.results.schema import Artifact
 from nvgbench.results.store import LocatedRecord
 
-BUDGET = 3_000_000
-"""Bytes of all pictures together before base64, which adds a third; the whole page stays under 5 MB."""
 _SMALLEST_SIDE = 32
 
 
@@ -29,6 +27,7 @@ class Picture:
         caption: one line.
         uri: data URI of a PNG; empty where the file cannot be shown, and then ``note`` says why.
         width, height: of the original, pixels.
+        rows: what each row of the picture shows, from the top; empty where it is no grid with named rows.
         scale: whole number by which the page enlarges it.
         note: what the reader should know: shown smaller, missing …
     """
@@ -37,22 +36,33 @@ class Picture:
     kind: str
     caption: str
     uri: str = ""
+    rows: tuple[str, ...] = ()
     width: int = 0
     height: int = 0
     scale: int = 1
     note: str = ""
 
 
-def load_pictures(wanted: Sequence[tuple[LocatedRecord, Artifact]], budget: int = BUDGET) -> list[Picture]:
-    """Read artifacts, in order; where they exceed ``budget`` bytes the largest are shown at reduced size, and say so."""
+def load_pictures(wanted: Sequence[tuple[LocatedRecord, Artifact]], budget: int) -> list[Picture]:
+    """Read artifacts, in order, each picture of a kind once.
+
+    Where they exceed ``budget`` bytes of PNG (base64 adds a third in the page) the largest are shown smaller, and say so.
+    """
     images: list[Image.Image | None] = []
     data: list[bytes] = []
     pictures: list[Picture] = []
+    seen: set[tuple[str, bytes]] = set()
     for located, artifact in wanted:
-        picture = Picture(subject=located.record.subject, kind=artifact.kind, caption=artifact.caption or artifact.kind)
+        picture = Picture(
+            subject=located.record.subject, kind=artifact.kind, caption=artifact.caption or artifact.kind, rows=artifact.rows
+        )
         image, note = _open(located, artifact)
+        content = b"" if image is None else _png(image)
+        if content and (artifact.kind, content) in seen:
+            continue  # models scored against the same reference all carry it
+        seen.add((artifact.kind, content))
         images.append(image)
-        data.append(b"" if image is None else _png(image))
+        data.append(content)
         if image is not None:
             picture = dataclasses.replace(
                 picture, width=image.width, height=image.height, scale=max(1, min(4, 560 // image.width))

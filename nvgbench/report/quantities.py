@@ -78,6 +78,16 @@ def interval_text(interval: Interval | None) -> str:
     return "" if interval is None else f"[{score(interval.low)}, {score(interval.high)}]"
 
 
+def covered_text(interval: Interval | None) -> str:
+    """What an interval covers, in few words: ``95 % interval, sampling noise only``; nothing where there is none."""
+    return "" if interval is None else f"{interval.level:.0%} interval, {noise(interval.source)}".replace("%", f"{THIN_SPACE}%")
+
+
+def noise(source: str) -> str:
+    """The noise that an interval covers, in words."""
+    return {"sampling": "sampling noise only", "training": "training noise"}.get(source, f"{source} noise")
+
+
 def median(samples: Sequence[float]) -> float:
     """The middle of raw samples; at least one is needed."""
     ordered = sorted(samples)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nvgbench.report.quantities import count, interval_text, score
+from nvgbench.report.numbers import of_metric, of_record
+from nvgbench.report.quantities import count, covered_text, interval_text, score
 from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table, unavailable
 from nvgbench.results.compare import Difference, Scored, compare, latest_metrics, why_not_comparable
 from nvgbench.results.schema import RunRecord
@@ -22,6 +23,8 @@ _TOKENIZER = ("rFID", "rFD", "PSNR", "SSIM", "LPIPS", "codebook-use", "codebook-
 
 Scores = Mapping[str, Mapping[str, Scored]]
 """Subject -> metric -> newest value."""
+_RowsOf = tuple[RunRecord, Sequence[Mapping[str, Any]]]
+"""A record and the rows of one of its tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +82,18 @@ def score_table(models: Scores, anchors: Scores, caption: str) -> Table:
     uniform = len(images) == 1 and len(references) <= 1
     if uniform:
         caption = f"{caption}: {_counts(*images, *references)}"
-    columns = [Column(label="model", number=False), *(_column(name, norms[name], not uniform) for name in names)]
+    covered = {name: _covered(name, {**models, **anchors}) for name in names}
+    everywhere = next(iter(covered.values()), "") if len(set(covered.values())) == 1 else ""
+    if everywhere:
+        caption = f"{caption}; below each value its {everywhere}"
+    columns = [
+        Column(label="model", number=False),
+        *(_column(name, norms[name], "" if everywhere else covered[name], not uniform) for name in names),
+    ]
     order = model_order(models)
-    groups = [Group(rows=[_row(subject, models[subject], names, norms, best, notes) for subject in order])]
+    groups = [Group(rows=[_row(subject, models[subject], covered, norms, best, notes) for subject in order])]
     if anchors:
-        rows = [_row(subject, anchors[subject], names, norms, {}, notes) for subject in anchors]
+        rows = [_row(subject, anchors[subject], covered, norms, {}, notes) for subject in anchors]
         groups.append(Group(heading="Anchors, for scale: none of them is a trained model", rows=rows))
     remarks = [_remark(name, {**models, **anchors}) for name in names]
     return Table(caption=caption, columns=columns, groups=groups, notes=[*notes.lines(), *filter(None, remarks)])
@@ -121,12 +131,18 @@ def _best(name: str, models: Scores, norm: Scored) -> float | None:
     return max(finite) if higher else min(finite)
 
 
-def _column(name: str, norm: Scored, with_counts: bool) -> Column:
+def _covered(name: str, scores: Scores) -> str:
+    """What the intervals of a column cover, where all of them cover the same."""
+    found = {covered_text(metrics[name].metric.interval) for metrics in scores.values() if has_value(metrics, name)}
+    return found.pop() if len(found - {""}) == 1 == len(found) else ""
+
+
+def _column(name: str, norm: Scored, covered: str, with_counts: bool) -> Column:
     direction = {True: "higher is better", False: "lower is better", None: ""}[norm.metric.higher_is_better]
     counts = _counts(norm.metric.n, norm.metric.n_reference) if with_counts else ""
     # a line may break before the extractor
     label = f"{name}, {norm.metric.unit}" if norm.metric.unit else name.replace("[", "\u200b[")
-    return Column(label=label, sub="; ".join(part for part in (direction, counts) if part))
+    return Column(label=label, sub="; ".join(part for part in (direction, counts, covered) if part))
 
 
 def _counts(n: int, n_reference: int | None = None) -> str:
@@ -136,14 +152,14 @@ def _counts(n: int, n_reference: int | None = None) -> str:
 def _row(
     subject: str,
     metrics: Mapping[str, Scored],
-    names: Sequence[str],
+    covered: Mapping[str, str],
     norms: Mapping[str, Scored],
     best: Mapping[str, float | None],
     notes: Footnotes,
 ) -> list[Cell]:
     record = next(iter(metrics.values())).record
     cells = [Cell(text=subject, sub="" if record.family == ANCHOR else record.family)]
-    for name in names:
+    for name, said_above in covered.items():
         if name not in metrics:
             cells.append(BLANK)
             continue
@@ -154,11 +170,12 @@ def _row(
             mark = mark or (notes.sign(metric.note) if metric.note else "")
             cells.append(unavailable(mark))
             continue
+        covers = "" if said_above else covered_text(metric.interval)
         cells.append(
             Cell(
                 text=score(metric.value),
-                sub=interval_text(metric.interval),
-                sort=metric.value,
+                sub=f"{interval_text(metric.interval)}\n{covers}".strip(),
+                number=of_metric(metrics[name]),
                 best=reason is None and metric.value == best.get(name),
                 mark=mark,
             )
@@ -265,15 +282,15 @@ def model_order(models: Scores) -> list[str]:
 
 def codebook_table(records: Iterable[RunRecord]) -> Table | None:
     """Use of the codebook by stage: tables whose rows have ``stage`` and ``use``, the newest of each subject."""
-    rows_of = {subject: rows for (subject, _), rows in _newest_rows(records, {"stage", "use"}).items()}
+    rows_of = {subject: found for (subject, _), found in _newest_rows(records, {"stage", "use"}).items()}
     if not rows_of:
         return None
-    names = {str(row["stage"]) for rows in rows_of.values() for row in rows}
+    names = {str(row["stage"]) for _, rows in rows_of.values() for row in rows}
     stages = sorted(names, key=lambda stage: (not stage.isdigit(), stage.zfill(4)))
     lines = []
-    for subject, rows in rows_of.items():
+    for subject, (record, rows) in rows_of.items():
         by_stage = {str(row["stage"]): row for row in rows}
-        lines.append([Cell(text=subject), *(_use(by_stage.get(stage)) for stage in stages)])
+        lines.append([Cell(text=subject), *(_use(by_stage.get(stage), record) for stage in stages)])
     columns = [Column(label="tokenizer", number=False)]
     columns += [Column(label=f"stage {stage}" if stage.isdigit() else f"{stage} stages") for stage in stages]
     note = (
@@ -283,43 +300,56 @@ def codebook_table(records: Iterable[RunRecord]) -> Table | None:
     return Table(caption="Codebook use by stage", columns=columns, groups=[Group(rows=lines)], notes=[note])
 
 
-def _use(row: Mapping[str, Any] | None) -> Cell:
+def codebook_use(records: Iterable[RunRecord]) -> dict[str, tuple[float, RunRecord]]:
+    """Subject -> share of the codebook that the first of several stages uses, and the record that says so."""
+    found = {}
+    for (subject, _), (record, rows) in _newest_rows(records, {"stage", "use"}).items():
+        stages = sorted((int(row["stage"]), row["use"]) for row in rows if str(row["stage"]).isdigit())
+        if len(stages) > 1 and isinstance(stages[0][1], int | float):
+            found[subject] = (float(stages[0][1]), record)
+    return found
+
+
+def _use(row: Mapping[str, Any] | None, record: RunRecord) -> Cell:
     use = None if row is None else row.get("use")
     if row is None or not isinstance(use, int | float):
         return BLANK if row is None else unavailable()
     perplexity = row.get("perplexity")
     below = count(round(perplexity)) if isinstance(perplexity, int | float) else ""
-    return Cell(text=f"{use:.1%}", sub=below, sort=float(use))
+    return Cell(text=f"{use:.1%}", sub=below, number=of_record(f"codebook use, stage {row['stage']}", use, record))
 
 
 def class_tables(records: Iterable[RunRecord]) -> list[Table]:
     """Scores by class: a table a score, a row a model, from tables whose rows have ``class`` and ``value``."""
-    by_score: dict[str, dict[str, Sequence[Mapping[str, Any]]]] = {}
-    for (subject, name), rows in _newest_rows(records, {"class", "value"}).items():
-        by_score.setdefault(name, {})[subject] = rows
+    by_score: dict[str, dict[str, _RowsOf]] = {}
+    for (subject, name), found in _newest_rows(records, {"class", "value"}).items():
+        by_score.setdefault(name, {})[subject] = found
     tables = []
     for name, rows_of in by_score.items():
-        labels = list(dict.fromkeys(row["class"] for rows in rows_of.values() for row in rows))
+        labels = list(dict.fromkeys(row["class"] for _, rows in rows_of.values() for row in rows))
         lines = []
-        for subject, rows in rows_of.items():
-            values = {row["class"]: row["value"] for row in rows}
-            cells = [_class_cell(values.get(label)) for label in labels]
-            lines.append([Cell(text=subject), *cells])
+        for subject, (record, rows) in rows_of.items():
+            by_class = {row["class"]: row for row in rows}
+            lines.append([Cell(text=subject), *(_class_cell(name, by_class.get(label), record) for label in labels)])
         columns = [Column(label="model", number=False), *(Column(label=str(label)) for label in labels)]
         tables.append(Table(caption=name, columns=columns, groups=[Group(rows=lines)]))
     return tables
 
 
-def _class_cell(value: Any) -> Cell:
-    return Cell(text=score(value), sort=value) if isinstance(value, int | float) else BLANK
+def _class_cell(name: str, row: Mapping[str, Any] | None, record: RunRecord) -> Cell:
+    value = None if row is None else row["value"]
+    if row is None or not isinstance(value, int | float):
+        return BLANK
+    counts = {key: row[key] for key in ("n", "n_reference") if isinstance(row.get(key), int)}
+    return Cell(text=score(value), number=of_record(f"{name}: {row['class']}", value, record, **counts))
 
 
-def _newest_rows(records: Iterable[RunRecord], keys: set[str]) -> dict[tuple[str, str], Sequence[Mapping[str, Any]]]:
-    """(subject, table's name) -> rows of the newest table whose rows have the ``keys``, subjects in their order."""
-    found: dict[tuple[str, str], tuple[str, Sequence[Mapping[str, Any]]]] = {}
+def _newest_rows(records: Iterable[RunRecord], keys: set[str]) -> dict[tuple[str, str], _RowsOf]:
+    """(subject, table's name) -> the newest record with a table whose rows have the ``keys``, subjects in their order."""
+    found: dict[tuple[str, str], _RowsOf] = {}
     for record in records:
         for name, rows in record.tables.items():
             place = (record.subject, name)
-            if rows and keys <= set(rows[0]) and (place not in found or record.created >= found[place][0]):
-                found[place] = (record.created, rows)
-    return {place: rows for place, (_, rows) in found.items()}
+            if rows and keys <= set(rows[0]) and (place not in found or record.created >= found[place][0].created):
+                found[place] = (record, rows)
+    return found

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nvgbench.gates.schema import Verdict
+from nvgbench.report.numbers import Number
 from nvgbench.report.published import SENTENCE, Published, match_published, published_results
 from nvgbench.report.quantities import quantity, significant
 from nvgbench.report.tables import BLANK, Cell, Column, Group, Statement, Table
 from nvgbench.results.compare import identity
+from nvgbench.results.paths import without_machine_paths
 from nvgbench.results.schema import RunRecord
-from nvgbench.results.store import encode_record
-
-_MOST_DATA = 1_000_000
-"""Characters of embedded data above which the long tables are left out of it."""
 
 
 def provenance_table(records: Iterable[RunRecord]) -> Table:
     """One row a record: when, by which code, from which configuration, on which machine."""
     rows = []
     for record in records:
-        p = record.provenance
+        # records of older versions may hold paths in full
+        p = without_machine_paths(record.provenance)
         machine, libraries = _mapping(p.get("machine")), _mapping(p.get("libraries"))
         commit = str(p.get("commit") or "")
         state = "" if p.get("dirty") is None else "with uncommitted changes" if p["dirty"] else "clean"
@@ -44,9 +42,21 @@ def provenance_table(records: Iterable[RunRecord]) -> Table:
                     text=f"nvgbench {p.get('nvgbench', '?')}, Python {p.get('python', '?')}",
                     sub=", ".join(f"{name} {version}" for name, version in libraries.items()),
                 ),
+                Cell(text=str(p["command"])) if p.get("command") else BLANK,
             ]
         )
-    heads = ("record", "time, UTC", "commit", "configuration", "seeds", "extractor", "GPU and CPU", "machine", "software")
+    heads = (
+        "record",
+        "time, UTC",
+        "commit",
+        "configuration",
+        "seeds",
+        "extractor",
+        "GPU and CPU",
+        "machine",
+        "software",
+        "command",
+    )
     columns = [Column(label=head, number=False) for head in heads]
     return Table(caption="Provenance of every record on this page", columns=columns, groups=[Group(rows=rows)])
 
@@ -137,7 +147,14 @@ def _published(rows: Iterable[Published], table: str, caption: str, fields: Mapp
 
 
 def _texts(row: Published, *fields: str) -> list[Cell]:
-    return [Cell(text=value) if (value := getattr(row, name)) else BLANK for name in fields]
+    return [_text(getattr(row, name), name) for name in fields]
+
+
+def _text(value: str, name: str) -> Cell:
+    try:
+        return Cell(text=value, number=Number(metric=name.strip("_"), value=float(value), note="as published"))
+    except ValueError:
+        return Cell(text=value) if value else BLANK
 
 
 def gate_table(verdicts: Sequence[Verdict]) -> Table:
@@ -147,9 +164,9 @@ def gate_table(verdicts: Sequence[Verdict]) -> Table:
         [
             Cell(text=verdict.metric, sub=verdict.subject),
             Cell(text=verdict.outcome, sub="" if verdict.blocking else "advisory"),
-            BLANK if verdict.baseline is None else Cell(text=significant(verdict.baseline, 4), sort=verdict.baseline),
-            BLANK if verdict.value is None else Cell(text=significant(verdict.value, 4), sort=verdict.value),
-            BLANK if verdict.margin is None else Cell(text=significant(verdict.margin), sort=verdict.margin),
+            _gate_number(verdict, "baseline", verdict.baseline),
+            _gate_number(verdict, "now", verdict.value),
+            _gate_number(verdict, "margin", verdict.margin, digits=3),
             Cell(text=verdict.reason),
         ]
         for verdict in sorted(verdicts, key=lambda verdict: order[verdict.outcome])
@@ -159,6 +176,13 @@ def gate_table(verdicts: Sequence[Verdict]) -> Table:
     return Table(caption="Gate: the newest records against the baseline", columns=columns, groups=[Group(rows=rows)])
 
 
+def _gate_number(verdict: Verdict, what: str, value: float | None, digits: int = 4) -> Cell:
+    if value is None:
+        return BLANK
+    metric = f"{verdict.metric} of {verdict.subject}, {what}"
+    return Cell(text=significant(value, digits), number=Number(metric=metric, value=value, verdict=verdict.outcome))
+
+
 def gate_statement(verdicts: Sequence[Verdict]) -> Statement:
     """What the gate says, in one sentence."""
     numbers = {outcome: sum(v.outcome == outcome for v in verdicts) for outcome in ("pass", "fail", "inconclusive")}
@@ -166,11 +190,3 @@ def gate_statement(verdicts: Sequence[Verdict]) -> Statement:
     counts = f"{numbers['pass']} pass, {numbers['fail']} fail, {numbers['inconclusive']} inconclusive"
     text = f"The gate {'fails' if failed else 'passes'} against its baseline: {counts}."
     return Statement(text=text, tone="worse" if failed else "better", word="Gate fails" if failed else "Gate passes")
-
-
-def embedded_data(records: Sequence[RunRecord]) -> str:
-    """All records as a JSON array that can stand inside a script element."""
-    lines = [encode_record(record) for record in records]
-    if sum(map(len, lines)) > _MOST_DATA:
-        lines = [encode_record(dataclasses.replace(record, tables={})) for record in records]
-    return ("[\n" + ",\n".join(lines) + "\n]").replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from nvgbench.report.numbers import Number
+
 Tone = Literal["better", "worse", "inconclusive", "warning", "plain"]
 
 
@@ -25,18 +27,20 @@ class Cell:
     Attributes:
         text: what is read first.
         sub: smaller, below it: an interval, a range.
-        sort: number to sort by, where the text is no plain number.
+        number: what the text shows, in full precision; the table is sorted by it.
         best: the best of its column.
         muted: a missing value.
         mark: a footnote sign.
+        tone: colour of a verdict in words.
     """
 
     text: str
     sub: str = ""
-    sort: float | None = None
+    number: Number | None = None
     best: bool = False
     muted: bool = False
     mark: str = ""
+    tone: Tone = "plain"
 
 
 @dataclass(frozen=True, kw_only=True)

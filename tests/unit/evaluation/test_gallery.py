@@ -33,7 +33,7 @@ def test_rows_are_classes_in_any_order(tmp_path: Path) -> None:
         assert artifact.rows == ("ring", "disc", "class 2")
         shown = tiles(tmp_path / "x.png", 3, COLUMNS)
         assert shown == [np.flatnonzero(labels == label)[:COLUMNS].tolist() for label in range(3)]
-        assert artifact.caption == "grey: the first 8 of each class, none chosen"
+        assert artifact.caption == "grey: the first 6 of each class, none chosen"
 
 
 def test_without_classes_the_first_images(tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""What a reader must know before trusting a number: findings of the linter, refusals that were overruled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nvgbench.report.tables import Cell, Column, Group, Statement, Table, Tone
+from nvgbench.results.paths import without_machine_paths
+from nvgbench.results.schema import RunRecord
+
+_SEVERITIES: Mapping[str, Tone] = {"forced": "worse", "warning": "warning"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caution:
+    """One finding about the records of some subjects; ``forced`` where it was refused and the refusal overruled."""
+
+    check: str
+    severity: str
+    message: str
+    subjects: tuple[str, ...]
+
+
+def cautions(records: Iterable[RunRecord]) -> list[Caution]:
+    """Findings in the records' provenance (``lint``: rows of check, severity and message), forced ones first.
+
+    One that several subjects share stands once.
+    """
+    about: dict[tuple[str, str, str], dict[str, None]] = {}
+    for record in records:
+        rows = record.provenance.get("lint")
+        for row in rows if isinstance(rows, Sequence) and not isinstance(rows, str) else ():
+            if isinstance(row, Mapping):
+                check, severity, message = (str(row.get(key, "")) for key in ("check", "severity", "message"))
+                about.setdefault((check, severity, without_machine_paths(message)), {})[record.subject] = None
+    found = [
+        Caution(check=check, severity=severity, message=message, subjects=tuple(subjects))
+        for (check, severity, message), subjects in about.items()
+    ]
+    return sorted(found, key=lambda one: one.severity != "forced")
+
+
+def caution_table(found: Sequence[Caution]) -> Table | None:
+    """A row a finding."""
+    if not found:
+        return None
+    rows = [
+        [
+            Cell(text=one.check),
+            Cell(text=one.severity, tone=_SEVERITIES.get(one.severity, "plain")),
+            Cell(text=one.message),
+            Cell(text=", ".join(one.subjects)),
+        ]
+        for one in found
+    ]
+    columns = [Column(label=label, number=False) for label in ("check", "severity", "finding", "about")]
+    return Table(caption="Warnings about samples and references", columns=columns, groups=[Group(rows=rows)])
+
+
+def caution_statements(found: Sequence[Caution]) -> list[Statement]:
+    """One sentence for what was forced, one for the rest."""
+    said = []
+    for severity, word in (("forced", "Forced"), ("warning", "Warnings")):
+        chosen = [one for one in found if one.severity == severity]
+        if not chosen:
+            continue
+        subjects = ", ".join(dict.fromkeys(subject for one in chosen for subject in one.subjects))
+        checks = ", ".join(dict.fromkeys(one.check for one in chosen))
+        text = (
+            f"Scores of {subjects} were computed although the rules refuse it ({checks}); do not compare them."
+            if severity == "forced"
+            else f"Something moves the scores of {subjects} ({checks}); the table below says what and how."
+        )
+        said.append(Statement(text=text, tone=_SEVERITIES[severity], word=word))
+    return said

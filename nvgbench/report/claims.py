@@ -1,0 +1,287 @@
+"""Claims of the paper: the published figures, what was measured here, and a verdict in plain words.
+
+A claim about a published model is judged by runs of that very model alone: its preset, ImageNet at 256 px, the Inception of
+the papers. Small models may answer the same question at their scale; their answers stand in a table of their own.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nvgbench.report.costs import device_name, find_measurement, newest
+from nvgbench.report.numbers import Number, of_measurement, of_metric, of_record
+from nvgbench.report.quantities import noise, quantity, score, significant
+from nvgbench.report.scores import AllScores, codebook_use, has_value
+from nvgbench.results.compare import Scored, compare, why_not_comparable
+from nvgbench.results.schema import RunRecord
+
+Outcome = Literal["supported", "not supported", "inconclusive", "not comparable", "not measured here"]
+
+_SCORES = {"FID": ("FID", "FD"), "IS": ("IS",), "precision": ("precision",), "recall": ("recall",)}
+_SCORES |= {"rFID": ("rFID", "rFD"), "LPIPS": ("LPIPS",)}
+"""Score of a claim -> its names here: the first with the papers' Inception, also those with another extractor."""
+_MEASURED = {"latency": "latency", "memory": "peak_memory_cuda"}
+_UNITS = {"latency": "s", "memory": "B"}
+_CODEBOOK = "first-stage codebook use"
+_PRESETS = {"llamagen-l": "ar-l", "llamagen-xl": "ar-xl"}
+_FAMILIES = {"nvg": "nvg", "var": "var", "llamagen": "ar"}
+_MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """``a`` is better than ``b`` in ``metric``: the published figures, and the paper's table that gives them."""
+
+    text: str
+    metric: str
+    higher_is_better: bool
+    a: str
+    b: str
+    value_a: float
+    value_b: float
+    table: str
+
+    def published(self, value: float) -> str:
+        """A figure as the page shows it."""
+        if self.metric == "latency":
+            return quantity(value, "s")
+        if self.metric == "memory":
+            return quantity(value * _MIB, "B")
+        return f"{value:.1%}" if self.metric == _CODEBOOK else significant(value, 4 if value >= 1 else 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A claim, or its question asked of other models, and the answer.
+
+    Attributes:
+        subject_a, subject_b: what was measured in place of the claim's models; empty where nothing was.
+        a, b: the measured numbers.
+        shown_a, shown_b: them as text.
+        low, high: interval of ``a`` minus ``b``, where there is one; ``covers`` says of what.
+        reason: one sentence.
+    """
+
+    claim: Claim
+    outcome: Outcome
+    reason: str
+    subject_a: str = ""
+    subject_b: str = ""
+    a: Number | None = None
+    b: Number | None = None
+    shown_a: str = ""
+    shown_b: str = ""
+    low: float | None = None
+    high: float | None = None
+    covers: str = ""
+
+
+def load_claims() -> list[Claim]:
+    """The claims that come with the package."""
+    text = importlib.resources.files("nvgbench.report").joinpath("assets", "claims.toml").read_text(encoding="utf-8")
+    return [
+        Claim(
+            text=entry["text"],
+            metric=entry["metric"],
+            higher_is_better=entry["better"] == "higher",
+            a=entry["a"]["model"],
+            b=entry["b"]["model"],
+            value_a=entry["a"]["value"],
+            value_b=entry["b"]["value"],
+            table=entry["table"],
+        )
+        for entry in tomllib.loads(text)["claim"]
+    ]
+
+
+class Evidence:
+    """What the records hold for claims."""
+
+    def __init__(self, records: Sequence[RunRecord], scores: AllScores) -> None:
+        self._profiles = newest(records, "profile")
+        self._scores = {"rFID": scores.tokenizers, "LPIPS": scores.tokenizers}
+        self._generated = scores.models
+        self._codebooks = codebook_use(records)
+        self._presets = {record.subject: record.preset for record in records if record.preset and record.family != "anchor"}
+        self._imagenet = {record.subject for record in records if _on_imagenet(record)}
+
+    def judge(self, claim: Claim) -> Judged:
+        """The claim itself, by runs of the models that it names."""
+        pairs = self._judging(claim)
+        if not pairs:
+            return Judged(claim=claim, outcome="not measured here", reason=self._missing(claim))
+        return self._answer(claim, *pairs[0], strict=True)
+
+    def at_this_scale(self, claims: Sequence[Claim]) -> list[Judged]:
+        """The claims' questions asked of models of the same families and of one size with each other, each question once."""
+        answered = {(claim.metric, a, b) for claim in claims for a, b in self._judging(claim)}
+        asked: dict[tuple[str, str, str], Judged] = {}
+        for claim in claims:
+            families = _family(claim.a), _family(claim.b)
+            if families[0] == families[1] or not all(families) or "(" in claim.a + claim.b:
+                continue
+            for a, b in self._pairs(*families):
+                key = claim.metric, a, b
+                if key not in answered and key not in asked and self._has(claim, a) and self._has(claim, b):
+                    asked[key] = self._answer(claim, a, b)
+        return list(asked.values())
+
+    def _judging(self, claim: Claim) -> list[tuple[str, str]]:
+        """Pairs of runs of the claim's own models that have its metric by the papers' rules."""
+        return [
+            (a, b)
+            for a in self._named(claim.a)
+            for b in self._named(claim.b)
+            if self._has(claim, a, strict=True) and self._has(claim, b, strict=True)
+        ]
+
+    def _pairs(self, family_a: str, family_b: str) -> list[tuple[str, str]]:
+        """Subjects of both families whose presets differ in nothing but the family: ``nvg-tiny`` and ``var-tiny``."""
+        return [
+            (a, b)
+            for a, preset_a in self._presets.items()
+            for b, preset_b in self._presets.items()
+            if preset_a.startswith(f"{family_a}-")
+            and preset_b.startswith(f"{family_b}-")
+            and preset_a.removeprefix(family_a) == preset_b.removeprefix(family_b)
+        ]
+
+    def _named(self, model: str) -> list[str]:
+        """Subjects that set out to be the published ``model``; a claim about a tokenizer means that of any size."""
+        wanted = _PRESETS.get(model.lower(), model.lower())
+        if wanted in _FAMILIES:
+            return [s for s, preset in self._presets.items() if re.fullmatch(rf"{wanted}-d\d+", preset) and s in self._imagenet]
+        return [s for s, preset in self._presets.items() if preset == wanted and s in self._imagenet]
+
+    def _missing(self, claim: Claim) -> str:
+        absent = [model for model in (claim.a, claim.b) if not self._named(model)]
+        if absent:
+            return f"no run of {' or '.join(absent)} on ImageNet at 256 px is among these records"
+        return f"{claim.metric} was not measured for both models"
+
+    def _has(self, claim: Claim, subject: str, *, strict: bool = False) -> bool:
+        if claim.metric in _MEASURED:
+            return self._measured(claim, subject) is not None
+        if claim.metric == _CODEBOOK:
+            return self._codebook(subject) is not None
+        return self._score(claim, subject, strict=strict) is not None
+
+    def _score(self, claim: Claim, subject: str, *, strict: bool = False) -> Scored | None:
+        metrics = self._scores.get(claim.metric, self._generated).get(subject, {})
+        names = _SCORES[claim.metric]
+        for name in metrics:
+            stem, bracket, _ = name.partition("[")
+            if stem in names and not (strict and (bracket or stem != names[0])) and has_value(metrics, name):
+                return metrics[name]
+        return None
+
+    def _measured(self, claim: Claim, subject: str) -> Number | None:
+        record = self._profiles.get(subject)
+        found = None if record is None else find_measurement(record, _MEASURED[claim.metric], 1)
+        if record is None or found is None or not found.samples:
+            return None
+        return of_measurement(found, record, device_name(record))
+
+    def _codebook(self, subject: str) -> Number | None:
+        found = self._codebooks.get(subject)
+        return None if found is None else of_record("codebook use, first stage", found[0], found[1])
+
+    def _answer(self, claim: Claim, a: str, b: str, *, strict: bool = False) -> Judged:
+        if claim.metric in _SCORES:
+            left, right = self._score(claim, a, strict=strict), self._score(claim, b, strict=strict)
+            assert left is not None
+            assert right is not None
+            return _by_interval(claim, left, right)
+        if claim.metric in _MEASURED:
+            one, other = self._measured(claim, a), self._measured(claim, b)
+        else:
+            one, other = self._codebook(a), self._codebook(b)
+        assert one is not None
+        assert other is not None
+        return _by_range(claim, a, b, one, other)
+
+
+def _on_imagenet(record: RunRecord) -> bool:
+    """Whether a record is about ImageNet; the published presets are of 256 px."""
+    p = record.provenance
+    entries = (p.get("dataset"), p.get("reference"), p.get("model"))
+    names = [entry.get("dataset", entry.get("name", "")) if isinstance(entry, Mapping) else entry for entry in entries]
+    return any("imagenet" in str(name).lower() for name in names if name)
+
+
+def _family(model: str) -> str:
+    return _FAMILIES.get(re.split(r"[-, ]", model.lower())[0], "")
+
+
+def _by_interval(claim: Claim, a: Scored, b: Scored) -> Judged:
+    subjects = a.record.subject, b.record.subject
+    shown = [score(scored.metric.value or 0.0) for scored in (a, b)]
+    numbers = of_metric(a), of_metric(b)
+    reason = why_not_comparable(a, b)
+    if reason is not None:
+        return _judged(claim, "not comparable", reason, subjects, numbers, shown)
+    found = compare(b, a)
+    ahead = found.value > 0 if claim.higher_is_better else found.value < 0
+    if found.low is None or found.high is None:
+        reason = f"{'as the paper says' if ahead else 'the other way round'}, but without intervals nothing is decided"
+        return _judged(claim, "inconclusive", reason, subjects, numbers, shown)
+    decided = not found.low <= 0 <= found.high
+    outcome: Outcome = "inconclusive" if not decided else "supported" if ahead else "not supported"
+    covers = noise(found.covers)
+    reason = f"the interval of the difference {'leaves out' if decided else 'holds'} zero ({covers})"
+    return _judged(claim, outcome, reason, subjects, numbers, shown, (found.low, found.high), found.covers)
+
+
+def _by_range(claim: Claim, a: str, b: str, one: Number, other: Number) -> Judged:
+    """Time, memory and codebook use: decided where the ranges of the repetitions lie apart."""
+    unit = _UNITS.get(claim.metric)
+    shown = [f"{number.value:.1%}" if unit is None else quantity(number.value, unit) for number in (one, other)]
+    if one.device != other.device:
+        reason = f"measured on different devices: {one.device} and {other.device}"
+        return _judged(claim, "not comparable", reason, (a, b), (one, other), shown)
+    ends = [_ends(one), _ends(other)]
+    apart = ends[0][1] < ends[1][0] or ends[1][1] < ends[0][0]
+    ahead = one.value > other.value if claim.higher_is_better else one.value < other.value
+    outcome: Outcome = "inconclusive" if not apart else "supported" if ahead else "not supported"
+    if one.low is None and other.low is None:
+        reason = "one value each, without an interval; another training may differ" if unit is None else "one value each"
+        outcome = "inconclusive" if unit is None else outcome
+    else:
+        reason = f"the ranges of the repetitions {'lie apart' if apart else 'overlap'}"
+    return _judged(claim, outcome, reason, (a, b), (one, other), shown)
+
+
+def _ends(number: Number) -> tuple[float, float]:
+    """The range of a number; where it has none, the number twice."""
+    return (number.value, number.value) if number.low is None or number.high is None else (number.low, number.high)
+
+
+def _judged(
+    claim: Claim,
+    outcome: Outcome,
+    reason: str,
+    subjects: tuple[str, str],
+    numbers: tuple[Number, Number],
+    shown: Sequence[str],
+    interval: tuple[float, float] | None = None,
+    covers: str = "",
+) -> Judged:
+    return Judged(
+        claim=claim,
+        outcome=outcome,
+        reason=reason,
+        subject_a=subjects[0],
+        subject_b=subjects[1],
+        a=numbers[0],
+        b=numbers[1],
+        shown_a=shown[0],
+        shown_b=shown[1],
+        low=None if interval is None else interval[0],
+        high=None if interval is None else interval[1],
+        covers=covers,
+    )

@@ -1,0 +1,58 @@
+"""Differences as cells: the value, its interval and a verdict in words, the same wherever two numbers are compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from nvgbench.report.numbers import REPETITIONS, Number, of_metric
+from nvgbench.report.quantities import score
+from nvgbench.report.tables import Cell, Tone
+from nvgbench.results.compare import Difference, Outcome, Scored
+
+TONES: Mapping[Outcome, Tone] = {"better": "better", "worse": "worse", "different": "warning", "inconclusive": "inconclusive"}
+
+
+def of_difference(found: Difference, candidate: Scored) -> Number:
+    """The difference as a number of the page."""
+    return dataclasses.replace(
+        of_metric(candidate),
+        metric=f"{candidate.metric.name}: difference",
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        covers=found.covers,
+        method="",
+        note="",
+        verdict=found.outcome,
+    )
+
+
+def interval_of(number: Number) -> str:
+    """The interval of a score as text; nothing where it has none."""
+    if number.low is None or number.high is None or number.covers == REPETITIONS:
+        return ""
+    return f"[{score(number.low)}, {score(number.high)}]"
+
+
+def difference_cell(number: Number, like: float, extra: str = "") -> Cell:
+    """``number`` with a sign and as many decimals as the score ``like``; below it interval and verdict, in colour.
+
+    Args:
+        number: a difference, ``verdict`` included.
+        like: a score that the difference is of.
+        extra: a last line below.
+    """
+    parts = [number.value, *(end for end in (number.low, number.high) if end is not None)]
+    places = len(score(like or max(map(abs, parts))).partition(".")[2])
+    value, *ends = (_signed(part, places) for part in parts)
+    interval = f"[{', '.join(ends)}]" if len(ends) == 2 else ""
+    below = "\n".join(part for part in (interval, number.verdict, extra) if part)
+    tone = TONES.get(number.verdict, "plain")  # type: ignore[call-overload]  # any other word has no colour
+    return Cell(text=value, sub=below, number=number, tone=tone)
+
+
+def _signed(value: float, places: int) -> str:
+    """With its sign, which what is rounded to zero does not have."""
+    text = f"{value:+.{places}f}"
+    return text.replace("-", "\u2212") if text.strip("+-0.") else text[1:]

@@ -1,0 +1,61 @@
+"""Galleries of the page: of each subject the newest pictures of every kind, each picture once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nvgbench.report.pictures import Picture, load_pictures
+from nvgbench.report.scores import ANCHOR
+from nvgbench.results.schema import Artifact
+from nvgbench.results.store import LocatedRecord
+
+_HEADINGS = {
+    "samples": "Samples",
+    "trace": "How an image comes about: structure maps and canvases, stage by stage",
+    "reference": "Reference images",
+}
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures under one heading; ``folded`` ones are shown on demand."""
+
+    heading: str
+    pictures: Sequence[Picture]
+    folded: bool = False
+
+
+def galleries(located: Sequence[LocatedRecord], budget: int) -> list[Gallery]:
+    """One gallery a kind, anchors apart; all picture files together have at most ``budget`` bytes."""
+    anchors = {one.record.subject for one in located if one.record.family == ANCHOR}
+    pictures = load_pictures(_chosen(located), budget)
+    found = []
+    for kind in dict.fromkeys([*_HEADINGS, *(picture.kind for picture in pictures)]):
+        heading = _HEADINGS.get(kind, kind.capitalize())
+        own = [picture for picture in pictures if picture.kind == kind]
+        scale = min((picture.scale for picture in own if picture.uri), default=1)
+        own = [dataclasses.replace(picture, scale=scale) for picture in own]
+        folded = [picture for picture in own if picture.subject in anchors and kind != "reference"]
+        shown = [picture for picture in own if picture not in folded]
+        found += [Gallery(heading, shown)] if shown else []
+        found += [Gallery(f"{heading} of the anchors", folded, folded=True)] if folded else []
+    return found
+
+
+def artifact_count(located: Sequence[LocatedRecord]) -> int:
+    """How many pictures the galleries may hold."""
+    return len(_chosen(located))
+
+
+def _chosen(located: Sequence[LocatedRecord]) -> list[tuple[LocatedRecord, Artifact]]:
+    """Of each subject the pictures of the newest record that has the kind; files with the same content once."""
+    newest: dict[tuple[str, str], tuple[LocatedRecord, list[Artifact]]] = {}
+    for one in located:
+        for kind in dict.fromkeys(artifact.kind for artifact in one.record.artifacts):
+            known = newest.get((kind, one.record.subject))
+            if known is None or one.record.created >= known[0].record.created:
+                own = [artifact for artifact in one.record.artifacts if artifact.kind == kind]
+                newest[kind, one.record.subject] = (one, own)
+    return [(one, artifact) for one, artifacts in newest.values() for artifact in artifacts]

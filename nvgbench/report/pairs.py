@@ -1,0 +1,81 @@
+"""Models against each other: the difference of every score, with its interval and a verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+
+from nvgbench.report.charts import Dot, dot_chart, series_count
+from nvgbench.report.differences import difference_cell, of_difference
+from nvgbench.report.figures import Figure
+from nvgbench.report.quantities import noise
+from nvgbench.report.scores import Scores, has_value, metric_order, model_order, primary_metric
+from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Table
+from nvgbench.results.compare import Scored, compare, why_not_comparable
+
+MOST_PAIRED = 5
+"""Models of which every pair is shown; of more, each is held against the first alone."""
+
+
+def pair_table(models: Scores) -> Table | None:
+    """A row a pair, a column a score; None where no two models share a score."""
+    order = model_order(models)
+    pairs = list(combinations(order, 2)) if len(order) <= MOST_PAIRED else [(order[0], other) for other in order[1:]]
+    names = [name for name in metric_order(models.values()) if any(_both(models, name, *pair) for pair in pairs)]
+    if not names:
+        return None
+    notes = Footnotes()
+    covers: dict[str, None] = {}
+    rows = []
+    for first, other in pairs:
+        cells = [_cell(models[first].get(name), models[other].get(name), notes) for name in names]
+        covers |= dict.fromkeys(noise(cell.number.covers) for cell in cells if cell.number is not None and cell.number.covers)
+        rows.append([Cell(text=f"{other} against {first}"), *cells])
+    columns = [Column(label="pair", number=False), *(Column(label=name.replace("[", "\u200b[")) for name in names)]
+    said = (
+        "First named minus second; better and worse are said of the first named. The interval of a difference is made of the "
+        "intervals of both as if they were independent, which is cautious for scores against one reference."
+    )
+    said += f" It covers {' or '.join(covers)}." if covers else ""
+    return Table(caption="Models against each other", columns=columns, groups=[Group(rows=rows)], notes=[*notes.lines(), said])
+
+
+def _both(models: Scores, name: str, first: str, other: str) -> bool:
+    return has_value(models[first], name) and has_value(models[other], name)
+
+
+def _cell(first: Scored | None, other: Scored | None, notes: Footnotes) -> Cell:
+    if first is None or other is None or first.metric.value is None or other.metric.value is None:
+        return BLANK
+    reason = why_not_comparable(first, other)
+    if reason is not None:
+        return Cell(text="not comparable", muted=True, mark=notes.sign(reason))
+    return difference_cell(of_difference(compare(first, other), other), first.metric.value)
+
+
+def pair_figure(models: Scores, series: Mapping[str, int]) -> Figure | None:
+    """The primary score of each model minus that of the best, with intervals; None where fewer than two can be compared."""
+    name = primary_metric(models)
+    if name is None:
+        return None
+    best, *others = [subject for subject in model_order(models) if has_value(models[subject], name)]
+    leading = models[best][name]
+    dots, described = [], []
+    for other in others:
+        if why_not_comparable(leading, models[other][name]) is None:
+            found = compare(leading, models[other][name])
+            number = series.get(other, 0) % series_count()
+            dots.append(Dot(label=other, series=number, x=found.value, low=found.low, high=found.high))
+            described.append(f"{other} {found.value:+.3g}, {found.outcome}")
+    if not dots:
+        return None
+    svg = dot_chart(
+        dots,
+        name="pairs",
+        alt=f"{name} minus that of {best}: {'; '.join(described)}.",
+        title=f"{name} above that of {best}",
+        xlabel="difference",
+        zero=True,
+    )
+    caption = f"A bar that holds the line at zero leaves open which of the two has the lower {name}."
+    return Figure(svgs=[svg], caption=caption)

@@ -1,0 +1,165 @@
+"""Claims of the paper: the data, and verdicts that no small model can win."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from synthetic_records import codebook_rows, metric, profile_record, provenance
+
+from nvgbench.report.claim_tables import claim_rows, claim_statement, claim_table, scale_table
+from nvgbench.report.claims import Evidence, Judged, load_claims
+from nvgbench.report.published import published_results
+from nvgbench.report.scores import collect_scores
+from nvgbench.results.schema import RunRecord
+from nvgbench.types import Interval, Measurement
+
+IMAGENET = {"name": "imagenet (train)", "fingerprint": "i" * 64}
+TINY = {"name": "shapes (train)", "fingerprint": "d" * 64}
+
+
+def scored(preset: str, name: str, value: float, half: float, dataset: dict = IMAGENET, **changes) -> RunRecord:
+    better = name.partition("[")[0] in ("IS", "precision", "recall")
+    measured = dataclasses.replace(metric(name, value, half, better, n=50_000), **changes)
+    family = preset.partition("-")[0]
+    return RunRecord(
+        kind="eval",
+        subject=f"my {preset}",
+        family=family,
+        preset=preset,
+        metrics=(measured,),
+        provenance=provenance(dataset=dataset),
+    )
+
+
+def judge(*records: RunRecord) -> dict[str, Judged]:
+    evidence = Evidence(records, collect_scores(records))
+    return {claim.text: evidence.judge(claim) for claim in load_claims()}
+
+
+def at_this_scale(*records: RunRecord) -> list[Judged]:
+    return Evidence(records, collect_scores(records)).at_this_scale(load_claims())
+
+
+FIRST = "NVG-d16 beats VAR-d16 in FID"
+
+
+def test_the_data_agree_with_the_published_tables() -> None:
+    rows = {(row.table, row.model): row for row in published_results()}
+    fields = {"FID": "fid", "IS": "is_", "precision": "precision", "recall": "recall", "rFID": "rfid", "LPIPS": "lpips"}
+    fields |= {"latency": "time_s", "memory": "memory_mib"}
+    claims = load_claims()
+    assert len({claim.text for claim in claims}) == len(claims) == 30
+    for claim in claims:
+        assert (claim.value_a > claim.value_b) == claim.higher_is_better, f"the paper's own figures contradict: {claim.text}"
+        if claim.table != "text":
+            for model, value in ((claim.a, claim.value_a), (claim.b, claim.value_b)):
+                assert float(getattr(rows[claim.table, model], fields[claim.metric])) == value, claim.text
+
+
+@pytest.mark.parametrize(
+    ("nvg", "var", "half", "outcome"),
+    [
+        (3.03, 3.30, 0.05, "supported"),
+        (3.50, 3.30, 0.05, "not supported"),
+        (3.03, 3.30, 0.40, "inconclusive"),
+    ],
+)
+def test_verdicts(nvg: float, var: float, half: float, outcome: str) -> None:
+    found = judge(scored("nvg-d16", "FID", nvg, half), scored("var-d16", "FID", var, half))
+    one = found[FIRST]
+    assert (one.outcome, one.covers) == (outcome, "sampling")
+    assert "sampling noise only" in one.reason
+    assert one.a is not None
+    assert one.b is not None
+    assert (one.a.value, one.b.value) == (nvg, var)
+    others = {text: judged for text, judged in found.items() if text != FIRST}
+    assert {judged.outcome for judged in others.values()} == {"not measured here"}
+
+
+def test_no_interval_no_verdict() -> None:
+    bare = [scored(f"{family}-d16", "FID", value, 0.1, interval=None) for family, value in (("nvg", 3.0), ("var", 3.3))]
+    one = judge(*bare)[FIRST]
+    assert one.outcome == "inconclusive"
+    assert "without intervals" in one.reason
+
+
+def test_unequal_counts_are_not_compared() -> None:
+    one = judge(scored("nvg-d16", "FID", 3.0, 0.05), scored("var-d16", "FID", 3.3, 0.05, n=10_000))[FIRST]
+    assert one.outcome == "not comparable"
+    assert "50000" in one.reason
+
+
+@pytest.mark.parametrize(
+    ("preset", "name", "dataset"),
+    [
+        ("d16", "FD[classifier]", IMAGENET),  # another extractor
+        ("d16", "FID", TINY),  # other data
+        ("tiny", "FID", IMAGENET),  # a smaller model
+        ("d160", "FID", IMAGENET),
+    ],
+)
+def test_only_the_named_models_judge_a_claim(preset: str, name: str, dataset: dict) -> None:
+    records = [scored(f"{family}-{preset}", name, value, 0.05, dataset) for family, value in (("nvg", 3.0), ("var", 3.3))]
+    assert {one.outcome for one in judge(*records).values()} == {"not measured here"}
+    # the same question is answered at this scale, with the names of what was measured
+    (scaled,) = at_this_scale(*records)
+    assert (scaled.outcome, scaled.subject_a, scaled.subject_b) == ("supported", f"my nvg-{preset}", f"my var-{preset}")
+
+
+def test_models_of_different_sizes_are_no_pair() -> None:
+    assert at_this_scale(scored("nvg-tiny", "FID", 3.0, 0.05, TINY), scored("var-cifar10", "FID", 3.3, 0.05, TINY)) == []
+
+
+def memory(value: float) -> Measurement:
+    return Measurement(name="peak_memory_cuda", unit="B", samples=(value,), conditions={"batch_size": 1})
+
+
+def test_costs_and_codebooks_at_this_scale() -> None:
+    profiles = [dataclasses.replace(profile_record(f"{f}-tiny", f, n), preset=f"{f}-tiny") for n, f in ((0, "nvg"), (1, "var"))]
+    tables = [
+        RunRecord(
+            kind="eval", subject=f"{f}-tiny", family=f, preset=f"{f}-tiny", tables={"codebook by stage": codebook_rows(f)}
+        )
+        for f in ("nvg", "var")
+    ]
+    profiles = [
+        dataclasses.replace(record, measurements=(*record.measurements, memory(4e9 + n))) for n, record in enumerate(profiles)
+    ]
+    found = {one.claim.metric: one for one in at_this_scale(*profiles, *tables)}
+    assert found["latency"].outcome == "supported"  # VAR is faster, and the ranges of the repetitions lie apart
+    assert found["memory"].outcome == "supported"
+    assert found["first-stage codebook use"].outcome == "inconclusive"
+    elsewhere = dataclasses.replace(
+        profiles[1], provenance={**profiles[1].provenance, "machine": {"gpu": "another", "cpu": "another"}}
+    )
+    assert {one.outcome for one in at_this_scale(profiles[0], elsewhere)} == {"not comparable"}
+
+
+def test_training_noise_is_named() -> None:
+    def trained(preset: str, value: float) -> RunRecord:
+        return scored(preset, "FID", value, 0.1, interval=Interval(value - 0.05, value + 0.05, 0.95, "training", "5 trainings"))
+
+    one = judge(trained("nvg-d16", 3.0), trained("var-d16", 3.3))[FIRST]
+    assert (one.outcome, one.covers) == ("supported", "training")
+
+
+def test_tables_statement_and_rows_say_the_same() -> None:
+    records = [scored("nvg-d16", "FID", 3.03, 0.05), scored("var-d16", "FID", 3.3, 0.05)]
+    records += [scored("nvg-tiny", "FID", 9.0, 0.05, TINY), scored("var-tiny", "FID", 3.3, 0.05, TINY)]
+    judged, scaled = list(judge(*records).values()), at_this_scale(*records)
+    table = claim_table(judged)
+    cells = {row[0].text: row for group in table.groups for row in group.rows}[FIRST]
+    assert [cell.text for cell in cells[1:7]] == ["supported", "3.030", "3.300", "3.03", "3.30", "\u22120.27"]
+    assert "sampling noise only" in cells[6].sub
+    assert cells[7].text.startswith("nvgbench/")
+    small = scale_table(scaled)
+    assert small is not None
+    assert [row[0].text for row in small.groups[0].rows] == ["my nvg-tiny beats my var-tiny in FID"]
+    assert "no evidence for or against the paper's figures" in small.notes[0].replace("\n", " ")
+    said = claim_statement(judged, scaled).text
+    assert "Of the paper's 30 claims 1 could be judged here: 1 supported." in said
+    assert "1 not supported" in said
+    rows = claim_rows(judged, scaled)
+    assert rows[0]["published"] == {"NVG-d16": 3.03, "VAR-d16": 3.3}
+    assert [row["scale"] for row in rows].count("this one") == 1
