@@ -6,7 +6,21 @@ import importlib
 
 import typer
 
-COMMANDS = ("presets", "data", "train", "import_run", "export", "sample", "evaluate", "profile", "ablate", "gate", "report")
+COMMANDS = (
+    "presets",
+    "data",
+    "train",
+    "import_run",
+    "export",
+    "verify",
+    "sample",
+    "lint",
+    "evaluate",
+    "profile",
+    "ablate",
+    "gate",
+    "report",
+)
 
 
 def register(app: typer.Typer) -> None:
