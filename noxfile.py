@@ -47,6 +47,14 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def verify(session: nox.Session) -> None:
+    """The golden numbers of the original codes, recomputed by a fresh installation."""
+    session.install(".")
+    for family in ("var", "nvg"):
+        session.run("nvgbench", "verify", family, *session.posargs)
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """How fast the hot pieces are, beside what they replace."""
     session.install("-e", ".[test]")
