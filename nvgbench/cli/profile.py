@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def profile(
-        targets: Annotated[list[str], typer.Argument(help="Presets (profiled with random weights), run folders or run names.")],
+        targets: Annotated[
+            list[str], typer.Argument(help="Presets (profiled with random weights), or runs, also imported ones.")
+        ],
         batch_sizes: Annotated[str, typer.Option(help="At 1 latency is measured, above throughput.")] = "1,8",
         repeats: Annotated[int, typer.Option(help="Timed calls at each batch size.")] = 10,
         warmup: Annotated[int, typer.Option(help="Calls before them that are not timed.")] = 2,

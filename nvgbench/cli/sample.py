@@ -15,7 +15,9 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def sample(
-        run: Annotated[str, typer.Argument(help="A run folder, or its name under --runs.")],
+        run: Annotated[
+            str, typer.Argument(help="A run folder, or its name under --runs; published weights: 'nvgbench import'.")
+        ],
         n: Annotated[int, typer.Option("-n", "--number", help="How many images.")] = 64,
         out: Annotated[Path | None, typer.Option(help="x.npz (arr_0: uint8 NHWC, arr_1: labels) or a folder for PNGs.")] = None,
         grid: Annotated[Path | None, typer.Option(help="Write a picture of the first images, class by class.")] = None,

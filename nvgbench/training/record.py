@@ -88,7 +88,7 @@ def _summary(state: CheckpointState, rows: list[dict[str, Any]]) -> dict[str, An
         "images_per_second": state.images / state.seconds if state.seconds else None,
         **{f"parameters/{name}": count for name, count in state.parameters.items()},
         **({f"loss/{name}": value for name, value in last["losses"].items()} if last and not state.source else {}),
-        "taken_from": state.source.get("run", ""),
+        "taken_from": state.source.get("run") or state.source.get("file", ""),
     }
 
 
