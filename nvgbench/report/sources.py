@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nvgbench.gates.schema import Verdict
+from nvgbench.gates.schema import Verdict, overall
 from nvgbench.report.numbers import Number
 from nvgbench.report.published import SENTENCE, Published, match_published, published_results
 from nvgbench.report.quantities import quantity, significant
-from nvgbench.report.tables import BLANK, Cell, Column, Group, Statement, Table
+from nvgbench.report.tables import BLANK, Cell, Column, Group, Statement, Table, Tone
 from nvgbench.results.compare import identity
 from nvgbench.results.paths import without_machine_paths
 from nvgbench.results.schema import RunRecord
@@ -186,7 +186,12 @@ def _gate_number(verdict: Verdict, what: str, value: float | None, digits: int =
 def gate_statement(verdicts: Sequence[Verdict]) -> Statement:
     """What the gate says, in one sentence."""
     numbers = {outcome: sum(v.outcome == outcome for v in verdicts) for outcome in ("pass", "fail", "inconclusive")}
-    failed = any(v.outcome == "fail" and v.blocking for v in verdicts)
+    verdict = overall(verdicts)
     counts = f"{numbers['pass']} pass, {numbers['fail']} fail, {numbers['inconclusive']} inconclusive"
-    text = f"The gate {'fails' if failed else 'passes'} against its baseline: {counts}."
-    return Statement(text=text, tone="worse" if failed else "better", word="Gate fails" if failed else "Gate passes")
+    words: dict[str, tuple[str, Tone, str]] = {
+        "pass": ("passes", "better", "Gate passes"),
+        "fail": ("fails", "worse", "Gate fails"),
+        "inconclusive": ("is inconclusive", "inconclusive", "Gate open"),
+    }
+    says, tone, word = words[verdict]
+    return Statement(text=f"The gate {says} against its baseline: {counts}.", tone=tone, word=word)

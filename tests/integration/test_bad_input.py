@@ -118,6 +118,8 @@ CASES = {
     "gate: broken records": (["gate", "--baseline", "{root}/b.json", "--update", "--records", "{root}/broken.jsonl"], "line 1"),
     "report: broken records": (["report", "--records", "{root}/broken.jsonl", "--out", "{root}/r.html"], "line 1"),
     "report: no run": (["report", "nobody", "--out", "{root}/r.html"], "nobody"),
+    "report: no older report": (["report", "--against", "{root}/none.html", "--out", "{root}/r.html"], "no report at"),
+    "report: older report": (["report", "--against", "{root}/baseline.json", "--out", "{root}/r.html"], "damaged report data"),
 }
 
 

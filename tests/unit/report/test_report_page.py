@@ -275,6 +275,11 @@ def test_the_command(runs: Path, tmp_path: Path) -> None:
     assert f"{records} records" in everything.output
     assert "did you mean 'nvg-shapes'" in str(run("nvg-shape").exception)
 
+    # the file that is about to be replaced may be the older report
+    assert run("--against", str(out)).exit_code == 0
+    assert re.search(r"Against the older report: \d+ unchanged\.", Page(out.read_text(encoding="utf-8")).text)
+    assert out.with_suffix(".csv").read_text(encoding="utf-8").startswith("section,subject,metric,value")
+
 
 def test_every_model_has_its_samples(page: Page) -> None:
     alts = [str(attributes["alt"]) for attributes in page.all("img")]
