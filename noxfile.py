@@ -6,6 +6,8 @@ next to nothing) and by virtualenv and pip where it is not.
 
 from __future__ import annotations
 
+import shutil
+
 import nox
 
 nox.needs_version = ">=2024.10.9"
@@ -14,13 +16,16 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests"]
 
 TINY = ("nvg-tiny", "var-tiny", "ar-tiny")
+GATE = ("--baseline", "reports/gates/baselines/tiny.json", "--rules", "reports/gates/tiny.toml")
+# A training that shows whether anything is learnt, in a minute.
+SHORT = ("train.tokenizer.steps=100", "train.generator.steps=60", "data.train_images=1024", "data.eval_images=512")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """The test suite, without what needs a GPU."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-m", "not gpu and not full_size", *session.posargs)
+    session.run("pytest", "-m", "not gpu and not full_size and not slow", *session.posargs)
 
 
 @nox.session
@@ -52,6 +57,23 @@ def verify(session: nox.Session) -> None:
     session.install(".")
     for family in ("var", "nvg"):
         session.run("nvgbench", "verify", family, *session.posargs)
+
+
+@nox.session
+def gate(session: nox.Session) -> None:
+    """Costs of presets exactly, scores of very short trainings, the gate's own rates; ``-- --update`` renews the baseline."""
+    session.install("-e", ".")
+    # Another number of threads sums in another order, and the trainings would end with other numbers.
+    session.env["OMP_NUM_THREADS"] = "1"
+    runs = "runs/gate"
+    shutil.rmtree(runs, ignore_errors=True)
+    session.run("nvgbench", "gate", "cost", *TINY, "nvg-d16", "var-d16", "--out", f"{runs}/cost/records.jsonl")
+    settings = [word for setting in SHORT for word in ("--set", setting)]
+    for preset in TINY:
+        session.run("nvgbench", "train", preset, "--runs", runs, "--device", "cpu", *settings)
+        session.run("nvgbench", "eval", preset, "--runs", runs, "--device", "cpu", "-n", "500")
+    session.run("nvgbench", "gate", *GATE, "--runs", runs, *session.posargs)
+    session.run("nvgbench", "gate", "selftest")
 
 
 @nox.session
