@@ -30,6 +30,7 @@ from nvgbench.evaluation.scores import FEWEST_IMAGES, Scores, ScoreSettings, che
 from nvgbench.metrics.cache import FeatureCache
 from nvgbench.metrics.features import check_extractor
 from nvgbench.metrics.protocol import INCEPTION, named_protocol
+from nvgbench.metrics.vision import RECIPES
 from nvgbench.protocols import FeatureExtractor, ImageGenerator
 from nvgbench.results.provenance import collect
 from nvgbench.results.schema import Artifact, RunRecord
@@ -85,6 +86,12 @@ class EvaluationOptions:
                 f"the protocol {self.protocol} is defined for Inception features, got --extractor {self.extractor}; "
                 "leave the extractor out, or use --protocol nvgbench"
             )
+        for option, given, owners in (
+            ("--inception-weights", self.inception_weights, (INCEPTION,)),
+            ("--extractor-weights", self.extractor_weights, tuple(RECIPES)),
+        ):
+            if given is not None and self.extractor not in owners:
+                raise InputError(f"{option} goes with --extractor {' or '.join(owners)}, got --extractor {self.extractor}")
         if self.n < FEWEST_IMAGES:
             raise InputError(f"-n {self.n} is too few for nearest neighbours; use at least {FEWEST_IMAGES}, better thousands")
         if self.bootstrap < 2 or self.batch_size < 1:

@@ -37,6 +37,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "broken.jsonl").write_text("{not json\n")
     (root / "empty").mkdir()
     (root / "baseline.json").write_text('{"metrics": {}}')
+    (root / "rules.toml").write_text('[[rule]]\nmetric = "FD*"\nrelativ = 0.1\n')
     (root / "mask.png").write_text("no picture")
     Image.fromarray(np.arange(1024, dtype=np.uint8).reshape(32, 32)).save(root / "noisy.png")
     torn = root / "runs" / "torn"
@@ -91,6 +92,16 @@ CASES = {
     "eval: wrong type": (["eval", "--samples", "{root}/wrong_type.npz", "--reference", "shapes"], "wrong_type.npz"),
     "eval: extractor": (["eval", "nvg-tiny", "--extractor", "incepton"], "did you mean 'inception'"),
     "eval: weights": (["eval", "nvg-tiny", "--inception-weights", "{root}/no.pth"], "no.pth"),
+    "eval: protocol": (["eval", "nvg-tiny", "--protocol", "clean-fit"], "did you mean 'clean-fid'"),
+    "eval: protocol and extractor": (["eval", "nvg-tiny", "--protocol", "adm", "--extractor", "clip"], "Inception features"),
+    "eval: protocol's weights": (
+        ["eval", "nvg-tiny", "--protocol", "torch-fidelity", "--inception-weights", "{root}/garbage.npz"],
+        "garbage.npz does not hold the Inception weights",
+    ),
+    "eval: extractor's weights": (
+        ["eval", "nvg-tiny", "--extractor", "dinov2", "--extractor-weights", "{root}/empty"],
+        "dinov2",
+    ),
     "eval: classes": (["eval", "--samples", "{root}/classes.npz", "--reference", "shapes"], "--force"),
     "lint: no file": (["lint", "{root}/no.npz"], "no.npz"),
     "lint: broken file": (["lint", "{root}/garbage.npz"], "garbage.npz"),
@@ -116,6 +127,10 @@ CASES = {
     "gate: no baseline": (["gate", "--baseline", "{root}/none.json"], "none.json"),
     "gate: edited baseline": (["gate", "--baseline", "{root}/baseline.json"], "baseline.json"),
     "gate: broken records": (["gate", "--baseline", "{root}/b.json", "--update", "--records", "{root}/broken.jsonl"], "line 1"),
+    "gate: rule's key": (["gate", "--baseline", "{root}/b.json", "--rules", "{root}/rules.toml"], "did you mean 'relative'"),
+    "gate: no summary": (["gate", "--baseline", "{root}/b.json", "--github-summary"], "GITHUB_STEP_SUMMARY"),
+    "gate: self-test": (["gate", "selftest", "--pairs", "2"], "at least 20 pairs"),
+    "gate: self-test of a run": (["gate", "selftest", "nvg-tinny"], "nvg-tinny"),
     "report: broken records": (["report", "--records", "{root}/broken.jsonl", "--out", "{root}/r.html"], "line 1"),
     "report: no run": (["report", "nobody", "--out", "{root}/r.html"], "nobody"),
     "report: no older report": (["report", "--against", "{root}/none.html", "--out", "{root}/r.html"], "no report at"),
@@ -136,6 +151,7 @@ def test_bad_input_ends_with_code_2_and_one_line(
     command = arguments[0]
     monkeypatch.chdir(runs)
     monkeypatch.delenv("NVGBENCH_IMAGENET", raising=False)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     if (
         command in ("train", "sample", "eval", "profile", "ablate", "gate", "report", "import", "export")
         and "--runs" not in arguments

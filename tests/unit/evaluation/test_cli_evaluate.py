@@ -37,6 +37,11 @@ def call(*arguments: str, root: Path) -> BaseException | None:
         (["--samples", "{cut}", "--reference", "shapes"], "write or copy it again"),
         (["--samples", "{npz}", "--reference", "shapes", "--extractor", "classifer"], "did you mean 'classifier'"),
         (["a", "-n", "2"], "too few"),
+        (["a", "--protocol", "amd"], "no protocol 'amd' (did you mean 'adm'?)"),
+        (["a", "--protocol", "adm", "--extractor", "classifier"], "adm is defined for Inception features"),
+        (["a", "--extractor-weights", "x"], "goes with --extractor dinov2 or clip"),
+        (["a", "--extractor", "classifier", "--inception-weights", "x"], "goes with --extractor inception"),
+        (["--samples", "{npz}", "--reference", "{npz}", "--protocol", "clean-fid", "--inception-weights", "no.pth"], "no.pth"),
         (["a", "--set", "top_k"], "not key=value"),
     ],
 )
