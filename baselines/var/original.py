@@ -61,7 +61,7 @@ class VarOriginal:
             settings["tokenizer.quantizer.phi_convs"] = phi_convs
         if generator is None:
             return OriginalSizes(preset="var-d16", settings=settings)
-        model, scales, codebook = _generator_sizes(generator)
+        model, scales, codebook, classes = _generator_sizes(generator)
         settings |= model
         if tokenizer is not None:
             check_codebooks(codebook, tuple(tokenizer["quantize.embedding.weight"].shape))
@@ -71,7 +71,7 @@ class VarOriginal:
             settings["tokenizer.quantizer.scales"] = list(scales)
         depth = model["model.depth"]
         preset = f"var-d{min(_PRESET_DEPTHS, key=lambda known: abs(known - depth))}"
-        return OriginalSizes(preset=preset, settings=settings, classes=len(generator["class_emb.weight"]) - 1)
+        return OriginalSizes(preset=preset, settings=settings, classes=classes)
 
     def from_original(
         self, part: str, given: Mapping[str, Tensor], own: Mapping[str, Tensor], config: RunConfig
@@ -104,17 +104,17 @@ def _phi_convs(tokenizer: Mapping[str, Tensor]) -> int:
     return 1 if "quantize.quant_resi.qresi.weight" in tokenizer else 0
 
 
-def _generator_sizes(generator: Mapping[str, Tensor]) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, int]]:
-    """Settings of the model, sides of the scales, and the codebook (codes, channels) that it predicts."""
+def _generator_sizes(generator: Mapping[str, Tensor]) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, int], int]:
+    """Settings of the model, sides of the scales, the codebook (codes, channels) that it predicts, and classes."""
     try:
         width, channels = generator["word_embed.weight"].shape
         codes, length = len(generator["head.weight"]), generator["pos_1LC"].shape[1]
-        hidden = len(generator["blocks.0.ffn.fc1.weight"])
+        hidden, classes = len(generator["blocks.0.ffn.fc1.weight"]), len(generator["class_emb.weight"]) - 1
+        scale_mul = generator.get("blocks.0.attn.scale_mul_1H11")
+        heads = width // _HEAD_SIZE if scale_mul is None else scale_mul.shape[1]
     except (KeyError, ValueError, IndexError) as error:
         raise InputError(f"these are not the tensors of a VAR transformer: {error} is missing or has another shape") from None
     depth = len({match[1] for name in generator if (match := re.match(r"blocks\.(\d+)\.", name))})
-    scale_mul = generator.get("blocks.0.attn.scale_mul_1H11")
-    heads = width // _HEAD_SIZE if scale_mul is None else scale_mul.shape[1]
     settings = {
         "model.depth": depth,
         "model.head_size": width // heads,
@@ -124,7 +124,7 @@ def _generator_sizes(generator: Mapping[str, Tensor]) -> tuple[dict[str, Any], t
     }
     if heads != depth:
         settings["model.heads"] = heads
-    return settings, _scales(generator.get("lvl_1L"), length), (codes, channels)
+    return settings, _scales(generator.get("lvl_1L"), length), (codes, channels), classes
 
 
 def _scales(scale_1L: Tensor | None, length: int) -> tuple[int, ...]:

@@ -65,13 +65,13 @@ class NvgOriginal:
                 settings["data.image_size"] = math.isqrt(2 ** max(stages - 1, 0)) * downsampling
         if generator is None:
             return OriginalSizes(preset="nvg-d16", settings=settings)
-        model, positions, codebook = _generator_sizes(generator)
+        model, positions, codebook, classes = _generator_sizes(generator)
         settings |= model
         if tokenizer is not None:
             check_codebooks(codebook, tuple(tokenizer["quantize.embedding.weight"].shape))
             settings["data.image_size"] = math.isqrt(positions) * downsampling
         preset = f"nvg-d{min(_PRESET_DEPTHS, key=lambda known: abs(known - model['model.depth']))}"
-        return OriginalSizes(preset=preset, settings=settings, classes=len(generator["content_class_embed.weight"]) - 1)
+        return OriginalSizes(preset=preset, settings=settings, classes=classes)
 
     def from_original(
         self, part: str, given: Mapping[str, Tensor], own: Mapping[str, Tensor], config: RunConfig
@@ -96,8 +96,8 @@ class NvgOriginal:
         return {"rope_ids": torch.cat((torch.full((1, ids_LA.shape[1]), CLASS_ID), ids_LA))[None]}
 
 
-def _generator_sizes(generator: Mapping[str, Tensor]) -> tuple[dict[str, Any], int, tuple[int, int]]:
-    """Settings of the model, positions of the grid, and the codebook (codes, channels) that it predicts."""
+def _generator_sizes(generator: Mapping[str, Tensor]) -> tuple[dict[str, Any], int, tuple[int, int], int]:
+    """Settings of the model, positions of the grid, the codebook (codes, channels) that it predicts, and classes."""
     try:
         codes, channels = generator["cls_head.linear.weight"].shape
         positions = generator["content_start_embed"].shape[1]
@@ -105,6 +105,7 @@ def _generator_sizes(generator: Mapping[str, Tensor]) -> tuple[dict[str, Any], i
         head_size = len(generator["content_blocks.0.norm.query_norm.scale"])
         fused = len(generator["content_blocks.0.linear1.weight"])
         stages = len(generator["content_stage_embed.weight"])
+        classes = len(generator["content_class_embed.weight"]) - 1
         channels_K = generator["structure_embed.weight"].shape[1]
     except (KeyError, ValueError, IndexError) as error:
         raise InputError(f"these are not the tensors of an NVG generator: {error} is missing or has another shape") from None
@@ -119,4 +120,4 @@ def _generator_sizes(generator: Mapping[str, Tensor]) -> tuple[dict[str, Any], i
         settings["model.content_heads"] = width // head_size
     if structure_width != head_size * max(depth // 2, 1):
         settings["model.structure_heads"] = structure_width // head_size
-    return settings, positions, (codes, channels)
+    return settings, positions, (codes, channels), classes

@@ -114,6 +114,31 @@ def test_a_file_without_the_scale_of_each_token_has_a_known_schedule_or_is_refus
         original_project("var").sizes(var, None)
 
 
+@pytest.mark.parametrize("family", ["nvg", "var"])
+@pytest.mark.parametrize("change", ["dropped", "flattened"])
+def test_any_one_tensor_that_is_wrong_is_refused_and_never_breaks_the_program(family: str, change: str) -> None:
+    """Sizes are told from some tensors before all are checked; each of them may be the broken one."""
+    project = original_project(family)
+    if family == "nvg":
+        whole = {"generator": nvg_generator_shapes("d16"), "tokenizer": NVG["autoencoder"]["keys"]}
+    else:
+        whole = {"generator": VAR["var_d16"]["state_dict"], "tokenizer": VAR["vae_ch160v4096z32"]["state_dict"]}
+    config, *states = modules(family, f"{family}-d16", {})
+    for part, own in zip(("tokenizer", "generator"), states, strict=True):
+        tensors = {name: empty(shapes) for name, shapes in whole.items()}
+        learned = [key for key in tensors[part] if not project.is_unused(part, key) and ".1." not in key and ".2." not in key]
+        for key in learned:
+            if change == "flattened" and tensors[part][key].ndim == 1:
+                continue
+            broken = {name: value for name, value in tensors[part].items() if name != key}
+            if change == "flattened":
+                broken[key] = tensors[part][key].flatten()
+            with pytest.raises(InputError):
+                project.sizes(**{**tensors, part: broken})
+                given = {name: value for name, value in broken.items() if not project.is_unused(part, name)}
+                project.from_original(part, given, own, config)
+
+
 def test_families_without_an_original_project() -> None:
     assert list(original_projects()) == ["nvg", "var"]
     with pytest.raises(InputError, match="family 'ar' has no published files; those that have: nvg, var"):
