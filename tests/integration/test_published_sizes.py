@@ -1,6 +1,6 @@
 """Stand-ins for the published files at full size: read, sampled at 256 px, profiled, and written again.
 
-VAR has its default settings; NVG one flow step a stage in place of 25, which would take an hour on two cores.
+VAR has its default settings; NVG one flow step a stage in place of 25, which are seven times the work.
 Takes several minutes, 8 GiB of memory and 10 GiB of disk: ``pytest -m full_size -s`` (it prints the seconds of each command).
 """
 
