@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from nvgbench.report.data import OldReport
-from nvgbench.report.differences import TONES, difference_cell, interval_of, of_difference
+from nvgbench.report.differences import difference_cell, interval_of, of_difference, tone_of
 from nvgbench.report.numbers import Entry, Number, compact
 from nvgbench.report.quantities import noise, quantity
 from nvgbench.report.tables import BLANK, Cell, Column, Group, Statement, Table
@@ -22,17 +23,22 @@ _HEADINGS = {
     "better": "Better",
     "different": "Changed",
     "inconclusive": "Moved, but within what the intervals leave open, or without intervals",
-    "not comparable": "Not comparable",
-    "new": "New",
-    "gone": "No longer there",
 }
+_IN_WORDS = {"not comparable": "Not comparable", "new": "New", "gone": "No longer there"}
+"""What is told below the table, as counts."""
 _MOST_ROWS = 60
 """Rows under one heading; the rest is in the JSON."""
+_MOST_REASONS = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Move:
-    """What became of a number: ``outcome`` is a key of the headings, or ``same``."""
+    """What became of a number.
+
+    Attributes:
+        outcome: ``worse``, ``better``, ``different``, ``inconclusive``, ``same``, ``not comparable``, ``new`` or ``gone``.
+        reason: a few words.
+    """
 
     section: str
     subject: str
@@ -87,8 +93,8 @@ def _decide_ranges(old: Number, new: Number) -> tuple[str, Number | None, str]:
         outcome = "different" if better is None else "better" if (new.value > old.value) == better else "worse"
     elif old.value == new.value:
         return "same", None, ""
-    exact = old.low is None and new.low is None
-    reason = "exact" if exact else "ranges overlap" if outcome == "inconclusive" else "ranges lie apart"
+    single = old.low is None and new.low is None
+    reason = "one value each" if single else "ranges overlap" if outcome == "inconclusive" else "ranges lie apart"
     change = dataclasses.replace(
         new, metric=f"{new.metric}: difference", value=new.value - old.value, low=None, high=None, covers="", method="",
         verdict=outcome,
@@ -115,8 +121,8 @@ def _scored(number: Number) -> Scored:
     return Scored(metric, RunRecord(kind="eval", subject="", provenance=known, id=number.record, created=number.created))
 
 
-def move_table(found: Sequence[Move], old: OldReport) -> Table | None:
-    """What moved, the worst first; None where nothing did."""
+def move_table(found: Sequence[Move], old: OldReport) -> Table:
+    """What moved, the worst first, and below it in words what could not be compared."""
     groups, notes = [], []
     for outcome, heading in _HEADINGS.items():
         own = [move for move in found if move.outcome == outcome]
@@ -124,15 +130,19 @@ def move_table(found: Sequence[Move], old: OldReport) -> Table | None:
             notes.append(f"{heading}: {_MOST_ROWS} of {len(own)} are shown; all are in the JSON beside this page.")
         if own:
             groups.append(Group(rows=[_row(move) for move in own[:_MOST_ROWS]], heading=heading))
-    if not groups:
-        return None
+    if groups:
+        notes.append(
+            "Better and worse are said of the newer number where the interval of the change leaves out zero; of times and "
+            "memory, where the ranges of the repetitions lie apart."
+        )
+    for outcome, word in _IN_WORDS.items():
+        about = Counter(move.reason or f"{move.section} of {move.subject}" for move in found if move.outcome == outcome)
+        listed = [f"{reason} ({count})" for reason, count in about.most_common(_MOST_REASONS)]
+        rest = [f"{len(about) - _MOST_REASONS} more"] if len(about) > _MOST_REASONS else []
+        notes += [f"{word}, {about.total()} numbers: {'; '.join([*listed, *rest])}."] if about else []
     heads = (("subject", False), ("number", False), ("before", True), ("now", True), ("change", True), ("remark", False))
     columns = [Column(label=label, number=number) for label, number in heads]
-    notes.append(
-        "Better and worse are said of the newer number where the interval of the change leaves out zero; of times and memory, "
-        "where the ranges of the repetitions lie apart."
-    )
-    caption = f"Against the report {old.title!r}, whose newest record is of {old.newest.replace('T', ' ')[:16]} UTC"
+    caption = f"Against the report \u2018{old.title}\u2019, whose newest record is of {old.newest.replace('T', ' ')[:16]} UTC"
     return Table(caption=caption, columns=columns, groups=groups, notes=notes)
 
 
@@ -165,9 +175,12 @@ def _change(number: Number, old: Number) -> Cell:
     if number.unit and number.low is None:
         sign = "+" if number.value > 0 else "\u2212"
         text = f"{sign}{quantity(abs(number.value), number.unit)}"
-        share = f"{number.value / old.value:+.1%}" if old.value else ""
-        tone = TONES.get(number.verdict, "plain")  # type: ignore[call-overload]
-        return Cell(text=text, sub="\n".join(filter(None, (share, number.verdict))), number=number, tone=tone)
+        share = f"{number.value / old.value:+.1%}".replace("-", "\u2212") if old.value else ""
+        return Cell(text=text, sub="\n".join(filter(None, (share, number.verdict))), number=number, tone=tone_of(number))
+    if float(number.value).is_integer() and float(old.value).is_integer():  # a count
+        return Cell(
+            text=f"{number.value:+,.0f}".replace("-", "\u2212"), sub=number.verdict, number=number, tone=tone_of(number)
+        )
     return difference_cell(number, old.value)
 
 
@@ -191,7 +204,7 @@ def move_rows(found: Sequence[Move]) -> list[dict[str, Any]]:
 
 def move_statement(found: Sequence[Move]) -> Statement:
     """What moved, in one sentence."""
-    counts = {outcome: sum(move.outcome == outcome for move in found) for outcome in (*_HEADINGS, "same")}
+    counts = {outcome: sum(move.outcome == outcome for move in found) for outcome in (*_HEADINGS, *_IN_WORDS, "same")}
     words = {"different": "changed", "inconclusive": "moved without a decision", "same": "unchanged"}
     told = ", ".join(f"{number} {words.get(outcome, outcome)}" for outcome, number in counts.items() if number)
     tone = "worse" if counts["worse"] else "better" if counts["better"] else "plain"

@@ -26,6 +26,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _INK, _GRID = "#010203", "#040506"
 _PANEL = (3.6, 2.35)
 """Inches of a small panel; 72 units an inch in the drawing."""
+_WIDE = 4.2
+"""Inches of other charts: wider ones would have small print on a telephone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,7 @@ def line_chart(
 def dot_chart(dots: Sequence[Dot], *, name: str, alt: str, title: str, xlabel: str, zero: bool = False) -> str:
     """Values with intervals, one row each, from the top down; ``zero`` draws a line there, for differences."""
     with _style():
-        figure = Figure(figsize=(4.8, 0.75 + 0.32 * len(dots)))
+        figure = Figure(figsize=(_WIDE, 0.75 + 0.32 * len(dots)))
         axes = figure.subplots()
         if zero:
             axes.axvline(0, color=_INK, linewidth=1)
@@ -117,7 +119,7 @@ def dot_chart(dots: Sequence[Dot], *, name: str, alt: str, title: str, xlabel: s
 def scatter_chart(dots: Sequence[Dot], *, name: str, alt: str, title: str, xlabel: str, ylabel: str) -> str:
     """Points with their names beside them, the horizontal axis logarithmic."""
     with _style():
-        figure = Figure(figsize=(4.8, 2.7))
+        figure = Figure(figsize=(_WIDE, 2.5))
         axes = figure.subplots()
         for dot in dots:
             look = dot.series % len(_SERIES)

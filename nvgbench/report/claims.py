@@ -161,8 +161,8 @@ class Evidence:
     def _missing(self, claim: Claim) -> str:
         absent = [model for model in (claim.a, claim.b) if not self._named(model)]
         if absent:
-            return f"no run of {' or '.join(absent)} on ImageNet at 256 px is among these records"
-        return f"{claim.metric} was not measured for both models"
+            return "no run of either model" if len(absent) == 2 else f"no run of {absent[0]}"
+        return "not measured for both models"
 
     def _has(self, claim: Claim, subject: str, *, strict: bool = False) -> bool:
         if claim.metric in _MEASURED:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from nvgbench.report.numbers import REPETITIONS, Number, of_metric
 from nvgbench.report.quantities import score
 from nvgbench.report.tables import Cell, Tone
-from nvgbench.results.compare import Difference, Outcome, Scored
+from nvgbench.results.compare import Difference, Scored
 
-TONES: Mapping[Outcome, Tone] = {"better": "better", "worse": "worse", "different": "warning", "inconclusive": "inconclusive"}
+_TONES: Mapping[str, Tone] = {"better": "better", "worse": "worse", "different": "warning", "inconclusive": "inconclusive"}
 
 
 def of_difference(found: Difference, candidate: Scored) -> Number:
@@ -48,8 +48,12 @@ def difference_cell(number: Number, like: float, extra: str = "") -> Cell:
     value, *ends = (_signed(part, places) for part in parts)
     interval = f"[{', '.join(ends)}]" if len(ends) == 2 else ""
     below = "\n".join(part for part in (interval, number.verdict, extra) if part)
-    tone = TONES.get(number.verdict, "plain")  # type: ignore[call-overload]  # any other word has no colour
-    return Cell(text=value, sub=below, number=number, tone=tone)
+    return Cell(text=value, sub=below, number=number, tone=tone_of(number))
+
+
+def tone_of(number: Number) -> Tone:
+    """The colour of a difference's verdict."""
+    return _TONES.get(number.verdict, "plain")
 
 
 def _signed(value: float, places: int) -> str:

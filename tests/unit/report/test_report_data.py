@@ -140,7 +140,7 @@ def test_the_page_tells_what_moved(tmp_path: Path) -> None:
     page = render_report(located(tmp_path, evaluated("a", 20.0)), tmp_path / "r.html", older=older)
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", page.read_text(encoding="utf-8")))
     assert "Against the older report: 7 worse, 1 unchanged." in text
-    assert "Against the report &#39;Structured image generators, measured&#39;" in text
+    assert "Against the report \u2018Structured image generators, measured\u2019" in text
     document = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     assert {move["outcome"] for move in document["moves"]} == {"worse"}
     assert any(number["section"] == "over time" and number["value"] == 10.0 for number in document["numbers"])
