@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nvgbench.metrics.frechet import frechet_from_features
+from nvgbench.metrics.frechet import frechet_from_features, gaussian_of
 from nvgbench.metrics.kernel import kernel_distance
 from nvgbench.metrics.prdc import neighbour_scores
 from nvgbench.metrics.reconstruction import ssim
@@ -23,10 +23,11 @@ def test_frechet(benchmark, n: int, d: int) -> None:
     assert benchmark(frechet_from_features, x, y) > 0
 
 
-def test_frechet_interval(benchmark) -> None:
-    x, y = features(2000, 128, 0), features(2000, 128, 1)
-    value = frechet_from_features(x, y)
-    interval = benchmark.pedantic(frechet_interval, args=(value, x, y, 200, 0), rounds=1)
+@pytest.mark.parametrize(("n", "d"), [(2000, 128), (500, 2048)])
+def test_frechet_interval(benchmark, n: int, d: int) -> None:
+    x, y = features(n, d, 0), features(n, d, 1)
+    value, reference = frechet_from_features(x, y), gaussian_of(y)
+    interval = benchmark.pedantic(frechet_interval, args=(value, x, *reference), rounds=1)
     assert interval.low < value < interval.high
 
 

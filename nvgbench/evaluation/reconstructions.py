@@ -15,7 +15,7 @@ from nvgbench.evaluation.samples import ImageSet
 from nvgbench.evaluation.scores import Scores, ScoreSettings, extract, value_of
 from nvgbench.metrics.cache import FeatureCache
 from nvgbench.metrics.codebook import CodebookUse
-from nvgbench.metrics.frechet import frechet_from_features
+from nvgbench.metrics.frechet import distance_to_factor, gaussian_of
 from nvgbench.metrics.reconstruction import Distance, load_lpips, psnr, ssim
 from nvgbench.metrics.uncertainty import frechet_interval, mean_interval
 from nvgbench.protocols import FeatureExtractor, Tokenizer
@@ -60,8 +60,9 @@ def evaluate_reconstructions(
             values = torch.cat(parts).double().numpy()
             interval = mean_interval(values, settings.bootstrap, settings.seed)
             metrics.append(value_of(name, None, float(values.mean()), len(values), interval))
-    value = frechet_from_features(made, real)
-    interval = frechet_interval(value, made, real, settings.bootstrap, settings.seed)
+    centre, factor = gaussian_of(real)
+    value = distance_to_factor(made, centre, factor)
+    interval = frechet_interval(value, made, centre, factor)
     distance = value_of("rFID", extractor.name, value, len(made), interval, len(real))
     metrics.append(distance if rules is None else moved(distance, rules.frechet(made, real), rules.identity))
     rows = tally.use.rows()

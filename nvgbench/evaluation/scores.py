@@ -21,18 +21,21 @@ from nvgbench.evaluation.protocols.base import Rules
 from nvgbench.evaluation.reference import Reference, StoredMoments
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.metrics.cache import FeatureCache, Features
-from nvgbench.metrics.frechet import frechet_distance, frechet_from_features
+from nvgbench.metrics.extrapolation import extrapolated_frechet, fewest_images
+from nvgbench.metrics.frechet import distance_to_factor, factor_of_covariance, frechet_distance, gaussian_of
 from nvgbench.metrics.inception_score import FIDELITY_SPLITS, SPLIT_SIZE, fidelity_order, inception_score
+from nvgbench.metrics.jackknife import mean_contributions
 from nvgbench.metrics.kernel import cmmd, cmmd_stderr, kernel_distance, kernel_stderr
 from nvgbench.metrics.moments import Moments
 from nvgbench.metrics.prdc import DENSITY_NEIGHBOURS, nearest_distances, neighbour_scores
 from nvgbench.metrics.protocol import INCEPTION, PROTOCOL, SCORES, score_name
 from nvgbench.metrics.uncertainty import (
+    JACKKNIFE,
     centred_interval,
     frechet_interval,
     hits_interval,
     inception_score_interval,
-    mean_interval,
+    jackknife_interval,
     normal_interval,
     share_interval,
 )
@@ -40,6 +43,9 @@ from nvgbench.protocols import FeatureExtractor
 from nvgbench.types import Interval, MetricValue
 
 FEWEST_IMAGES = DENSITY_NEIGHBOURS + 1
+FEWEST_OF_CLASS = 3
+CHEAP_FEATURES = 512
+"""Up to so many features an extrapolation takes seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +56,14 @@ class ScoreSettings:
         bootstrap: replicates of the intervals.
         seed: of the bootstrap and the subsets of the kernel distance.
         per_class: also the Fréchet distance of every class (needs labels on both sides).
+        extrapolate: also FID∞ above `CHEAP_FEATURES` features, where it takes minutes; below it is always there.
         device: where neighbours and kernels are computed.
     """
 
     bootstrap: int = 200
     seed: int = 0
     per_class: bool = False
+    extrapolate: bool = False
     device: torch.device | str = "cpu"
 
 
@@ -176,7 +184,7 @@ def score_features(
     """
     x, y = generated.features_ND, real.features_ND
     return [
-        _frechet(x, y, extractor, settings, moments if extractor == INCEPTION else None),
+        *_frechet(x, y, extractor, settings, moments if extractor == INCEPTION else None),
         *(_inception_scores(generated.logits_NK, extractor, settings) if generated.logits_NK.shape[1] else ()),
         *_neighbours(x, y, extractor, settings),
         _kernel(x, y, extractor, settings),
@@ -211,30 +219,52 @@ def value_of(
 
 
 def per_class_rows(generated: Features, real: Features, images: ImageSet, reference: ImageSet) -> list[dict[str, Any]]:
-    """Fréchet distance of each class that has at least two images on both sides."""
+    """Fréchet distance of each class with its 95 % interval, where both sides have at least three images of it."""
     assert images.labels_N is not None
     assert reference.labels_N is not None
     rows = []
     for label in np.unique(images.labels_N):
         x, y = generated.features_ND[images.labels_N == label], real.features_ND[reference.labels_N == label]
-        distance = frechet_from_features(x, y) if min(len(x), len(y)) >= 2 else None
-        rows.append({"class": int(label), "n": len(x), "n_reference": len(y), "value": distance})
+        row: dict[str, Any] = {
+            "class": int(label),
+            "n": len(x),
+            "n_reference": len(y),
+            "value": None,
+            "low": None,
+            "high": None,
+        }
+        if min(len(x), len(y)) >= FEWEST_OF_CLASS:
+            centre, factor = gaussian_of(y)
+            row["value"] = distance_to_factor(x, centre, factor)
+            interval = frechet_interval(row["value"], x, centre, factor)
+            row |= {"low": max(interval.low, 0.0), "high": interval.high}
+        rows.append(row)
     return rows
 
 
-def _frechet(x: NDArray, y: NDArray, extractor: str, settings: ScoreSettings, moments: StoredMoments | None) -> MetricValue:
+def _frechet(
+    x: NDArray, y: NDArray, extractor: str, settings: ScoreSettings, moments: StoredMoments | None
+) -> Iterable[MetricValue]:
+    """FID, and FID∞ where it is cheap or asked for and there are images enough."""
+    n, features = x.shape
     if moments is not None:
         own = Moments.of(x)
         value = frechet_distance(own.mean, own.covariance, moments.mean_D, moments.covariance_DD)
-        note = "moments stored with the reference"
+        centre, factor, note = moments.mean_D, factor_of_covariance(moments.covariance_DD), "moments stored with the reference"
     else:
-        value, note = frechet_from_features(x, y), ""
-    interval = frechet_interval(value, x, y, settings.bootstrap, settings.seed)
-    if len(x) <= x.shape[1]:
-        note = "; ".join(
-            filter(None, (note, f"fewer images than features ({x.shape[1]}): strongly biased, compare equal n only"))
+        centre, factor = gaussian_of(y)
+        value, note = distance_to_factor(x, centre, factor), ""
+    found = value_of("FID", extractor, value, n, frechet_interval(value, x, centre, factor), len(y), note)
+    if n <= features:
+        found = _noted(found, f"fewer images than features ({features}): strongly biased, compare equal n only")
+    yield found
+    if n >= fewest_images(features) and (settings.extrapolate or features <= CHEAP_FEATURES):
+        limit = extrapolated_frechet(x, centre, factor, seed=settings.seed)
+        interval = normal_interval(limit.value, limit.stderr, f"{JACKKNIFE} of the line")
+        note = (
+            f"line over 1 / N through {', '.join(map(str, limit.sizes))} images, slope {limit.slope:.4g}, seed {settings.seed}"
         )
-    return value_of("FID", extractor, value, len(x), interval, len(y), note)
+        yield dataclasses.replace(value_of("FID∞", extractor, limit.value, n, interval, len(y), note), stderr=limit.stderr)
 
 
 def _inception_scores(logits: NDArray, extractor: str, settings: ScoreSettings) -> Iterable[MetricValue]:
@@ -246,26 +276,27 @@ def _inception_scores(logits: NDArray, extractor: str, settings: ScoreSettings) 
     for name, chosen, splits in variants:
         score = inception_score(logits[chosen], splits=splits, shuffle_seed=None)
         log_p = log_softmax(logits[chosen].astype(np.float64), axis=1)
-        interval = inception_score_interval(score.mean, log_p, settings.bootstrap, settings.seed, splits=splits)
+        interval = inception_score_interval(score.mean, log_p, splits=splits)
         yield value_of(name, extractor, score.mean, n, interval)
 
 
 def _neighbours(x: NDArray, y: NDArray, extractor: str, settings: ScoreSettings) -> list[MetricValue]:
     found = neighbour_scores(x, y, device=settings.device)
-    replicates, seed, n = settings.bootstrap, settings.seed, len(x)
+    n = len(x)
     intervals = {
         "precision": share_interval(found.inside_N),
-        "recall": hits_interval(found.recall, found.recall_hits_Mh, n, replicates, seed),
-        "density": mean_interval(found.density_N, replicates, seed),
-        "coverage": hits_interval(found.coverage, found.coverage_hits_Mh, n, replicates, seed),
+        "recall": hits_interval(found.recall, found.recall_hits_Mh, n),
+        "density": jackknife_interval(found.density, mean_contributions(found.density_N)),
+        "coverage": hits_interval(found.coverage, found.coverage_hits_Mh, n),
     }
     return [value_of(name, extractor, getattr(found, name), n, interval, len(y)) for name, interval in intervals.items()]
 
 
 def _kernel(x: NDArray, y: NDArray, extractor: str, settings: ScoreSettings) -> MetricValue:
     found = kernel_distance(x, y, seed=settings.seed, device=settings.device)
-    stderr = kernel_stderr(x, y, device=settings.device)
-    interval = normal_interval(found.mean, stderr, "Hájek projection")
+    # The draw of the subsets moves the mean too, by more than the images where there are many of them.
+    stderr = float(np.hypot(kernel_stderr(x, y, device=settings.device), found.std / np.sqrt(found.subsets)))
+    interval = normal_interval(found.mean, stderr, "Hájek projection and the draw of the subsets")
     note = f"{found.subsets} subsets of {found.subset_size}, standard deviation {found.std:.3g}"
     return dataclasses.replace(value_of("KID", extractor, found.mean, len(x), interval, len(y), note), stderr=stderr)
 

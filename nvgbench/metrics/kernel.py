@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.arrays import Floats, as_pair
+from nvgbench.metrics.arrays import Features, Floats, as_feature_pair, as_pair
 
 Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 CMMD_SIGMA = 10.0
@@ -51,12 +51,12 @@ def kernel_distance(
     """
     if subsets < 1 or subset_size < 2:
         raise InputError(f"{subsets} subsets of {subset_size} images; expected at least 1 of at least 2")
-    first, second = as_pair(x, y, rows=2)
+    first, second = as_feature_pair(x, y, rows=2)
     size = min(subset_size, len(first), len(second))
     rounds = 1 if size == len(first) == len(second) else subsets
     rng = np.random.default_rng(seed)
     # Products in float32 (about 1e-6 of a kernel value near 1), powers and sums in float64.
-    tensors = [torch.from_numpy(features).to(device, torch.float32) for features in (first, second)]
+    tensors = _on_device(first, second, device, torch.float32)
     values = []
     for _ in range(rounds):
         parts = [tensor[torch.from_numpy(rng.choice(len(tensor), size, replace=False)).to(tensor.device)] for tensor in tensors]
@@ -77,7 +77,7 @@ def cmmd(x: Any, y: Any, *, device: torch.device | str = "cpu") -> float:
 def cmmd_stderr(x: Any, y: Any, *, device: torch.device | str = "cpu") -> float:
     """Standard error of CMMD over other generated images; see `kernel_stderr`."""
     first, second = _on_device(*as_pair(x, y, rows=2), device, torch.float64)
-    return CMMD_SCALE * _projected_stderr(first, second, _gaussian)
+    return CMMD_SCALE * float(np.sqrt((_contributions(first, second, _gaussian) ** 2).sum()))
 
 
 def kernel_stderr(x: Any, y: Any, *, device: torch.device | str = "cpu") -> float:
@@ -85,19 +85,28 @@ def kernel_stderr(x: Any, y: Any, *, device: torch.device | str = "cpu") -> floa
 
     First-order (Hájek) projection of the estimator: 2 · std_i(mean_j k(x_i, x_j) - mean_j k(x_i, y_j)) / sqrt(N).
     """
-    return _projected_stderr(*_on_device(*as_pair(x, y, rows=2), device, torch.float32), _kernel)
+    return float(np.sqrt((kernel_contributions(x, y, device=device) ** 2).sum()))
 
 
-def _projected_stderr(first: torch.Tensor, second: torch.Tensor, kernel: Kernel) -> float:
+def kernel_contributions(x: Any, y: Any, *, device: torch.device | str = "cpu") -> Floats:
+    """What each generated image adds to that error ``[N]``; the root of the sum of their squares is `kernel_stderr`."""
+    return _contributions(*_on_device(*as_feature_pair(x, y, rows=2), device, torch.float32), _kernel)
+
+
+def _contributions(first: torch.Tensor, second: torch.Tensor, kernel: Kernel) -> Floats:
     witness: list[Floats] = []
     for rows in first.split(_BLOCK):
         inside, across = (kernel(rows, tensor).mean(dim=1) for tensor in (first, second))
         witness.append((inside - across).cpu().numpy())
-    return float(2 * np.concatenate(witness).std(ddof=1) / np.sqrt(len(first)))
+    witness_N = np.concatenate(witness)
+    return 2 * (witness_N - witness_N.mean()) / np.sqrt(len(first) * (len(first) - 1))
 
 
-def _on_device(x: Floats, y: Floats, device: torch.device | str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(x).to(device, dtype), torch.from_numpy(y).to(device, dtype)
+def _on_device(x: Features, y: Features, device: torch.device | str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    # A file mapped into memory may be read-only, which tensors cannot be; only such ones are copied.
+    writable = (part if part.flags.writeable else part.copy() for part in (x, y))
+    first, second = (torch.from_numpy(part).to(device, dtype) for part in writable)
+    return first, second
 
 
 def _gaussian(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

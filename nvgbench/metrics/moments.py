@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.arrays import Floats, as_matrix
+from nvgbench.metrics.arrays import Floats, as_features, as_matrix, row_parts
 
 
 class Moments:
@@ -31,9 +31,10 @@ class Moments:
         Raises:
             InputError: not a finite matrix.
         """
-        matrix = as_matrix(features, "features")
+        matrix = as_features(features, "features")
         moments = cls(matrix.shape[1])
-        moments.update(matrix)
+        for rows in row_parts(matrix):
+            moments.update(rows)
         return moments
 
     def update(self, features: Any) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.arrays import as_pair
+from nvgbench.metrics.arrays import Features, as_feature_pair
 
 MANIFOLD_NEIGHBOURS = 3
 DENSITY_NEIGHBOURS = 5
@@ -74,15 +74,14 @@ def neighbour_scores(
     """
     if min(manifold_k, density_k) < 1:
         raise InputError(f"k = {min(manifold_k, density_k)} neighbours; expected at least 1")
-    generated, reference = as_pair(x, y)
+    generated, reference = as_feature_pair(x, y)
     needed = max(manifold_k, density_k) + 1
     for name, points in (("generated", generated), ("reference", reference)):
         if len(points) < needed:
             raise InputError(
                 f"{len(points)} {name} images are too few for {needed - 1} nearest neighbours; use at least {needed}"
             )
-    centre = reference.mean(axis=0)
-    points_ND, points_MD = (torch.from_numpy(points - centre).to(device, torch.float32) for points in (generated, reference))
+    points_ND, points_MD = _centred(generated, reference, device)
     generated_radius_N = neighbour_radii(points_ND, (manifold_k,))[0]
     manifold_radius_M, density_radius_M = neighbour_radii(points_MD, (manifold_k, density_k))
 
@@ -94,8 +93,8 @@ def neighbour_scores(
         inside_N |= (distance_mN <= manifold_radius_M[rows, None]).any(dim=0)
         in_ball_mN = distance_mN < density_radius_M[rows, None]
         balls_N += in_ball_mN.sum(dim=0)
-        coverage_hits.append(_first_hits(in_ball_mN))
-        recall_hits.append(_first_hits(distance_mN <= generated_radius_N))
+        coverage_hits.append(first_hits(in_ball_mN))
+        recall_hits.append(first_hits(distance_mN <= generated_radius_N))
     density_N = balls_N.cpu().numpy().astype(np.float64) / density_k
     inside = inside_N.cpu().numpy().astype(np.float64)
     recall_Mh, coverage_Mh = np.concatenate(recall_hits), np.concatenate(coverage_hits)
@@ -126,13 +125,24 @@ def neighbour_radii(points_ND: Tensor, neighbours: tuple[int, ...]) -> list[Tens
 
 def nearest_distances(x: Any, y: Any, *, device: torch.device | str = "cpu") -> NDArray[np.float64]:
     """Distance ``[N]`` of every row of ``x`` to the nearest row of ``y``."""
-    first, second = as_pair(x, y)
-    centre = second.mean(axis=0)
-    points_ND, points_MD = (torch.from_numpy(points - centre).to(device, torch.float32) for points in (first, second))
+    points_ND, points_MD = _centred(*as_feature_pair(x, y), device)
     nearest = [
         squared_distances(points_ND[rows], points_MD).amin(dim=1) for rows in _row_blocks(len(points_ND), len(points_MD))
     ]
     return torch.cat(nearest).double().sqrt().cpu().numpy()
+
+
+def _centred(generated: Features, reference: Features, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Both sets in float32, the mean of the reference taken off."""
+    centre = reference.mean(axis=0, dtype=np.float64)
+
+    def move(points: Features) -> Tensor:
+        moved = torch.empty(points.shape, dtype=torch.float32, device=device)
+        for rows in _row_blocks(*points.shape):
+            moved[rows] = torch.from_numpy(points[rows] - centre).to(device, torch.float32)
+        return moved
+
+    return move(generated), move(reference)
 
 
 def squared_distances(a_nD: Tensor, b_mD: Tensor) -> Tensor:
@@ -146,7 +156,7 @@ def _row_blocks(rows: int, columns: int) -> list[slice]:
     return [slice(low, min(low + step, rows)) for low in range(0, rows, step)]
 
 
-def _first_hits(hit_mN: Tensor) -> NDArray[np.int64]:
+def first_hits(hit_mN: Tensor) -> NDArray[np.int64]:
     """Up to `KEPT_HITS` column numbers of the true entries of every row, -1 for the rest."""
     width = min(KEPT_HITS, hit_mN.shape[1])
     values, columns = hit_mN.to(torch.float32).topk(width, dim=1)

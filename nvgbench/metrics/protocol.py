@@ -74,6 +74,13 @@ SCORES: dict[str, Score] = {
     score.name: score
     for score in (
         Score("FID", "FD", False, "squared Fréchet distance of Gaussians fitted to the features, ddof 1 (Heusel et al. 2017)"),
+        Score(
+            "FID∞",
+            "FD∞",
+            False,
+            "FID at infinitely many samples: line over 1 / N through 1 to 4 equal parts (Chong and Forsyth 2020)",
+            lowest=-math.inf,
+        ),
         Score("sFID", "sFD", False, "FID of 7 channels of Mixed_6d.branch1x1 at every place (Nash et al. 2021)"),
         Score(
             "CMMD", "CMMD", False, "1,000 x squared MMD of CLIP embeddings, Gaussian kernel, sigma 10 (Jayasumana et al. 2024)"

@@ -1,8 +1,9 @@
 """Intervals that say how far a score would move with other images from the same model.
 
-The reference stays as it is: it is part of the protocol. Resampled scores are biased (a bootstrap set has fewer distinct
-images), so the spread around their own mean is laid around the score: [s - (q_high - mean), s - (q_low - mean)]. What such an
-interval covers is the expected score at this number of images, which is what equal-N comparisons compare.
+The reference stays as it is: it is part of the protocol. What such an interval covers is the expected score at this number of
+images, which is what equal-N comparisons compare. Scores get the jackknife's standard error, shares of images Wilson's
+interval, medians and means of reconstructions a bootstrap. Resampled scores are biased, so their spread around their own
+mean is laid around the score: [s - (q_high - mean), s - (q_low - mean)]. What the intervals cover is measured in the tests.
 Shape letters: N images, M reference images, D features, R replicates, h remembered hits.
 """
 
@@ -14,15 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.arrays import Floats, as_pair
-from nvgbench.metrics.frechet import factor_of_features, transport_map
-from nvgbench.metrics.inception_score import SPLIT_SIZE, split_bounds, weighted_scores
-from nvgbench.metrics.moments import Moments
+from nvgbench.metrics.arrays import Floats
+from nvgbench.metrics.inception_score import SPLIT_SIZE
+from nvgbench.metrics.jackknife import frechet_contributions, hits_contributions, inception_contributions, standard_error
 from nvgbench.types import Interval
 
 LEVEL = 0.95
-RESAMPLED_DIMENSIONS = 512
-"""Up to so many features moments are resampled; above, one replicate costs seconds and the linearised distance is used."""
+JACKKNIFE = "jackknife over generated images"
 
 
 def resampling_weights(n: int, replicates: int, seed: int) -> NDArray[np.int64]:
@@ -67,73 +66,30 @@ def share_interval(hits: Any) -> Interval:
     return Interval(min(low, share), max(high, share), LEVEL, "sampling", "Wilson")
 
 
-def hits_interval(value: float, hits_Mh: NDArray[np.int64], n: int, replicates: int, seed: int) -> Interval:
+def hits_interval(value: float, hits_Mh: NDArray[np.int64], n: int) -> Interval:
     """Interval of recall or coverage from the hits of `nvgbench.metrics.prdc.NeighbourScores` (radii held fixed)."""
-    drawn_RN = resampling_weights(n, replicates, seed) > 0
-    known_Mh = hits_Mh >= 0
-    shares = np.array([(drawn_N[hits_Mh] & known_Mh).any(axis=1).mean() for drawn_N in drawn_RN])
-    return centred_interval(value, shares, f"{_bootstrap(replicates)}, radii fixed")
+    return normal_interval(value, standard_error(hits_contributions(hits_Mh, n)), f"{JACKKNIFE}, radii fixed")
 
 
 def inception_score_interval(
-    value: float, log_p: Floats, replicates: int, seed: int, *, splits: int | None = None, split_size: int = SPLIT_SIZE
+    value: float, log_p: Floats, *, splits: int | None = None, split_size: int = SPLIT_SIZE
 ) -> Interval:
     """Interval of an Inception Score from log-probabilities ``[N, K]`` in the order in which they are split."""
-    parts = split_bounds(len(log_p), splits, split_size)
-    scores = np.zeros(replicates)
-    for number, (low, high) in enumerate(parts):
-        weights_RN = resampling_weights(high - low, replicates, seed + number).astype(np.float64)
-        scores += weighted_scores(log_p[low:high], weights_RN) / len(parts)
-    return centred_interval(value, scores, f"{_bootstrap(replicates)} inside each split")
+    return jackknife_interval(value, inception_contributions(log_p, splits=splits, split_size=split_size))
 
 
-def frechet_interval(value: float, x: Any, y: Any, replicates: int, seed: int) -> Interval:
-    """Interval of the Fréchet distance ``value`` between generated features ``x`` ``[N, D]`` and the reference's ``y``.
-
-    Up to 512 features: bootstrap of the generated set's moments. Above: standard error of the linearised distance
-    (infinitesimal jackknife), from one decomposition.
+def frechet_interval(value: float, x: Any, centre: Floats, factor: Floats) -> Interval:
+    """Interval of the Fréchet distance ``value`` between features ``x`` ``[N, D]`` and N(``centre``, ``factor`` ``factor``ᵀ).
 
     Raises:
-        InputError: as `nvgbench.metrics.frechet.frechet_from_features`.
+        InputError: as `nvgbench.metrics.jackknife.frechet_contributions`.
     """
-    generated, reference = as_pair(x, y, rows=2)
-    factor, centre = factor_of_features(reference), reference.mean(axis=0)
-    if generated.shape[1] > RESAMPLED_DIMENSIONS:
-        return normal_interval(value, frechet_stderr(generated, centre, factor), "infinitesimal jackknife")
-    trace = float((factor**2).sum())
-    shifted = generated - centre
-    scores = [
-        _resampled_distance(shifted, weights, factor, trace) for weights in resampling_weights(len(generated), replicates, seed)
-    ]
-    return centred_interval(value, np.array(scores), _bootstrap(replicates))
+    return jackknife_interval(value, frechet_contributions(x, centre, factor))
 
 
-def frechet_stderr(generated: Floats, centre: Floats, factor: Floats) -> float:
-    """Standard error of the Fréchet distance to the Gaussian with mean ``centre`` and covariance ``factor`` ``factor``ᵀ.
-
-    The influence of image i is 2 (mu - centre)·d_i + d_iᵀ (I - T) d_i with d_i = x_i - mu and T the transport map from the
-    generated Gaussian to the reference.
-    """
-    moments = Moments.of(generated)
-    deviations = generated - moments.mean
-    change = transport_map(moments.covariance, factor)
-    curvature = (deviations**2).sum(axis=1) - ((deviations @ change) * deviations).sum(axis=1)
-    influence = 2 * deviations @ (moments.mean - centre) + curvature
-    return float(influence.std(ddof=1) / np.sqrt(len(generated)))
-
-
-def _resampled_distance(shifted: Floats, weights: NDArray[np.int64], factor: Floats, trace: float) -> float:
-    """Fréchet distance of a weighted set, whose features are relative to the mean of the reference."""
-    n = len(shifted)
-    drawn = weights > 0
-    rows, counts = shifted[drawn], weights[drawn].astype(np.float64)
-    mean = counts @ rows / n
-    deviations = (rows - mean) * np.sqrt(counts / (n - 1))[:, None]
-    # Singular values of (deviations @ factor) by the eigenvalues of the smaller Gram matrix: the spread needs no more digits.
-    product = deviations @ factor
-    gram = product.T @ product if product.shape[0] > product.shape[1] else product @ product.T
-    cross = np.sqrt(np.linalg.eigvalsh(gram).clip(min=0)).sum()
-    return float(mean @ mean + (deviations**2).sum() + trace - 2 * cross)
+def jackknife_interval(value: float, contributions_N: Floats) -> Interval:
+    """Interval of a score from what each image contributes to its error (`nvgbench.metrics.jackknife`)."""
+    return normal_interval(value, standard_error(contributions_N), JACKKNIFE)
 
 
 def _bootstrap(replicates: int) -> str:

@@ -1,0 +1,45 @@
+"""FID∞ recovers a known limit within the error it states."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nvgbench.errors import InputError
+from nvgbench.metrics.extrapolation import extrapolated_frechet, fewest_images
+from nvgbench.metrics.frechet import distance_to_factor
+
+D, SHIFT, SCALE = 8, 0.3, 1.2
+LIMIT = D * (SHIFT**2 + (SCALE - 1) ** 2)
+"""Squared distance of N(SHIFT, SCALE²) from N(0, 1) in each of D independent features."""
+
+
+def test_recovers_the_distance_of_two_gaussians() -> None:
+    rng = np.random.default_rng(0)
+    values, errors, finite = [], [], []
+    for seed in range(120):
+        x = SCALE * rng.standard_normal((400, D)) + SHIFT
+        found = extrapolated_frechet(x, np.zeros(D), np.eye(D), seed=seed)
+        values.append(found.value)
+        errors.append(found.stderr)
+        finite.append(distance_to_factor(x, np.zeros(D), np.eye(D)))
+        assert found.sizes == (400, 200, 133, 100)
+        assert found.distances[0] == pytest.approx(finite[-1])
+        assert found.distances[3] > found.distances[0]
+        assert found.slope > 0
+    covered = np.mean(np.abs(np.array(values) - LIMIT) < 1.96 * np.array(errors))
+    # 95 % of 120 repetitions, less three of their standard errors.
+    assert covered > 0.89
+    # The mean of 120 is within three of its errors, where the distance of 400 images is not.
+    tolerance = 3 * np.std(values) / np.sqrt(120)
+    assert abs(np.mean(values) - LIMIT) < tolerance
+    assert np.mean(finite) - LIMIT > 2 * tolerance
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.25)
+
+
+def test_is_seeded_and_refuses_too_few_images() -> None:
+    x = np.random.default_rng(1).standard_normal((fewest_images(3), 3))
+    assert extrapolated_frechet(x, np.zeros(3), np.eye(3), seed=4) == extrapolated_frechet(x, np.zeros(3), np.eye(3), seed=4)
+    assert extrapolated_frechet(x, np.zeros(3), np.eye(3), seed=4) != extrapolated_frechet(x, np.zeros(3), np.eye(3), seed=5)
+    with pytest.raises(InputError, match="below 24 images"):
+        extrapolated_frechet(x[1:], np.zeros(3), np.eye(3))
