@@ -34,6 +34,8 @@ def check(ledger: Ledger) -> None:
     packed_BSLX = _check_input(ledger)
     if ledger.has(*(f"D.{name}" for name in _OUTPUTS)) or "grad_norms" in ledger.fixture.facts:
         module = models.generator(ledger)
+        structure_BL = packed_BSLX[:, -1, :, -1].long()
+        ledger.equal("E.struct_feat_all", module.stage_embeddings(structure_BL), "from the last stage's labels")
         forced = _forced(ledger, module, packed_BSLX)
         _check_outputs(ledger, forced)
         _check_losses(ledger, forced.losses, module.layout)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nvgbench.errors import InputError
 from nvgbench.nvg.config import NvgSamplingConfig
-from nvgbench.nvg.sampler import NvgSampler
+from nvgbench.nvg.sampler import NvgSampler, Sample
 from nvgbench.nvg.structure import split_clusters
 from nvgbench.nvg.verification import models
 from nvgbench.nvg.verification.generators import kept_columns, stored_input
@@ -89,6 +89,19 @@ def _check_sample(ledger: Ledger, prefix: str) -> None:
         decided,
     )
     ledger.close(f"{prefix}x0_hat", states[-1].final_BLC, follows=decided)
+    _check_result(ledger, prefix, sample, decided)
+
+
+def _check_result(ledger: Ledger, prefix: str, sample: Sample, decided: list[str]) -> None:
+    """What a sample ends with is what its last stage left."""
+    if ledger.has(f"{prefix}canvas"):
+        stored_BLC = ledger.fixture.array(f"{prefix}canvas")[:, -1]
+        ledger.close(f"{prefix}canvas", sample.canvas_BLC, "of the sample", stored=stored_BLC, follows=decided)
+    if ledger.has(decided[0]):
+        labels_BL = sample.tokens.labels_BL
+        assert labels_BL is not None
+        stored_BL = ledger.fixture.array(decided[0])[:, -1]
+        ledger.equal(decided[0], labels_BL, "of the sample", stored=stored_BL, rounded=CHAINED_CHOICES)
 
 
 def _check_decisions(
@@ -138,7 +151,7 @@ def _step_settings(ledger: Ledger) -> tuple[Mapping[str, Any], int]:
     own = config.get(_STEP)
     if own is not None:
         return own, own["n"]
-    listed = ledger.fixture.facts["arrays"].get(f"{_STEP}content", {})
+    listed = ledger.fixture.facts.get("arrays", {}).get(f"{_STEP}content", {})
     steps = re.search(r"\bn=(\d+)", listed.get("what", "") if isinstance(listed, Mapping) else "")
     guided = next((settings for prefix, settings in config.items() if _SAMPLE.fullmatch(prefix) and settings.get("cfg")), None)
     if guided is None:

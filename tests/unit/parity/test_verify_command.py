@@ -1,0 +1,155 @@
+"""``nvgbench verify`` on fixtures of other sizes, altered, cut and mixed up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from other_fixtures import nvg_template, record, var_template, write
+
+from nvgbench.cli.app import main
+from nvgbench.registry import get_family
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("fixtures")
+    templates = {"var": var_template, "nvg": nvg_template}
+    return {
+        family: record(get_family(family).verification, *make(), folder, f"{family}_other")  # type: ignore[attr-defined]
+        for family, make in templates.items()
+    }
+
+
+@pytest.fixture
+def verify(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as done:
+            main(["verify", *map(str, arguments)])
+        shown = capsys.readouterr()
+        return int(done.value.code or 0), shown.out, shown.err
+
+    return run
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def changed(source: Path, folder: Path, **arrays: np.ndarray | None) -> Path:
+    """A copy in which some arrays are others, or left out of both files (None)."""
+    facts = json.loads(source.read_text())
+    with np.load(source.with_suffix(".npz")) as archive:
+        held = {name: archive[name] for name in archive.files}
+    kept = {name: array for name, array in {**held, **arrays}.items() if array is not None}
+    del facts["arrays"]
+    return write(facts, kept, folder / source.name)
+
+
+def array(source: Path, name: str) -> np.ndarray:
+    with np.load(source.with_suffix(".npz")) as archive:
+        return archive[name].copy()
+
+
+@pytest.mark.parametrize(("family", "count"), [("var", 44), ("nvg", 75)])
+def test_other_sizes_pass_in_single_and_double_precision(others: dict[str, Path], verify: Run, family: str, count: int) -> None:
+    for dtype in ("float32", "float64"):
+        code, shown, _ = verify(family, "--fixture", others[family], "--json", "--dtype", dtype)
+        report = json.loads(shown)
+        assert code == 0, [check for check in report["fixtures"][0]["checks"] if check["verdict"] == "fail"]
+        assert {check["verdict"] for check in report["fixtures"][0]["checks"]} == {"pass", "input"}
+        assert len(report["fixtures"][0]["checks"]) >= count
+        assert not report["failed"]
+        assert report["dtype"] == dtype
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("var", "idx_BL"), ("var", "act_block2"), ("var", "uncond_logits_rows"), ("var", "grad/head.bias"),
+        ("var", "rng3_tokens"), ("var", "ar_cfg2.5_fhat"), ("var", "sched_1_3_idx"), ("var", "label_B"),
+        ("nvg", "A.small_16x3.raw"), ("nvg", "A.image_flat_16x3.labels"), ("nvg", "B.odd.grad_z"),
+        ("nvg", "D.nvg_input_output"),
+        ("nvg", "D.loss_terms"), ("nvg", "D.sample_cfg.structure"), ("nvg", "D.step.scores"), ("nvg", "E.rope_ids"),
+        ("nvg", "D.u"), ("nvg", "E.split2.next_gumbel"),
+    ],
+)  # fmt: skip
+def test_one_altered_number_fails(others: dict[str, Path], verify: Run, tmp_path: Path, family: str, name: str) -> None:
+    values = array(others[family], name)
+    place = values.size // 2
+    step = 1 if np.issubdtype(values.dtype, np.integer) else 0.01 * float(np.abs(values[np.isfinite(values)]).max())
+    values.reshape(-1)[place] += -step if values.reshape(-1)[place] == values.max() else step
+    code, shown, _ = verify(family, "--fixture", changed(others[family], tmp_path, **{name: values}))
+    assert code == 1
+    failing = [line for line in shown.splitlines() if line.startswith("fail ")]
+    assert failing
+    if name not in ("label_B", "D.u"):  # inputs: what follows from them fails
+        assert any(line.split()[1] == name for line in failing), failing
+    assert shown.splitlines()[-1].startswith("FAILED")
+
+
+def test_absent_arrays_are_not_checked_and_said_to_be(others: dict[str, Path], verify: Run, tmp_path: Path) -> None:
+    path = changed(others["var"], tmp_path, rec_img=None)
+    facts = json.loads(path.read_text())
+    facts["arrays"]["rec_img"] = ["float32", [2, 3, 12, 12]]
+    path.write_text(json.dumps(facts))
+    code, shown, _ = verify("var", "--fixture", path)
+    assert code == 0
+    assert [line.split()[:2] for line in shown.splitlines() if line.startswith("absent")] == [["absent", "rec_img"]]
+
+
+def refused(verify: Run, words: str, *arguments: str | Path) -> None:
+    code, _, said = verify(*arguments)
+    assert code == 2
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_incomplete_and_unknown_layouts_are_refused(others: dict[str, Path], verify: Run, tmp_path: Path) -> None:
+    refused(verify, "'f'", "var", "--fixture", changed(others["var"], tmp_path, f=None))
+    refused(verify, "'B.odd.z'", "nvg", "--fixture", changed(others["nvg"], tmp_path, **{"B.odd.z": None}))
+    refused(verify, "nobody_knows", "var", "--fixture", changed(others["var"], tmp_path, nobody_knows=np.zeros(3)))
+    refused(verify, "patch_nums", "var", "--fixture", others["nvg"])
+    refused(verify, "unknown layout", "nvg", "--fixture", others["var"])
+    refused(verify, "does not fit together", "var", "--fixture", changed(others["var"], tmp_path, x_BLCv=np.zeros((2, 3, 8))))
+
+
+def test_unreadable_files_are_refused(others: dict[str, Path], verify: Run, tmp_path: Path) -> None:
+    refused(verify, "nowhere.json", "var", "--fixture", tmp_path / "nowhere.json")
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    refused(verify, "not a JSON file", "var", "--fixture", broken)
+    broken.write_text("[1]")
+    refused(verify, "list", "var", "--fixture", broken)
+    shutil.copy(others["var"], broken)
+    refused(verify, "broken.npz", "var", "--fixture", broken)
+    broken.with_suffix(".npz").write_bytes(others["var"].with_suffix(".npz").read_bytes()[:5000])
+    refused(verify, "whole archive", "var", "--fixture", broken)
+    np.savez(broken.with_suffix(".npz"), img=np.array([{}], dtype=object))
+    refused(verify, "whole archive", "var", "--fixture", broken)
+    np.savez(broken.with_suffix(".npz"), img=np.zeros((1, 3, 8, 8), dtype=np.float32))
+    refused(verify, "belong together", "var", "--fixture", broken)
+
+
+def test_names_are_refused_with_what_there_is(verify: Run) -> None:
+    refused(verify, "use nvg or var", "ar")
+    refused(verify, "did you mean 'nvg'", "nvgg")
+    refused(verify, "--device", "nvg", "--device", "gpu")
+    code, _, said = verify("nvg", "--dtype", "int8")
+    assert code == 2
+    assert "int8" in said
+
+
+def test_half_precision_names_what_it_decides_otherwise(verify: Run) -> None:
+    code, shown, _ = verify("nvg", "--dtype", "bf16", "--json")
+    found = [check for fixture in json.loads(shown)["fixtures"] for check in fixture["checks"]]
+    assert code == 0, [check for check in found if check["verdict"] == "fail"]
+    flips = [check for check in found if check["verdict"] == "flips"]
+    assert flips
+    assert all("half precision" in check["remark"] for check in flips)
+    # Clusterings and quantizers stay in float32 and stay equal.
+    assert {check["verdict"] for check in found if check["name"].startswith(("A.randn", "B."))} == {"pass", "input"}
