@@ -123,6 +123,13 @@ CASES = {
     "export: suffix": (["export", "nvg-tiny", "--out", "{root}/x.pth"], "end in .ckpt"),
     "export: into a file": (["export", "nvg-tiny", "--out", "{root}/garbage.npz/x.ckpt"], "garbage.npz"),
     "export: corrupt checkpoint": (["export", "torn", "--out", "{root}/x.ckpt"], "torn"),
+    # golden numbers
+    "verify: family": (["verify", "nvgg"], "did you mean 'nvg'"),
+    "verify: no original": (["verify", "ar"], "use nvg or var"),
+    "verify: no file": (["verify", "nvg", "--fixture", "{root}/none.json"], "none.json"),
+    "verify: no fixture": (["verify", "var", "--fixture", "{root}/baseline.json"], "baseline.json"),
+    "verify: broken file": (["verify", "var", "--fixture", "{root}/broken.jsonl"], "not a JSON file"),
+    "verify: device": (["verify", "nvg", "--device", "gpu"], "--device"),
     # records
     "gate: no baseline": (["gate", "--baseline", "{root}/none.json"], "none.json"),
     "gate: edited baseline": (["gate", "--baseline", "{root}/baseline.json"], "baseline.json"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvgbench.config.schema import PhaseConfig
-from nvgbench.training.schedule import learning_rate
+from nvgbench.training.schedule import learning_rate, weight_decay
 
 GOLDEN = json.loads((importlib.resources.files("nvgbench.parity") / "fixtures" / "var_train_recipe_numbers.json").read_text())[
     "schedules"
@@ -24,6 +24,8 @@ RECIPES = {
     "cos ": ("cosine", 1.0, 0.0, 0.01, 1000, 20),
     "lin ": ("linear", 1.0, 0.15, 0.01, 1000, 20),
     "lin00": ("linear", 1.0, 0.0, 0.01, 1000, 20),
+    "lin0.3": ("bent", 1.0, 0.3, 0.01, 1000, 20),
+    "exp": ("exponential", 1.0, 0.15, 0.01, 1000, 20),
 }
 
 
@@ -54,7 +56,7 @@ def test_wsd_is_flat_until_80_percent_and_ends_at_a_tenth() -> None:
 
 
 @given(
-    schedule=st.sampled_from(["wsd", "cosine", "linear", "constant"]),
+    schedule=st.sampled_from(["wsd", "cosine", "linear", "bent", "exponential", "constant"]),
     total=st.integers(1, 300),
     warmup=st.integers(0, 400),
     decay_start=st.floats(0, 1),
@@ -77,3 +79,13 @@ def test_rates_rise_then_never_rise_again(schedule: str, total: int, warmup: int
     assert all(a + 1e-12 >= b for a, b in itertools.pairwise(rates[peak:]))
     if schedule != "constant" and total > 2 and decay_start < 1:
         assert rates[-1] == pytest.approx(0.5 * final)
+
+
+def test_weight_decay_is_constant_or_moves_along_half_a_cosine() -> None:
+    still = PhaseConfig(steps=101, batch_size=1, learning_rate=1.0, weight_decay=0.05)
+    assert {weight_decay(still, step, 101) for step in range(101)} == {0.05}
+    rising = PhaseConfig(steps=101, batch_size=1, learning_rate=1.0, weight_decay=0.05, final_weight_decay=0.08)
+    values = [weight_decay(rising, step, 101) for step in range(101)]
+    assert values == sorted(values)
+    assert [values[0], values[50], values[100]] == pytest.approx([0.05, 0.065, 0.08])
+    assert weight_decay(rising, 0, 1) == pytest.approx(0.05)
