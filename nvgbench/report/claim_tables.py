@@ -48,9 +48,9 @@ def claim_table(judged: Sequence[Judged]) -> Table:
         ),
         groups=[Group(rows=rows, heading=_HEADINGS.get(table, table)) for table, rows in groups.items()],
         notes=[
-            "Only runs of the models that a claim names judge it: same preset, ImageNet at 256 px, the papers' Inception."
-            " Supported and not supported mean that the interval of the difference leaves out zero; what it covers "
-            "stands below it."
+            "Only runs of the models that a claim names judge it: same preset, ImageNet at 256 px, as many training images, "
+            "the papers' Inception; for time and memory the preset alone, on the device of this page. Supported and not "
+            "supported mean that the interval of the difference leaves out zero; what it covers stands below it."
         ],
     )
 

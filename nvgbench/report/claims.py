@@ -1,7 +1,8 @@
 """Claims of the paper: the published figures, what was measured here, and a verdict in plain words.
 
 A claim about a published model is judged by runs of that very model alone: its preset, ImageNet at 256 px, the Inception of
-the papers. Small models may answer the same question at their scale; their answers stand in a table of their own.
+the papers, and as many training images where it was trained here. Costs ask for the preset alone. Small models may answer the
+same question at their scale; their answers stand in a table of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Literal
 
 from nvgbench.report.costs import device_name, find_measurement, newest
 from nvgbench.report.numbers import Number, of_measurement, of_metric, of_record
+from nvgbench.report.published import published_results
 from nvgbench.report.quantities import noise, quantity, score, significant
 from nvgbench.report.scores import AllScores, codebook_use, has_value
 from nvgbench.results.compare import Scored, compare, why_not_comparable
@@ -31,6 +33,9 @@ _CODEBOOK = "first-stage codebook use"
 _PRESETS = {"llamagen-l": "ar-l", "llamagen-xl": "ar-xl"}
 _FAMILIES = {"nvg": "nvg", "var": "var", "llamagen": "ar"}
 _MIB = 2**20
+_IMAGENET_IMAGES = 1_281_167
+_ENOUGH = 0.95
+"""Share of the published model's training images that a run must have seen to stand for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +114,9 @@ class Evidence:
         self._codebooks = codebook_use(records)
         self._presets = {record.subject: record.preset for record in records if record.preset and record.family != "anchor"}
         self._imagenet = {record.subject for record in records if _on_imagenet(record)}
+        told = {row.model: re.fullmatch(r"(\d+) ep", row.train) for row in published_results() if row.table == "1"}
+        self._epochs = {_preset(model): int(found[1]) for model, found in told.items() if found}
+        self._seen = {subject: _images_seen(record) for subject, record in newest(records, "train").items()}
 
     def judge(self, claim: Claim) -> Judged:
         """The claim itself, by runs of the models that it names."""
@@ -135,8 +143,8 @@ class Evidence:
         """Pairs of runs of the claim's own models that have its metric by the papers' rules."""
         return [
             (a, b)
-            for a in self._named(claim.a)
-            for b in self._named(claim.b)
+            for a in self._named(claim.a, claim.metric)
+            for b in self._named(claim.b, claim.metric)
             if self._has(claim, a, strict=True) and self._has(claim, b, strict=True)
         ]
 
@@ -151,15 +159,25 @@ class Evidence:
             and preset_a.removeprefix(family_a) == preset_b.removeprefix(family_b)
         ]
 
-    def _named(self, model: str) -> list[str]:
-        """Subjects that set out to be the published ``model``; a claim about a tokenizer means that of any size."""
-        wanted = _PRESETS.get(model.lower(), model.lower())
-        if wanted in _FAMILIES:
-            return [s for s, preset in self._presets.items() if re.fullmatch(rf"{wanted}-d\d+", preset) and s in self._imagenet]
-        return [s for s, preset in self._presets.items() if preset == wanted and s in self._imagenet]
+    def _named(self, model: str, metric: str) -> list[str]:
+        """Subjects that are the published ``model``, as far as ``metric`` asks for it: costs do not depend on training.
+
+        A claim about a tokenizer means that of any size.
+        """
+        wanted = _preset(model)
+        pattern = rf"{wanted}-d\d+" if wanted in _FAMILIES else re.escape(wanted)
+        found = [subject for subject, preset in self._presets.items() if re.fullmatch(pattern, preset)]
+        if metric in _MEASURED:
+            return found
+        return [subject for subject in found if subject in self._imagenet and not self._cut_short(subject)]
+
+    def _cut_short(self, subject: str) -> bool:
+        """Whether a run trained here saw clearly fewer images than the published model; imported weights did not."""
+        seen, epochs = self._seen.get(subject), self._epochs.get(self._presets[subject], 0)
+        return seen is not None and seen < _ENOUGH * epochs * _IMAGENET_IMAGES
 
     def _missing(self, claim: Claim) -> str:
-        absent = [model for model in (claim.a, claim.b) if not self._named(model)]
+        absent = [model for model in (claim.a, claim.b) if not self._named(model, claim.metric)]
         if absent:
             return "no run of either model" if len(absent) == 2 else f"no run of {absent[0]}"
         return "not measured for both models"
@@ -212,6 +230,17 @@ def _on_imagenet(record: RunRecord) -> bool:
     entries = (p.get("dataset"), p.get("reference"), p.get("model"))
     names = [entry.get("dataset", entry.get("name", "")) if isinstance(entry, Mapping) else entry for entry in entries]
     return any("imagenet" in str(name).lower() for name in names if name)
+
+
+def _images_seen(record: RunRecord) -> int:
+    """Images that the generator of a training record saw."""
+    rows = record.tables.get("training", ())
+    return sum(int(row.get("images") or 0) for row in rows if row.get("phase") == "generator")
+
+
+def _preset(model: str) -> str:
+    """The preset that sets out to be the published ``model``."""
+    return _PRESETS.get(model.lower(), model.lower())
 
 
 def _family(model: str) -> str:

@@ -107,6 +107,24 @@ def test_only_the_named_models_judge_a_claim(preset: str, name: str, dataset: di
     assert (scaled.outcome, scaled.subject_a, scaled.subject_b) == ("supported", f"my nvg-{preset}", f"my var-{preset}")
 
 
+@pytest.mark.parametrize(("share", "outcome"), [(0.5, "not measured here"), (1.0, "supported")])
+def test_a_run_cut_short_does_not_judge_a_claim(share: float, outcome: str) -> None:
+    images = int(share * 200 * 1_281_167)  # the paper trains d16 for 200 epochs
+    rows = [{"phase": "generator", "steps": 1, "images": images, "seconds": 1.0}]
+    trained = [
+        RunRecord(kind="train", subject=f"my {family}-d16", family=family, preset=f"{family}-d16", tables={"training": rows})
+        for family in ("nvg", "var")
+    ]
+    found = judge(*trained, scored("nvg-d16", "FID", 3.0, 0.05), scored("var-d16", "FID", 3.3, 0.05))
+    assert found[FIRST].outcome == outcome
+
+
+def test_time_is_judged_without_training() -> None:
+    profiles = [dataclasses.replace(profile_record(f"{f}-d16", f, n), preset=f"{f}-d16") for n, f in ((0, "nvg"), (1, "var"))]
+    one = judge(*profiles)["VAR-d16 is faster than NVG-d16 with structure generation"]
+    assert (one.outcome, one.subject_a, one.subject_b) == ("supported", "var-d16", "nvg-d16")
+
+
 def test_models_of_different_sizes_are_no_pair() -> None:
     assert at_this_scale(scored("nvg-tiny", "FID", 3.0, 0.05, TINY), scored("var-cifar10", "FID", 3.3, 0.05, TINY)) == []
 
