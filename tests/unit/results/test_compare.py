@@ -57,7 +57,7 @@ def test_the_interval_turns_round_with_the_order(a: float, b: float, half_a: flo
     [
         ({"n": 99}, "number of images differs: 100 and 99"),
         ({"n_reference": 49}, "number of reference images differs"),
-        ({"protocol": "nvgbench/2"}, "protocol differs"),
+        ({"protocol": "other/1"}, "protocol differs"),
         ({"name": "FID"}, "metric differs"),
         ({"provenance": {"reference": {"name": "shapes", "fingerprint": "g"}}}, "reference differs: f and g"),
     ],
