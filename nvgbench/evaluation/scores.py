@@ -106,7 +106,8 @@ def evaluate_samples(
     all_generated = extract(images, extractor, cache, report, "features of the samples")
     all_real = extract(reference.images, extractor, cache, report, "features of the reference")
     generated, real = _pooled(all_generated, rules), _pooled(all_real, rules)
-    metrics = score_features(generated, real, extractor.name, settings, moments=reference.moments)
+    moments = reference.moments if rules is None else None
+    metrics = score_features(generated, real, extractor.name, settings, moments=moments)
     if rules is not None:
         metrics = rules.scores(metrics, all_generated, all_real, reference, settings.seed)
     if extractor.name == "classifier" and images.labels_N is not None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nvgbench.errors import InputError
 from nvgbench.metrics.arrays import Floats, as_pair
-from nvgbench.metrics.moments import Moments
+from nvgbench.metrics.frechet import distance_to_factor, factor_of_features
 from nvgbench.metrics.prdc import MANIFOLD_NEIGHBOURS, squared_distances
 
 BLOCK = 10_000
@@ -35,9 +35,23 @@ class ManifoldScores:
     recall: float
 
 
-def adm_moments(features_ND: NDArray[np.float32]) -> tuple[Floats, Floats]:
-    """Mean ``[D]``, gathered row by row in float32, and covariance ``[D, D]`` (float64, ddof 1)."""
-    return features_ND.mean(axis=0, dtype=np.float32).astype(np.float64), Moments.of(features_ND).covariance
+def adm_mean(features_ND: NDArray[np.float32]) -> Floats:
+    """Mean ``[D]``, gathered row by row in float32."""
+    return features_ND.mean(axis=0, dtype=np.float32).astype(np.float64)
+
+
+def adm_gaussian(features_MD: NDArray[np.float32]) -> tuple[Floats, Floats]:
+    """The Gaussian fitted to the reference: its mean ``[D]`` and a factor ``[D, r]`` of its covariance (ddof 1)."""
+    return adm_mean(features_MD), factor_of_features(features_MD)
+
+
+def adm_frechet(features_ND: NDArray[np.float32], centre: Floats, factor: Floats) -> float:
+    """Squared Fréchet distance between the Gaussian fitted to ``features_ND`` and N(``centre``, ``factor`` ``factor``ᵀ).
+
+    Only the means are rounded; the part of the covariances is the exact one.
+    """
+    shift = adm_mean(features_ND) - centre
+    return float(shift @ shift) + distance_to_factor(features_ND, features_ND.mean(axis=0, dtype=np.float64), factor)
 
 
 def adm_precision_recall(x: Any, y: Any, *, k: int = MANIFOLD_NEIGHBOURS, device: torch.device | str = "cpu") -> ManifoldScores:

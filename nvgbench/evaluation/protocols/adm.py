@@ -18,12 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nvgbench.errors import InputError
 from nvgbench.evaluation.protocols.base import few_images, moved, normal
 from nvgbench.evaluation.reference import Reference, StoredMoments
-from nvgbench.metrics.adm import adm_moments, adm_precision_recall
+from nvgbench.metrics.adm import adm_frechet, adm_gaussian, adm_precision_recall
+from nvgbench.metrics.arrays import Floats
 from nvgbench.metrics.cache import Features
 from nvgbench.metrics.features import InceptionExtractor
-from nvgbench.metrics.frechet import factor_of_covariance, frechet_distance
+from nvgbench.metrics.frechet import factor_of_covariance
 from nvgbench.metrics.inception_score import inception_score
 from nvgbench.metrics.jackknife import frechet_contributions, standard_error
 from nvgbench.metrics.protocol import PROTOCOLS
@@ -46,7 +48,7 @@ class AdmRules:
         return split_features(features_NF)[0]
 
     def frechet(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
-        return frechet_distance(*adm_moments(x), *adm_moments(y))
+        return adm_frechet(x, *adm_gaussian(y))
 
     def scores(
         self, exact: Sequence[MetricValue], generated: Features, real: Features, reference: Reference, seed: int
@@ -76,10 +78,9 @@ class AdmRules:
         y: NDArray[np.float32],
         stored: StoredMoments | None,
     ) -> MetricValue:
-        own = adm_moments(x)
-        mean, covariance = adm_moments(y) if stored is None else (stored.mean_D, stored.covariance_DD)
-        value = frechet_distance(*own, mean, covariance)
-        stderr = standard_error(frechet_contributions(x, mean, factor_of_covariance(covariance)))
+        centre, factor = adm_gaussian(y) if stored is None else _stored_gaussian(stored, x.shape[1], name)
+        value = adm_frechet(x, centre, factor)
+        stderr = standard_error(frechet_contributions(x, centre, factor))
         notes = ("moments stored with the reference" if stored is not None else "", few_images(len(x), x.shape[1]))
         return dataclasses.replace(
             exact,
@@ -90,3 +91,11 @@ class AdmRules:
             protocol=self.identity.tag,
             note="; ".join(filter(None, notes)),
         )
+
+
+def _stored_gaussian(stored: StoredMoments, width: int, name: str) -> tuple[Floats, Floats]:
+    if len(stored.mean_D) != width:
+        raise InputError(f"{name}: the moments stored with the reference have {len(stored.mean_D)} features, expected {width}")
+    if not (np.isfinite(stored.mean_D).all() and np.isfinite(stored.covariance_DD).all()):
+        raise InputError(f"{name}: the moments stored with the reference hold NaN or infinity; copy the file again")
+    return stored.mean_D, factor_of_covariance((stored.covariance_DD + stored.covariance_DD.T) / 2)

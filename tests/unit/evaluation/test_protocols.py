@@ -111,6 +111,9 @@ def test_adm_takes_the_moments_stored_with_the_reference(tmp_path: Path) -> None
         assert found[name].value == pytest.approx(expected, rel=1e-6)
         assert "stored with the reference" in found[name].note
         assert found[name].interval.low < found[name].value < found[name].interval.high
+    swapped = Reference(reference.images, reference.spatial_moments)
+    with pytest.raises(InputError, match="FID: the moments stored with the reference have 35 features, expected 24"):
+        AdmRules().scores(exact(200, 150), generated, real, swapped, seed=0)
     np.savez(tmp_path / "wrong.npz", arr_0=pixels, mu=stored["mu"], sigma=stored["sigma_s"])
     with pytest.raises(InputError, match=r"mu and sigma have shapes .*expected \[D\] and \[D, D\]"):
         open_reference(str(tmp_path / "wrong.npz"), 8)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from nvgbench.errors import InputError
 from nvgbench.metrics import adm
-from nvgbench.metrics.adm import adm_moments, adm_precision_recall, half_distances
+from nvgbench.metrics.adm import adm_frechet, adm_gaussian, adm_precision_recall, half_distances
+from nvgbench.metrics.frechet import frechet_distance
 from nvgbench.metrics.prdc import neighbour_scores
 from nvgbench.metrics.spatial import POOL_FEATURES, SPATIAL_FEATURES, SpatialTap, split_features
 
@@ -97,10 +98,13 @@ def test_copies_are_inside() -> None:
 
 def test_means_are_float32_and_covariances_are_not() -> None:
     x = np.random.default_rng(0).gamma(1.0, 0.4, (3001, 5)).astype(np.float32)
-    mean, covariance = adm_moments(x)
+    mean, factor = adm_gaussian(x)
     assert np.array_equal(mean, np.mean(x, axis=0).astype(np.float64))
     assert not np.array_equal(mean, x.astype(np.float64).mean(axis=0))
-    np.testing.assert_allclose(covariance, np.cov(x, rowvar=False), rtol=1e-12)
+    np.testing.assert_allclose(factor @ factor.T, np.cov(x, rowvar=False), rtol=1e-9)
+    y = np.random.default_rng(1).gamma(1.1, 0.4, (2001, 5)).astype(np.float32)
+    expected = frechet_distance(np.mean(y, axis=0), np.cov(y, rowvar=False), mean, np.cov(x, rowvar=False))
+    assert adm_frechet(y, mean, factor) == pytest.approx(expected, rel=1e-9)
 
 
 def test_refuses_too_few() -> None:
