@@ -136,6 +136,7 @@ def test_files_that_are_no_weights_of_clean_fid(few: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
 def test_torch_fidelity_and_nvgbench_agree(many: Path) -> None:
     import torch_fidelity
 
@@ -170,6 +171,7 @@ def test_torch_fidelity_and_nvgbench_agree(many: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
 @pytest.mark.parametrize("mode", MODES)
 def test_clean_fid_agrees(mode: str, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cleanfid import fid
