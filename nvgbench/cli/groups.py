@@ -16,6 +16,7 @@ COMMANDS = (
     "sample",
     "lint",
     "evaluate",
+    "compare",
     "profile",
     "ablate",
     "gate",

@@ -30,6 +30,21 @@ class Scored:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Margin:
+    """The standard error of a difference that was computed from the images of both models.
+
+    Attributes:
+        stderr: standard error of the difference.
+        paired: whether images of equal seeds were held against each other.
+        method: how, for people.
+    """
+
+    stderr: float
+    paired: bool
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Difference:
     """``candidate`` minus ``baseline``.
 
@@ -38,6 +53,9 @@ class Difference:
         low, high: its interval, where both scores have one (`difference_interval`); else None.
         outcome: what the interval decides; ``different`` where neither direction is better.
         covers: what varies in the interval (``sampling`` or ``training``), the weaker of the two.
+        method: where the interval comes from.
+        paired: whether images of equal seeds were held against each other.
+        forced: why the two must not be compared, where they were all the same; else empty.
     """
 
     baseline: MetricValue
@@ -47,6 +65,9 @@ class Difference:
     high: float | None
     outcome: Outcome
     covers: str
+    method: str = "intervals of both"
+    paired: bool = False
+    forced: str = ""
 
 
 def latest_metrics(records: Iterable[RunRecord], kinds: Iterable[str]) -> dict[str, dict[str, Scored]]:
@@ -97,14 +118,19 @@ def identity(entry: Any) -> Any:
     return entry
 
 
-def compare(baseline: Scored, candidate: Scored) -> Difference:
+def compare(baseline: Scored, candidate: Scored, *, margin: Margin | None = None, force: bool = False) -> Difference:
     """Hold ``candidate`` against ``baseline``.
+
+    Args:
+        baseline, candidate: the scores.
+        margin: the error of their difference where it is known better than from the two intervals.
+        force: compare what must not be compared and note the reason in `Difference.forced`; scores of another name never are.
 
     Raises:
         InputError: the two must not be compared (`why_not_comparable`), or one has no value.
     """
     reason = why_not_comparable(baseline, candidate)
-    if reason is not None:
+    if reason is not None and not (force and baseline.metric.name == candidate.metric.name):
         name = candidate.metric.name
         raise InputError(f"{name} of {baseline.record.subject!r} and {candidate.record.subject!r} is not comparable: {reason}")
     old, new = baseline.metric, candidate.metric
@@ -114,6 +140,9 @@ def compare(baseline: Scored, candidate: Scored) -> Difference:
     difference = new.value - old.value
     low, high = difference_interval(old, new) or (None, None)
     covers = ""
+    if margin is not None:
+        reach = NormalDist().inv_cdf(0.975) * margin.stderr
+        low, high, covers = difference - reach, difference + reach, "sampling"
     if old.interval and new.interval:
         covers = "training" if old.interval.source == new.interval.source == "training" else "sampling"
     return Difference(
@@ -124,6 +153,9 @@ def compare(baseline: Scored, candidate: Scored) -> Difference:
         high=high,
         outcome=decide(low, high, new.higher_is_better),
         covers=covers,
+        method="intervals of both" if margin is None else margin.method,
+        paired=margin is not None and margin.paired,
+        forced=reason or "",
     )
 
 

@@ -131,6 +131,8 @@ CASES = {
     "verify: broken file": (["verify", "var", "--fixture", "{root}/broken.jsonl"], "not a JSON file"),
     "verify: device": (["verify", "nvg", "--device", "gpu"], "--device"),
     # records
+    "compare: run": (["compare", "nvg-tiny", "nobody"], "nobody"),
+    "compare: no scores": (["compare", "nvg-tiny", "nvg-tiny"], "nvg-tiny"),
     "gate: no baseline": (["gate", "--baseline", "{root}/none.json"], "none.json"),
     "gate: edited baseline": (["gate", "--baseline", "{root}/baseline.json"], "baseline.json"),
     "gate: broken records": (["gate", "--baseline", "{root}/b.json", "--update", "--records", "{root}/broken.jsonl"], "line 1"),
@@ -160,7 +162,7 @@ def test_bad_input_ends_with_code_2_and_one_line(
     monkeypatch.delenv("NVGBENCH_IMAGENET", raising=False)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     if (
-        command in ("train", "sample", "eval", "profile", "ablate", "gate", "report", "import", "export")
+        command in ("train", "sample", "eval", "profile", "ablate", "compare", "gate", "report", "import", "export")
         and "--runs" not in arguments
     ):
         arguments += ["--runs", str(runs / "runs")]

@@ -1,0 +1,151 @@
+"""Two models held against each other from their cached features, and the command that does it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nvgbench.cli.app import main
+from nvgbench.evaluation.paired import paired_margins
+from nvgbench.evaluation.scores import ScoreSettings, score_features
+from nvgbench.metrics.cache import FeatureCache, Features
+from nvgbench.results.compare import Scored, compare
+from nvgbench.results.schema import RunRecord
+from nvgbench.results.store import ResultStore
+
+N, D = 120, 6
+
+
+class Given:
+    """Hands out features that were drawn beforehand, in the order of the images."""
+
+    name, fingerprint, provenance = "classifier", "e" * 64, {}
+
+    def __init__(self, features: np.ndarray) -> None:
+        self.features = torch.from_numpy(features.astype(np.float32))
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.features, self.features[:, :4]
+
+
+def store(root: Path, features: np.ndarray, mark: int) -> Features:
+    images = torch.full((len(features), 3, 2, 2), mark, dtype=torch.uint8)
+    return FeatureCache(root / "_features", batch_size=len(features)).extract([images], Given(features))
+
+
+def record(root: Path, subject: str, features: np.ndarray, mark: int, real: Features, seed: int = 0) -> RunRecord:
+    made = store(root, features, mark)
+    found = RunRecord(
+        kind="eval",
+        subject=subject,
+        family="nvg",
+        metrics=tuple(score_features(made, real, "classifier", ScoreSettings())),
+        provenance={
+            "seeds": {"sampling": seed, "scores": 0},
+            "extractor": {"name": "classifier", "fingerprint": "e" * 64},
+            "reference": {"name": "r", "fingerprint": real.fingerprint, "n": len(real)},
+            "samples": {"name": "s", "fingerprint": made.fingerprint, "n": len(made)},
+        },
+    )
+    ResultStore(root / subject).append(found)
+    return found
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> tuple[Path, RunRecord, RunRecord, RunRecord]:
+    """Models whose images share nine tenths of their noise; the second is a little worse; the third has another seed."""
+    rng = np.random.default_rng(0)
+    real = store(tmp_path, rng.standard_normal((N, D)), 0)
+    common = rng.standard_normal((N, D))
+    drawn = [0.95 * common + 0.3 * rng.standard_normal((N, D)) + shift for shift in (0.3, 0.4, 0.4)]
+    found = [record(tmp_path, f"m{i}", x, i + 1, real, seed=int(i == 2)) for i, x in enumerate(drawn)]
+    return tmp_path, *found
+
+
+def test_pairs_of_images_narrow_the_interval(models: tuple) -> None:
+    root, old, new, other = models
+    paired, alone = paired_margins(old, new, root), paired_margins(old, other, root)
+    assert (
+        paired.keys()
+        == alone.keys()
+        == {f"{name}[classifier]" for name in ("FD", "KD", "IS", "precision", "recall", "density", "coverage")}
+    )
+    assert all(margin.paired for margin in paired.values())
+    assert not any(margin.paired for margin in alone.values())
+    name = "FD[classifier]"
+    assert paired[name].stderr < 0.6 * alone[name].stderr
+    before, after = ({metric.name: Scored(metric, one) for metric in one.metrics} for one in (old, new))
+    with_pairs, without = compare(before[name], after[name], margin=paired[name]), compare(before[name], after[name])
+    assert (with_pairs.outcome, without.outcome) == ("worse", "inconclusive")
+    assert with_pairs.covers == "sampling"
+    # Not paired, it is what the two intervals say.
+    third = {metric.name: Scored(metric, other) for metric in other.metrics}[name]
+    a, b = compare(before[name], third, margin=alone[name]), compare(before[name], third)
+    assert a.high - a.low == pytest.approx(b.high - b.low, rel=0.02)
+
+
+def test_no_features_no_margin(models: tuple) -> None:
+    root, old, new, _ = models
+    others = tuple(dataclasses.replace(metric, protocol="adm/1") for metric in new.metrics)
+    assert paired_margins(old, dataclasses.replace(new, metrics=others), root) == {}
+    for path in (root / "_features").rglob("set-*.json"):
+        path.unlink()
+    assert paired_margins(old, new, root) == {}
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as done:
+        main(["compare", *arguments])
+    return int(done.value.code or 0)
+
+
+def test_the_command(models: tuple, capsys: pytest.CaptureFixture[str]) -> None:
+    root, _, new, _ = models
+    here = ("--runs", str(root), "--device", "cpu")
+    assert run("m0", "m1", *here) == 0
+    text = capsys.readouterr().out
+    assert next(line for line in text.splitlines() if "FD[classifier]" in line).startswith("worse ")
+    assert "paired" in text
+    assert run("m0", "m1", "--json", "--metric", "FD[classifier]", *here) == 0
+    tree = json.loads(capsys.readouterr().out)
+    assert (tree["forced"], [row["metric"] for row in tree["differences"]]) == (False, ["FD[classifier]"])
+    assert tree["differences"][0]["outcome"] == "worse"
+    assert tree["differences"][0]["paired"] is True
+
+    metrics = tuple(dataclasses.replace(metric, n=99) for metric in new.metrics)
+    ResultStore(root / "few").append(dataclasses.replace(new, subject="few", metrics=metrics, id="few"))
+    assert run("m0", "few", *here) == 2
+    assert "number of images differs: 120 and 99" in capsys.readouterr().err
+    assert run("m0", "few", "--force", *here) == 0
+    assert "FORCED: number of images differs" in capsys.readouterr().out
+    assert run("m0", "few", "--force", "--json", *here) == 0
+    tree = json.loads(capsys.readouterr().out)
+    assert tree["forced"] is True
+    assert "number of images" in tree["differences"][0]["reason"]
+    for arguments, said in (
+        (("m0", "m9"), "did you mean 'm"),
+        (("m0", "m1", "--metric", "FID[clasifier]"), "did you mean"),
+    ):
+        assert run(*arguments, *here) == 2
+        assert said in capsys.readouterr().err
+    ResultStore(root / "other").append(RunRecord(kind="eval", subject="other"))
+    assert run("m0", "other", *here) == 2
+
+
+def test_groups_of_training_seeds(models: tuple, capsys: pytest.CaptureFixture[str]) -> None:
+    root, old, new, _ = models
+    for name, source in (("a", old), ("b", new)):
+        for seed in range(3):
+            change = 0.01 * seed + (name == "b")
+            shifted = tuple(dataclasses.replace(metric, value=(metric.value or 0) + change) for metric in source.metrics)
+            subject = f"{name}-seed{seed}"
+            ResultStore(root / subject).append(dataclasses.replace(source, subject=subject, metrics=shifted, id=subject))
+    assert run("a", "b", "--metric", "FD[classifier]", "--runs", str(root), "--device", "cpu") == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.startswith("worse ")
+    assert "training" in line

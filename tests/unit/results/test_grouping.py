@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from nvgbench.errors import InputError
+from nvgbench.results.grouping import over_sampling_seeds, t_interval, training_groups
+from nvgbench.results.schema import RunRecord
+from nvgbench.types import MetricValue
+
+
+def record(subject: str, value: float, *, seed: int = 0, n: int = 100, extra: bool = False) -> RunRecord:
+    metrics = [MetricValue(name="FD[x]", value=value, n=n, n_reference=50, higher_is_better=False)]
+    if extra:
+        metrics.append(MetricValue(name="IS[x]", value=1.0, n=n))
+    return RunRecord(kind="eval", subject=subject, metrics=tuple(metrics), provenance={"seeds": {"sampling": seed}})
+
+
+def test_students_interval_is_scipys_and_says_what_it_covers() -> None:
+    values = [3.0, 3.5, 2.5, 3.2]
+    expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    found = t_interval(values, "training")
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert (found.source, found.method) == ("training", "Student's t over 4 training runs")
+    with pytest.raises(InputError, match="expected at least 2"):
+        t_interval([1.0], "sampling")
+
+
+def test_covers_the_expectation_of_runs() -> None:
+    rng = np.random.default_rng(0)
+    found = [t_interval(list(rng.standard_normal(5)), "training") for _ in range(1000)]
+    assert 0.93 < np.mean([one.low <= 0 <= one.high for one in found]) < 0.97
+
+
+def test_runs_of_several_training_seeds_are_one_record() -> None:
+    records = [record("m-seed1", 2.0), record("m-seed0", 1.0, extra=True), record("m-seed2", 3.0), record("other", 9.0)]
+    records += [record("lonely-seed0", 1.0), record("m-seed2", 4.0)]
+    (group,) = training_groups(records)
+    assert group.subject == "m"
+    (metric,) = group.metrics
+    assert metric.value == pytest.approx((1 + 2 + 4) / 3)  # the newest of each run
+    assert metric.interval is not None
+    assert metric.interval.source == "training"
+    assert group.provenance["seeds"]["training_seeds"] == [0, 1, 2]
+    (rows,) = group.tables.values()
+    assert rows[0] == {"score": "FD[x]", "m-seed0": 1.0, "m-seed1": 2.0, "m-seed2": 4.0}
+
+
+def test_what_must_not_be_compared_is_not_averaged() -> None:
+    assert training_groups([record("m-seed0", 1.0), record("m-seed1", 2.0, n=99)]) == []
+
+
+def test_sampling_seeds() -> None:
+    group = over_sampling_seeds([record("m", value, seed=seed) for seed, value in enumerate((1.0, 2.0, 6.0))])
+    assert group.metrics[0].value == 3
+    assert group.metrics[0].n == 100
+    assert group.metrics[0].interval is not None
+    assert group.metrics[0].interval.source == "sampling"
+    assert group.provenance["seeds"]["sampling"] == [0, 1, 2]
+    for records in ([record("m", 1.0)], [record("m", 1.0), record("m", 2.0)], [record("m", 1.0), record("k", 2.0, seed=1)]):
+        with pytest.raises(InputError, match="different seeds"):
+            over_sampling_seeds(records)
