@@ -20,6 +20,7 @@ from nvgbench.report.claims import Evidence, load_claims
 from nvgbench.report.galleries import artifact_count, galleries
 from nvgbench.report.published import SENTENCE
 from nvgbench.report.tables import Statement, Table
+from nvgbench.results.grouping import training_groups
 from nvgbench.results.store import LocatedRecord
 
 DEFAULT_TITLE = "Structured image generators, measured"
@@ -103,6 +104,8 @@ def _embedded(report: _Report) -> str:
 
 
 def _report(located: Sequence[LocatedRecord], title: str, verdicts: Sequence[Verdict], older: data.OldReport | None) -> _Report:
+    groups = training_groups(one.record for one in located)
+    located = [*located, *(LocatedRecord(group, located[0].file, 0) for group in groups)]
     found = scores.collect_scores(one.record for one in located)
     models, anchors = found.models, found.anchors
     # Every table and legend lists the models in the order of the main table.

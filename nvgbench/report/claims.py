@@ -112,7 +112,9 @@ class Evidence:
         self._scores = {"rFID": scores.tokenizers, "LPIPS": scores.tokenizers}
         self._generated = scores.models
         self._codebooks = codebook_use(records)
-        self._presets = {record.subject: record.preset for record in records if record.preset and record.family != "anchor"}
+        presets = {record.subject: record.preset for record in records if record.preset and record.family != "anchor"}
+        # what was trained several times answers as a group, before its members
+        self._presets = dict(sorted(presets.items(), key=lambda entry: entry[0] != _base(entry[0])))
         self._imagenet = {record.subject for record in records if _on_imagenet(record)}
         told = {row.model: re.fullmatch(r"(\d+) ep", row.train) for row in published_results() if row.table == "1"}
         self._epochs = {_preset(model): int(found[1]) for model, found in told.items() if found}
@@ -134,8 +136,8 @@ class Evidence:
             if families[0] == families[1] or not all(families) or "(" in claim.a + claim.b:
                 continue
             for a, b in self._pairs(*families):
-                key = claim.metric, a, b
-                if key not in answered and key not in asked and self._has(claim, a) and self._has(claim, b):
+                key = claim.metric, _base(a), _base(b)
+                if (claim.metric, a, b) not in answered and key not in asked and self._has(claim, a) and self._has(claim, b):
                     asked[key] = self._answer(claim, a, b)
         return list(asked.values())
 
@@ -236,6 +238,11 @@ def _images_seen(record: RunRecord) -> int:
     """Images that the generator of a training record saw."""
     rows = record.tables.get("training", ())
     return sum(int(row.get("images") or 0) for row in rows if row.get("phase") == "generator")
+
+
+def _base(subject: str) -> str:
+    """The name of a run, without the seed of one of several trainings."""
+    return re.sub(r"-seed\d+$", "", subject)
 
 
 def _preset(model: str) -> str:

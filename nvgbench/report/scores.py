@@ -12,6 +12,7 @@ from nvgbench.report.quantities import count, covered_text, interval_text, score
 from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table, unavailable
 from nvgbench.results.compare import Difference, Scored, compare, latest_metrics, why_not_comparable
 from nvgbench.results.schema import RunRecord
+from nvgbench.types import Interval
 
 ANCHOR = "anchor"
 _REAL = "real"
@@ -204,13 +205,25 @@ def score_statements(models: Scores, anchors: Scores) -> list[Statement]:
     if reference:
         said.append(Statement(text=f"For scale, {name} of the anchors: {'; '.join(reference)}.", word="Anchors"))
     said += _not_beaten(best, leading, anchors, name)
-    interval = leading.metric.interval
-    if interval is not None:
+    return [*said, *_interval_statements({subject: models[subject][name].metric.interval for subject in having})]
+
+
+def _interval_statements(intervals: Mapping[str, Interval | None]) -> list[Statement]:
+    """What the models' intervals cover; which models', where they differ in it."""
+    about: dict[tuple[str, float], list[str]] = {}
+    methods: dict[tuple[str, float], str] = {}
+    for subject, interval in intervals.items():
+        if interval is not None:
+            about.setdefault((interval.source, interval.level), []).append(subject)
+            methods.setdefault((interval.source, interval.level), interval.method)
+    said = []
+    for (source, level), subjects in about.items():
         covers = {
             "sampling": "other images from the same models; another training of the same model may move its score further",
             "training": "other trainings of the same models",
-        }.get(interval.source, interval.source)
-        text = f"Intervals are {interval.level:.0%} ({interval.method}) and cover {covers}."
+        }.get(source, source)
+        whose = "Intervals" if len(about) == 1 else f"Intervals of {', '.join(subjects)}"
+        text = f"{whose} are {level:.0%} ({methods[source, level]}) and cover {covers}."
         said.append(Statement(text=text, word="Intervals"))
     return said
 

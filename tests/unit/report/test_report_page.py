@@ -296,3 +296,18 @@ def test_a_store_can_be_reported_while_it_grows(tmp_path: Path) -> None:
     page = Page(render_report(located_records(tmp_path), tmp_path / "r.html").read_text(encoding="utf-8"))
     assert "FD[classifier] 5.00" in page.text
     assert "FD[classifier] 9.00" not in page.text
+
+
+def test_several_trainings_stand_as_one_model_too(tmp_path: Path) -> None:
+    values = {"nvg-tiny": (10.0, 11.0, 12.0), "var-tiny": (20.0, 21.0, 22.0)}
+    records = [
+        evaluated(f"{name}-seed{seed}", value, preset=name, provenance=provenance(seeds={"sampling": 0}))
+        for name, of_seeds in values.items()
+        for seed, value in enumerate(of_seeds)
+    ]
+    page = render(tmp_path, *records)
+    # Student's t with two degrees of freedom: 4.303 standard errors of 0.577
+    assert "nvg-tiny nvg 11.00 [8.52, 13.48] 95 % interval, training noise" in page.text
+    assert "95 % interval, sampling noise only" in page.text
+    assert page.text.count("nvg-tiny beats var-tiny in FD[classifier]") == 1
+    assert "nvg-tiny-seed0 beats" not in page.text
