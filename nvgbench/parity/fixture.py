@@ -78,7 +78,7 @@ def read_fixture(path: Path) -> Fixture:
         raise InputError(f"{path} is not a JSON file ({error}); give the JSON file of a fixture") from None
     if not isinstance(facts, dict):
         raise InputError(f"{path} holds a {type(facts).__name__}; expected the JSON object of a fixture")
-    arrays = _read_archive(path) if "arrays" in facts else {}
+    arrays = _read_archive(path) if "arrays" in facts or path.with_suffix(".npz").exists() else {}
     fixture = Fixture(path.name, facts, arrays)
     _compare_with_listing(fixture)
     return fixture

@@ -96,9 +96,21 @@ class Models:
         module.load_state_dict(transformer_from_published(published, module.state_dict()))
         return self._ledger.arithmetic.place(module)
 
-    def tokens(self, name: str) -> TokenSequence:
-        """Stored tokens of all scales."""
-        return TokenSequence(self._ledger.given(name).split(self.stage_tokens, dim=1))
+    def split(self, tokens_BL: Tensor) -> TokenSequence:
+        """Tokens of all scales, one after the other, as the sequence they are."""
+        return TokenSequence(tokens_BL.split(self.stage_tokens, dim=1))
+
+    def between(self, name: str) -> Tensor:
+        """An array that others are computed from and that follows itself from ``img``; recomputed where it is not stored."""
+        if self._ledger.has(name):
+            return self._ledger.given(name)
+        with torch.no_grad():
+            if name == "f":
+                return self.tokenizer.latent(self._ledger.given("img"))
+            if name == "idx_BL":
+                return torch.cat(self.tokenizer.encode(self._ledger.given("img")).indices, dim=1)
+            assert name == "x_BLCv", name
+            return self.quantizer.teacher_inputs(self.split(self.between("idx_BL")))
 
     def kept(self, name: str, values_BLX: Tensor) -> Tensor:
         """The positions, and of logits the columns, that the stored array ``name`` keeps.
@@ -112,6 +124,8 @@ class Models:
         count = stored.shape[1]
         if count == values_BLX.shape[1]:
             return values_BLX
+        if not self._ledger.has("rows"):
+            return values_BLX[:, :count]
         listed = self._ledger.given("rows")[:count]
         readings = [values_BLX[:, listed], values_BLX[:, :count]]
         target = self._ledger.arithmetic.tensor(stored)

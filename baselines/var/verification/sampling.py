@@ -24,6 +24,7 @@ from nvgbench.parity.ledger import CHAINED_CHOICES, Ledger
 _SMOOTH_TOLERANCE = 1e-4
 # Guidance of the samples whose names give none.
 _GUIDANCE = 1.5
+_ARGMAX = r"(ar(?:_cfg(\d+(?:\.\d+)?))?)_(?:tokens|fhat|img|next_maps|logits_cfg_rows)"
 _STREAM = "the draws need the CPU generator stream of the torch that made the fixture, and this torch draws others"
 
 
@@ -62,9 +63,9 @@ class _Drawn:
 
 def check(ledger: Ledger, models: Models) -> None:
     """Every sample of the fixture."""
-    for name in ledger.named("ar_"):
-        if match := re.fullmatch(r"(ar(?:_cfg(\d+(?:\.\d+)?))?)_tokens", name):
-            _check_argmax(ledger, models, match[1], float(match[2]) if match[2] else _GUIDANCE)
+    found = (re.fullmatch(_ARGMAX, name) for name in ledger.named("ar_"))
+    for prefix, guidance in sorted({(match[1], match[2]) for match in found if match}, key=str):
+        _check_argmax(ledger, models, prefix, float(guidance) if guidance else _GUIDANCE)
     for prefix in variants(ledger):
         if ledger.has(f"{prefix}_ar_tokens", f"{prefix}_ar_fhat"):
             drawn = _draw(ledger, models, models.make_transformer(f"{prefix}_state_dict"), guidance=_GUIDANCE)
@@ -113,12 +114,13 @@ def _check_argmax(ledger: Ledger, models: Models, prefix: str, guidance: float) 
         name = f"{prefix}_logits_cfg_rows"
         if ledger.has(name):
             ledger.close(name, models.kept(name, drawn.logits_BLV), "with the cache", follows=follows)
-            ledger.close(name, models.kept(name, _uncached(ledger, models, prefix, guidance)), "without the cache")
+            tokens_BL = ledger.given(f"{prefix}_tokens") if ledger.has(f"{prefix}_tokens") else drawn.tokens_BL
+            ledger.close(name, models.kept(name, _uncached(ledger, models, tokens_BL, guidance)), "without the cache")
 
 
-def _uncached(ledger: Ledger, models: Models, prefix: str, guidance: float) -> Tensor:
-    """Guided logits of all scales in one masked pass over the stored tokens."""
-    inputs = models.quantizer.teacher_inputs(models.tokens(f"{prefix}_tokens"))
+def _uncached(ledger: Ledger, models: Models, tokens_BL: Tensor, guidance: float) -> Tensor:
+    """Guided logits of all scales in one masked pass over the sampled tokens."""
+    inputs = models.quantizer.teacher_inputs(models.split(tokens_BL))
     module, labels_B = models.transformer, ledger.given("label_B")
     conditional_BLV = module(labels_B, inputs).float()
     unconditional_BLV = module(torch.full_like(labels_B, models.classes), inputs).float()
@@ -142,6 +144,6 @@ def _check_stream(ledger: Ledger, models: Models, seed: int) -> None:
     for prefix, drawn in found.items():
         smooth = prefix.endswith("smooth")
         _check_drawn(ledger, prefix, drawn, tolerance=_SMOOTH_TOLERANCE if smooth else None, excuse="" if same else _STREAM)
-        if not smooth and ledger.has(f"{prefix}_tokens", f"{prefix}_fhat"):
-            canvas_BChw = models.quantizer.canvases(models.tokens(f"{prefix}_tokens"))[:, -1]
+        if not smooth and ledger.has(f"{prefix}_tokens"):
+            canvas_BChw = models.quantizer.canvases(models.split(ledger.given(f"{prefix}_tokens")))[:, -1]
             ledger.close(f"{prefix}_fhat", canvas_BChw, "of the stored tokens")

@@ -30,7 +30,8 @@ def check(ledger: Ledger, models: Models) -> None:
     ledger.inputs("label_B", "rows", "filter_in")
     if "labels" in ledger.fixture.facts:
         ledger.equal("label_B", ledger.given("label_B"), "listed labels", stored=ledger.fixture.facts["labels"])
-    if ledger.has(*_LOGITS) or ledger.named("act_"):
+    stored = [name for prefix in variants(ledger) for name in ledger.named(f"{prefix}_logits")]
+    if ledger.has(*_LOGITS, *stored) or ledger.named("act_"):
         with torch.no_grad():
             _check_logits(ledger, models)
     if ledger.has("ce_BL") or ledger.named("grad/") or "grad_l2" in ledger.fixture.facts:
@@ -45,14 +46,14 @@ def variants(ledger: Ledger) -> list[str]:
     return sorted(key.removesuffix("_state_dict") for key in found)
 
 
-def forced_logits(ledger: Ledger, module: VarTransformer, labels_B: Tensor) -> Tensor:
+def forced_logits(models: Models, module: VarTransformer, labels_B: Tensor) -> Tensor:
     """Logits of all tokens, float32 or better."""
-    return module(labels_B, ledger.given("x_BLCv")).float()
+    return module(labels_B, models.between("x_BLCv")).float()
 
 
 def _check_logits(ledger: Ledger, models: Models) -> None:
     module, labels_B = models.transformer, ledger.given("label_B")
-    logits_BLV, seen = _with_activations(ledger, module, labels_B)
+    logits_BLV, seen = _with_activations(models, module, labels_B)
     for name, values in seen.items():
         if ledger.has(name):
             ledger.close(name, models.kept(name, values))
@@ -62,17 +63,17 @@ def _check_logits(ledger: Ledger, models: Models) -> None:
         "logits_mean": logits_BLV.mean(dim=-1),
     }
     if ledger.has("logits_at_target"):
-        summaries["logits_at_target"] = logits_BLV.gather(2, ledger.given("idx_BL").unsqueeze(2)).squeeze(2)
+        summaries["logits_at_target"] = logits_BLV.gather(2, models.between("idx_BL").unsqueeze(2)).squeeze(2)
     if ledger.has("uncond_logits_rows"):
-        summaries["uncond_logits_rows"] = forced_logits(ledger, module, torch.full_like(labels_B, models.classes))
+        summaries["uncond_logits_rows"] = forced_logits(models, module, torch.full_like(labels_B, models.classes))
     if ledger.has("lowvar_logits_rows"):
         # Little variance makes the epsilon of the LayerNorm visible.
         scaled = dict.fromkeys(ledger.fixture.fact("lowvar_probe", "tensors_times_0.01"), 0.01)
-        summaries["lowvar_logits_rows"] = forced_logits(ledger, models.make_transformer(scaled=scaled), labels_B)
+        summaries["lowvar_logits_rows"] = forced_logits(models, models.make_transformer(scaled=scaled), labels_B)
     for prefix in variants(ledger):
         if ledger.has(f"{prefix}_logits"):
             variant = models.make_transformer(f"{prefix}_state_dict")
-            summaries[f"{prefix}_logits"] = forced_logits(ledger, variant, labels_B)
+            summaries[f"{prefix}_logits"] = forced_logits(models, variant, labels_B)
     for name, values in summaries.items():
         if ledger.has(name):
             ledger.close(name, models.kept(name, values))
@@ -80,7 +81,7 @@ def _check_logits(ledger: Ledger, models: Models) -> None:
         ledger.equal("logits_argmax", models.kept("logits_argmax", logits_BLV.argmax(dim=-1)), rounded=SINGLE_CHOICES)
 
 
-def _with_activations(ledger: Ledger, module: VarTransformer, labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _with_activations(models: Models, module: VarTransformer, labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits, and what went into the first block, came out of each, and went into the output layer."""
     seen: dict[str, Tensor] = {}
     hooks = [
@@ -92,7 +93,7 @@ def _with_activations(ledger: Ledger, module: VarTransformer, labels_B: Tensor) 
         ),
     ]
     try:
-        return forced_logits(ledger, module, labels_B), seen
+        return forced_logits(models, module, labels_B), seen
     finally:
         for hook in hooks:
             hook.remove()
@@ -100,8 +101,8 @@ def _with_activations(ledger: Ledger, module: VarTransformer, labels_B: Tensor) 
 
 def _check_gradients(ledger: Ledger, models: Models) -> None:
     """Cross-entropy of every token, its mean, and the gradients of that."""
-    module, targets_BL, facts = models.make_transformer(), ledger.given("idx_BL"), ledger.fixture.facts
-    logits_BLV = forced_logits(ledger, module, ledger.given("label_B"))
+    module, targets_BL, facts = models.make_transformer(), models.between("idx_BL"), ledger.fixture.facts
+    logits_BLV = forced_logits(models, module, ledger.given("label_B"))
     entropy_BL = token_cross_entropy(logits_BLV, targets_BL)
     ledger.close("ce_BL", entropy_BL)
     ledger.number("loss", entropy_BL.detach().mean())

@@ -53,7 +53,8 @@ def _check_autoencoder(ledger: Ledger, models: Models) -> None:
         ledger.close("f", module.latent(ledger.given("img")))
     if ledger.has("idx_BL"):
         ledger.equal("idx_BL", _joined(module.encode(ledger.given("img"))))
-        tokens = models.tokens("idx_BL")
+    if ledger.has("fhats", "rec_img", "x_BLCv", "embed_to_fhat_progressive"):
+        tokens = models.split(models.between("idx_BL"))
         ledger.close("fhats", module.canvases(tokens).transpose(0, 1))
         ledger.close("rec_img", module.decode(tokens))
         ledger.close("x_BLCv", models.quantizer.teacher_inputs(tokens))
@@ -82,7 +83,7 @@ def _check_indices(ledger: Ledger, models: Models) -> None:
     """How much nearer the chosen code was than the second."""
     if not ledger.has("idx_margin_BL"):
         return
-    quantizer, latent_BChw, tokens = models.quantizer, ledger.given("f"), models.tokens("idx_BL")
+    quantizer, latent_BChw, tokens = models.quantizer, models.between("f"), models.split(models.between("idx_BL"))
     after_BSChw = quantizer.canvases(tokens)
     gaps = []
     for stage, indices_Bn in enumerate(tokens.indices):
@@ -109,7 +110,7 @@ def _check_variants(ledger: Ledger, models: Models) -> None:
         if ledger.has(f"{prefix}_idx_BL", f"{prefix}_fhat"):
             distance = {"distance": "cosine"} if "znorm" in prefix else {}
             quantizer = quantizer_of(models.make_tokenizer(keys, **distance))
-            _check_quantized(ledger, quantizer, f"{prefix}_idx_BL", f"{prefix}_fhat")
+            _check_quantized(ledger, models, quantizer, (f"{prefix}_idx_BL", f"{prefix}_fhat"))
     for prefix in sorted({name.rpartition("_")[0] for name in ledger.named("sched_")}):
         base = models.quantizer
         scales = tuple(int(side) for side in re.findall(r"\d+", prefix))
@@ -117,13 +118,13 @@ def _check_variants(ledger: Ledger, models: Models) -> None:
         config = ScaleConfig(scales=scales, phi_convs=convs, phi_strength=base.config.phi_strength)
         quantizer = ScaleQuantizer(config, models.codes, models.channels, models.grid)
         quantizer.load_state_dict(base.state_dict())
-        _check_quantized(ledger, ledger.arithmetic.place(quantizer), f"{prefix}_idx", f"{prefix}_fhat")
+        _check_quantized(ledger, models, ledger.arithmetic.place(quantizer), (f"{prefix}_idx", f"{prefix}_fhat"))
 
 
-def _check_quantized(ledger: Ledger, quantizer: ScaleQuantizer, indices: str, canvas: str) -> None:
-    tokens = quantizer.tokenize(ledger.given("f"))
-    ledger.equal(indices, _joined(tokens))
-    ledger.close(canvas, quantizer.canvases(tokens)[:, -1])
+def _check_quantized(ledger: Ledger, models: Models, quantizer: ScaleQuantizer, names: tuple[str, str]) -> None:
+    tokens = quantizer.tokenize(models.between("f"))
+    ledger.equal(names[0], _joined(tokens))
+    ledger.close(names[1], quantizer.canvases(tokens)[:, -1])
 
 
 def _check_quantizer_step(ledger: Ledger, models: Models) -> None:

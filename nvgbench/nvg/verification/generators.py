@@ -17,7 +17,7 @@ from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator
 from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.objective import FlowInputs, StageLosses, canvases_of, flow_inputs, stage_losses
 from nvgbench.nvg.verification import models
-from nvgbench.nvg.verification.autoencoding import check_packed
+from nvgbench.nvg.verification.autoencoding import check_packed, packed
 from nvgbench.parity.ledger import SINGLE_CHOICES, Ledger
 from nvgbench.types import TokenSequence
 
@@ -31,12 +31,12 @@ def check(ledger: Ledger) -> None:
     if not any(name.count(".") == 1 for name in ledger.named("D.")):
         return
     ledger.inputs("D.class", "D.latent", "D.epsilon", "D.u")
-    packed_BSLX = _check_input(ledger)
+    packed_BSLX, final_BLC = _check_input(ledger)
     if ledger.has(*(f"D.{name}" for name in _OUTPUTS)) or "grad_norms" in ledger.fixture.facts:
         module = models.generator(ledger)
         structure_BL = packed_BSLX[:, -1, :, -1].long()
         ledger.equal("E.struct_feat_all", module.stage_embeddings(structure_BL), "from the last stage's labels")
-        forced = _forced(ledger, module, packed_BSLX)
+        forced = _forced(ledger, module, packed_BSLX, final_BLC)
         _check_outputs(ledger, forced)
         _check_losses(ledger, forced.losses, module.layout)
         _check_gradients(ledger, module, forced.losses)
@@ -50,8 +50,14 @@ class _Forced:
 
 
 def stored_input(ledger: Ledger) -> Tensor:
-    """Canvas, index and label of every stage, float ``[B, S, L, X]``."""
-    return ledger.given("D.nvg_input_output")
+    """Canvas, index and label of every stage, float ``[B, S, L, X]``; recomputed where they are not stored."""
+    if ledger.has("D.nvg_input_output"):
+        return ledger.given("D.nvg_input_output")
+    module = models.generator_quantizer(ledger)
+    with torch.no_grad():
+        tokens = module.tokenize(ledger.given("D.latent"))
+        before_BSLC = module.canvases_before(tokens)
+        return torch.cat((before_BSLC, packed(tokens).to(before_BSLC)), dim=-1)
 
 
 def tokens_of(packed_BSLX: Tensor, layout: StageLayout) -> TokenSequence:
@@ -63,28 +69,29 @@ def tokens_of(packed_BSLX: Tensor, layout: StageLayout) -> TokenSequence:
     return TokenSequence(tuple(indices), packed_BSLX[:, -1, :, -1].long())
 
 
-def _check_input(ledger: Ledger) -> Tensor:
-    """The tokens of ``D.latent`` and the canvases that follow from them."""
+def _check_input(ledger: Ledger) -> tuple[Tensor, Tensor]:
+    """The tokens of ``D.latent`` and the canvases that follow from them: those before each stage, packed, and the last."""
     module, layout = models.generator_quantizer(ledger), models.layout_of(ledger.fixture)
     packed_BSLX = stored_input(ledger)
     if ledger.has("D.latent"):
         tokens = module.tokenize(ledger.given("D.latent"))
         check_packed(ledger, "D.nvg_input_output", tokens, module.canvases_before(tokens))
     before_BSLC, final_BLC = canvases_of(module, tokens_of(packed_BSLX, layout))
-    stored = ledger.fixture.array("D.nvg_input_output")[..., :-2]
-    ledger.close("D.nvg_input_output", before_BSLC, "canvases of the stored tokens", stored=stored)
+    if ledger.has("D.nvg_input_output"):
+        stored = ledger.fixture.array("D.nvg_input_output")[..., :-2]
+        ledger.close("D.nvg_input_output", before_BSLC, "canvases of the stored tokens", stored=stored)
     ledger.close("D.final_target", final_BLC)
-    return packed_BSLX
+    return packed_BSLX, ledger.given("D.final_target") if ledger.has("D.final_target") else final_BLC
 
 
-def _forced(ledger: Ledger, module: NvgGenerator, packed_BSLX: Tensor) -> _Forced:
+def _forced(ledger: Ledger, module: NvgGenerator, packed_BSLX: Tensor, final_BLC: Tensor) -> _Forced:
     """Outputs, flow inputs and losses for the stored canvases, indices, noise and times."""
     structure_BL = packed_BSLX[:, -1, :, -1].long()
     t_BT = ledger.given("D.u").flatten(1).sigmoid()
     flow = flow_inputs(module, structure_BL, ledger.given("D.epsilon")[:, 0], t_BT)
     output = module(packed_BSLX[..., :-2], structure_BL, flow.z_BTLK, t_BT, ledger.given("D.class"))
     tokens = tokens_of(packed_BSLX, module.layout)
-    return _Forced(output, flow, stage_losses(output, flow, tokens, ledger.given("D.final_target")))
+    return _Forced(output, flow, stage_losses(output, flow, tokens, final_BLC))
 
 
 def _check_outputs(ledger: Ledger, forced: _Forced) -> None:

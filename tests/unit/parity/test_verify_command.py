@@ -102,6 +102,19 @@ def test_absent_arrays_are_not_checked_and_said_to_be(others: dict[str, Path], v
     assert [line.split()[:2] for line in shown.splitlines() if line.startswith("absent")] == [["absent", "rec_img"]]
 
 
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [
+        ("var", ["f", "idx_BL", "x_BLCv", "act_block0", "ar_tokens", "rng3_tokens"]),
+        ("nvg", ["D.nvg_input_output", "D.final_target", "A.small_16x3.labels", "D.sample_cfg.structure", "B.odd.indices"]),
+    ],
+)
+def test_what_follows_from_the_inputs_may_be_absent(
+    others: dict[str, Path], verify: Run, tmp_path: Path, family: str, names: list[str]
+) -> None:
+    assert verify(family, "--fixture", changed(others[family], tmp_path, **dict.fromkeys(names)))[0] == 0
+
+
 def refused(verify: Run, words: str, *arguments: str | Path) -> None:
     code, _, said = verify(*arguments)
     assert code == 2
@@ -110,7 +123,7 @@ def refused(verify: Run, words: str, *arguments: str | Path) -> None:
 
 
 def test_incomplete_and_unknown_layouts_are_refused(others: dict[str, Path], verify: Run, tmp_path: Path) -> None:
-    refused(verify, "'f'", "var", "--fixture", changed(others["var"], tmp_path, f=None))
+    refused(verify, "'img'", "var", "--fixture", changed(others["var"], tmp_path, img=None))
     refused(verify, "'B.odd.z'", "nvg", "--fixture", changed(others["nvg"], tmp_path, **{"B.odd.z": None}))
     refused(verify, "nobody_knows", "var", "--fixture", changed(others["var"], tmp_path, nobody_knows=np.zeros(3)))
     refused(verify, "patch_nums", "var", "--fixture", others["nvg"])
