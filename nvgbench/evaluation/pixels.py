@@ -95,10 +95,10 @@ def join(parts: Sequence[Pixels]) -> Pixels:
 
 
 def _zeros(images_M3HW: Tensor) -> Tensor:
-    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # JPEG's luma (ITU-R BT.601)
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # JPEG's luma (ITU-R BT.601)
     found = []
-    for image_13HW in images_M3HW.split(1):  # one at a time: the blocks of a batch would take ten times its memory
-        luma_HW = (image_13HW.float() * weights).sum(dim=1)[0]
+    for image_3HW in images_M3HW:  # one at a time: the blocks of a batch would take ten times its memory
+        luma_HW = (image_3HW.float() * weights).sum(dim=0)
         found.append(torch.stack([_small_share(luma_HW[top:, left:]) for top, left in GRIDS]))
     return torch.stack(found) if found else torch.zeros(0, len(GRIDS))
 

@@ -189,4 +189,7 @@ def test_chunks_together_equal_the_whole() -> None:
     for name in ("hashes_N", "histogram_256", "zeros_MG"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
     assert len(whole.zeros_MG) == 18
+    none_closely = look(images[1:2], step, 1)
+    assert none_closely.zeros_MG.shape == (0, whole.zeros_MG.shape[1])
+    assert none_closely.histogram_256.sum() == 0
     assert all((count - 1) // every(count) < MOST for count in (1, MOST, MOST + 1, 50_000))
