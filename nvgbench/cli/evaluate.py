@@ -40,6 +40,12 @@ def register(app: typer.Typer) -> None:
         extractor_weights: Annotated[Path | None, typer.Option(help="Folder of the weights of dinov2 or clip.")] = None,
         n: Annotated[int, typer.Option("-n", "--number", help="How many samples of each run.")] = 2000,
         seed: Annotated[int, typer.Option(min=0, help="Seed of the samples and of everything drawn in the scores.")] = 0,
+        sampling_seeds: Annotated[
+            str | None, typer.Option(help="Score each run once a seed, 0,1,2 or 0..4, and the mean with its interval.")
+        ] = None,
+        fid_infinity: Annotated[
+            bool, typer.Option("--fid-infinity", help="Also FID∞ above 512 features (takes minutes; below, always).")
+        ] = False,
         settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
         anchors: Annotated[bool, typer.Option("--anchors", help="Also score real images and class means.")] = False,
         per_class: Annotated[bool, typer.Option("--per-class", help="Also the Fréchet distance of every class.")] = False,
@@ -64,8 +70,9 @@ def register(app: typer.Typer) -> None:
             extractor=extractor or ("inception" if inception_weights or protocol != "nvgbench" else "classifier"),
             protocol=protocol, extractor_weights=extractor_weights,
             settings=parse_settings(settings), reference=reference, per_class=per_class, nearest_training=nearest_training,
-            keep_samples=keep_samples, force=force,
+            keep_samples=keep_samples, force=force, fid_infinity=fid_infinity,
         )  # fmt: skip
+        seeds = _sampling_seeds(sampling_seeds, samples)
         chosen = [] if samples is not None else _choose(names or [], all_runs, runs)
         with join_processes(resolve_device(device)) as (processes, place):
             share = processes.share()
@@ -73,7 +80,10 @@ def register(app: typer.Typer) -> None:
             if samples is not None:
                 _show(evaluator.files(samples, name))
             for run in chosen:
-                _show(evaluator.run(run))
+                if seeds:
+                    _show(evaluator.over_seeds(run, seeds))
+                else:
+                    _show(evaluator.run(run))
             if anchors:
                 configs = {(run.config.data.source, run.config.name): run.config for run in chosen}
                 for config in configs.values():
@@ -87,6 +97,17 @@ def _check_choice(names: list[str], all_runs: bool, samples: Path | None, name: 
         raise InputError("name what to score in one way: RUN…, --all, or --samples with --reference")
     if name is not None and samples is None:
         raise InputError("--name goes with --samples; a run is called by its folder's name")
+
+
+def _sampling_seeds(text: str | None, samples: Path | None) -> list[int]:
+    from nvgbench.cli.train import parse_seeds
+
+    seeds = parse_seeds(text, "--sampling-seeds")
+    if seeds and samples is not None:
+        raise InputError("--sampling-seeds goes with runs; the images of --samples are there already")
+    if len(seeds) == 1 or any(seed < 0 for seed in seeds):
+        raise InputError(f"--sampling-seeds {text!r}: expected at least two seeds from 0 on, such as 0..4")
+    return seeds
 
 
 def _choose(names: list[str], all_runs: bool, root: Path) -> list[RunFolder]:

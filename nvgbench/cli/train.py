@@ -99,7 +99,7 @@ def _tokenizer_run(given: str | None, runs: Path, config: RunConfig) -> Iterator
         yield import_run(Path(folder) / file.name, file, demanded=config).path
 
 
-def parse_seeds(text: str | None) -> list[int]:
+def parse_seeds(text: str | None, option: str = "--seeds") -> list[int]:
     """``0,1,2`` or ``0..4`` (both ends included), or a mixture; an empty list for None.
 
     Raises:
@@ -115,5 +115,5 @@ def parse_seeds(text: str | None) -> list[int]:
     except ValueError:
         seeds = []
     if not seeds or len(set(seeds)) != len(seeds):
-        raise InputError(f"--seeds {text!r} is not a list of different seeds such as 0,1,2 or 0..4")
+        raise InputError(f"{option} {text!r} is not a list of different seeds such as 0,1,2 or 0..4")
     return seeds

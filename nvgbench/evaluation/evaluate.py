@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ from nvgbench.metrics.features import check_extractor
 from nvgbench.metrics.protocol import INCEPTION, named_protocol
 from nvgbench.metrics.vision import RECIPES
 from nvgbench.protocols import FeatureExtractor, ImageGenerator
+from nvgbench.results.grouping import over_sampling_seeds
 from nvgbench.results.provenance import collect
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import ResultStore
@@ -60,6 +61,7 @@ class EvaluationOptions:
         reference: data source or file; the held-out images of the run's own data where not given.
         per_class: also the Fréchet distance of every class.
         nearest_training: also the distance of samples to their nearest training image.
+        fid_infinity: also FID∞ above 512 features.
         keep_samples: keep the samples of a run; otherwise they go straight into the features.
         force: score against a reference with other classes all the same; the record says so.
     """
@@ -76,6 +78,7 @@ class EvaluationOptions:
     reference: str | None = None
     per_class: bool = False
     nearest_training: bool = False
+    fid_infinity: bool = False
     keep_samples: bool = True
     force: bool = False
 
@@ -128,7 +131,13 @@ class Evaluator:
         self.report = report
         self.rules = open_rules(options.protocol, device)
         self.cache = FeatureCache(root / "_features", batch_size=options.batch_size)
-        self.scoring = ScoreSettings(bootstrap=options.bootstrap, seed=options.seed, per_class=options.per_class, device=device)
+        self.scoring = ScoreSettings(
+            bootstrap=options.bootstrap,
+            seed=options.seed,
+            per_class=options.per_class,
+            extrapolate=options.fid_infinity,
+            device=device,
+        )
 
     def run(self, run: RunFolder) -> RunRecord | None:
         """Sample from a trained run, score samples and reconstructions, and append the record to the run's.
@@ -177,6 +186,24 @@ class Evaluator:
         )
         ResultStore(run.records_path).append(record)
         return record
+
+    def over_seeds(self, run: RunFolder, seeds: Sequence[int]) -> RunRecord | None:
+        """Evaluate a run with each sampling seed, then append the means with their intervals over the seeds.
+
+        Returns:
+            That record; None in all processes but the first.
+        """
+        records = []
+        for seed in seeds:
+            options = dataclasses.replace(self.options, seed=seed)
+            single = Evaluator(self.root, options, self.device, self.report, self.share, self.tell)
+            records.append(single.run(run))
+        found = [record for record in records if record is not None]
+        if not found:
+            return None
+        mean = over_sampling_seeds(found)
+        ResultStore(run.records_path).append(mean)
+        return mean
 
     def files(self, samples: Path, name: str | None = None) -> RunRecord | None:
         """Score samples that somebody else's model made against ``options.reference``; the record goes to ``_external``.

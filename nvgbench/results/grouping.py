@@ -87,7 +87,9 @@ def _group(
         if len(scored) < len(runs) or any(why_not_comparable(leading, one) for one in scored):
             continue
         values = [float(one.metric.value) for one in scored if one.metric.value is not None]
-        metrics.append(_mean(leading.metric, values, t_interval(values, source)))
+        # Reconstructions do not depend on the sampling seed; their own interval stays.
+        same = source == "sampling" and len(set(values)) == 1
+        metrics.append(leading.metric if same else _mean(leading.metric, values, t_interval(values, source)))
         rows.append({"score": name, **{one.record.subject + _tail(one, source): one.metric.value for one in scored}})
     return dataclasses.replace(
         first,
