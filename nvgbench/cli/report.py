@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option(help="An older report (.html or .json); the page says which numbers moved since.")
         ] = None,
         rules: Annotated[Path | None, typer.Option(help="Rules of that gate; built-in rules if not given.")] = None,
+        force: Annotated[bool, typer.Option("--force", help="Compare what must not be compared, and mark it.")] = False,
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
         """Build one self-contained HTML page from records and their pictures."""
@@ -42,6 +43,6 @@ def register(app: typer.Typer) -> None:
             verdicts = evaluate_gates(load_rules(rules), read_baseline(baseline), [one.record for one in located])
         # read before writing: the older report may be the file that is about to be replaced
         older = None if against is None else read_report(against)
-        written = render_report(located, out, title=title or DEFAULT_TITLE, verdicts=verdicts, older=older)
+        written = render_report(located, out, title=title or DEFAULT_TITLE, verdicts=verdicts, older=older, force=force)
         size = written.stat().st_size / 1e6
         typer.echo(f"{written}: {len(located)} records, {size:.1f} MB; the numbers also as .json and .csv beside it")

@@ -49,6 +49,7 @@ def render_report(
     title: str = DEFAULT_TITLE,
     verdicts: Sequence[Verdict] = (),
     older: data.OldReport | None = None,
+    force: bool = False,
 ) -> Path:
     """Write the page for ``located`` records to ``out`` and its numbers beside it as ``.json`` and ``.csv``.
 
@@ -60,6 +61,7 @@ def render_report(
         title: heading of the page.
         verdicts: of a gate, where one was run.
         older: a report of earlier to compare with (`nvgbench.report.data.read_report`).
+        force: show differences of models that must not be compared, marked as forced.
 
     Raises:
         InputError: no records, or so many that their tables alone exceed 5 MB.
@@ -67,7 +69,7 @@ def render_report(
     """
     if not located:
         raise InputError("no records to report on; run 'nvgbench eval' or 'nvgbench profile' first, or name other --runs")
-    report = _report(located, title, verdicts, older)
+    report = _report(located, title, verdicts, older, force)
     page = _fitting_page(report)
     records = data.record_trees([one.record for one in report.located])
     write_text(out.with_suffix(".json"), data.for_file({**report.document, "records": records}))
@@ -103,7 +105,13 @@ def _embedded(report: _Report) -> str:
     return text
 
 
-def _report(located: Sequence[LocatedRecord], title: str, verdicts: Sequence[Verdict], older: data.OldReport | None) -> _Report:
+def _report(
+    located: Sequence[LocatedRecord],
+    title: str,
+    verdicts: Sequence[Verdict],
+    older: data.OldReport | None,
+    force: bool,
+) -> _Report:
     groups = training_groups(one.record for one in located)
     located = [*located, *(LocatedRecord(group, located[0].file, 0) for group in groups)]
     found = scores.collect_scores(one.record for one in located)
@@ -124,12 +132,13 @@ def _report(located: Sequence[LocatedRecord], title: str, verdicts: Sequence[Ver
     evidence, claims = Evidence(records, found), load_claims()
     judged, scaled = [evidence.judge(claim) for claim in claims], evidence.at_this_scale(claims)
     warned = cautions.cautions(records)
+    differences = pairs.pair_table(models, force) if len(models) > 1 else None
     tables: dict[str, Table | list[Table] | None] = {
         "gate": sources.gate_table(verdicts) if verdicts else None,
         "claims": claim_tables.claim_table(judged),
         "questions": claim_tables.scale_table(scaled),
         "scores": scores.score_table(models, anchors, "Scores of generated images") if models or anchors else None,
-        "differences": pairs.pair_table(models) if len(models) > 1 else None,
+        "differences": differences,
         "by class": scores.class_tables(records),
         "training": costs.budget_table(records),
         "costs": costs.cost_table(records),
@@ -147,6 +156,7 @@ def _report(located: Sequence[LocatedRecord], title: str, verdicts: Sequence[Ver
         *([sources.gate_statement(verdicts)] if verdicts else []),
         *([against.move_statement(moved)] if moved is not None else []),
         *cautions.caution_statements(warned),
+        *pairs.forced_statements(differences),
         *scores.score_statements(models, anchors),
         claim_tables.claim_statement(judged, scaled),
         *costs.budget_statements(records, models),

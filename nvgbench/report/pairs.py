@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from itertools import combinations
 
@@ -10,15 +11,20 @@ from nvgbench.report.differences import difference_cell, of_difference
 from nvgbench.report.figures import Figure
 from nvgbench.report.quantities import noise
 from nvgbench.report.scores import Scores, has_value, metric_order, model_order, primary_metric
-from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Table
+from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table
 from nvgbench.results.compare import Scored, compare, why_not_comparable
 
+FORCED = "forced"
+"""Verdict of a difference that the rules refuse."""
 MOST_PAIRED = 5
 """Models of which every pair is shown; of more, each is held against the first alone."""
 
 
-def pair_table(models: Scores) -> Table | None:
-    """A row a pair, a column a score; None where no two models share a score."""
+def pair_table(models: Scores, force: bool = False) -> Table | None:
+    """A row a pair, a column a score; None where no two models share a score.
+
+    With ``force`` also what must not be compared gets its difference, marked as forced, with the reason below the table.
+    """
     order = model_order(models)
     pairs = list(combinations(order, 2)) if len(order) <= MOST_PAIRED else [(order[0], other) for other in order[1:]]
     names = [name for name in metric_order(models.values()) if any(_both(models, name, *pair) for pair in pairs)]
@@ -28,7 +34,7 @@ def pair_table(models: Scores) -> Table | None:
     covers: dict[str, None] = {}
     rows = []
     for first, other in pairs:
-        cells = [_cell(models[first].get(name), models[other].get(name), notes) for name in names]
+        cells = [_cell(models[first].get(name), models[other].get(name), notes, force) for name in names]
         covers |= dict.fromkeys(noise(cell.number.covers) for cell in cells if cell.number is not None and cell.number.covers)
         rows.append([Cell(text=f"{other} against {first}"), *cells])
     columns = [Column(label="pair", number=False), *(Column(label=name.replace("[", "\u200b[")) for name in names)]
@@ -44,13 +50,27 @@ def _both(models: Scores, name: str, first: str, other: str) -> bool:
     return has_value(models[first], name) and has_value(models[other], name)
 
 
-def _cell(first: Scored | None, other: Scored | None, notes: Footnotes) -> Cell:
+def _cell(first: Scored | None, other: Scored | None, notes: Footnotes, force: bool) -> Cell:
     if first is None or other is None or first.metric.value is None or other.metric.value is None:
         return BLANK
     reason = why_not_comparable(first, other)
-    if reason is not None:
+    if reason is not None and not force:
         return Cell(text="not comparable", muted=True, mark=notes.sign(reason))
+    if reason is not None:
+        forced = of_difference(compare(first, other, force=True), other)
+        cell = difference_cell(dataclasses.replace(forced, verdict=FORCED), first.metric.value)
+        return dataclasses.replace(cell, mark=notes.sign(f"forced, do not rely on it: {reason}"), tone="warning")
     return difference_cell(of_difference(compare(first, other), other), first.metric.value)
+
+
+def forced_statements(table: Table | None) -> list[Statement]:
+    """A warning where the table holds differences that were forced."""
+    cells = [cell for group in (table.groups if table else ()) for row in group.rows for cell in row]
+    count = sum(cell.number is not None and cell.number.verdict == FORCED for cell in cells)
+    if not count:
+        return []
+    text = f"{count} differences between models were forced although the rules refuse them; they decide nothing."
+    return [Statement(text=text, tone="worse", word="Forced")]
 
 
 def pair_figure(models: Scores, series: Mapping[str, int]) -> Figure | None:

@@ -311,3 +311,15 @@ def test_several_trainings_stand_as_one_model_too(tmp_path: Path) -> None:
     assert "95 % interval, sampling noise only" in page.text
     assert page.text.count("nvg-tiny beats var-tiny in FD[classifier]") == 1
     assert "nvg-tiny-seed0 beats" not in page.text
+
+
+def test_forced_differences_are_marked(tmp_path: Path) -> None:
+    fewer = evaluated("b", 9.0, "var")
+    fewer = dataclasses.replace(fewer, metrics=tuple(dataclasses.replace(m, n=500) for m in fewer.metrics))
+    plain = render(tmp_path, evaluated("a", 5.0), fewer)
+    assert "not comparable \u2020" in plain.text
+    assert "forced" not in plain.text
+    forced = render(tmp_path, evaluated("a", 5.0), fewer, force=True)
+    assert "8 differences between models were forced although the rules refuse them" in forced.text
+    assert "\u2020 forced, do not rely on it: number of images differs: 2000 and 500" in forced.text
+    assert "+4.00" in forced.text
