@@ -138,6 +138,8 @@ def check_classes(classes: Sequence[int] | None, spec: ModelSpec) -> tuple[int, 
 def job_key(spec: ModelSpec, seed: int, settings: Mapping[str, Any], classes: Sequence[int]) -> str:
     """A folder name that changes with the weights, the seed, the settings and the classes, but not with n or the batch size."""
     content = [spec.name, spec.image_size, dict(spec.provenance), seed, dict(settings), list(classes)]
+    if seed:
+        content.append("streams 2")  # samples of seeds above 0 were once those of seed 0, and must not be found again
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

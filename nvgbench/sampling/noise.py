@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -28,7 +29,7 @@ class SeededNoise:
         if seeds.ndim != 1 or len(seeds) == 0 or seeds.is_floating_point():
             raise InputError(f"seeds are an integer tensor [B] with B >= 1, got {seeds.dtype} of shape {list(seeds.shape)}")
         self.device = torch.device(device)
-        self._generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds.tolist()]
+        self._generators = [torch.Generator().manual_seed(_folded(seed)) for seed in seeds.tolist()]
 
     def __len__(self) -> int:
         """Number of images B."""
@@ -41,3 +42,15 @@ class SeededNoise:
     def uniform(self, *shape: int) -> Tensor:
         """Uniform in [0, 1), float32 ``[B, *shape]``."""
         return torch.stack([torch.rand(shape, generator=g) for g in self._generators]).to(self.device)
+
+
+def _folded(seed: int) -> int:
+    """A seed in the 32 bits that torch's CPU generator looks at; below 2^32 the seed itself.
+
+    The lower half is combined with a hash of the upper one, so that the images of one job, which share the upper half, all keep
+    different seeds, and those of another job have others.
+    """
+    upper, lower = seed >> 32, seed & 0xFFFFFFFF
+    if upper == 0:
+        return lower
+    return lower ^ int.from_bytes(hashlib.blake2b(str(upper).encode(), digest_size=4).digest(), "little")

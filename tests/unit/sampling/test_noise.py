@@ -49,3 +49,11 @@ def test_shapes_and_ranges() -> None:
 def test_bad_seeds_are_refused(seeds: torch.Tensor) -> None:
     with pytest.raises(InputError, match="integer tensor"):
         SeededNoise(seeds)
+
+
+def test_every_bit_of_a_seed_counts() -> None:
+    """torch's generator looks at the lower 32 bits alone, and the seed of a job stands above them."""
+    seeds = [7, 7 + (1 << 32), 7 + (2 << 32), 8, 8 + (1 << 32), -7]
+    drawn = SeededNoise(torch.tensor(seeds)).normal(4)
+    assert len({tuple(row.tolist()) for row in drawn}) == len(seeds)
+    assert torch.equal(drawn[0], torch.randn(4, generator=torch.Generator().manual_seed(7)))
