@@ -16,11 +16,12 @@ from nvgbench.errors import InputError
 from nvgbench.files import write_text
 from nvgbench.gates.schema import Verdict
 from nvgbench.report import against, cautions, claim_tables, costs, data, figures, numbers, pairs, scores, sources
-from nvgbench.report.claims import Evidence, load_claims
+from nvgbench.report.claims import Evidence, Judged, load_claims
 from nvgbench.report.galleries import artifact_count, galleries
 from nvgbench.report.published import SENTENCE
 from nvgbench.report.tables import Statement, Table
 from nvgbench.results.grouping import training_groups
+from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import LocatedRecord
 
 DEFAULT_TITLE = "Structured image generators, measured"
@@ -120,33 +121,12 @@ def _report(
     rank = {subject: number for number, subject in enumerate(scores.model_order(models))}
     located = sorted(located, key=lambda one: rank.get(one.record.subject, len(rank)))
     records = [one.record for one in located]
-    tokenizers = dict(sorted(found.tokenizers.items(), key=lambda entry: rank.get(entry[0], len(rank))))
     series = figures.series_numbers(record.subject for record in records if record.family != scores.ANCHOR)
-    primary = scores.primary_metric(models)
-    measured = {
-        subject: f"{primary} {scores.value_text(metrics[primary])}"
-        for subject, metrics in models.items()
-        if primary is not None and scores.has_value(metrics, primary)
-    }
-    beside, published = sources.published_tables(records, measured)
     evidence, claims = Evidence(records, found), load_claims()
     judged, scaled = [evidence.judge(claim) for claim in claims], evidence.at_this_scale(claims)
     warned = cautions.cautions(records)
-    differences = pairs.pair_table(models, force) if len(models) > 1 else None
-    tables: dict[str, Table | list[Table] | None] = {
-        "gate": sources.gate_table(verdicts) if verdicts else None,
-        "claims": claim_tables.claim_table(judged),
-        "questions": claim_tables.scale_table(scaled),
-        "scores": scores.score_table(models, anchors, "Scores of generated images") if models or anchors else None,
-        "differences": differences,
-        "by class": scores.class_tables(records),
-        "training": costs.budget_table(records),
-        "costs": costs.cost_table(records),
-        "reconstruction": scores.score_table(tokenizers, {}, "Reconstruction of held-out images") if tokenizers else None,
-        "codebooks": scores.codebook_table(records),
-        "published beside": beside,
-        "published": published,
-    }
+    tables = _tables(records, found, judged, scaled, force)
+    tables["gate"] = sources.gate_table(verdicts) if verdicts else None
     entries = numbers.entries({section: _listed(held) for section, held in tables.items()})
     moved = None if older is None else against.moves(older, entries)
     if moved is not None and older is not None:
@@ -156,7 +136,7 @@ def _report(
         *([sources.gate_statement(verdicts)] if verdicts else []),
         *([against.move_statement(moved)] if moved is not None else []),
         *cautions.caution_statements(warned),
-        *pairs.forced_statements(differences),
+        *pairs.forced_statements(tables["differences"]),
         *scores.score_statements(models, anchors),
         claim_tables.claim_statement(judged, scaled),
         *costs.budget_statements(records, models),
@@ -193,7 +173,38 @@ def _report(
     return _Report(content, document, entries, located)
 
 
-def _content(tables: dict[str, Table | list[Table] | None], statements: Sequence[Statement]) -> dict[str, Any]:
+def _tables(
+    records: Sequence[RunRecord], found: scores.AllScores, judged: Sequence[Judged], scaled: Sequence[Judged], force: bool
+) -> dict[str, Any]:
+    """The page's tables by section: one, several or None each."""
+    models, anchors = found.models, found.anchors
+    order = scores.model_order(models)
+    tokenizers = dict(
+        sorted(found.tokenizers.items(), key=lambda entry: order.index(entry[0]) if entry[0] in order else len(order))
+    )
+    primary = scores.primary_metric(models)
+    measured = {
+        subject: f"{primary} {scores.value_text(metrics[primary])}"
+        for subject, metrics in models.items()
+        if primary is not None and scores.has_value(metrics, primary)
+    }
+    beside, published = sources.published_tables(records, measured)
+    return {
+        "claims": claim_tables.claim_table(judged),
+        "questions": claim_tables.scale_table(scaled),
+        "scores": scores.score_table(models, anchors, "Scores of generated images") if models or anchors else None,
+        "differences": pairs.pair_table(models, force) if len(models) > 1 else None,
+        "by class": scores.class_tables(records),
+        "training": costs.budget_table(records),
+        "costs": costs.cost_table(records),
+        "reconstruction": scores.score_table(tokenizers, {}, "Reconstruction of held-out images") if tokenizers else None,
+        "codebooks": scores.codebook_table(records),
+        "published beside": beside,
+        "published": published,
+    }
+
+
+def _content(tables: dict[str, Any], statements: Sequence[Statement]) -> dict[str, Any]:
     """What the template shows of the tables, by name, and the page's fixed parts."""
     return {
         "version": __version__,
