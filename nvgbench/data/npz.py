@@ -6,6 +6,8 @@ in, a compressed one is decompressed piece by piece. Shape letters: N images, B 
 
 from __future__ import annotations
 
+import math
+import mmap
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -116,7 +118,7 @@ class NpzImages:
         return self._read(self._member, start, stop)
 
     def _read(self, handle: IO[bytes], start: int, stop: int) -> NDArray[np.uint8]:
-        pixels = np.empty((stop - start, self.image_size, self.image_size, 3), dtype=np.uint8)
+        pixels = large_uint8((stop - start, self.image_size, self.image_size, 3))
         view = pixels.reshape(-1).data
         filled = 0
         while filled < len(view):
@@ -127,6 +129,15 @@ class NpzImages:
             view[filled : filled + len(part)] = part
             filled += len(part)
         return pixels
+
+
+def large_uint8(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """An array of zeros in pages of its own, which go back to the system with it.
+
+    On the heap, pieces of some megabytes that come and go between small results leave holes a little too small for the next
+    piece, so that a long file ends up in memory as a whole.
+    """
+    return np.frombuffer(mmap.mmap(-1, max(1, math.prod(shape))), dtype=np.uint8)[: math.prod(shape)].reshape(shape)
 
 
 def _array_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

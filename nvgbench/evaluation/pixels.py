@@ -72,15 +72,20 @@ def look(images_B3HW: Tensor, step: int = 1, first: int = 0) -> Pixels:
         step: images whose number is divisible by it are looked at closely.
         first: number of the chunk's first image.
     """
-    pixels_B3HW = images_B3HW.cpu().contiguous()
-    hashes = [hashlib.blake2b(image.numpy().data, digest_size=8).digest() for image in pixels_B3HW.flatten(1)]
-    flat = (pixels_B3HW == pixels_B3HW[:, :, :1, :1]).flatten(1).all(dim=1)
-    close_M3HW = pixels_B3HW[-first % step :: step]
+    hashes, one_colour, zeros = [], 0, []
+    histogram_256 = np.zeros(256, dtype=np.int64)
+    for number, image_3HW in enumerate(images_B3HW.cpu().contiguous(), start=first):
+        pixels_3HW = image_3HW.numpy()
+        hashes.append(hashlib.blake2b(pixels_3HW.data, digest_size=8).digest())
+        one_colour += bool((pixels_3HW == pixels_3HW[:, :1, :1]).all())
+        if number % step == 0:
+            histogram_256 += np.bincount(pixels_3HW.ravel(), minlength=256)
+            zeros.append(_zeros(image_3HW))
     return Pixels(
         hashes_N=np.frombuffer(b"".join(hashes), dtype=np.uint64),
-        one_colour=int(flat.sum()),
-        histogram_256=torch.bincount(close_M3HW.flatten(), minlength=256).numpy(),
-        zeros_MG=_zeros(close_M3HW).numpy(),
+        one_colour=one_colour,
+        histogram_256=histogram_256,
+        zeros_MG=torch.stack(zeros).numpy() if zeros else np.zeros((0, len(GRIDS)), dtype=np.float32),
     )
 
 
@@ -94,13 +99,10 @@ def join(parts: Sequence[Pixels]) -> Pixels:
     )
 
 
-def _zeros(images_M3HW: Tensor) -> Tensor:
+def _zeros(image_3HW: Tensor) -> Tensor:
     weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # JPEG's luma (ITU-R BT.601)
-    found = []
-    for image_3HW in images_M3HW:  # one at a time: the blocks of a batch would take ten times its memory
-        luma_HW = (image_3HW.float() * weights).sum(dim=0)
-        found.append(torch.stack([_small_share(luma_HW[top:, left:]) for top, left in GRIDS]))
-    return torch.stack(found) if found else torch.zeros(0, len(GRIDS))
+    luma_HW = (image_3HW.float() * weights).sum(dim=0)
+    return torch.stack([_small_share(luma_HW[top:, left:]) for top, left in GRIDS])
 
 
 def _small_share(luma_HW: Tensor) -> Tensor:

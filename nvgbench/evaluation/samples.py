@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from nvgbench.data.npz import NpzImages
+from nvgbench.data.npz import NpzImages, large_uint8
 from nvgbench.errors import InputError
 from nvgbench.metrics.cache import CHUNK, Chunk
 
@@ -130,7 +130,10 @@ def _open_npz(path: Path) -> ImageSet:
 
 
 def _planes(pixels_BHW3: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(pixels_BHW3).permute(0, 3, 1, 2).contiguous()
+    count, height, width, _ = pixels_BHW3.shape
+    planes_B3HW = large_uint8((count, 3, height, width))
+    planes_B3HW[:] = pixels_BHW3.transpose(0, 3, 1, 2)
+    return torch.from_numpy(planes_B3HW)
 
 
 def _open_folder(path: Path) -> ImageSet:
