@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nvgbench.evaluation.reference import Reference
 from nvgbench.metrics.cache import Features
+from nvgbench.metrics.protocol import SCORES
 from nvgbench.metrics.protocol import Protocol as Identity
 from nvgbench.protocols import FeatureExtractor
 from nvgbench.types import Interval, MetricValue
@@ -63,7 +64,7 @@ def moved(exact: MetricValue, value: float, identity: Identity, *, note: str = "
     """``exact`` with the value that other rules give: the interval goes along, as it is as wide.
 
     Args:
-        exact: nvgbench's own score.
+        exact: nvgbench's own score of Inception features.
         value: the score by the other rules.
         identity: the rules.
         note: what a reader should know, in place of the exact score's.
@@ -71,18 +72,19 @@ def moved(exact: MetricValue, value: float, identity: Identity, *, note: str = "
     interval = exact.interval
     if interval is not None and exact.value is not None:
         shift = value - exact.value
+        score = SCORES[exact.name]
         interval = dataclasses.replace(
             interval,
-            low=interval.low + shift,
-            high=interval.high + shift,
+            low=max(interval.low + shift, score.lowest),
+            high=min(interval.high + shift, score.highest),
             method=f"{interval.method}, moved from nvgbench's score",
         )
     return dataclasses.replace(exact, value=value, interval=interval, protocol=identity.tag, note=note)
 
 
 def normal(value: float, stderr: float, method: str) -> Interval:
-    """value ± 1.96 standard errors."""
-    return Interval(value - 1.959964 * stderr, value + 1.959964 * stderr, 0.95, "sampling", method)
+    """A distance ± 1.96 standard errors, at least 0."""
+    return Interval(max(value - 1.959964 * stderr, 0.0), value + 1.959964 * stderr, 0.95, "sampling", method)
 
 
 def few_images(n: int, dimension: int) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nvgbench.errors import InputError
 from nvgbench.evaluation.evaluate import EvaluationOptions
 from nvgbench.evaluation.protocols.adm import AdmRules
+from nvgbench.evaluation.protocols.base import moved
 from nvgbench.evaluation.protocols.catalog import open_rules
 from nvgbench.evaluation.protocols.clean_fid import CleanFidRules
 from nvgbench.evaluation.protocols.torch_fidelity import TorchFidelityRules
@@ -178,6 +179,8 @@ def test_intervals_move_along() -> None:
     assert kid.interval.low == pytest.approx(kid.value - 0.1)
     assert kid.interval.high == pytest.approx(kid.value + 0.2)
     assert "nvgbench" in kid.interval.method
+    share = moved(exact(60, 60)[2], 0.95, PROTOCOLS["adm"])
+    assert (share.interval.low, share.interval.high) == (pytest.approx(0.85), 1.0)  # a share ends at 1
 
 
 class Thumbnails:
