@@ -131,7 +131,7 @@ CASES = {
     "verify: broken file": (["verify", "var", "--fixture", "{root}/broken.jsonl"], "not a JSON file"),
     "verify: device": (["verify", "nvg", "--device", "gpu"], "--device"),
     # records
-    "compare: run": (["compare", "nvg-tiny", "nobody"], "nobody"),
+    "compare: run": (["compare", "nobody", "nvg-tiny"], "nobody"),
     "compare: no scores": (["compare", "nvg-tiny", "nvg-tiny"], "nvg-tiny"),
     "gate: no baseline": (["gate", "--baseline", "{root}/none.json"], "none.json"),
     "gate: edited baseline": (["gate", "--baseline", "{root}/baseline.json"], "baseline.json"),
