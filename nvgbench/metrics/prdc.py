@@ -23,13 +23,13 @@ MANIFOLD_NEIGHBOURS = 3
 DENSITY_NEIGHBOURS = 5
 BLOCK_ELEMENTS = 2**24
 """Distances held at once: 64 MiB of float32."""
-KEPT_HITS = 32
-"""Hits remembered of each reference image; the chance that a bootstrap replicate draws none of 32 is below 1e-13."""
+KEPT_HITS = 3
+"""Hits remembered of each reference image: the errors ask whether there is none, one, two, or more (`hits_contributions`)."""
 
 
 @dataclass(frozen=True)
 class NeighbourScores:
-    """The four scores, and what a bootstrap over the generated images needs.
+    """The four scores, and what their errors need.
 
     Attributes:
         precision: share of generated images inside a ball of the reference.
@@ -38,8 +38,8 @@ class NeighbourScores:
         coverage: share of reference balls with a generated image inside.
         inside_N: per generated image, whether it counts for precision (float64, 0 or 1).
         density_N: per generated image, its term of density.
-        recall_hits_Mh: for each reference image, up to 32 generated images whose balls hold it; -1 where there are fewer.
-        coverage_hits_Mh: for each reference image, up to 32 generated images in its ball; -1 where there are fewer.
+        recall_hits_Mh: for each reference image, up to `KEPT_HITS` generated images whose balls hold it; -1 where there are fewer.
+        coverage_hits_Mh: for each reference image, up to `KEPT_HITS` generated images in its ball; -1 where there are fewer.
     """
 
     precision: float
@@ -157,7 +157,11 @@ def _row_blocks(rows: int, columns: int) -> list[slice]:
 
 
 def first_hits(hit_mN: Tensor) -> NDArray[np.int64]:
-    """Up to `KEPT_HITS` column numbers of the true entries of every row, -1 for the rest."""
-    width = min(KEPT_HITS, hit_mN.shape[1])
-    values, columns = hit_mN.to(torch.float32).topk(width, dim=1)
-    return torch.where(values > 0, columns, -1).cpu().numpy()
+    """Column numbers of the first `KEPT_HITS` true entries of every row, -1 where there are fewer."""
+    left_mN = hit_mN.clone()
+    found = []
+    for _ in range(min(KEPT_HITS, hit_mN.shape[1])):
+        any_m1, column_m1 = left_mN.max(dim=1, keepdim=True)
+        found.append(torch.where(any_m1, column_m1, -1))
+        left_mN.scatter_(1, column_m1, False)
+    return torch.cat(found, dim=1).cpu().numpy()
