@@ -38,7 +38,7 @@ class NeighbourScores:
         coverage: share of reference balls with a generated image inside.
         inside_N: per generated image, whether it counts for precision (float64, 0 or 1).
         density_N: per generated image, its term of density.
-        recall_hits_Mh: for each reference image, up to `KEPT_HITS` generated images whose balls hold it; -1 where there are fewer.
+        recall_hits_Mh: for each reference image, up to `KEPT_HITS` generated images whose balls hold it; -1 where fewer do.
         coverage_hits_Mh: for each reference image, up to `KEPT_HITS` generated images in its ball; -1 where there are fewer.
     """
 
