@@ -8,7 +8,6 @@ of length 1, bicubic without antialiasing. Shape letters: B batch, D features.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from nvgbench.errors import InputError
+from nvgbench.hub_network import HubNetwork
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Either will do; not every repository has the first."""
 _CODE_VERSION = 1
 
 
@@ -81,14 +77,15 @@ class VisionExtractor:
 
     def __init__(self, name: str, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
         recipe = RECIPES[name]
-        if importlib.util.find_spec("transformers") is None:
-            raise InputError(f"--extractor {name} needs the package transformers; install it: pip install 'nvgbench[vision]'")
-        file = _find_weights(name, recipe, weights)
+        published = HubNetwork(
+            repository=recipe.repository, model=recipe.model, what=f"--extractor {name}", option="--extractor-weights"
+        )
+        file = published.find(weights)
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         self.name = name
         self.device = device
-        self.network = _load(recipe, file).to(device)
+        self.network = published.load(file).to(device)
         self._recipe = recipe
         self._prepare: Callable[[Tensor, int], Tensor] = _resize_pil if name == "dinov2" else _resize_plain
         self.fingerprint = hashlib.sha256(f"{name}/{_CODE_VERSION}/{digest}".encode()).hexdigest()
@@ -125,51 +122,3 @@ def _resize_pil(images_B3HW: Tensor, side: int) -> Tensor:
 def _resize_plain(images_B3HW: Tensor, side: int) -> Tensor:
     """uint8 to float32 around 0 to 1; bicubic overshoot is kept."""
     return F.interpolate(images_B3HW.float() / 255, size=(side, side), mode="bicubic")
-
-
-def _find_weights(name: str, recipe: Recipe, weights: Path | None) -> Path:
-    wanted = f"{CONFIG_FILE} and {' or '.join(WEIGHTS_FILES)} of {recipe.repository}"
-    if weights is not None:
-        file = _weights_in(weights)
-        if file is None:
-            raise InputError(f"--extractor-weights {weights}: expected a folder with {wanted}")
-        return file
-    from huggingface_hub import snapshot_download
-
-    try:
-        for candidate in WEIGHTS_FILES:
-            file = _weights_in(Path(snapshot_download(recipe.repository, allow_patterns=[CONFIG_FILE, candidate])))
-            if file is not None:
-                return file
-        reason = "the repository holds neither"
-    # Offline, its errors come from several libraries and have no common ancestor but this.
-    except Exception as error:
-        reason = type(error).__name__
-    raise InputError(
-        f"the weights of {name} cannot be downloaded ({reason}); put {wanted} into a folder and name it by --extractor-weights"
-    )
-
-
-def _weights_in(folder: Path) -> Path | None:
-    if not (folder / CONFIG_FILE).is_file():
-        return None
-    return next((folder / name for name in WEIGHTS_FILES if (folder / name).is_file()), None)
-
-
-def _load(recipe: Recipe, file: Path) -> torch.nn.Module:
-    import transformers
-
-    wrong = f"{file.parent}: not the weights of {recipe.repository}"
-    try:
-        network, info = getattr(transformers, recipe.model).from_pretrained(
-            str(file.parent),
-            local_files_only=True,
-            use_safetensors=file.suffix == ".safetensors",
-            weights_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:
-        raise InputError(f"{wrong} ({type(error).__name__})") from None
-    if info["missing_keys"]:
-        raise InputError(f"{wrong}: {len(info['missing_keys'])} tensors are missing, the first {min(info['missing_keys'])}")
-    return network.float().eval().requires_grad_(False)
