@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
+from nvgbench.cli.published import PublishedTokenizer, Weights, import_first
 from nvgbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ def register(app: typer.Typer) -> None:
         fid_infinity: Annotated[
             bool, typer.Option("--fid-infinity", help="Also FID∞ above 512 features (takes minutes; below, always).")
         ] = False,
+        weights: Weights = None,
+        tokenizer: PublishedTokenizer = None,
+        data: Annotated[str | None, typer.Option(help="With --weights: the data to score on; imagenet if not given.")] = None,
         settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
         anchors: Annotated[bool, typer.Option("--anchors", help="Also score real images and class means.")] = False,
         per_class: Annotated[bool, typer.Option("--per-class", help="Also the Fréchet distance of every class.")] = False,
@@ -73,8 +77,15 @@ def register(app: typer.Typer) -> None:
             keep_samples=keep_samples, force=force, fid_infinity=fid_infinity,
         )  # fmt: skip
         seeds = _sampling_seeds(sampling_seeds, samples)
-        chosen = [] if samples is not None else _choose(names or [], all_runs, runs)
+        if data is not None and weights is None:
+            raise InputError(
+                f"--data {data} goes with --weights; a run has its data already (--reference: held against others)"
+            )
         with join_processes(resolve_device(device)) as (processes, place):
+            if processes.is_first:
+                import_first(names or [], runs, weights, tokenizer, data)
+            processes.barrier()
+            chosen = [] if samples is not None else _choose(names or [], all_runs, runs)
             share = processes.share()
             evaluator = Evaluator(runs, options, place, of_first(share), share, _warn)
             if samples is not None:

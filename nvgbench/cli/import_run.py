@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nvgbench.cli.options import DEFAULT_RUNS, Overrides, RunsRoot
+from nvgbench.cli.published import import_published, run_path
 
 
 def register(app: typer.Typer) -> None:
@@ -42,16 +43,10 @@ def register(app: typer.Typer) -> None:
         d24, d30, d36 of FoundationVision/var (MIT); ae.ckpt and d16.ckpt, d20, d24 of yikaiwang/nvg (gated, non-commercial).
         """
         from nvgbench.config.load import load_preset
-        from nvgbench.published.hub import find_published
-        from nvgbench.published.imports import import_run
 
         demanded = None if preset is None else load_preset(preset, settings, data)
-        files = [find_published(weights), None if tokenizer is None else find_published(tokenizer)]
-        assert files[0] is not None
-        name = out or files[0].stem
-        folder = Path(name) if Path(name).name != name else runs / name
-        run = import_run(
-            folder, files[0], files[1],
+        run = import_published(
+            run_path(out or Path(weights).stem, runs), weights, tokenizer,
             demanded=demanded, settings=settings, data=data, ema=ema, tokenizer_ema=tokenizer_ema,
         )  # fmt: skip
         for phase in ("generator", "tokenizer"):

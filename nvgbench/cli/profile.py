@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
+from nvgbench.cli.published import PublishedTokenizer, Weights, import_first
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +35,8 @@ def register(app: typer.Typer) -> None:
             int | None, typer.Option(min=1, help="Classes of a preset whose data are not at hand; known for named data sets.")
         ] = None,
         seed: Annotated[int, typer.Option(help="Seed of a preset's random weights.")] = 0,
+        weights: Weights = None,
+        tokenizer: PublishedTokenizer = None,
         settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,
@@ -53,6 +56,7 @@ def register(app: typer.Typer) -> None:
             batch_sizes=_parse_batch_sizes(batch_sizes), repeats=repeats, warmup=warmup, energy_seconds=energy_seconds
         )
         place = resolve_device(device)
+        import_first(targets, runs, weights, tokenizer)
         loaded = [_load(target, runs, settings, place, classes, seed) for target in targets]
         for load in loaded:
             generator, config, options, store = load()

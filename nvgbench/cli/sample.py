@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
+from nvgbench.cli.published import PublishedTokenizer, Weights, import_first
 
 
 def register(app: typer.Typer) -> None:
@@ -15,9 +16,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def sample(
-        run: Annotated[
-            str, typer.Argument(help="A run folder, or its name under --runs; published weights: 'nvgbench import'.")
-        ],
+        run: Annotated[str, typer.Argument(help="A run folder, or its name under --runs.")],
         n: Annotated[int, typer.Option("-n", "--number", help="How many images.")] = 64,
         out: Annotated[Path | None, typer.Option(help="x.npz (arr_0: uint8 NHWC, arr_1: labels) or a folder for PNGs.")] = None,
         grid: Annotated[Path | None, typer.Option(help="Write a picture of the first images, class by class.")] = None,
@@ -25,6 +24,8 @@ def register(app: typer.Typer) -> None:
         classes: Annotated[str | None, typer.Option(help="Comma-separated class numbers; all in turn if not given.")] = None,
         seed: Annotated[int, typer.Option(help="Seed of the job; every image has its own, made of this and its number.")] = 0,
         batch_size: Annotated[int, typer.Option(min=1)] = 64,
+        weights: Weights = None,
+        tokenizer: PublishedTokenizer = None,
         settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
         structure_image: Annotated[Path | None, typer.Option(help="NVG: take the structure of this image.")] = None,
         structure_mask: Annotated[Path | None, typer.Option(help="NVG: structure after the regions of this mask.")] = None,
@@ -41,8 +42,11 @@ def register(app: typer.Typer) -> None:
         from nvgbench.sampling.job import check_classes, image_seed, sample_job
         from nvgbench.training.distributed import join_processes
 
-        folder = find_run(run, runs)
         with join_processes(resolve_device(device)) as (processes, place):
+            if processes.is_first:
+                import_first([run], runs, weights, tokenizer)
+            processes.barrier()
+            folder = find_run(run, runs)
             generator = folder.load_generator(place)
             chosen = check_classes(export.parse_classes(classes), generator.spec)
             options = export.parse_settings(settings)

@@ -201,6 +201,43 @@ def test_an_imported_run_is_scored_and_reported(root: Path) -> None:
     assert "scored" in (root / "report.html").read_text()
 
 
+def test_weights_are_given_to_the_commands_themselves(root: Path, tmp_path: Path) -> None:
+    """`--weights` makes the run that the command then takes; asked again it is there already."""
+    run = str(tmp_path / "runs" / "direct")
+    for out in ("first.npz", "again.npz"):
+        files = ["--weights", "var.pth", "--tokenizer", "vae.pth"]
+        assert call(root, "sample", run, *files, "-n", "2", "--out", str(tmp_path / out), "--device", "cpu") == 0
+    assert np.load(tmp_path / "again.npz")["arr_0"].shape == (2, 64, 64, 3)
+    assert_identical(original_state(RunFolder(Path(run)), "generator"), state_of(root / "var.pth"))
+    quick = ["--batch-sizes", "1", "--repeats", "1", "--warmup", "0", "--energy-seconds", "1", "--set", "flow_steps=1"]
+    other = str(tmp_path / "runs" / "other")
+    assert call(root, "profile", other, "--weights", "nvg.ckpt", *quick, "--device", "cpu") == 0
+    record = ResultStore(RunFolder(Path(other)).records_path).select(kind="profile")[-1]
+    assert record.provenance["model"]["published"]["generator"]["file"] == "nvg.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sample", "var", "--tokenizer", "vae.pth"], "--tokenizer vae.pth goes with --weights"),
+        (["sample", "new", "--weights", "var.pth"], "add --tokenizer FILE"),
+        (["sample", "new", "--weights", "absent.pth"], "no file absent.pth"),
+        (["sample", "var-d16", "--weights", "var.pth", "--tokenizer", "vae.pth"], "does not fit var-d16"),
+        (["profile", "var", "nvg", "--weights", "var.pth", "--tokenizer", "vae.pth"], "got 2 names"),
+        (["eval", "--all", "--weights", "var.pth", "--tokenizer", "vae.pth"], "got 0 names"),
+        (["eval", "var", "--data", "shapes"], "--data shapes goes with --weights"),
+    ],
+)
+def test_weights_that_the_commands_refuse(
+    root: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert call(root, *arguments, "--device", "cpu") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert said in lines[0]
+
+
 def test_asked_again_nothing_changes_and_other_weights_are_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = root / "runs" / "var"
     before = {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*")}
