@@ -6,7 +6,9 @@ next to nothing) and by virtualenv and pip where it is not.
 
 from __future__ import annotations
 
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import nox
 
@@ -88,9 +90,17 @@ def quickstart(session: nox.Session) -> None:
     """Train NVG, VAR and AR on procedural shapes, score them side by side, write reports/quickstart/index.html."""
     session.install("-e", ".")
     runs = "runs/quickstart"
-    for preset in TINY:
-        session.run("nvgbench", "train", preset, "--runs", runs)
-    session.run("nvgbench", "eval", "--all", "--anchors", "--runs", runs)
+    _train_side_by_side(session, runs)
+    session.run("nvgbench", "eval", "--all", "--anchors", "-n", "1000", "--runs", runs)
     session.run("nvgbench", "profile", *TINY, "--runs", runs)
     session.run("nvgbench", "ablate", "clusters", "nvg-tiny", "--runs", runs)
     session.run("nvgbench", "report", "--all", "--runs", runs, "--out", "reports/quickstart/index.html")
+
+
+def _train_side_by_side(session: nox.Session, runs: str) -> None:
+    """Several trainings at once, each with its share of the cores: models this small make poor use of more than one."""
+    cores = os.cpu_count() or 1
+    at_once = min(len(TINY), cores)
+    threads = {"OMP_NUM_THREADS": str(max(1, cores // at_once))}
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(lambda preset: session.run("nvgbench", "train", preset, "--runs", runs, env=threads), TINY))

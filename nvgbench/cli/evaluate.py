@@ -97,9 +97,8 @@ def register(app: typer.Typer) -> None:
                     _show(evaluator.run(run))
             if anchors:
                 configs = {(run.config.data.source, run.config.name): run.config for run in chosen}
-                for config in configs.values():
-                    for record in evaluator.anchors(config):
-                        _show(record)
+                for record in evaluator.anchors(configs.values()):
+                    _show(record)
 
 
 def _check_choice(names: list[str], all_runs: bool, samples: Path | None, name: str | None) -> None:

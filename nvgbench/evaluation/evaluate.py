@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -228,26 +228,34 @@ class Evaluator:
             return None
         return self._store(name or samples.stem, "external", scores, images, reference, self.root / "_external")
 
-    def anchors(self, config: RunConfig) -> list[RunRecord]:
-        """Score real training images, class means and the untrained preset; the records go to ``_anchors``."""
-        extractor, reference = self._extractor(config.data), self._reference(config.data)
-        train = open_dataset(config.data.source, image_size=config.data.image_size, split="train", seed=config.data.seed)
-        source = config.data.source.partition(":")[0]
-        folder = self.root / "_anchors"
-        sets = {f"real images ({source})": anchors.real_images(train, self.options.n, self.options.seed)}
-        generators: dict[str, ImageGenerator] = {
-            f"class means ({source})": anchors.class_means(train),
-            f"untrained {config.name}": anchors.untrained(config, len(train.classes), self.device),
-        }
-        for name, generator in generators.items():
-            sets[name] = open_samples(self._sample(generator, folder / "samples", plain=name.startswith("class")))
-        records = []
-        for name, images in sets.items():
-            scores = self._score(images, reference, extractor, config.data)
-            if scores is not None:
-                preset = config.name if name.startswith("untrained") else ""
-                records.append(self._store(name, "anchor", scores, images, reference, folder, preset))
-        return records
+    def anchors(self, configs: Iterable[RunConfig]) -> Iterator[RunRecord]:
+        """Score what the scores of these runs are read against; the records go to ``_anchors``.
+
+        Yields:
+            Real training images and class means, once for each data set; each preset before training. Nothing in all
+            processes but the first.
+        """
+        folder = self.root / "_anchors" / "samples"
+        data_sets = set()
+        for config in configs:
+            data = config.data
+            train = open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed)
+            if (key := (data.source, data.image_size, data.eval_images, data.seed)) not in data_sets:
+                data_sets.add(key)
+                source = data.source.partition(":")[0]
+                real = anchors.real_images(train, self.options.n, self.options.seed)
+                yield from self._anchor(f"real images ({source})", real, data)
+                means = open_samples(self._sample(anchors.class_means(train), folder, plain=True))
+                yield from self._anchor(f"class means ({source})", means, data)
+            untrained = anchors.untrained(config, len(train.classes), self.device)
+            images = open_samples(self._sample(untrained, folder))
+            yield from self._anchor(f"untrained {config.name}", images, data, config.name)
+
+    def _anchor(self, name: str, images: ImageSet, data: DataConfig, preset: str = "") -> Iterator[RunRecord]:
+        reference = self._reference(data)
+        scores = self._score(images, reference, self._extractor(data), data)
+        if scores is not None:
+            yield self._store(name, "anchor", scores, images, reference, self.root / "_anchors", preset)
 
     def _sample(self, generator: ImageGenerator, folder: Path, *, plain: bool = False) -> Path:
         options = self.options

@@ -222,12 +222,15 @@ def test_anchors_are_ordered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("nvgbench.evaluation.anchors.untrained", lambda *_: Painter())
     monkeypatch.setattr("nvgbench.data.shapes.DEFAULT_TRAIN", 300)
     options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10)
-    records = Evaluator(tmp_path, options).anchors(stub_run(tmp_path).config)
-    real, means, blank = (named(record.metrics)["FD[classifier]"].value for record in records)
-    assert [record.subject for record in records] == ["real images (shapes)", "class means (shapes)", "untrained nvg-tiny"]
+    config = stub_run(tmp_path).config
+    configs = [config, SimpleNamespace(data=config.data, name="another")]
+    records = list(Evaluator(tmp_path, options).anchors(configs))
+    real, means, *untrained = (named(record.metrics)["FD[classifier]"].value for record in records)
+    subjects = ["real images (shapes)", "class means (shapes)", "untrained nvg-tiny", "untrained another"]
+    assert [record.subject for record in records] == subjects, "the data set's own anchors once"
     assert {record.family for record in records} == {"anchor"}
-    assert real < means < blank
-    assert len(ResultStore(tmp_path / "_anchors").records()) == 3
+    assert all(real < means < blank for blank in untrained)
+    assert len(ResultStore(tmp_path / "_anchors").records()) == 4
 
 
 def test_class_means_are_means() -> None:
