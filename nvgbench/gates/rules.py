@@ -41,8 +41,8 @@ class Rule:
     metric: str = Field(min_length=1)
     kind: Kind = "interval"
     direction: Direction = "both"
-    relative: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    absolute: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    relative: float = Field(default=0.0, ge=0, allow_inf_nan=False, strict=True)
+    absolute: float = Field(default=0.0, ge=0, allow_inf_nan=False, strict=True)
     severity: Weight = "blocking"
     new_environment: Weight = "blocking"
 
@@ -74,7 +74,7 @@ class RuleSet:
     """
 
     rules: tuple[Rule, ...]
-    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5, strict=True)
 
     def rule_for(self, name: str) -> Rule | None:
         """The first rule that fits a metric, or None: then the metric is not gated."""

@@ -65,10 +65,14 @@ def decode_record(line: str, origin: str) -> RunRecord:
     """The inverse of `encode_record`; ``origin`` (file and line) starts the message of an error.
 
     Raises:
-        InputError: no JSON, not a record, or written by a newer nvgbench.
+        InputError: no JSON, not a record, a score or interval that cannot be, or written by a newer nvgbench.
     """
+
+    def refuse(constant: str) -> float:
+        raise InputError(f"{origin}: holds {constant}, expected finite numbers, or null with a note that says why")
+
     try:
-        tree = json.loads(line)
+        tree = json.loads(line, parse_constant=refuse)
     except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(
             f"{origin}: broken line ({error}); it was probably cut short by a crash: delete that line, the others are whole"
@@ -78,6 +82,8 @@ def decode_record(line: str, origin: str) -> RunRecord:
     version = tree.get("schema_version")
     if not isinstance(version, int) or isinstance(version, bool):
         raise InputError(f"{origin}: schema_version is {version!r}, expected a whole number; is this a nvgbench record?")
+    if version < 1:
+        raise InputError(f"{origin}: schema_version is {version}, expected 1 to {SCHEMA_VERSION}; is this a nvgbench record?")
     if version > SCHEMA_VERSION:
         raise InputError(
             f"{origin}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest known here; update nvgbench"
@@ -86,11 +92,33 @@ def decode_record(line: str, origin: str) -> RunRecord:
         if key not in _KEYS:
             raise InputError(f"{origin}: unknown key {key!r}{did_you_mean(key, _KEYS)}")
     try:
-        return _ADAPTER.validate_python(tree)
+        record = _ADAPTER.validate_python(tree)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise InputError(f"{origin}: '{where}' = {problem.get('input')!r}: {problem['msg']}") from None
+    _check_numbers(record, origin)
+    return record
+
+
+def _check_numbers(record: RunRecord, origin: str) -> None:
+    """Refuse what no command writes: numbers too large for a float, intervals whose ends are swapped.
+
+    A verdict drawn from such a number would be wrong without a word, and a NaN among p-values would spoil those of others.
+    """
+    for metric in record.metrics:
+        known = {"value": metric.value, "stderr": metric.stderr}
+        if metric.interval is not None:
+            low, high, level = metric.interval.low, metric.interval.high, metric.interval.level
+            known |= {"interval.low": low, "interval.high": high}
+            if not 0 < level < 1 or low > high:
+                raise InputError(f"{origin}: {metric.name}: interval {low} to {high}, level {level}; expected low <= high")
+        for what, value in known.items():
+            if value is not None and not math.isfinite(value):
+                raise InputError(f"{origin}: {metric.name}: {what} = {value}; expected a finite number, or null with a note")
+    for measurement in record.measurements:
+        if not all(map(math.isfinite, measurement.samples)):
+            raise InputError(f"{origin}: {measurement.name}: a sample is not finite; leave such samples out")
 
 
 class ResultStore:

@@ -41,6 +41,7 @@ def test_rules_from_a_file(tmp_path: Path) -> None:
             "line 3, rule 1 .*: absolute = -1: .*greater than or equal to 0",
         ),
         ('[[rule]]\nmetric = "a"\nabsolute = nan', "line 3.*finite"),
+        ('[[rule]]\nmetric = "a"\nrelative = true', "line 3.*relative = True: .*number"),
         ('[[rule]]\nmetric = "a"\nkind = "intervall"', "line 3.*kind = 'intervall' .did you mean 'interval'"),
         ('[[rule]]\nmetric = "a"\nseverity = "blockng"', "line 3.*did you mean 'blocking'"),
         ('[[rule]]\nmetric = "a"\nkind = "exact"\nrelative = 0.1', "line 4.*no use with kind = 'exact'"),

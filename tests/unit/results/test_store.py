@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,12 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 any_float = st.floats()
 text = st.text(max_size=20)
 json_values = st.recursive(st.none() | st.booleans() | finite | text, lambda inner: st.lists(inner, max_size=3), max_leaves=4)
-intervals = st.builds(Interval, finite, finite, st.just(0.95), st.sampled_from(["sampling", "training"]), text)
+intervals = st.builds(
+    lambda ends, *rest: Interval(min(ends), max(ends), 0.95, *rest),
+    st.tuples(finite, finite),
+    st.sampled_from(["sampling", "training"]),
+    text,
+)
 metrics = st.builds(
     MetricValue,
     name=text,
@@ -62,7 +68,7 @@ def test_lines_are_standard_json(value: float, other: float) -> None:
     record = RunRecord(
         kind="eval",
         subject="m",
-        metrics=(MetricValue(name="FD", value=value, n=1, interval=Interval(other, value, 0.95, "sampling", "b")),),
+        metrics=(MetricValue(name="FD", value=value, n=1, interval=Interval(min(other, value), max(other, value), 0.95, "sampling", "b")),),
         measurements=(Measurement(name="latency", unit="s", samples=(value, 1.0)),),
         provenance={"a": [other, {"b": value}]},
     )
@@ -98,6 +104,12 @@ def test_a_cut_line_is_named_and_does_not_spoil_the_next(tmp_path: Path) -> None
     assert [record.subject for record in store.records()] == ["first", "third"]
 
 
+def _edited(**changes: Any) -> str:
+    """A record as somebody may have edited it by hand."""
+    metric = MetricValue(name="FD", value=1.0, n=1)
+    return encode_record(RunRecord(kind="eval", subject="a", metrics=(dataclasses.replace(metric, **changes),)))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -108,6 +120,11 @@ def test_a_cut_line_is_named_and_does_not_spoil_the_next(tmp_path: Path) -> None
         ('{"kind": "eval", "subject": "a", "schema_version": 1, "metric": []}', "did you mean 'metrics'"),
         ('{"kind": "evaluate", "subject": "a", "schema_version": 1}', "'kind' = 'evaluate'"),
         ('{"kind": "eval", "subject": "a", "schema_version": 1, "metrics": [{"name": "FD", "value": 1}]}', "metrics.0.n"),
+        ('{"kind": "eval", "subject": "a", "schema_version": 0}', "schema_version is 0"),
+        (_edited(value=1.0).replace('"value": 1.0', '"value": NaN'), "holds NaN"),
+        (_edited(value=1.0).replace('"value": 1.0', '"value": 1e999'), "value = inf"),
+        (_edited(interval=Interval(2.0, 1.0, 0.95, "sampling", "")), "interval 2.0 to 1.0"),
+        (_edited(interval=Interval(0.0, 1.0, 1.0, "sampling", "")), "level 1.0"),
     ],
 )
 def test_broken_lines_are_refused(tmp_path: Path, line: str, message: str) -> None:
