@@ -67,8 +67,15 @@ def share_interval(hits: Any) -> Interval:
 
 
 def hits_interval(value: float, hits_Mh: NDArray[np.int64], n: int) -> Interval:
-    """Interval of recall or coverage from the hits of `nvgbench.metrics.prdc.NeighbourScores` (radii held fixed)."""
-    return normal_interval(value, standard_error(hits_contributions(hits_Mh, n)), f"{JACKKNIFE}, radii fixed")
+    """Interval of recall or coverage from the hits of `nvgbench.metrics.prdc.NeighbourScores` (radii held fixed).
+
+    Where no image alone reaches a reference image (a score of 0, or a few that many images reach) leaving one out changes
+    nothing, which says nothing of other images; then it is Wilson's, as if reference images were reached one by one.
+    """
+    contributions_N = hits_contributions(hits_Mh, n)
+    if not contributions_N.any():
+        return share_interval(hits_Mh[:, 0] >= 0)
+    return normal_interval(value, standard_error(contributions_N), f"{JACKKNIFE}, radii fixed")
 
 
 def inception_score_interval(

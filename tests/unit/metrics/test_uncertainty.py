@@ -198,6 +198,16 @@ def test_share_interval_is_wilsons_and_never_a_point() -> None:
         share_interval([])
 
 
+def test_hits_that_no_image_has_alone_still_have_an_interval() -> None:
+    """Leaving one image out changes nothing then, and a point would decide every comparison."""
+    nothing, shared = np.full((50, 3), -1), np.full((50, 3), -1)
+    shared[0] = 1, 2, 3
+    for hits, share in ((nothing, 0.0), (shared, 0.02)):
+        interval = hits_interval(share, hits, 40)
+        assert interval.low <= share < interval.high
+        assert interval.method == "Wilson"
+
+
 def test_intervals_say_what_they_cover() -> None:
     interval = mean_interval([0.0, 1.0, 1.0], 50, seed=0)
     assert (interval.level, interval.source) == (0.95, "sampling")
