@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from nvgbench.report.numbers import REPETITIONS, Number, of_metric
-from nvgbench.report.quantities import score
+from nvgbench.report.quantities import decimals, ends_text
 from nvgbench.report.tables import Cell, Tone
 from nvgbench.results.compare import Difference, Scored
 
@@ -32,7 +32,7 @@ def interval_of(number: Number) -> str:
     """The interval of a score as text; nothing where it has none."""
     if number.low is None or number.high is None or number.covers == REPETITIONS:
         return ""
-    return f"[{score(number.low)}, {score(number.high)}]"
+    return ends_text(number.low, number.high, number.value)
 
 
 def difference_cell(number: Number, like: float, extra: str = "") -> Cell:
@@ -44,7 +44,7 @@ def difference_cell(number: Number, like: float, extra: str = "") -> Cell:
         extra: a last line below.
     """
     parts = [number.value, *(end for end in (number.low, number.high) if end is not None)]
-    places = len(score(like or max(map(abs, parts))).partition(".")[2])
+    places = decimals(like or max(map(abs, parts)))
     value, *ends = (_signed(part, places) for part in parts)
     interval = f"[{', '.join(ends)}]" if len(ends) == 2 else ""
     below = "\n".join(part for part in (interval, number.verdict, extra) if part)

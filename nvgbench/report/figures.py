@@ -53,7 +53,7 @@ def score_figure(models: Scores, anchors: Scores, series: Mapping[str, int]) -> 
         # anchors share the last colour: they are no models
         number = series.get(subject, charts.series_count() - 1)
         dots.append(Dot(label=subject, series=number, x=metric.value, low=low, high=high))
-        described.append(f"{subject} {score(metric.value)} {interval_text(metric.interval)}".strip())
+        described.append(f"{subject} {score(metric.value)} {interval_text(metric.interval, metric.value)}".strip())
     # A poor anchor would squeeze the models together; what lies far beyond them is told in words.
     limit = 1.5 * max((dot.x for dot in dots if dot.label in models), default=0.0)
     beyond = [f"{dot.label} {score(dot.x)}" for dot in dots if dot.x > limit]

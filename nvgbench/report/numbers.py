@@ -61,7 +61,7 @@ class Number:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A number and its place: the section of the page, the subject (head of the row) and the text of its cell."""
+    """A number and its place: section of the page, subject (the cell's, or the head of its row) and text of its cell."""
 
     section: str
     subject: str
@@ -129,7 +129,7 @@ def _identity(record: RunRecord, key: str) -> str:
 def entries(tables: Mapping[str, Sequence[Table]]) -> list[Entry]:
     """Every number of the ``tables``, by section, in the page's order."""
     return [
-        Entry(section=section, subject=row[0].text, shown=cell.text, number=cell.number)
+        Entry(section=section, subject=cell.subject or row[0].text, shown=cell.text, number=cell.number)
         for section, members in tables.items()
         for table in members
         for group in table.groups

@@ -21,9 +21,10 @@ MOST_PAIRED = 5
 
 
 def pair_table(models: Scores, force: bool = False) -> Table | None:
-    """A row a pair, a column a score; None where no two models share a score.
+    """The difference of each pair in each score; None where no two models share a score.
 
-    With ``force`` also what must not be compared gets its difference, marked as forced, with the reason below the table.
+    Pairs are rows, or columns where they are fewer than the scores, so that the table stays narrow. With ``force`` also what
+    must not be compared gets its difference, marked as forced, with the reason below the table.
     """
     order = model_order(models)
     pairs = list(combinations(order, 2)) if len(order) <= MOST_PAIRED else [(order[0], other) for other in order[1:]]
@@ -36,14 +37,22 @@ def pair_table(models: Scores, force: bool = False) -> Table | None:
     for first, other in pairs:
         cells = [_cell(models[first].get(name), models[other].get(name), notes, force) for name in names]
         covers |= dict.fromkeys(noise(cell.number.covers) for cell in cells if cell.number is not None and cell.number.covers)
-        rows.append([Cell(text=f"{other} against {first}"), *cells])
-    columns = [Column(label="pair", number=False), *(Column(label=name.replace("[", "\u200b[")) for name in names)]
+        pair = f"{other} against {first}"
+        rows.append([Cell(text=pair), *(dataclasses.replace(cell, subject=pair) for cell in cells)])
+    heads = [name.replace("[", "\u200b[") for name in names]
+    table = [[Cell(text="pair"), *(Cell(text=head) for head in heads)], *rows]
+    if len(pairs) < len(names):
+        table = [list(column) for column in zip(*table, strict=True)]
+        table[0][0] = Cell(text="score")
+    columns = [Column(label=cell.text, number=number > 0) for number, cell in enumerate(table[0])]
     said = (
         "First named minus second; better and worse are said of the first named. The interval of a difference is made of the "
         "intervals of both as if they were independent, which is cautious for scores against one reference."
     )
     said += f" It covers {' or '.join(covers)}." if covers else ""
-    return Table(caption="Models against each other", columns=columns, groups=[Group(rows=rows)], notes=[*notes.lines(), said])
+    return Table(
+        caption="Models against each other", columns=columns, groups=[Group(rows=table[1:])], notes=[*notes.lines(), said]
+    )
 
 
 def _both(models: Scores, name: str, first: str, other: str) -> bool:

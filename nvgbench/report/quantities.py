@@ -73,9 +73,24 @@ def metric_text(metric: MetricValue) -> str:
     return NOT_AVAILABLE if metric.value is None else score(metric.value)
 
 
-def interval_text(interval: Interval | None) -> str:
-    """``[low, high]`` or nothing."""
-    return "" if interval is None else f"[{score(interval.low)}, {score(interval.high)}]"
+def decimals(value: float) -> int:
+    """How many decimals `score` gives ``value``."""
+    return len(score(value).partition(".")[2])
+
+
+def interval_text(interval: Interval | None, value: float) -> str:
+    """``[low, high]`` of the score ``value``, or nothing; see `ends_text`."""
+    return "" if interval is None else ends_text(interval.low, interval.high, value)
+
+
+def ends_text(low: float, high: float, value: float) -> str:
+    """``[low, high]`` with the decimals of the score ``value``, or fewer where the interval's width has two digits in them."""
+    half = (high - low) / 2
+    places = decimals(value)
+    if half > 0 and math.isfinite(half):
+        telling = max(2, 1 - math.floor(math.log10(half)))
+        places = min(places, telling) if value else telling
+    return f"[{', '.join(f'{end:,.{places}f}' if end else '0' for end in (low, high))}]"
 
 
 def covered_text(interval: Interval | None) -> str:

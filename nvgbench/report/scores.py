@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nvgbench.report.numbers import of_metric, of_record
-from nvgbench.report.quantities import count, covered_text, interval_text, score
+from nvgbench.report.quantities import count, covered_text, decimals, interval_text, score
 from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table, unavailable
 from nvgbench.results.compare import Difference, Scored, compare, latest_metrics, why_not_comparable
 from nvgbench.results.schema import RunRecord
@@ -21,6 +22,8 @@ _FIRST = ("FID", "FD", "rFID", "rFD", "PSNR", "SSIM", "LPIPS", "KID", "KD", "IS"
 
 _TOKENIZER = ("rFID", "rFD", "PSNR", "SSIM", "LPIPS", "codebook-use", "codebook-perplexity")
 """Scores of reconstructions, whichever record they stand in; the rest are scores of generated images."""
+
+_NUMBER = re.compile(r"-?\d[\d.]*(e[+-]?\d+)?")
 
 Scores = Mapping[str, Mapping[str, Scored]]
 """Subject -> metric -> newest value."""
@@ -101,16 +104,28 @@ def score_table(models: Scores, anchors: Scores, caption: str) -> Table:
 
 
 def _remark(name: str, scores: Scores) -> str:
-    """What the records note about the values of one score, each remark once, with the models that it is about."""
+    """What the records note about the values of one score, each remark once, with the models that it is about.
+
+    Of remarks that differ in numbers alone only what they share is said; the numbers are in the data.
+    """
     about: dict[str, list[str]] = {}
     having = [subject for subject, metrics in scores.items() if has_value(metrics, name)]
+    shared = _shared([scores[subject][name].metric.note for subject in having])
     for subject in having:
-        about.setdefault(scores[subject][name].metric.note, []).append(subject)
+        about.setdefault(shared or scores[subject][name].metric.note, []).append(subject)
     said = []
     for note, subjects in about.items():
         if note:
             said.append(note if len(subjects) == len(having) else f"{note} ({', '.join(subjects)})")
     return f"{name}: {'; '.join(said)}." if said else ""
+
+
+def _shared(notes: Sequence[str]) -> str:
+    """The parts, between commas, in which notes agree that differ in numbers alone; empty where they differ in words."""
+    if len({_NUMBER.sub("#", note) for note in notes}) != 1:
+        return ""
+    parts = [note.split(", ") for note in notes]
+    return ", ".join(one[0] for one in zip(*parts, strict=True) if len(set(one)) == 1)
 
 
 def _norm(name: str, scores: Scores) -> Scored:
@@ -175,7 +190,7 @@ def _row(
         cells.append(
             Cell(
                 text=score(metric.value),
-                sub=f"{interval_text(metric.interval)}\n{covers}".strip(),
+                sub=f"{interval_text(metric.interval, metric.value)}\n{covers}".strip(),
                 number=of_metric(metrics[name]),
                 best=reason is None and metric.value == best.get(name),
                 mark=mark,
@@ -265,15 +280,15 @@ def _against(best: str, other: str, leading: Scored, trailing: Scored) -> Statem
 def value_text(scored: Scored) -> str:
     """A score that has a value, and its interval."""
     assert scored.metric.value is not None
-    return f"{score(scored.metric.value)} {interval_text(scored.metric.interval)}".rstrip()
+    return f"{score(scored.metric.value)} {interval_text(scored.metric.interval, scored.metric.value)}".rstrip()
 
 
 def _gap_text(found: Difference) -> str:
     """The difference and its interval, with as many decimals as the scores themselves."""
     assert found.baseline.value is not None
-    decimals = len(score(found.baseline.value).partition(".")[2])
-    interval = "" if found.low is None or found.high is None else f" [{found.low:.{decimals}f}, {found.high:.{decimals}f}]"
-    return f"{abs(found.value):.{decimals}f}{interval}"
+    places = decimals(found.baseline.value)
+    interval = "" if found.low is None or found.high is None else f" [{found.low:.{places}f}, {found.high:.{places}f}]"
+    return f"{abs(found.value):.{places}f}{interval}"
 
 
 def model_order(models: Scores) -> list[str]:

@@ -28,6 +28,7 @@ class Cell:
         text: what is read first.
         sub: smaller, below it: an interval, a range.
         number: what the text shows, in full precision; the table is sorted by it.
+        subject: what the number is about, where it is not the head of the row.
         best: the best of its column.
         muted: a missing value.
         mark: a footnote sign.
@@ -37,6 +38,7 @@ class Cell:
     text: str
     sub: str = ""
     number: Number | None = None
+    subject: str = ""
     best: bool = False
     muted: bool = False
     mark: str = ""

@@ -46,6 +46,21 @@ def test_counts_and_scores() -> None:
     assert quantities.score(3.03) == "3.03"
 
 
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (5.754, 5.561, 5.939, "[5.56, 5.94]"),
+        (0.386, 0.2841, 0.4882, "[0.28, 0.49]"),
+        (0.0005, 0.0000883, 0.00283, "[0.0001, 0.0028]"),
+        (0.0, 0.0, 0.00192, "[0, 0.00192]"),
+        (237.5, 236.24, 238.81, "[236.24, 238.81]"),
+        (1.0, 1.0, 1.0, "[1.00, 1.00]"),
+    ],
+)
+def test_ends_have_the_digits_that_tell(value: float, low: float, high: float, text: str) -> None:
+    assert quantities.ends_text(low, high, value) == text
+
+
 def test_durations() -> None:
     shown = [quantities.duration(seconds).replace("\u202f", " ") for seconds in (42, 3000, 11520)]
     assert shown == ["42.0 s", "50.0 min", "3.20 h"]

@@ -313,6 +313,25 @@ def test_several_trainings_stand_as_one_model_too(tmp_path: Path) -> None:
     assert "nvg-tiny-seed0 beats" not in page.text
 
 
+def test_remarks_that_differ_in_numbers_alone_stand_once(tmp_path: Path) -> None:
+    def noted(name: str, note: str) -> RunRecord:
+        record = evaluated(name, 5.0)
+        return dataclasses.replace(record, metrics=tuple(dataclasses.replace(m, note=note) for m in record.metrics))
+
+    page = render(tmp_path, noted("a", "100 subsets, deviation 0.01, seed 0"), noted("b", "100 subsets, deviation 2e-3, seed 0"))
+    assert "FD[classifier]: 100 subsets, seed 0." in page.text
+    page = render(tmp_path, noted("a", "stored moments"), noted("b", ""))
+    assert "FD[classifier]: stored moments (a)." in page.text
+
+
+def test_pairs_are_columns_where_they_are_fewer_than_scores(tmp_path: Path) -> None:
+    page = render(tmp_path, evaluated("a", 5.0), evaluated("b", 9.0))
+    assert "score b against a FD" in page.text
+    found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["numbers"]
+    subjects = {number["subject"] for number in found if number["section"] == "differences"}
+    assert subjects == {"b against a"}
+
+
 def test_forced_differences_are_marked(tmp_path: Path) -> None:
     fewer = evaluated("b", 9.0, "var")
     fewer = dataclasses.replace(fewer, metrics=tuple(dataclasses.replace(m, n=500) for m in fewer.metrics))
