@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     def compare(
         run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="A run, a name in records, or NAME for NAME-seed0, 1 ….")],
         run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="What is held against it.")],
-        metric: Annotated[list[str] | None, typer.Option(help="Only this score, e.g. FD[classifier]. Repeatable.")] = None,
+        metric: Annotated[list[str] | None, typer.Option(help="Only this score, e.g. FID or precision. Repeatable.")] = None,
         force: Annotated[bool, typer.Option("--force", help="Compare what must not be compared, and mark it.")] = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
         device: Device = "auto",

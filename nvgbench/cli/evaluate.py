@@ -57,7 +57,9 @@ def register(app: typer.Typer) -> None:
         keep_samples: Annotated[bool, typer.Option(help="Keep the samples, or draw them straight into the features.")] = True,
         force: Annotated[bool, typer.Option("--force", help="Score against a reference with other classes.")] = False,
         batch_size: Annotated[int, typer.Option(min=1)] = 64,
-        bootstrap: Annotated[int, typer.Option(min=2, help="Replicates of the intervals.")] = 200,
+        bootstrap: Annotated[
+            int, typer.Option(min=2, help="Replicates of those intervals that are a bootstrap (PSNR …).")
+        ] = 200,
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:

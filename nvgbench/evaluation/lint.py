@@ -331,10 +331,6 @@ def _other_shares(counts_K: NDArray[np.float64], other_K: NDArray[np.float64]) -
     return float(chi2.sf(statistic, table.shape[1] - 1)), float(np.abs(shares[0] - shares[1]).sum() / 2)
 
 
-def _joined(table_2K: NDArray[np.float64], rare_K: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.concatenate([table_2K[:, ~rare_K], table_2K[:, rare_K].sum(axis=1, keepdims=True)], axis=1)
-
-
 def _spread(pixels: Pixels) -> tuple[int, int]:
     """The values below and above which 0.1 % of all values lie."""
     cumulated = np.cumsum(pixels.histogram_256) / pixels.histogram_256.sum()
