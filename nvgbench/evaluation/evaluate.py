@@ -431,4 +431,4 @@ def _trace(generator: ImageGenerator, folder: Path, record_id: str, options: Eva
         write_trace(generator, folder / path, range(generator.spec.num_classes), options.seed, options.settings)
     except InputError:  # this model offers no trace
         return []
-    return [Artifact(kind="trace", path=str(path), caption="stage by stage: canvases, above them structure maps where the model has any")]
+    return [Artifact(kind="trace", path=str(path), caption="canvases stage by stage, below structure maps where there are any")]

@@ -318,7 +318,7 @@ def test_remarks_that_differ_in_numbers_alone_stand_once(tmp_path: Path) -> None
         record = evaluated(name, 5.0)
         return dataclasses.replace(record, metrics=tuple(dataclasses.replace(m, note=note) for m in record.metrics))
 
-    page = render(tmp_path, noted("a", "100 subsets, deviation 0.01, seed 0"), noted("b", "100 subsets, deviation 2e-3, seed 0"))
+    page = render(tmp_path, noted("a", "100 subsets, deviation 0.01, seed 0"), noted("b", "100 subsets, deviation 2, seed 0"))
     assert "FD[classifier]: 100 subsets, seed 0." in page.text
     page = render(tmp_path, noted("a", "stored moments"), noted("b", ""))
     assert "FD[classifier]: stored moments (a)." in page.text

@@ -65,10 +65,11 @@ def test_records_survive_the_round_trip(record: RunRecord) -> None:
 
 @given(any_float, any_float)
 def test_lines_are_standard_json(value: float, other: float) -> None:
+    interval = Interval(min(other, value), max(other, value), 0.95, "sampling", "b")
     record = RunRecord(
         kind="eval",
         subject="m",
-        metrics=(MetricValue(name="FD", value=value, n=1, interval=Interval(min(other, value), max(other, value), 0.95, "sampling", "b")),),
+        metrics=(MetricValue(name="FD", value=value, n=1, interval=interval),),
         measurements=(Measurement(name="latency", unit="s", samples=(value, 1.0)),),
         provenance={"a": [other, {"b": value}]},
     )
