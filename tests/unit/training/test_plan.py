@@ -29,7 +29,8 @@ def test_large_batches_are_cut_on_a_cpu_only() -> None:
 
 
 def test_small_batches_stay() -> None:
-    config = load_preset("nvg-tiny", ["train.cpu_batch_size=16", "train.generator.batch_size=16"])
+    batches = ["train.cpu_batch_size=16", "train.tokenizer.batch_size=32", "train.generator.batch_size=16"]
+    config = load_preset("nvg-tiny", batches)
     cut, warnings = resolve_config(config, CPU)
     assert (cut.train.tokenizer.batch_size, cut.train.generator.batch_size) == (16, 16)
     assert len(warnings) == 1
