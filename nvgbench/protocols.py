@@ -48,6 +48,9 @@ class Objective(Protocol):
     Attributes:
         modules: the trained modules by name; the loop gives each an optimizer of its own, saves and restores all of them.
             The first is "the model": it alone gets an exponential moving average.
+
+    An objective may also have ``notes`` (lines for the record: what a setting ``auto`` became) and ``needs_images`` (true:
+    a TokenBatch has to bring the images along).
     """
 
     modules: Mapping[str, nn.Module]
@@ -76,7 +79,9 @@ class ModelFamily(Protocol):
 
     A family whose original project publishes weights may also have an attribute ``original``, an `OriginalProject`; without
     one its runs can be neither imported from nor exported to published files. One whose original code left golden numbers may
-    have an attribute ``verification``, a `Verification`; without one ``nvgbench verify`` refuses it.
+    have an attribute ``verification``, a `Verification`; without one ``nvgbench verify`` refuses it. A method
+    ``check_training(config)``, where there is one, is called before anything is trained and raises InputError for what would
+    only fail later, when the objective is made.
     """
 
     name: str

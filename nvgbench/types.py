@@ -60,10 +60,17 @@ class TokenSequence:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Tokenized training images and their classes (``labels_B``: int64)."""
+    """Tokenized training images and their classes.
+
+    Attributes:
+        tokens: of the images.
+        labels_B: int64 class of each image.
+        images_B3HW: the images themselves, float32 in [-1, 1], for objectives that ask for them (``needs_images``).
+    """
 
     tokens: TokenSequence
     labels_B: Tensor
+    images_B3HW: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ _PAIRS = (
     ("structure_time_embed.out_layer.", "structure.time_embed.linear_out."),
     ("structure_head.linear.", "structure.head.linear."),
     ("structure_head.adaLN_modulation.1.", "structure.head.modulation.linear."),
+    ("projector.", "projector."),
     *(
         (f"{part}_blocks.{{i}}.{published}", f"{part}.blocks.{{i}}.{ours}")
         for part in ("content", "structure")
@@ -43,7 +44,8 @@ _PAIRS = (
         )
     ),
 )
-# What a generator's file holds besides: position ids (computed here), the head of the training-only feature alignment.
+# What a generator's file holds besides: position ids (computed here), and the projector of the feature alignment, which only
+# a generator that is trained with it has.
 UNUSED = ("rope_ids", "projector.")
 
 
@@ -61,14 +63,14 @@ def from_published_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor])
     """Weights under published names (without module prefix) as a state dict of the generator.
 
     Args:
-        state: by published name; what the generator does not use is passed over.
+        state: by published name; what the generator does not use is passed over (the projector, unless it is aligned).
         own: the generator's state dict, which says what is wanted.
 
     Raises:
         InputError: tensors are missing, left over or of another shape; the message names the first few.
     """
-    given = {key: value for key, value in state.items() if not key.startswith(UNUSED)}
     names = {to_published_key(key) or key: key for key in own}
+    given = {key: value for key, value in state.items() if key in names or not key.startswith(UNUSED)}
     check_fit({key: value.shape for key, value in given.items()}, {name: own[key].shape for name, key in names.items()})
     return {key: given[name] for name, key in names.items()}
 

@@ -48,6 +48,15 @@ class NvgModelConfig:
     """Whether known channels are shown to the structure flow (Table 3)."""
     structure_rope: bool = True
     """Whether structure axes enter the rotary embedding (Table 3)."""
+    alignment: Literal["dinov2", "auto", "none"] = "none"
+    """Feature alignment (REPA) in training: ``dinov2`` demands DINOv2's weights; ``auto`` aligns where they can be had and
+    says so where not. Needs the training images, so ``train.cache_tokens`` has to be off."""
+    alignment_weight: float = Field(default=0.5, ge=0)
+    """0 is the same as ``alignment = "none"``."""
+    alignment_block: int = Field(default=8, ge=1)
+    """The block of the content transformer whose output is aligned, counted from 1."""
+    alignment_folder: str | None = None
+    """Folder with ``config.json`` and ``model.safetensors`` of a DINOv2; the Hub's cache and then the Hub where not given."""
 
     @property
     def content_width(self) -> int:

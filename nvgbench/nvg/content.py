@@ -62,6 +62,12 @@ class ContentGenerator(nn.Module):
         Returns:
             float32 ``[B, L, C]``, in the units of the latent.
         """
+        return self.predict(canvas_BLC, se_BLK, stage_B, labels_B)[0]
+
+    def predict(
+        self, canvas_BLC: Tensor, se_BLK: Tensor, stage_B: Tensor, labels_B: Tensor, watched: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The same, and the image tokens ``[B, L, W]`` that block ``watched`` (counted from 1) puts out, where one is given."""
         scaled_BLC = canvas_BLC * self.scale_factors[stage_B][:, None, None]
         scaled_BLC = torch.where((stage_B == 0)[:, None, None], self.start_1LC, scaled_BLC)
         class_BW = self.class_embed(labels_B)
@@ -69,9 +75,12 @@ class ContentGenerator(nn.Module):
         tokens = self.embed(scaled_BLC)
         x_BNW = torch.cat((class_BW[:, None].to(tokens.dtype), tokens), dim=1)
         rotation = self.rope(se_BLK)
-        for block in self.blocks:
+        watched_BLW = None
+        for number, block in enumerate(self.blocks, start=1):
             x_BNW = block(x_BNW, condition_BW, rotation)
-        return self.head(x_BNW[:, 1:], condition_BW).float() / self.scale_factors[-1]
+            if number == watched:
+                watched_BLW = x_BNW[:, 1:]
+        return self.head(x_BNW[:, 1:], condition_BW).float() / self.scale_factors[-1], watched_BLW
 
     def token_logits(self, means_BnC: Tensor) -> Tensor:
         """Logits ``[B, n, V]`` over the codebook from the mean of (predicted final canvas - canvas) over each cluster."""

@@ -79,11 +79,28 @@ class NvgFamily:
         factors = measure_scale_factors(cast("ConvTokenizer", tokenizer), tokens)
         cast("NvgGenerator", generator).content.scale_factors.copy_(factors)
 
+    def check_training(self, config: RunConfig) -> None:
+        """Refuse at the start what would stop the generator's training after the tokenizer's.
+
+        Raises:
+            InputError: the feature alignment is demanded and cannot be had, or there will be no images for it.
+        """
+        from nvgbench.nvg.alignment_target import find_target
+
+        find_target(config)
+
     def objective(self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module) -> NvgObjective:
-        """Final canvas, tokens and structure flow at all stages."""
+        """Final canvas, tokens and structure flow at all stages; feature alignment where the configuration asks for it.
+
+        Raises:
+            InputError: see `check_training`; or the weights to be aligned with are damaged.
+        """
+        from nvgbench.nvg.alignment_target import load_target
         from nvgbench.nvg.objective import NvgObjective
 
-        return NvgObjective(config.model, cast("ConvTokenizer", tokenizer), cast("NvgGenerator", generator))
+        tokenizer = cast("ConvTokenizer", tokenizer)
+        target, notes = load_target(config, tokenizer.grid)
+        return NvgObjective(config.model, tokenizer, cast("NvgGenerator", generator), target, notes)
 
     def image_generator(
         self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module, spec: ModelSpec
@@ -94,7 +111,10 @@ class NvgFamily:
         return NvgImageGenerator(cast("ConvTokenizer", tokenizer), cast("NvgGenerator", generator), config.sampling, spec)
 
     def cost(self, config: RunConfig, num_classes: int) -> Mapping[str, Any]:
-        """Parameters and FLOPs from the configuration alone; no memory is taken for the weights."""
+        """Parameters and FLOPs from the configuration alone; no memory is taken for the weights.
+
+        Feature alignment is left out: neither the paper's sizes count its projector nor can it be told whether ``auto`` aligns.
+        """
         import torch
 
         from nvgbench.nvg.cost import cost_card

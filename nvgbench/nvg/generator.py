@@ -1,16 +1,19 @@
 """Content and structure generator in one module, and what both give for all stages of a training batch.
 
 Shape letters: B batch, S stages (K + 1), T structure stages (K - 1), L positions, C latent channels, K structure channels,
-V codebook size, N all clusters of all stages.
+V codebook size, N all clusters of all stages, F channels of the features that a training aligns with.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nvgbench.nvg.alignment import Projector
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.content import ContentGenerator
 from nvgbench.nvg.layout import StageLayout
@@ -27,11 +30,13 @@ class GeneratorOutput:
         final_BSLC: the final canvas as predicted at each stage, float32.
         logits_BNV: logits of every cluster, stage after stage, float32.
         velocity_BTLK: velocity of the structure flow at stages 0 … K - 2, float32.
+        projected_BSLF: the content transformer's features where they are to be aligned, see `nvgbench.nvg.alignment`.
     """
 
     final_BSLC: Tensor
     logits_BNV: Tensor
     velocity_BTLK: Tensor
+    projected_BSLF: Tensor | None = None
 
 
 class NvgGenerator(nn.Module):
@@ -44,9 +49,16 @@ class NvgGenerator(nn.Module):
         codebook_size: V.
         num_classes: number of classes; the index ``num_classes`` stands for "no class".
 
+    Attributes:
+        projector: what only a training with feature alignment has (`align`); samples do without it.
+        training_only: see `nvgbench.training.optimizer.parameter_counts`.
+
     Raises:
         InputError: the head size has no room for the rotary axes.
     """
+
+    training_only = ("projector",)
+    projector: Projector | None
 
     def __init__(
         self, config: NvgModelConfig, layout: StageLayout, *, channels: int, codebook_size: int, num_classes: int
@@ -56,6 +68,24 @@ class NvgGenerator(nn.Module):
         self.partial_noise = config.structure_input == "partial-noise"
         self.content = ContentGenerator(config, layout, channels=channels, codebook_size=codebook_size, num_classes=num_classes)
         self.structure = StructureGenerator(config, layout, channels=channels, num_classes=num_classes)
+        self.register_module("projector", None)
+        self._aligned_block: int | None = None
+
+    def align(self, block: int, features: int) -> None:
+        """Get ready for a training with feature alignment: from now on `forward` also projects the content's image tokens.
+
+        Args:
+            block: of the content transformer, counted from 1; its output is projected.
+            features: F.
+        """
+        self.projector = Projector(self.content.embed.out_features, features)
+        self._aligned_block = block
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As usual, but a projector that was trained along is passed over where there is none to be filled."""
+        if self.projector is None:
+            state_dict = {name: value for name, value in state_dict.items() if not name.startswith("projector.")}
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def stage_embeddings(self, labels_BL: Tensor) -> Tensor:
         """Structure embedding of every stage, float32 ``[B, S, L, K]``, from the last stage's labels."""
@@ -89,9 +119,14 @@ class NvgGenerator(nn.Module):
         layout, batch = self.layout, len(labels_B)
         se_BSLK = self.stage_embeddings(structure_BL)
         stages_S = torch.arange(layout.stages, device=labels_B.device)
-        final_BSLC = self.content(
-            canvas_BSLC.flatten(0, 1), se_BSLK.flatten(0, 1), stages_S.repeat(batch), labels_B.repeat_interleave(layout.stages)
-        ).unflatten(0, (batch, -1))
+        final, watched = self.content.predict(
+            canvas_BSLC.flatten(0, 1),
+            se_BSLK.flatten(0, 1),
+            stages_S.repeat(batch),
+            labels_B.repeat_interleave(layout.stages),
+            self._aligned_block,
+        )
+        final_BSLC = final.unflatten(0, (batch, -1))
         residual_BSLC = final_BSLC - canvas_BSLC
         means = [
             cluster_means(residual_BSLC[:, stage], layout.coarser(structure_BL, layout.last, stage), clusters)
@@ -106,4 +141,7 @@ class NvgGenerator(nn.Module):
             stages_S[:count].repeat(batch),
             labels_B.repeat_interleave(count),
         ).unflatten(0, (batch, -1))
-        return GeneratorOutput(final_BSLC, self.content.token_logits(torch.cat(means, dim=1)), velocity_BTLK)
+        projected_BSLF = None
+        if self.projector is not None and watched is not None:
+            projected_BSLF = self.projector(watched).unflatten(0, (batch, -1))
+        return GeneratorOutput(final_BSLC, self.content.token_logits(torch.cat(means, dim=1)), velocity_BTLK, projected_BSLF)

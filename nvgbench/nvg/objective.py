@@ -1,7 +1,7 @@
-"""What the generators are trained for (paper, equation 3 and the structure flow).
+"""What the generators are trained for (paper, equation 3, the structure flow, and feature alignment).
 
 Shape letters: B batch, S stages (K + 1), T structure stages (K - 1), L positions, C latent channels, K structure channels,
-V codebook size, N all clusters of all stages.
+V codebook size, N all clusters of all stages, F channels of the features aligned with, H and W pixels.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvgbench.nvg.alignment import alignment_losses
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator
 from nvgbench.types import TokenBatch, TokenSequence
@@ -23,6 +24,14 @@ class Canvases(Protocol):
     """The part of a tokenizer that training needs."""
 
     def canvases(self, tokens: TokenSequence) -> Tensor: ...
+
+
+class AlignmentTarget(Protocol):
+    """Images in [-1, 1] to the features ``[B, L, F]`` that the content generator is aligned with."""
+
+    features: int
+
+    def __call__(self, images_B3HW: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -91,15 +100,34 @@ class NvgObjective:
     """All stages of every image in each step; implements `nvgbench.protocols.Objective`.
 
     Args:
-        config: for the share of dropped labels.
+        config: for the share of dropped labels, and for block and weight of the alignment.
         tokenizer: the frozen tokenizer.
-        generator: what is trained.
+        generator: what is trained; it is given a projector where there is a target.
+        target: what its features are aligned with; None for no alignment.
+        notes: what there is to say of the target, for the record.
+
+    Attributes:
+        modules: "generator", its projector inside: one gradient norm, one optimizer and one average for both.
+        needs_images: whether `losses` looks at the images behind the tokens.
     """
 
-    def __init__(self, config: NvgModelConfig, tokenizer: Canvases, generator: NvgGenerator) -> None:
+    def __init__(
+        self,
+        config: NvgModelConfig,
+        tokenizer: Canvases,
+        generator: NvgGenerator,
+        target: AlignmentTarget | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
         self.label_drop, self.tokenizer = config.label_drop, tokenizer
         self.layout, self.num_classes = generator.layout, generator.num_classes
+        self.notes = notes
         self._generator = generator
+        self._target = target if config.alignment_weight > 0 else None
+        self._alignment_weight = config.alignment_weight
+        self.needs_images = self._target is not None
+        if self._target is not None:
+            generator.align(config.alignment_block, self._target.features)
         self.modules: Mapping[str, nn.Module] = {"generator": generator}
 
     def losses(
@@ -117,16 +145,20 @@ class NvgObjective:
         flow = flow_inputs(self._generator, structure_BL, epsilon_BLK, t_BT)
         output = self.modules["generator"](before_BSLC, structure_BL, flow.z_BTLK, t_BT, labels_B)
         terms = stage_losses(output, flow, batch.tokens, final_BLC)
-        yield (
-            "generator",
-            terms.total(),
-            {
-                "canvas_mse": terms.canvas_S.detach().mean(),
-                "token_cross_entropy": terms.tokens_S.detach().mean(),
-                "token_accuracy": terms.accuracy_S.mean(),
-                "structure_mse": terms.structure_T.detach().mean(),
-            },
-        )
+        total = terms.total()
+        logged = {
+            "canvas_mse": terms.canvas_S.detach().mean(),
+            "token_cross_entropy": terms.tokens_S.detach().mean(),
+            "token_accuracy": terms.accuracy_S.mean(),
+            "structure_mse": terms.structure_T.detach().mean(),
+        }
+        if self._target is not None:
+            assert batch.images_B3HW is not None, "the loop keeps the images of an objective that needs them"
+            assert output.projected_BSLF is not None
+            alignment = alignment_losses(output.projected_BSLF, self._target(batch.images_B3HW)).mean()
+            total = total + self._alignment_weight * alignment
+            logged["alignment"] = alignment.detach()
+        yield "generator", total, logged
 
 
 @torch.no_grad()

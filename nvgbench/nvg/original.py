@@ -84,7 +84,7 @@ class NvgOriginal:
     def derived(self, part: str, config: RunConfig) -> dict[str, Tensor]:
         """Ids of the content sequence before structure is known; counters of code use start at zero.
 
-        The head of the feature alignment in training has no counterpart here, and is not made up.
+        The projector of the feature alignment is learned: a run that was trained without has none, and none is made up.
         """
         layout = StageLayout(config.grid, config.tokenizer.quantizer.group_size)
         if part == "tokenizer":

@@ -23,7 +23,10 @@ from nvgbench.training import checkpoint as ckpt
 # Sections of the configuration that decide what the weights mean.
 _MEANING = {"tokenizer": "tokenizer", "generator": "model"}
 # Keys of those sections that only matter while a model is trained.
-_TRAINING_ONLY = ("losses", "codebook_std", "drop_path", "label_drop", "gate_init", "dropout")
+_TRAINING_ONLY = (
+    "losses", "codebook_std", "drop_path", "label_drop", "gate_init", "dropout",
+    "alignment", "alignment_weight", "alignment_block", "alignment_folder",
+)  # fmt: skip
 
 
 def export_part(run: RunFolder, part: Phase, out: Path) -> list[str]:

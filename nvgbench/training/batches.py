@@ -21,7 +21,8 @@ def to_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
     tokens = TokenSequence(
         tuple(_move(index, device) for index in batch.tokens.indices), None if structure is None else _move(structure, device)
     )
-    return TokenBatch(tokens, _move(batch.labels_B, device))
+    images = batch.images_B3HW
+    return TokenBatch(tokens, _move(batch.labels_B, device), None if images is None else _move(images, device))
 
 
 def split(batch: AnyBatch, size: int | None) -> list[AnyBatch]:
@@ -32,7 +33,8 @@ def split(batch: AnyBatch, size: int | None) -> list[AnyBatch]:
     rows = [slice(start, start + size) for start in range(0, total, size)]
     if isinstance(batch, ImageBatch):
         return [ImageBatch(batch.images_B3HW[part], batch.labels_B[part]) for part in rows]
-    return [TokenBatch(batch.tokens[part], batch.labels_B[part]) for part in rows]
+    images = batch.images_B3HW
+    return [TokenBatch(batch.tokens[part], batch.labels_B[part], None if images is None else images[part]) for part in rows]
 
 
 def _move(tensor: Tensor, device: torch.device) -> Tensor:

@@ -22,7 +22,7 @@ from nvgbench.training.distributed import Processes
 from nvgbench.training.ema import Ema
 from nvgbench.training.interrupt import Interrupted, StopSignal
 from nvgbench.training.log import TrainLog
-from nvgbench.training.optimizer import ModuleOptimizer
+from nvgbench.training.optimizer import ModuleOptimizer, parameter_counts
 from nvgbench.training.precision import Precision, autocast, repeatable
 from nvgbench.training.schedule import learning_rate, weight_decay
 from nvgbench.training.seeding import reseed
@@ -74,7 +74,7 @@ class TrainingLoop:
         """The objective's modules are moved to the device here.
 
         Raises:
-            InputError: the batch cannot be divided as asked; the last checkpoint is damaged.
+            InputError: the batch cannot be divided as asked; the last checkpoint is damaged, or of other modules.
         """
         self.objective = objective
         self.settings = settings
@@ -212,7 +212,7 @@ class TrainingLoop:
                 seconds=self._clock.seconds,
                 means=self._tally.state_dict(),
                 notes=self.notes,
-                parameters={name: sum(p.numel() for p in item.parameters) for name, item in self._optimizers.items()},
+                parameters=parameter_counts(modules),
             )
             optimizers = None if final else {name: item.state_dict() for name, item in self._optimizers.items()}
             with self._clock.paused():
@@ -224,6 +224,7 @@ class TrainingLoop:
         found = ckpt.latest_checkpoint(settings.folder)
         if found is not None:
             state = ckpt.read_state(found)
+            _check_same_parts(found, state.parameters, parameter_counts(self.objective.modules))
             for name, module in self.objective.modules.items():
                 file = ckpt.WEIGHTS if name == self.model_name else f"{name}.safetensors"
                 module.load_state_dict(ckpt.load_tensors(found, file))
@@ -265,6 +266,16 @@ class _Clock:
         began = time.perf_counter()
         yield
         self._began += time.perf_counter() - began
+
+
+def _check_same_parts(checkpoint: Path, there: dict[str, int], here: dict[str, int]) -> None:
+    """Refuse to go on with other modules than those that were begun with."""
+    if there != here:
+        was, now = (", ".join(f"{name} ({count:,} parameters)" for name, count in parts.items()) for parts in (there, here))
+        raise InputError(
+            f"{checkpoint} was written by a training of {was}; it cannot go on with {now}: weights that a setting 'auto' looks "
+            "for were there then and are not now, or the other way round; restore that, or train under another --name"
+        )
 
 
 def _micro_batch(settings: LoopSettings) -> int | None:

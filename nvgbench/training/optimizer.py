@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,27 @@ def weight_decay_groups(module: nn.Module) -> tuple[dict[str, nn.Parameter], dic
         if parameter.requires_grad:
             groups[parameter.ndim < 2 or id(parameter) in named][name] = parameter
     return groups
+
+
+def parameter_counts(modules: Mapping[str, nn.Module]) -> dict[str, int]:
+    """Number of trained parameters of each module.
+
+    Children that a module names in its attribute ``training_only`` serve training alone; they are no part of the model, and
+    are counted under their own names.
+    """
+    counts = {}
+    for name, module in modules.items():
+        counts[name] = _trained(module)
+        for child in getattr(module, "training_only", ()):
+            part = getattr(module, child)
+            if part is not None:
+                counts[child] = _trained(part)
+                counts[name] -= counts[child]
+    return counts
+
+
+def _trained(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 class ModuleOptimizer:

@@ -91,6 +91,8 @@ def train_run(
             progress({"message": warning})
         if (folder / "config.toml").exists():
             RunFolder(folder).check_same(config)  # before the data set is opened, which can take long
+        if "generator" in phases and not RunFolder(folder).is_finished("generator"):
+            _check_training(config)
         dataset = _open(config)
         run = _prepare_folder(config, folder, dataset, processes)
         tensorboard = folder / "tensorboard" if config.train.tensorboard and processes.is_first else None
@@ -109,6 +111,13 @@ def train_run(
             append_train_record(run, device, processes.world_size)
         processes.barrier()
     return run
+
+
+def _check_training(config: RunConfig) -> None:
+    """Let the family say now what would stop the generator's training, rather than after days of the tokenizer's."""
+    check: Callable[[RunConfig], None] | None = getattr(get_family(config.family), "check_training", None)
+    if check is not None:
+        check(config)
 
 
 def _open(config: RunConfig) -> ImageDataset:
@@ -165,7 +174,7 @@ def _train_generator(job: _Job) -> None:
     objective = family.objective(config, tokenizer, generator)
     if config.train.compile:
         _compile(generator)
-    batches = _token_batches(job, tokenizer)
+    batches = _token_batches(job, tokenizer, keep_images=getattr(objective, "needs_images", False))
     loop = _loop(job, "generator", objective, phase_steps(config, "generator", len(job.dataset)))
     loop.run(batches)
     if job.processes.is_first:
@@ -208,11 +217,13 @@ def _image_batches(job: _Job, phase: Phase) -> Callable[[int], Iterator]:
     )
 
 
-def _token_batches(job: _Job, tokenizer: nn.Module) -> Callable[[int], Iterator[TokenBatch]]:
+def _token_batches(job: _Job, tokenizer: nn.Module, keep_images: bool) -> Callable[[int], Iterator[TokenBatch]]:
     """Batches of tokens: of the cache where the configuration asks for one, else tokenized as they come."""
     if not job.config.train.cache_tokens:
         images = _image_batches(job, "generator")
-        return lambda start: (encode(tokenizer, batch, job.device) for batch in images(start))
+        return lambda start: (encode(tokenizer, batch, job.device, keep_images) for batch in images(start))
+    if keep_images:
+        raise InputError("this training looks at the images, and a cache holds tokens alone; --set train.cache_tokens=false")
     fingerprint = cache_fingerprint(job.run.tokenizer_fingerprint(), job.dataset.fingerprint)
     path = job.run.token_cache_path
     if job.processes.is_first and read_cache(path, fingerprint) is None:

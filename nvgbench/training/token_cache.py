@@ -114,10 +114,11 @@ def read_cache(path: Path, fingerprint: str) -> TokenCache | None:
 
 
 @torch.no_grad()
-def encode(tokenizer: nn.Module, batch: ImageBatch, device: torch.device) -> TokenBatch:
-    """Tokenize a batch on ``device``."""
+def encode(tokenizer: nn.Module, batch: ImageBatch, device: torch.device, keep_images: bool = False) -> TokenBatch:
+    """Tokenize a batch on ``device``; the images go along where they are to be kept."""
     images = batch.images_B3HW.to(device, non_blocking=True)
-    return TokenBatch(cast(Tokenizer, tokenizer).encode(images), batch.labels_B.to(device, non_blocking=True))
+    tokens = cast(Tokenizer, tokenizer).encode(images)
+    return TokenBatch(tokens, batch.labels_B.to(device, non_blocking=True), images if keep_images else None)
 
 
 def _narrow(tokens: TokenSequence, dtype: torch.dtype) -> TokenSequence:
