@@ -26,6 +26,10 @@ def register(app: typer.Typer) -> None:
         ] = None,
         rules: Annotated[Path | None, typer.Option(help="Rules of that gate; built-in rules if not given.")] = None,
         force: Annotated[bool, typer.Option("--force", help="Compare what must not be compared, and mark it.")] = False,
+        data_pictures: Annotated[
+            bool,
+            typer.Option("--data-pictures/--no-data-pictures", help="Show images of the data set, or not (its licence …)."),
+        ] = True,
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
         """Build one self-contained HTML page from records and their pictures."""
@@ -34,10 +38,13 @@ def register(app: typer.Typer) -> None:
         from nvgbench.gates.verdicts import evaluate_gates
         from nvgbench.report.build import DEFAULT_TITLE, render_report
         from nvgbench.report.data import read_report
+        from nvgbench.report.galleries import without_data_pictures
         from nvgbench.results.store import records_of
 
         files = [*(records or ()), *([runs] if everything else [])]
         located = records_of(targets or (), files, runs)
+        if not data_pictures:
+            located = without_data_pictures(located)
         verdicts = []
         if baseline is not None:
             verdicts = evaluate_gates(load_rules(rules), read_baseline(baseline), [one.record for one in located])

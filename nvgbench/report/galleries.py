@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nvgbench.report.pictures import Picture, load_pictures
 from nvgbench.report.scores import ANCHOR
-from nvgbench.results.schema import Artifact
+from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import LocatedRecord
 
 _HEADINGS = {
@@ -42,6 +42,17 @@ def galleries(located: Sequence[LocatedRecord], budget: int) -> list[Gallery]:
         found += [Gallery(heading, shown)] if shown else []
         found += [Gallery(f"{heading} of the anchors", folded, folded=True)] if folded else []
     return found
+
+
+def without_data_pictures(located: Sequence[LocatedRecord]) -> list[LocatedRecord]:
+    """The records without pictures of the data set itself: reference images, and anchors that are made of training images."""
+
+    def kept(record: RunRecord) -> RunRecord:
+        of_data = record.family == ANCHOR and not record.preset
+        artifacts = () if of_data else tuple(one for one in record.artifacts if one.kind != "reference")
+        return dataclasses.replace(record, artifacts=artifacts)
+
+    return [dataclasses.replace(one, record=kept(one.record)) for one in located]
 
 
 def artifact_count(located: Sequence[LocatedRecord]) -> int:

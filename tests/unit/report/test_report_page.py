@@ -189,6 +189,28 @@ def test_missing_broken_and_foreign_pictures_leave_a_note(tmp_path: Path) -> Non
     assert page.text.count("lies outside the folder of its record") == 2
 
 
+def test_pictures_of_the_data_set_stay_behind_where_asked(tmp_path: Path) -> None:
+    kinds = ("samples", "reference", "trace")
+    for number, kind in enumerate(kinds):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{kind}.png")
+    Image.new("RGB", (8, 8), (9, 0, 0)).save(tmp_path / "real.png")
+    model = evaluated("m", 5.0, artifacts=tuple(Artifact(kind=kind, path=f"{kind}.png") for kind in kinds))
+    real = Artifact(kind="samples", path="real.png")
+    anchor = dataclasses.replace(evaluated("real images", 1.0, artifacts=(real,)), family="anchor", preset="")
+    ResultStore(tmp_path).append(model)
+    ResultStore(tmp_path).append(anchor)
+    app = typer.Typer()
+    report_command.register(app)
+    counted = []
+    for choice in ([], ["--no-data-pictures"]):
+        out = tmp_path / "page.html"
+        asked = ["--records", str(tmp_path), "--out", str(out), *choice]
+        assert CliRunner().invoke(app, asked).exit_code == 0
+        counted.append(len(Page(out.read_text()).all("img")))
+        assert ("reference.png" in out.with_suffix(".json").read_text()) == (not choice)
+    assert counted == [4, 2]
+
+
 def test_large_pictures_are_shown_smaller_and_say_so(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     artifacts = []
