@@ -109,8 +109,10 @@ def frechet_without(generated: Any, centre: Floats, factor: Floats) -> Floats:
     mean = features.mean(axis=0, dtype=np.float64)
     values, basis = _scatter(features, mean, factor)
     squares, losses = [], []
-    nodes = np.exp(np.arange(np.log(values[0]) / 2 - _REACH, np.log(values[-1]) / 2 + _REACH, _STEP))
-    large = nodes**2 > values[-1]
+    # Equal images have no axes: whatever the bounds of the integral are, it is zero.
+    lowest, highest = (values[0], values[-1]) if len(values) else (1.0, 1.0)
+    nodes = np.exp(np.arange(np.log(lowest) / 2 - _REACH, np.log(highest) / 2 + _REACH, _STEP))
+    large = nodes**2 > highest
     remains_rt = nodes[~large] ** 2 / (values[:, None] + nodes[~large] ** 2)
     goes_rt = values[:, None] / (values[:, None] + nodes[large] ** 2)
     shifts = []

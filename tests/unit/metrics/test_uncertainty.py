@@ -147,6 +147,17 @@ def test_leaving_images_out_of_a_distance_is_exact(n: int, d: int) -> None:
     assert frechet_without(x, *gaussian_of(y)) == pytest.approx(expected, rel=1e-7)
 
 
+@pytest.mark.parametrize(("n", "d"), [(12, 4), (4, 12)])
+def test_equal_images_have_a_distance_without_an_interval_of_any_width(n: int, d: int) -> None:
+    """A class whose samples are all one picture: every part of the cross term is zero."""
+    x, y = np.full((n, d), 2.0), np.random.default_rng(0).normal(size=(20, d))
+    expected = frechet_from_features(x, y)
+    assert frechet_without(x, *gaussian_of(y)) == pytest.approx(expected, rel=1e-12)
+    interval = frechet_interval(expected, x, *gaussian_of(y))
+    assert interval.low == pytest.approx(expected, rel=1e-9)
+    assert interval.high == pytest.approx(expected, rel=1e-9)
+
+
 def test_leaving_images_out_of_an_inception_score_is_exact() -> None:
     log_p = np.log(np.random.default_rng(0).dirichlet(np.ones(5), 40))
     without = np.array([float(weighted_scores(np.delete(log_p, i, axis=0))[0]) for i in range(40)])
