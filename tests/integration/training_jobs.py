@@ -22,6 +22,7 @@ SMALL = (
     "train.checkpoint_every=3",
     "train.tokenizer.batch_size=4",
     "train.generator.batch_size=4",
+    "train.generator.learning_rate=1e-3",
 )
 EXTRA = {"nvg": ("model.head_size=24",), "var": ("tokenizer.quantizer.scales=[1,2,4]",), "ar": ()}
 
