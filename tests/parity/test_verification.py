@@ -72,6 +72,8 @@ def test_array(family: str, name: str) -> None:
     allowed = {"pass", "excepted"} if name in EXCEPTED | STREAM else {"pass"}
     assert {check.verdict for check in own} <= allowed, own
     assert all(check.remark for check in own if check.verdict == "excepted")
+    if name in EXCEPTED:  # float32 distances give what exact ones do not
+        assert own[-1].verdict == "pass"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -111,9 +113,9 @@ def altered(reference: np.ndarray, place: int, limit: float) -> np.ndarray:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_altered_number_fails_wherever_it_is(family: str) -> None:
     for comparison in comparisons(family):
-        if comparison.excuse:
-            continue
         size = comparison.reference.size
+        if comparison.excuse or not size:
+            continue
         for place in {0, size // 3, size - 1}:
             other = altered(comparison.reference, place, comparison.limit)
             verdict = judge(dataclasses.replace(comparison, reference=other)).verdict
@@ -136,14 +138,18 @@ def test_another_generator_stream_is_excused_by_name_and_only_as_a_whole() -> No
     fixture = SHIPPED["var"][0]
     verification = get_family("var").verification  # type: ignore[attr-defined]
     needed = ("label_B", "rng0_tokens", "rng0_fhat", "rng0_smooth_tokens", "rng0_smooth_fhat")
-    for altered_names, verdicts in (
-        ({"rng0_tokens"}, {"fail"}),
-        ({"rng0_smooth_tokens"}, {"fail"}),
-        ({"rng0_tokens", "rng0_smooth_tokens"}, {"excepted"}),
+    alone, pair = ("label_B", "rng0_tokens"), ("label_B", "rng0_tokens", "rng0_fhat")
+    for kept, altered_names, entries, verdicts in (
+        (needed, {"rng0_tokens"}, slice(5, 6), {"fail"}),
+        (needed, {"rng0_smooth_tokens"}, slice(5, 6), {"fail"}),
+        (needed, {"rng0_tokens", "rng0_smooth_tokens"}, slice(5, 6), {"fail"}),
+        (pair, {"rng0_tokens"}, slice(5, 20), {"fail"}),
+        (alone, {"rng0_tokens"}, slice(5, 6), {"fail"}),
+        (alone, {"rng0_tokens"}, slice(5, 20), {"excepted"}),
     ):
-        arrays = {name: fixture.arrays[name].copy() for name in needed}
+        arrays = {name: fixture.arrays[name].copy() for name in kept}
         for name in altered_names:
-            arrays[name][1, 5] = (arrays[name][1, 5] + 1) % 64
+            arrays[name][1, entries] = (arrays[name][1, entries] + 1) % 64
         facts = {key: value for key, value in fixture.facts.items() if not key.startswith("vqtrain") and "grad" not in key}
         found = verification.verify(Ledger(Fixture("draws", facts, arrays), Arithmetic(torch.device("cpu")), 5e-5))
         assert {check.verdict for check in found if check.name in altered_names} == verdicts

@@ -5,6 +5,7 @@ Shape letters: B batch, L tokens of all scales, V codebook size; X stands for an
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -96,6 +97,14 @@ class Models:
         module.load_state_dict(transformer_from_published(published, module.state_dict()))
         return self._ledger.arithmetic.place(module)
 
+    @property
+    def labels_B(self) -> Tensor:
+        """Class labels, as an array or else as the configuration lists them."""
+        listed = self._ledger.fixture.facts.get("labels")
+        if listed is None or self._ledger.has("label_B"):
+            return self._ledger.given("label_B")
+        return self._ledger.arithmetic.tensor(np.asarray(listed))
+
     def split(self, tokens_BL: Tensor) -> TokenSequence:
         """Tokens of all scales, one after the other, as the sequence they are."""
         return TokenSequence(tokens_BL.split(self.stage_tokens, dim=1))
@@ -120,7 +129,7 @@ class Models:
         """
         stored = self._ledger.fixture.arrays[name]
         if values_BLX.ndim == 3 and stored.ndim == 3 and stored.shape[2] < values_BLX.shape[2]:
-            values_BLX = values_BLX[..., :: values_BLX.shape[2] // stored.shape[2]]
+            values_BLX = values_BLX[..., :: math.ceil(values_BLX.shape[2] / stored.shape[2])]
         count = stored.shape[1]
         if count == values_BLX.shape[1]:
             return values_BLX

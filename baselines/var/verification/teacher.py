@@ -28,7 +28,7 @@ _LOGITS = (
 def check(ledger: Ledger, models: Models) -> None:
     """Whatever needs no sampling."""
     ledger.inputs("label_B", "rows", "filter_in")
-    if "labels" in ledger.fixture.facts:
+    if "labels" in ledger.fixture.facts and ledger.has("label_B"):
         ledger.equal("label_B", ledger.given("label_B"), "listed labels", stored=ledger.fixture.facts["labels"])
     stored = [name for prefix in variants(ledger) for name in ledger.named(f"{prefix}_logits")]
     if ledger.has(*_LOGITS, *stored) or ledger.named("act_"):
@@ -52,7 +52,7 @@ def forced_logits(models: Models, module: VarTransformer, labels_B: Tensor) -> T
 
 
 def _check_logits(ledger: Ledger, models: Models) -> None:
-    module, labels_B = models.transformer, ledger.given("label_B")
+    module, labels_B = models.transformer, models.labels_B
     logits_BLV, seen = _with_activations(models, module, labels_B)
     for name, values in seen.items():
         if ledger.has(name):
@@ -102,7 +102,7 @@ def _with_activations(models: Models, module: VarTransformer, labels_B: Tensor) 
 def _check_gradients(ledger: Ledger, models: Models) -> None:
     """Cross-entropy of every token, its mean, and the gradients of that."""
     module, targets_BL, facts = models.make_transformer(), models.between("idx_BL"), ledger.fixture.facts
-    logits_BLV = forced_logits(models, module, ledger.given("label_B"))
+    logits_BLV = forced_logits(models, module, models.labels_B)
     entropy_BL = token_cross_entropy(logits_BLV, targets_BL)
     ledger.close("ce_BL", entropy_BL)
     ledger.number("loss", entropy_BL.detach().mean())

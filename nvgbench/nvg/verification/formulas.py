@@ -9,8 +9,8 @@ import re
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from nvgbench.errors import InputError
 from nvgbench.nvg.blocks import timestep_embedding
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.layout import StageLayout
@@ -19,10 +19,13 @@ from nvgbench.nvg.rope import StructureRope
 from nvgbench.nvg.structure import split_clusters, structure_embedding, structure_labels
 from nvgbench.nvg.structure_flow import flow_times
 from nvgbench.nvg.verification import models
+from nvgbench.nvg.verification.generators import stored_input
 from nvgbench.parity.ledger import Ledger
 from nvgbench.sampling.filters import top_k_filter, top_p_filter
 from nvgbench.sampling.schedules import top_p_schedule
 
+# The stage whose rotations are stored, where nothing says which.
+_ROPE_STAGE = 3
 _NUMBER = r"(\d+(?:\.\d+)?)"
 
 
@@ -52,24 +55,54 @@ def _check_embeddings(ledger: Ledger) -> None:
     ledger.inputs("E.t")
     for name, match in _matching(ledger, r"E\.timestep_embedding_(\d+)"):
         ledger.close(name, timestep_embedding(ledger.given("E.t"), int(match[1])))
-    stages = [(name, int(match[1])) for name, match in _matching(ledger, r"E\.struct_feat_stage(\d+)")]
-    if ledger.has("D.nvg_input_output"):
-        labels_BSL = ledger.given("D.nvg_input_output")[..., -1].long()
-    elif ledger.has("E.struct_feat_all"):
-        # Without the labels the embedding still has to be one: there and back again.
-        stored_BSLK = ledger.given("E.struct_feat_all")
-        labels_BSL = torch.stack([structure_labels(se_BLK, stage) for stage, se_BLK in enumerate(stored_BSLK.unbind(1))], 1)
-    elif stages:
-        raise InputError(f"{ledger.fixture.name} is incomplete: nothing says which labels {stages[0][0]!r} embeds")
-    else:
-        return
-    channels = labels_BSL.shape[1] - 1
-    se_BSLK = torch.stack(
-        [structure_embedding(labels_BL, stage, channels) for stage, labels_BL in enumerate(labels_BSL.unbind(1))], 1
-    )
-    ledger.equal("E.struct_feat_all", se_BSLK)
-    for name, stage in stages:
-        ledger.equal(name, se_BSLK[:, stage])
+    labels_BSL = _stage_labels(ledger)
+    if labels_BSL is not None:
+        layout = _layout(ledger, labels_BSL.shape[-1])
+        se_BSLK = torch.stack([_embedded(layout, labels_BL, stage) for stage, labels_BL in enumerate(labels_BSL.unbind(1))], 1)
+        ledger.equal("E.struct_feat_all", se_BSLK)
+    for name, stage in _embedded_stages(ledger):
+        if labels_BSL is not None:
+            ledger.equal(name, se_BSLK[:, stage])
+            continue
+        # Without the labels the embedding still has to be one, of a balanced map: there and back again.
+        stored_BLK = ledger.given(name)
+        layout = _layout(ledger, stored_BLK.shape[1])
+        labels_BL = structure_labels(stored_BLK, layout.known(stage))
+        ledger.equal(name, _embedded(layout, labels_BL, stage))
+        balanced_L = np.arange(layout.positions) * layout.tokens[stage] // layout.positions
+        _check_members(ledger, name, labels_BL, balanced_L)
+
+
+def _stage_labels(ledger: Ledger) -> Tensor | None:
+    """The structure maps that section E embeds, int64 ``[B, S, L]``: those of section D, or those of all embeddings."""
+    if ledger.has("D.nvg_input_output", "D.latent"):
+        return stored_input(ledger)[..., -1].long()
+    if not ledger.has("E.struct_feat_all"):
+        return None
+    stored_BSLK = ledger.given("E.struct_feat_all")
+    layout = _layout(ledger, stored_BSLK.shape[2])
+    labels_BL = structure_labels(stored_BSLK[:, -1], layout.channels)
+    _check_members(ledger, "E.struct_feat_all", labels_BL, np.arange(layout.positions))
+    return torch.stack([layout.coarser(labels_BL, layout.last, stage) for stage in range(layout.stages)], 1)
+
+
+def _check_members(ledger: Ledger, name: str, labels_BL: Tensor, expected_L: np.ndarray) -> None:
+    """Every cluster has its share of the positions."""
+    ours_BL = labels_BL.sort(dim=1).values
+    ledger.equal(name, ours_BL, "clusters of one size", stored=np.broadcast_to(expected_L, tuple(ours_BL.shape)))
+
+
+def _layout(ledger: Ledger, positions: int) -> StageLayout:
+    """Section D's, or stages of twice as many tokens each."""
+    return models.layout_of(ledger.fixture) if "D" in ledger.fixture.fact("config") else StageLayout(models.square(positions))
+
+
+def _embedded(layout: StageLayout, labels_BL: Tensor, stage: int) -> Tensor:
+    return structure_embedding(labels_BL, layout.known(stage), layout.channels)
+
+
+def _embedded_stages(ledger: Ledger) -> list[tuple[str, int]]:
+    return [(name, int(match[1])) for name, match in _matching(ledger, r"E\.struct_feat_stage(\d+)")]
 
 
 def _check_rope(ledger: Ledger) -> None:
@@ -83,8 +116,7 @@ def _check_rope(ledger: Ledger) -> None:
         ids_NA = rope.ids(torch.zeros(1, layout.positions, layout.channels))[0]
         ledger.equal("E.rope_ids", ids_NA)
     for part in parts:
-        embedded = [name for name, _ in _matching(ledger, r"E\.struct_feat_stage(\d+)")] or ["E.struct_feat_stage3"]
-        se_BLK = ledger.given(embedded[0])[:1].to(torch.get_default_dtype())
+        se_BLK = _rotated(ledger)
         stored = ledger.fixture.array(f"E.rope_{part}")
         layout = StageLayout(models.square(se_BLK.shape[1]))
         config = NvgModelConfig(depth=1, head_size=2 * stored.shape[1])
@@ -92,6 +124,24 @@ def _check_rope(ledger: Ledger) -> None:
         unit_NP = rope(se_BLK).unit_B1NP[0, 0, ledger.given(f"E.rope_{part}_pos")]
         cos, sin = unit_NP.real, unit_NP.imag
         ledger.close(f"E.rope_{part}", torch.stack((cos, -sin, sin, cos), -1).unflatten(-1, (2, 2)))
+
+
+def _rotated(ledger: Ledger) -> Tensor:
+    """The embedding ``[1, L, K]`` behind the rotations: of the first image, at the stage that the listing's text names.
+
+    Raises:
+        InputError: neither the embedding nor what it follows from is stored.
+    """
+    listing = ledger.fixture.facts.get("arrays", {})
+    told = (re.search(r"at stage (\d+)", str(listing.get(f"E.rope_{part}", ""))) for part in ("content", "structure"))
+    stages = [int(match[1]) for match in told if match] or [stage for _, stage in _embedded_stages(ledger)] or [_ROPE_STAGE]
+    name = f"E.struct_feat_stage{stages[0]}"
+    labels_BSL = None if ledger.has(name) else _stage_labels(ledger)
+    if labels_BSL is None:
+        se_BLK = ledger.given(name)[:1]
+    else:
+        se_BLK = _embedded(_layout(ledger, labels_BSL.shape[-1]), labels_BSL[:1, stages[0]], stages[0])
+    return se_BLK.to(torch.get_default_dtype())
 
 
 def _head_size(ledger: Ledger) -> int:
@@ -122,8 +172,9 @@ def _check_splits(ledger: Ledger) -> None:
 def _check_constants(ledger: Ledger) -> None:
     """The weights of the loss terms are the derivatives of our total; the canvases' scales are the published ones."""
     if ledger.has("E.loss_weight", "E.loss_weight_structure"):
-        stages = len(ledger.fixture.array("E.loss_weight"))
-        count = len(ledger.fixture.array("E.loss_weight_structure")) if ledger.has("E.loss_weight_structure") else stages - 2
+        sizes = {name: len(array) for name, array in ledger.fixture.arrays.items() if name.startswith("E.loss_weight")}
+        stages = sizes.get("E.loss_weight") or sizes["E.loss_weight_structure"] + 2
+        count = sizes.get("E.loss_weight_structure", stages - 2)
         terms = [torch.ones(size, requires_grad=True) for size in (stages, stages, stages, count)]
         StageLosses(*terms).total().backward()
         canvas_S, tokens_S, structure_T = (torch.as_tensor(terms[place].grad) for place in (0, 1, 3))

@@ -157,7 +157,7 @@ def nvg_template() -> tuple[dict[str, Any], Arrays]:
             "C.base32_8px.nvg_index_label": (2, stages, length, 2), "D.content_argmax": (2, clusters),
             "D.structure_target": (2, length, count), f"{sample}structure": (2, stages, length),
             f"{sample}content": (2, stages, length), "D.step.content": (2, stages, length),
-            "D.step.next_structure": (2, stages - 1, length), "E.struct_feat_stage2": (2, length, count),
+            "D.step.next_structure": (2, stages - 1, length), "E.struct_feat_stage3": (2, length, count),
             "E.struct_feat_all": (2, stages, length, count), "E.rope_ids": (length + 1, count + 3), "E.split2.next": (1, 16),
             "E.split2.next_gumbel": (1, 16), "E.filter_k9_p0.6_keep": (2, 3, codes),
         }, "int16"),

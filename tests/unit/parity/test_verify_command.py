@@ -107,12 +107,52 @@ def test_absent_arrays_are_not_checked_and_said_to_be(others: dict[str, Path], v
     [
         ("var", ["f", "idx_BL", "x_BLCv", "act_block0", "ar_tokens", "rng3_tokens"]),
         ("nvg", ["D.nvg_input_output", "D.final_target", "A.small_16x3.labels", "D.sample_cfg.structure", "B.odd.indices"]),
+        ("nvg", ["E.struct_feat_stage3", "E.loss_weight", "D.nvg_input_output"]),
+        ("nvg", ["E.struct_feat_all", "E.struct_feat_stage3", "E.loss_weight_structure"]),
     ],
 )
 def test_what_follows_from_the_inputs_may_be_absent(
     others: dict[str, Path], verify: Run, tmp_path: Path, family: str, names: list[str]
 ) -> None:
     assert verify(family, "--fixture", changed(others[family], tmp_path, **dict.fromkeys(names)))[0] == 0
+
+
+@pytest.mark.parametrize("gone", [(), ("E.struct_feat_all",), ("E.struct_feat_stage3",)])
+def test_section_e_stands_alone(others: dict[str, Path], verify: Run, tmp_path: Path, gone: tuple[str, ...]) -> None:
+    """Without the generators' section the embeddings are held to themselves: a map of clusters of one size, and back."""
+    with np.load(others["nvg"].with_suffix(".npz")) as archive:
+        rest = {name: None for name in archive.files if name.startswith("D.") or name in gone}
+    (tmp_path / "whole").mkdir()
+    path = changed(others["nvg"], tmp_path / "whole", **rest)
+    facts = json.loads(path.read_text())
+    facts["config"] = {key: value for key, value in facts["config"].items() if not key.startswith("D")}
+    path.write_text(json.dumps(facts))
+    assert verify("nvg", "--fixture", path)[0] == 0
+    for name in {"E.struct_feat_all", "E.struct_feat_stage3", "E.rope_content"} - set(gone):
+        values = array(path, name)
+        # The last channel read: another child of the same parent.
+        place = (0, -1, 3, -1) if name.endswith("all") else (0, 3, 1) if name.endswith("3") else (1, 2, 0, 0)
+        values[place] = 2 - values[place] if name.startswith("E.struct") else values[place] + 0.5
+        code, shown, _ = verify("nvg", "--fixture", changed(path, tmp_path, **{name: values}))
+        assert code == 1
+        assert [line for line in shown.splitlines() if line.startswith(f"fail      {name}")]
+
+
+def test_labels_may_stand_in_the_json_file_alone(others: dict[str, Path], verify: Run, tmp_path: Path) -> None:
+    for labels, expected in (([6, 2], 0), ([6, 3], 1)):
+        path = changed(others["var"], tmp_path, label_B=None)
+        path.write_text(json.dumps({**json.loads(path.read_text()), "labels": labels}))
+        assert verify("var", "--fixture", path)[0] == expected
+
+
+def test_any_number_of_kept_columns(others: dict[str, Path], verify: Run, tmp_path: Path) -> None:
+    """Every third of 40 codes are 14 columns, and 40 / 14 is no whole number."""
+    with np.load(others["nvg"].with_suffix(".npz")) as archive:
+        names = ["D.content_logits", "D.sample_cfg.logits"]
+        kept = {name: np.repeat(archive[name], 2, axis=-1)[..., ::3] for name in names}
+    path = changed(others["nvg"], tmp_path, **kept)
+    shapes = [line for line in verify("nvg", "--fixture", path)[1].splitlines() if "recomputed as" in line]
+    assert shapes == []
 
 
 def refused(verify: Run, words: str, *arguments: str | Path) -> None:
