@@ -156,7 +156,7 @@ class RunFolder:
             return TypeAdapter(DatasetInfo).validate_python(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise InputError(f"{path} is missing; the run has not begun, start it with 'nvgbench train'") from None
-        except (json.JSONDecodeError, ValidationError) as error:
+        except (UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
             raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); remove it and train again") from None
 
     def note_dataset(self, info: DatasetInfo) -> None:
@@ -277,8 +277,9 @@ def seeded_generator(config: RunConfig, tokenizer: nn.Module, num_classes: int, 
 
 
 def find_runs(root: Path) -> list[RunFolder]:
-    """All runs in and below ``root`` (itself included), sorted by path."""
-    return [RunFolder(path.parent) for path in sorted(root.rglob(CONFIG)) if not path.parent.name.startswith(".")]
+    """All runs in and below ``root`` (itself included), sorted by path; hidden folders are what killed processes leave."""
+    found = [path.parent for path in sorted(root.rglob(CONFIG))]
+    return [RunFolder(path) for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
 
 
 def find_run(run: str, root: Path) -> RunFolder:

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from nvgbench import __version__
 from nvgbench.cli import groups
-from nvgbench.errors import InputError
+from nvgbench.errors import InputError, file_error
+
+# What the parser raises for a misspelt option or a value out of range; typer gives no public name to it.
+_UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
+
+
+class _Commands(TyperGroup):
+    """Says how to go on after an interruption; typer itself turns it into exit code 130 without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("interrupted; the same command continues where this one stopped", err=True)
+            raise typer.Exit(130) from None
 
 
 def _version(value: bool) -> None:
@@ -22,6 +38,7 @@ def build_app() -> typer.Typer:
     """The application with all its commands."""
     app = typer.Typer(
         name="nvgbench",
+        cls=_Commands,
         help="Honest measurement of structured image generators: NVG beside VAR and autoregressive baselines.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -41,18 +58,27 @@ def build_app() -> typer.Typer:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: bad input ends with exit code 2 and one line, an interruption with 130."""
     try:
-        build_app()(arguments)
-    except (InputError, OSError) as error:
-        if os.environ.get("NVGBENCH_DEBUG"):
+        sys.exit(build_app()(arguments, standalone_mode=False) or 0)
+    except (InputError, OSError, MemoryError, RuntimeError, _UsageError) as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.exit(2)  # the help is on the screen already
+        line = _one_line(error)
+        if line is None or os.environ.get("NVGBENCH_DEBUG"):
             raise
-        typer.echo(f"error: {_one_line(error)}", err=True)
+        typer.echo(f"error: {line}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        typer.echo("interrupted; the same command continues where this one stopped", err=True)
         sys.exit(130)
 
 
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+def _one_line(error: Exception) -> str | None:
+    """What to say of an error; None for those that are a fault of the program."""
+    if isinstance(error, _UsageError):
+        command = error.ctx.command_path if error.ctx is not None else "nvgbench"
+        text = " ".join(error.format_message().split()).rstrip(".")
+        return f"{text}; see '{command} --help'"
+    if isinstance(error, OSError):
+        return file_error(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+        return f"not enough memory ({' '.join(str(error).split())[:200]}); use smaller batches or another --device"
+    return " ".join(str(error).split()) if isinstance(error, InputError) else None

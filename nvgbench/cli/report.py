@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nvgbench.cli.options import DEFAULT_RUNS, RunsRoot
+from nvgbench.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +42,8 @@ def register(app: typer.Typer) -> None:
         from nvgbench.report.galleries import without_data_pictures
         from nvgbench.results.store import records_of
 
+        if not out.name:
+            raise InputError(f"--out {str(out)!r} is no file name; give one such as reports/index.html")
         files = [*(records or ()), *([runs] if everything else [])]
         located = records_of(targets or (), files, runs)
         if not data_pictures:

@@ -9,6 +9,7 @@ import typer
 
 from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
 from nvgbench.cli.published import PublishedTokenizer, Weights, import_first
+from nvgbench.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -42,6 +43,13 @@ def register(app: typer.Typer) -> None:
         from nvgbench.sampling.job import check_classes, image_seed, sample_job
         from nvgbench.training.distributed import join_processes
 
+        if structure_sample is not None and not 0 <= structure_sample < 2**32:
+            raise InputError(f"--structure-sample {structure_sample} is the number of an image of the job; use 0 or more")
+        guided = any(source is not None for source in (structure_image, structure_mask, structure_sample))
+        if structure_stage is not None and not guided:
+            raise InputError(
+                f"--structure-stage {structure_stage} goes with --structure-image, --structure-mask or --structure-sample"
+            )
         with join_processes(resolve_device(device)) as (processes, place):
             if processes.is_first:
                 import_first([run], runs, weights, tokenizer)
@@ -50,7 +58,7 @@ def register(app: typer.Typer) -> None:
             generator = folder.load_generator(place)
             chosen = check_classes(export.parse_classes(classes), generator.spec)
             options = export.parse_settings(settings)
-            if any(source is not None for source in (structure_image, structure_mask, structure_sample)):
+            if guided:
                 from nvgbench.nvg.guided_generator import guide
 
                 number = structure_sample

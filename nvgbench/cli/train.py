@@ -40,6 +40,8 @@ def register(app: typer.Typer) -> None:
         from nvgbench.config.load import load_preset
 
         run_name = name or preset
+        if ".." in Path(run_name).parts:
+            raise InputError(f"--name {run_name!r} leads out of the folder of runs; use a plain name, and --runs")
         jobs = [
             (f"{run_name}-seed{seed}", load_preset(preset, [*settings, f"train.seed={seed}"], data))
             for seed in parse_seeds(seeds)

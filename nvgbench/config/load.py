@@ -47,7 +47,9 @@ def load_file(path: Path) -> RunConfig:
     except FileNotFoundError:
         raise InputError(f"no configuration at {path}; is {path.parent} a run folder made by 'nvgbench train'?") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}") from None
+        raise InputError(
+            f"{path} is not valid TOML ({error}); restore that file, or remove the run and train it again"
+        ) from None
     return build_config(tree, str(path))
 
 
@@ -86,7 +88,8 @@ def build_config(tree: dict[str, Any], origin: str) -> RunConfig:
     if not isinstance(family_name, str):
         raise InputError(f"{origin}: 'family' is missing; it names the model family, e.g. 'nvg'")
     family = get_family(family_name)
-    quantizer = tree.get("tokenizer", {}).pop("quantizer", {})
+    tokenizer_tree = tree.get("tokenizer")
+    quantizer = tokenizer_tree.pop("quantizer", {}) if isinstance(tokenizer_tree, dict) else {}
     model, sampling = tree.pop("model", {}), tree.pop("sampling", {})
     config = _validate(RunConfig, tree, origin, "")
     tokenizer = dataclasses.replace(
@@ -123,7 +126,8 @@ def _read_preset(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """The preset's tree on top of the one that it ``extends``: another preset, or a budget that several families share."""
     if name in seen:
         raise InputError(f"presets extend each other in a circle: {' -> '.join((*seen, name))}")
-    file = _BUDGETS / f"{name.removeprefix('budget:')}.toml" if name.startswith("budget:") else get_preset(name)
+    is_budget = bool(seen) and name.startswith("budget:")  # a budget is no preset that could be asked for by name
+    file = _BUDGETS / f"{name.removeprefix('budget:')}.toml" if is_budget else get_preset(name)
     tree = tomllib.loads(file.read_text(encoding="utf-8"))
     base = tree.pop("extends", None)
     return tree if base is None else _merge(_read_preset(base, (*seen, name)), tree)

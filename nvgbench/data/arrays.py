@@ -34,11 +34,11 @@ class ArrayDataset(ImageDataset):
         limit: int | None,
     ) -> None:
         order = round_robin(labels)[:limit]
-        self._pixels_NHWC = pixels_NHWC[order]
+        self._pixels_NHWC = np.ascontiguousarray(pixels_NHWC[order])
         labels = labels[order]
         digest = hashlib.sha256(f"array {pixels_NHWC.shape[1:]} size={image_size}\n".encode())
         digest.update(labels.tobytes())
-        digest.update(self._pixels_NHWC)
+        digest.update(self._pixels_NHWC.data)
         super().__init__(
             name=name,
             classes=classes,

@@ -84,6 +84,8 @@ def open_folder(location: str, *, image_size: int, split: Split, augment: Augmen
         raise InputError(f"{where} has no class folders; put the images into {where}/CLASS/, one folder a class")
     classes = class_folders(root / train)
     held = next((name for name in _EVAL_FOLDERS if train and class_folders(root / name)), None)
+    if held is not None:
+        _check_known(root / held, classes)  # now rather than when the trained model is scored
     files = list_images(root, train if split == "train" or held is None else held, classes)
     rule = ""
     if held is None:
@@ -135,24 +137,34 @@ def list_images(root: Path, part: str, classes: Sequence[str]) -> list[ImageFile
     """All images below the class folders of ``root / part``, sorted by path.
 
     Raises:
-        InputError: a class folder is not among ``classes``, or there are no images.
+        InputError: a class folder is not among ``classes`` or holds no images, or there are none at all.
     """
     base = root / part
-    files = []
+    _check_known(base, classes)
+    files: list[ImageFile] = []
+    empty = None
+    for class_name in class_folders(base):
+        before = len(files)
+        for folder, _, names in os.walk(base / class_name):
+            for name in names:
+                if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):
+                    path = os.path.join(folder, name)
+                    files.append(ImageFile(Path(path).relative_to(root).as_posix(), class_name, os.path.getsize(path)))
+        empty = class_name if len(files) == before else empty
+    if not files:
+        raise InputError(f"no images below {base}; expected {base}/CLASS/*.png or another of {', '.join(sorted(SUFFIXES))}")
+    if empty is not None:
+        raise InputError(f"class folder {base / empty} holds no images; put some there, or remove the folder")
+    return sorted(files, key=lambda file: file.path)
+
+
+def _check_known(base: Path, classes: Sequence[str]) -> None:
     for class_name in class_folders(base):
         if class_name not in classes:
             raise InputError(
                 f"class folder {base / class_name} is not among the training classes{did_you_mean(class_name, classes)}; "
                 "rename or remove it"
             )
-        for folder, _, names in os.walk(base / class_name):
-            for name in names:
-                if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):
-                    path = os.path.join(folder, name)
-                    files.append(ImageFile(Path(path).relative_to(root).as_posix(), class_name, os.path.getsize(path)))
-    if not files:
-        raise InputError(f"no images below {base}; expected {base}/CLASS/*.png or another of {', '.join(sorted(SUFFIXES))}")
-    return sorted(files, key=lambda file: file.path)
 
 
 def read_image(path: Path) -> np.ndarray:

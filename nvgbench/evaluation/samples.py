@@ -137,7 +137,12 @@ def _planes(pixels_BHW3: NDArray[np.uint8]) -> Tensor:
 
 
 def _open_folder(path: Path) -> ImageSet:
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    # A hidden file is not an image of the set, but what a killed process left of one.
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and not file.name.startswith(".")
+    )
     if not files:
         raise InputError(f"{path}: no images in this folder; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
     side = _read_image(files[0], None).shape[0]

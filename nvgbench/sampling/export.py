@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from nvgbench.config.load import parse_value
+from nvgbench.data.folder import SUFFIXES, read_image
 from nvgbench.data.images import save_grid
 from nvgbench.data.npz import NpzImages
 from nvgbench.errors import InputError
@@ -54,7 +56,12 @@ def parse_settings(overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def place(npz: Path, out: Path) -> Path:
-    """Copy the npz to ``out``, or unpack it into PNG files where ``out`` does not end in ``.npz``."""
+    """Copy the npz to ``out``, or unpack it into PNG files where ``out`` does not end in ``.npz``.
+
+    Raises:
+        InputError: ``out`` is a folder with other images, among which the samples would be lost.
+        OSError: it cannot be written to.
+    """
     if out.suffix == ".npz":
         with whole_file(out) as temporary:
             shutil.copyfile(npz, temporary)
@@ -62,15 +69,28 @@ def place(npz: Path, out: Path) -> Path:
     file = NpzImages(npz)
     labels = file.labels()
     assert labels is not None
+    names = [f"{index:06d}_class{label:04d}.png" for index, label in enumerate(labels)]
+    _refuse_strangers(out, frozenset(names))
     index = 0
     for images in file.stream(_PIECE):
         for image in images:
-            path = out / f"{index:06d}_class{labels[index]:04d}.png"
+            path = out / names[index]
             if not path.exists():
                 with whole_file(path) as temporary:
                     Image.fromarray(image).save(temporary, format="PNG")
+            elif not np.array_equal(read_image(path), image):
+                raise InputError(f"{path} is of another job; write to another folder, or remove this one")
             index += 1
     return out
+
+
+def _refuse_strangers(folder: Path, names: frozenset[str]) -> None:
+    """A folder is scored as a whole: images of another job, or of nobody's, must not be among the samples."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.suffix.lower() in SUFFIXES and path.name not in names and not path.name.startswith("."):
+            raise InputError(f"{folder} holds other images ({path.name}); write to another folder, or remove them")
 
 
 def write_grid(npz: Path, path: Path, classes: int, rows: int = 8) -> Path:

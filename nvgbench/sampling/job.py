@@ -184,8 +184,20 @@ def _images(parts: Path, n: int) -> Iterator[np.ndarray]:
         assert match is not None
         start, stop = int(match[1]), min(int(match[2]), n)
         if stop > position:
-            yield np.load(path)[position - start : stop - start]
+            yield _part(path, int(match[2]) - start)[position - start : stop - start]
             position = stop
+
+
+def _part(path: Path, count: int) -> np.ndarray:
+    try:
+        images = np.load(path)
+        if images.dtype != np.uint8 or images.ndim != 4 or len(images) != count:
+            raise ValueError(f"{images.dtype} of shape {images.shape}")
+    except (ValueError, EOFError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}); remove it, and the same command draws its {count} images again"
+        ) from None
+    return images
 
 
 def write_npz(path: Path, images: Iterator[np.ndarray], n: int, image_size: int, labels: np.ndarray) -> None:

@@ -121,11 +121,19 @@ def read_state(checkpoint: Path) -> CheckpointState:
     Raises:
         InputError: ``state.json`` is missing or damaged.
     """
+    path = checkpoint / STATE
     try:
-        tree = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-        return TypeAdapter(CheckpointState).validate_python(tree)
-    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
-        raise _damaged(checkpoint / STATE, error) from None
+        state = TypeAdapter(CheckpointState).validate_python(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise _damaged(path, "the file is missing") from None
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise _damaged(path, f"{'.'.join(map(str, problem['loc'])) or 'all of it'}: {problem['msg']}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise _damaged(path, error) from None
+    if WEIGHTS not in state.files:
+        raise _damaged(path, f"it does not list {WEIGHTS}")
+    return state
 
 
 def load_tensors(checkpoint: Path, name: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
@@ -155,8 +163,12 @@ def load_optimizers(checkpoint: Path) -> dict[str, Any]:
 
 
 def model_file(checkpoint: Path, ema: bool = True) -> str:
-    """Name of the file with the model's weights: the average where it is wanted and there is one."""
-    return EMA if ema and (checkpoint / EMA).exists() else WEIGHTS
+    """Name of the file with the model's weights: the average where it is wanted and one was written.
+
+    Raises:
+        InputError: ``state.json``, which says so, is missing or damaged.
+    """
+    return EMA if ema and EMA in read_state(checkpoint).files else WEIGHTS
 
 
 def clean(root: Path) -> None:
