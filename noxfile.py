@@ -27,7 +27,10 @@ SHORT = ("train.tokenizer.steps=100", "train.generator.steps=60", "data.train_im
 def tests(session: nox.Session) -> None:
     """The test suite, without what needs a GPU."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-m", "not gpu and not full_size and not slow", *session.posargs)
+    # A process a core with one thread each: the models are too small for two threads to share.
+    session.env["OMP_NUM_THREADS"] = "1"
+    workers = ("-n", "auto", "--dist", "loadfile")
+    session.run("pytest", *workers, "-m", "not gpu and not full_size and not slow", *session.posargs)
 
 
 @nox.session
