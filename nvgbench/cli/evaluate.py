@@ -66,6 +66,7 @@ def register(app: typer.Typer) -> None:
         """Score samples and reconstructions; interrupted, the same command goes on. Under torchrun, on several devices."""
         _check_choice(names or [], all_runs, samples, name)
         from nvgbench.cli.progress import of_first
+        from nvgbench.config.load import override_dataclass
         from nvgbench.device import resolve_device
         from nvgbench.evaluation.evaluate import EvaluationOptions, Evaluator
         from nvgbench.sampling.export import parse_settings
@@ -88,6 +89,8 @@ def register(app: typer.Typer) -> None:
                 import_first(names or [], runs, weights, tokenizer, data)
             processes.barrier()
             chosen = [] if samples is not None else _choose(names or [], all_runs, runs)
+            for run in chosen:  # now rather than after the classifier's training
+                override_dataclass(run.config.sampling, options.settings, "sampling")
             share = processes.share()
             evaluator = Evaluator(runs, options, place, of_first(share), share, _warn)
             if samples is not None:

@@ -222,6 +222,7 @@ class Evaluator:
             )
         reference = self._first_alone(lambda: open_reference(source, images.image_size))
         data = DataConfig(source=source, image_size=images.image_size)
+        check_sets(images, reference.images, self.scoring)  # before a classifier is trained for it
         findings = check_classes_fit(images, reference.images, force=self.options.force)
         scores = self._score(images, reference, self._extractor(data), data, findings)
         if scores is None:

@@ -108,6 +108,8 @@ def _zeros(image_3HW: Tensor) -> Tensor:
 
 def _small_share(luma_HW: Tensor) -> Tensor:
     """Share of the coefficients below `_SMALL` that are below `_ZERO`, in the busy blocks; NaN without such."""
+    if min(luma_HW.shape) < BLOCK:
+        return torch.tensor(torch.nan)
     blocks_nP = luma_HW.unfold(0, BLOCK, BLOCK).unfold(1, BLOCK, BLOCK).reshape(-1, BLOCK * BLOCK)
     size_nF = (blocks_nP @ _cosines()).abs()
     size_nF = size_nF[size_nF.square().sum(dim=1) > _BUSY]

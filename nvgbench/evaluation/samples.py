@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -146,6 +147,8 @@ def _open_folder(path: Path) -> ImageSet:
     if not files:
         raise InputError(f"{path}: no images in this folder; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
     side = _read_image(files[0], None).shape[0]
+    for file in files[1:]:
+        _check_header(file, side)  # now rather than in the midst of the extraction; reads a few bytes of each
     lossy = sum(file.suffix.lower() in _LOSSY for file in files)
 
     def load(indices: Sequence[int]) -> Tensor:
@@ -155,15 +158,29 @@ def _open_folder(path: Path) -> ImageSet:
 
 
 def _read_image(file: Path, side: int | None) -> NDArray[np.uint8]:
+    with _opened(file, side) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def _check_header(file: Path, side: int) -> None:
+    with _opened(file, side):
+        pass
+
+
+@contextmanager
+def _opened(file: Path, side: int | None) -> Iterator[Image.Image]:
+    """An image file whose header is that of a square picture of 8 bits (of ``side`` pixels, where that is known)."""
     try:
         with Image.open(file) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
+            width, height = picture.size
+            if picture.mode.startswith("I"):  # would be cut off at 255, and with it nearly all of the picture
+                raise InputError(f"{file}: 16-bit grey, expected 8 bits a channel; convert the images")
+            if height != width or (side is not None and height != side):
+                expected = f"{side or height}x{side or height}"
+                raise InputError(f"{file}: {width}x{height} pixels, expected {expected} as every other image")
+            yield picture
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise InputError(f"{file}: cannot be read as an image ({error}); remove or replace it") from None
-    height, width = pixels.shape[:2]
-    if height != width or (side is not None and height != side):
-        raise InputError(f"{file}: {width}x{height} pixels, expected {side or height}x{side or height} as every other image")
-    return pixels
 
 
 def _check_labels(labels: NDArray | None, count: int, name: str) -> NDArray[np.int64] | None:
