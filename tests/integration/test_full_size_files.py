@@ -23,6 +23,7 @@ MODELS = {
     "nvg-d16": ("d16.ckpt", "ae.ckpt", 255_175_712 + 8_192 + 64_369_672, ["--set", "flow_steps=1"]),
     "var-d16": ("var_d16.pth", "vae_ch160v4096z32.pth", 310_283_520, []),
 }
+TOKENIZERS = {"ae.ckpt": 110_332_355, "vae_ch160v4096z32.pth": 108_948_355}
 PROFILE = ["--batch-sizes", "1", "--repeats", "1", "--warmup", "0", "--energy-seconds", "1"]
 
 
@@ -53,10 +54,14 @@ def test_a_model_of_the_published_size(model: str, tmp_path: Path, monkeypatch: 
     assert image.shape == (1, 256, 256, 3)
     assert image.std() > 1
     record = ResultStore(run.records_path).select(kind="profile")[-1]
-    counted = {row["part"]: row["count"] for row in record.tables["parameters"] if row["part"] != "tokenizer"}
+    counted = {row["part"]: row["count"] for row in record.tables["parameters"]}
+    assert counted.pop("tokenizer") == TOKENIZERS[tokenizer]
     assert sum(counted.values()) == parameters
-    written = original_state(run, "generator")
-    content = torch.load(file, weights_only=True, mmap=True)
-    expected = content.get("state_dict", content)
-    assert sorted(written) == sorted(expected)
-    assert all(torch.equal(written[key], value) for key, value in expected.items())
+    for part, source in (("generator", file), ("tokenizer", tokenizer)):
+        written = original_state(run, part)  # type: ignore[arg-type]
+        content = torch.load(source, weights_only=True, mmap=True)
+        expected = content.get("state_dict", content)
+        assert sorted(written) == sorted(expected)
+        for key, value in expected.items():
+            assert (written[key].dtype, written[key].shape) == (value.dtype, value.shape), key
+            assert torch.equal(written[key], value), key
