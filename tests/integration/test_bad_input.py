@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from evaluation_jobs import Thumbnails
 from PIL import Image
 
 from nvgbench.cli.app import main
@@ -30,15 +31,17 @@ SMALL = [
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one trained run called nvg-tiny and some files that are not what they should be."""
     root = tmp_path_factory.mktemp("bad input")
-    with pytest.raises(SystemExit) as done:
-        main(["train", "nvg-tiny", "--runs", str(root / "runs"), "--device", "cpu", *SMALL])
-    assert done.value.code == 0
-    with pytest.raises(SystemExit) as done:
-        main(["gate", "cost", "nvg-tiny", "--out", str(root / "cost.jsonl")])
-    assert done.value.code == 0
-    with pytest.raises(SystemExit) as done:
-        main(["gate", "--update", "--records", str(root / "cost.jsonl"), "--baseline", str(root / "cost.json")])
-    assert done.value.code == 0
+    model = ["nvg-tiny", "--runs", str(root / "runs")]
+    for arguments in (
+        ["train", *model, "--device", "cpu", *SMALL],
+        ["gate", "cost", "nvg-tiny", "--out", str(root / "cost.jsonl")],
+        ["gate", "--records", str(root / "cost.jsonl"), "--baseline", str(root / "cost.json"), "--update"],
+        ["export", *model, "--out", str(root / "generator.ckpt")],
+        ["export", *model, "--out", str(root / "tokenizer.ckpt"), "--part", "tokenizer"],
+    ):
+        with pytest.raises(SystemExit) as done:
+            main(arguments)
+        assert done.value.code == 0, arguments
     _write_arrays(root)
     _write_images(root)
     (root / "broken.jsonl").write_text("{not json\n")
@@ -63,6 +66,7 @@ def _write_arrays(root: Path) -> None:
     np.savez(root / "one_label.npz", arr_0=noise, arr_1=np.array([0]))
     np.savez(root / "negative.npz", arr_0=noise, arr_1=np.full(50, -1))
     np.savez(root / "classes.npz", arr_0=noise, arr_1=np.arange(50))
+    np.savez(root / "plain.npz", arr_0=noise)
     whole = (root / "classes.npz").read_bytes()
     (root / "half.npz").write_bytes(whole[: len(whole) // 2])
 
@@ -74,11 +78,12 @@ def _write_images(root: Path) -> None:
 
     for number, side in enumerate((32, 32, 16)):
         picture(f"sizes/{number}.png", side)
-    for name in ("torn/a/0.png", "torn/a/1.png", "hollow/a/0.png", "hollow/a/1.png", "strange/train/a/0.png"):
+    torn = [f"torn/a/{number}.png" for number in range(20)]
+    for name in (*torn, "hollow/a/0.png", "hollow/a/1.png", "strange/train/a/0.png"):
         picture(name)
     picture("strange/val/b/0.png")
     (root / "hollow" / "b").mkdir()
-    for name in ("torn/a/0.png", "torn/a/1.png"):
+    for name in torn:
         (root / name).write_bytes((root / name).read_bytes()[:60])
     (root / "text").mkdir()
     (root / "text" / "notes.txt").write_text("no picture")
@@ -243,7 +248,7 @@ CASES = {
     "lint: labels": (["lint", "{root}/one_label.npz"], "one an image"),
     "lint: class": (["lint", "{root}/negative.npz"], "from 0 on"),
     "lint: a text": (["lint", "{root}/text"], "no images in this folder"),
-    "lint: an unreadable image": (["lint", "{root}/torn"], "a/0.png"),
+    "lint: an unreadable image": (["lint", "{root}/torn"], "torn/a/0.png"),
     "lint: 16 bits": (["lint", "{root}/deep"], "16-bit"),
     "lint: option": (["lint", "{root}/classes.npz", "--referenc", "shapes"], "--reference"),
     "lint: wrong size": (["lint", "{root}/sizes"], "16x16 pixels, expected 32x32"),
@@ -322,6 +327,9 @@ CASES = {
 
 
 MODEL = ("torn", "torn-tokenizer", "torn-state", "no-average", "torn-config", "edited", "torn-dataset")
+TOKENIZER = ("torn-tokenizer", "torn-state", "no-average", "torn-config", "edited")
+GENERATOR = ("torn", "torn-state", "no-average", "torn-config", "edited")
+RECORDS = ("torn-records", "no-records")
 READERS = {
     "train": (
         ["train", "nvg-tiny", *SMALL, "--runs", "damaged", "--name", "{run}"],
@@ -330,21 +338,16 @@ READERS = {
     "sample": (["sample", "damaged/{run}", "-n", "2"], MODEL),
     "eval": (["eval", "damaged/{run}", "-n", "20"], MODEL),
     "profile": (["profile", "damaged/{run}", "--repeats", "1"], MODEL),
-    "ablate": (
-        ["ablate", "clusters", "damaged/{run}"],
-        ("torn-tokenizer", "torn-state", "no-average", "torn-config", "edited"),
-    ),
-    "export": (
-        ["export", "damaged/{run}", "--out", "x.ckpt"],
-        ("torn", "torn-state", "no-average", "torn-config", "edited"),
-    ),
-    "compare": (["compare", "damaged/{run}", "nvg-tiny"], ("torn-records", "no-records")),
-    "gate": (["gate", "--baseline", "b.json", "--update", "damaged/{run}"], ("torn-records", "no-records")),
-    "gate selftest": (["gate", "selftest", "damaged/{run}"], ("torn-records", "no-records")),
-    "report": (["report", "damaged/{run}", "--out", "r.html"], ("torn-records", "no-records")),
+    "ablate": (["ablate", "clusters", "damaged/{run}"], TOKENIZER),
+    "export": (["export", "damaged/{run}", "--out", "x.ckpt"], GENERATOR),
+    "compare": (["compare", "damaged/{run}", "nvg-tiny"], RECORDS),
+    "gate": (["gate", "--baseline", "b.json", "--update", "damaged/{run}"], RECORDS),
+    "gate selftest": (["gate", "selftest", "damaged/{run}"], RECORDS),
+    "report": (["report", "damaged/{run}", "--out", "r.html"], RECORDS),
 }
 """Commands that read runs, and the damages that each would stumble over."""
 
+GATE = ["gate", "--baseline", "cost.json", "--records", "cost.jsonl"]
 OUTPUTS = {
     "train": ["train", "nvg-tiny", *SMALL, "--runs", "{out}"],
     "data show": ["data", "show", "shapes", "--out", "{out}.png"],
@@ -352,17 +355,19 @@ OUTPUTS = {
     "sample's folder": ["sample", "nvg-tiny", "-n", "2", "--out", "{out}"],
     "sample's grid": ["sample", "nvg-tiny", "-n", "2", "--grid", "{out}.png"],
     "sample's trace": ["sample", "nvg-tiny", "-n", "2", "--trace", "{out}.png"],
+    "eval": ["eval", "--samples", "plain.npz", "--reference", "plain.npz", "--extractor", "inception", "--runs", "{out}"],
     "profile": ["profile", "ar-tiny", "--repeats", "1", "--warmup", "0", "--batch-sizes", "1", "--runs", "{out}"],
     "ablate": ["ablate", "clusters", "nvg-tiny", "-n", "4", "--out", "{out}"],
     "export": ["export", "nvg-tiny", "--out", "{out}.ckpt"],
+    "import": ["import", "generator.ckpt", "--tokenizer", "tokenizer.ckpt", "--preset", "nvg-tiny", "--runs", "{out}"],
     "gate's baseline": ["gate", "--update", "--records", "cost.jsonl", "--baseline", "{out}.json"],
-    "gate's JSON": ["gate", "--baseline", "cost.json", "--records", "cost.jsonl", "--json", "{out}.json"],
-    "gate's JUnit": ["gate", "--baseline", "cost.json", "--records", "cost.jsonl", "--junit", "{out}.xml"],
-    "gate's Markdown": ["gate", "--baseline", "cost.json", "--records", "cost.jsonl", "--markdown", "{out}.md"],
+    "gate's JSON": [*GATE, "--json", "{out}.json"],
+    "gate's JUnit": [*GATE, "--junit", "{out}.xml"],
+    "gate's Markdown": [*GATE, "--markdown", "{out}.md"],
     "gate cost": ["gate", "cost", "nvg-tiny", "--out", "{out}.jsonl"],
     "report": ["report", "--records", "cost.jsonl", "--out", "{out}.html"],
 }
-"""What commands write, and where."""
+"""What every command writes that writes anything; presets, data list, lint, compare and verify do not."""
 
 
 def _files(root: Path) -> dict[str, int]:
@@ -396,6 +401,12 @@ def refused(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return refuse
 
 
+@pytest.fixture
+def quick_extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of a network whose weights would have to be here."""
+    monkeypatch.setattr("nvgbench.evaluation.evaluate.open_extractor", lambda *_, **__: Thumbnails(tmp_path / "diary", 0.0))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_ends_with_code_2_and_one_line(case: str, runs: Path, refused: Callable[[list[str]], str]) -> None:
     arguments, said = CASES[case]
@@ -417,11 +428,10 @@ def test_a_damaged_run(command: str, damage: str, refused: Callable[[list[str]],
     assert any(word in said for word in ("is damaged", "not valid TOML", "broken line", "not UTF-8")), said
 
 
+@pytest.mark.usefixtures("quick_extractor")
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_a_full_disk(
-    output: str, runs: Path, tmp_path: Path, refused: Callable[[list[str]], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is on its way to a full disk is named, and the remedy; what was there stays."""
+def test_a_full_disk(output: str, tmp_path: Path, refused: Callable[[list[str]], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was to be written is named, and the remedy; what was there stays."""
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -431,9 +441,10 @@ def test_a_full_disk(
     assert "No space left on device; make room there" in said
 
 
+@pytest.mark.usefixtures("quick_extractor")
 @pytest.mark.parametrize("place", ["garbage.npz", "/proc"])
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_a_folder_that_cannot_be_written(output: str, place: str, runs: Path, refused: Callable[[list[str]], str]) -> None:
+def test_a_folder_that_cannot_be_written(output: str, place: str, refused: Callable[[list[str]], str]) -> None:
     """Inside a file, and where nobody may make files, not even root."""
     said = refused([word.format(out=f"{place}/x") for word in OUTPUTS[output]])
     assert place in said
