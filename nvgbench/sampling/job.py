@@ -87,6 +87,9 @@ def sample_job(
     parts = folder / job_key(spec, seed, settings or {}, classes)
     if progress is not None:
         progress(_count(parts, n), n)
+    if share.is_first:
+        for left in parts.glob(".*.np[yz]"):  # by a process killed while it wrote; as large as the images
+            left.unlink(missing_ok=True)
     missing = list(_missing(parts, n, batch_size))
     share.wait()  # until all have seen the same gaps
     for start, stop in missing[share.rank :: share.count]:

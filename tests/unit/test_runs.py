@@ -44,6 +44,7 @@ def test_runs_are_found_by_name_and_by_path(tmp_path: Path) -> None:
         find_run("a", tmp_path / "nothing")
     for name in ("b", "alpha"):
         RunFolder.create(tmp_path / name, load_preset("nvg-tiny"))
+    RunFolder.create(tmp_path / ".tokenizer-1" / "ae.ckpt", load_preset("nvg-tiny"))  # left by a killed process
     assert [run.name for run in find_runs(tmp_path)] == ["alpha", "b"]
     assert find_run("b", tmp_path).path == tmp_path / "b"
     assert find_run(str(tmp_path / "b"), Path("elsewhere")).path == tmp_path / "b"

@@ -35,6 +35,14 @@ def test_npz_keeps_pixels_and_labels_together(tmp_path: Path, key: str):
     assert len(seen) == 20
 
 
+def test_npz_in_any_order_of_axes_is_read(tmp_path: Path):
+    np.savez(tmp_path / "c.npz", _images())
+    np.savez(tmp_path / "fortran.npz", np.asfortranarray(_images()))
+    rows, columns = _open(tmp_path / "c.npz"), _open(tmp_path / "fortran.npz")
+    assert torch.equal(rows.images(np.arange(18)), columns.images(np.arange(18)))
+    assert rows.fingerprint == columns.fingerprint
+
+
 def test_npz_without_labels_is_one_class(tmp_path: Path):
     np.savez_compressed(tmp_path / "x.npz", _images())
     assert _open(tmp_path / "x.npz").classes == ("0",)

@@ -35,6 +35,13 @@ def test_npz(tmp_path: Path, save, labels: str | None) -> None:
     assert images.first(3).shape == (3, 3, 16, 16)
 
 
+def test_hidden_files_are_not_samples(tmp_path: Path) -> None:
+    """A process killed while it unpacked samples leaves half a picture under a hidden name."""
+    Image.fromarray(PIXELS[0]).save(tmp_path / "0.png")
+    (tmp_path / ".1.png.x.png").write_bytes(b"half")
+    assert open_samples(tmp_path).count == 1
+
+
 def test_folder_is_sorted_and_lossy_files_are_counted(tmp_path: Path) -> None:
     for index in reversed(range(5)):
         (tmp_path / f"{index % 2}").mkdir(exist_ok=True)

@@ -118,6 +118,37 @@ def test_export_to_npz_and_png(tmp_path: Path) -> None:
     assert export.write_grid(made, tmp_path / "grid.png", 5).stat().st_size > 0
 
 
+def test_a_folder_of_other_images_is_not_mixed_with_samples(tmp_path: Path) -> None:
+    first, more = (sample_job(SeedPainter(), n, tmp_path / "runs") for n in (4, 6))
+    other = sample_job(SeedPainter(), 4, tmp_path / "runs", seed=1)
+    folder = export.place(first, tmp_path / "pngs")
+    (folder / ".000005_class0000.png.half.png").touch()  # left by a killed process
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    with pytest.raises(InputError, match=r"000000_class0000\.png is of another job"):
+        export.place(other, folder)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    export.place(more, folder)
+    assert len(list(folder.glob("0*.png"))) == 6
+    with pytest.raises(InputError, match=r"holds other images \(00000[45]_class"):
+        export.place(first, folder)
+
+
+def test_a_damaged_part_is_named_with_a_remedy(tmp_path: Path) -> None:
+    made = sample_job(SeedPainter(), 6, tmp_path, batch_size=2)
+    whole = made.read_bytes()
+    made.unlink()
+    part = next(tmp_path.rglob("images-000000002-*.npy"))
+    part.write_bytes(part.read_bytes()[:200])
+    (part.parent / ".samples-6.npz.x.npz").touch()  # left by a killed process
+    with pytest.raises(
+        InputError, match=f"{part.name} is damaged .*; remove it, and the same command draws its 2 images again"
+    ):
+        sample_job(SeedPainter(), 6, tmp_path, batch_size=2)
+    part.unlink()
+    assert sample_job(SeedPainter(), 6, tmp_path, batch_size=2).read_bytes() == whole
+    assert not list(tmp_path.rglob(".*"))
+
+
 @pytest.mark.parametrize("text", ["a", "1,,2", ""])
 def test_classes_must_be_numbers(text: str) -> None:
     with pytest.raises(InputError, match="--classes"):

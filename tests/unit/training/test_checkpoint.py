@@ -52,6 +52,24 @@ def test_half_written_folders_are_not_checkpoints(tmp_path: Path) -> None:
     assert ckpt.latest_checkpoint(tmp_path / "nothing") is None
 
 
+def test_a_lost_average_is_not_silently_replaced_by_the_weights(tmp_path: Path) -> None:
+    weights = {"a": torch.ones(2)}
+    found = save_checkpoint(tmp_path, state(3), {ckpt.WEIGHTS: weights, ckpt.EMA: weights})
+    (found / ckpt.EMA).unlink()
+    with pytest.raises(InputError, match=r"ema\.safetensors is damaged \(the file is missing\)"):
+        ckpt.load_tensors(found, ckpt.model_file(found))
+    assert ckpt.model_file(found, ema=False) == ckpt.WEIGHTS
+
+
+@pytest.mark.parametrize("content", ["[]", '{"phase": "generator", "step": 3, "total_steps": 9, "final": true}'])
+def test_a_state_of_another_shape_is_damaged(tmp_path: Path, content: str) -> None:
+    found = save(tmp_path)
+    (found / ckpt.STATE).write_text(content)
+    with pytest.raises(InputError, match=r"state\.json is damaged") as caught:
+        ckpt.read_state(found)
+    assert "https" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", [ckpt.WEIGHTS, ckpt.OPTIMIZER, ckpt.STATE])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "removed"])
 def test_damage_is_named_with_a_remedy(tmp_path: Path, name: str, damage: str) -> None:
