@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from nvgbench.errors import InputError
 from nvgbench.nvg.config import GranularityConfig
@@ -37,8 +41,8 @@ def test_training_and_tokenizing_agree(settings: dict[str, object]) -> None:
     quantizer = make_quantizer(**settings)
     tokens = quantizer.tokenize(LATENT)
     output = quantizer(LATENT)
-    for given, expected in zip(output.tokens.indices, tokens.indices, strict=True):
-        assert torch.equal(given, expected)
+    for index, expected in zip(output.tokens.indices, tokens.indices, strict=True):
+        assert torch.equal(index, expected)
     assert torch.equal(output.tokens.labels_BL, tokens.labels_BL)
     torch.testing.assert_close(output.latent_BChw, quantizer.canvases(tokens)[:, -1])
 
@@ -49,8 +53,27 @@ def test_tokens_do_not_depend_on_the_batch(settings: dict[str, object]) -> None:
     quantizer = make_quantizer(**settings)
     alone, together = quantizer.tokenize(LATENT[2:]), quantizer.tokenize(LATENT)[2:]
     assert torch.equal(alone.labels_BL, together.labels_BL)
-    for given, expected in zip(alone.indices, together.indices, strict=True):
-        assert torch.equal(given, expected)
+    for index, expected in zip(alone.indices, together.indices, strict=True):
+        assert torch.equal(index, expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    latent=hnp.arrays(np.float32, (2, 6, 4, 4), elements=st.floats(-8, 8, width=32)),
+    variant=st.sampled_from(VARIANTS),
+)
+@torch.no_grad()
+def test_the_stages_add_up_to_the_quantized_latent(latent: np.ndarray, variant: dict[str, object]) -> None:
+    """Whatever the latent: each stage's own addition, taken from its codes and its map alone, summed in float64."""
+    quantizer = make_quantizer(**variant)
+    quantized = quantizer(torch.from_numpy(latent))
+    tokens = quantized.tokens
+    labels_BSL = finest_to_stages(tokens.labels_BL, tokens.stages)
+    added = [quantizer.refine(tokens.indices[stage], labels_BSL[:, stage], stage).double() for stage in range(tokens.stages)]
+    summed_BChw = torch.stack(added).sum(0).transpose(1, 2).unflatten(2, (4, 4))
+    torch.testing.assert_close(summed_BChw.float(), quantized.latent_BChw, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(quantizer.canvases(tokens)[:, -1], quantized.latent_BChw, rtol=1e-5, atol=1e-4)
+    assert [len(row.unique()) for row in labels_BSL[0]] == [index.shape[1] for index in tokens.indices]
 
 
 @torch.no_grad()
