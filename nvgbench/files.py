@@ -36,7 +36,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.chmod(0o644)
             temporary.replace(path)
         except Exception as error:
-            if not isinstance(error, OSError) and _speaks_of_a_full_disk(error, path.parent):
+            if not isinstance(error, OSError) and speaks_of_a_full_disk(error, path.parent):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
         finally:
@@ -78,7 +78,7 @@ def append_line(path: Path, line: str) -> None:
         raise _of(error, path) from error
 
 
-def _speaks_of_a_full_disk(error: Exception, folder: Path) -> bool:
+def speaks_of_a_full_disk(error: Exception, folder: Path) -> bool:
     """torch and safetensors do not pass on what the file system said: one says nothing of it, the other says it in words."""
     if type(error).__name__ == "SafetensorError":
         return "os error 28" in str(error)

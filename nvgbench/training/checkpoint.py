@@ -7,6 +7,7 @@ Batches and random numbers depend on (seed, step) alone, so the step is all ther
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nvgbench.errors import InputError
+from nvgbench.files import speaks_of_a_full_disk
 
 WEIGHTS, EMA, OPTIMIZER, STATE = "weights.safetensors", "ema.safetensors", "optimizer.pt", "state.json"
 _FOLDER = re.compile(r"step-(\d{8,})")
@@ -82,8 +84,8 @@ def save_checkpoint(
     clean(root)
     target = root / f"step-{state.step:08d}"
     temporary = root / f".{target.name}.new"
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         for name, tree in tensors.items():
             _save_tensors(tree, temporary / name)
         if optimizers is not None:
@@ -98,9 +100,8 @@ def save_checkpoint(
             _discard(target)
         temporary.rename(target)
         _sync(root)
-    except RuntimeError as error:
-        # torch and safetensors wrap what the file system said
-        raise OSError(f"{temporary}: could not write the checkpoint of step {state.step}: {error}") from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise _not_written(error, target) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for path in _folders(root):
@@ -198,11 +199,19 @@ def _save_tensors(tree: Mapping[str, Tensor], path: Path) -> None:
         value = tensor.detach().cpu().contiguous()
         plain[name] = value.clone() if value.data_ptr() in seen else value
         seen.add(value.data_ptr())
-    try:
-        save_file(plain, path)
-        path.chmod(0o644)  # safetensors moves a private temporary file into place
-    except SafetensorError as error:
-        raise OSError(f"{path}: {error}") from error
+    save_file(plain, path)
+    path.chmod(0o644)  # safetensors moves a private temporary file into place
+
+
+def _not_written(error: Exception, target: Path) -> OSError:
+    """What stopped the writing, whichever library wrote, with the checkpoint's name and not its temporary one."""
+    if speaks_of_a_full_disk(error, target.parent):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+    if isinstance(error, OSError) and error.errno is not None:
+        return OSError(error.errno, error.strerror, str(target))
+    return OSError(
+        errno.EIO, f"could not write the checkpoint of step {target.name.removeprefix('step-')} ({error})", str(target)
+    )
 
 
 def _checked(checkpoint: Path, name: str) -> Path:

@@ -102,8 +102,9 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch if failing == "torch.save" else ckpt, failing.removeprefix("torch."), full)
-    with pytest.raises(OSError, match=r"No space left|could not write the checkpoint of step 4"):
+    with pytest.raises(OSError, match=r"No space left|could not write the checkpoint of step 00000004") as caught:
         save(tmp_path, 4)
+    assert caught.value.filename == str(tmp_path / "step-00000004")
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
     assert ckpt.load_tensors(tmp_path / "step-00000003", ckpt.WEIGHTS)
