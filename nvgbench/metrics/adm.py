@@ -20,7 +20,7 @@ from torch import Tensor
 from nvgbench.errors import InputError
 from nvgbench.metrics.arrays import Floats, as_pair
 from nvgbench.metrics.frechet import distance_to_factor, factor_of_features
-from nvgbench.metrics.prdc import MANIFOLD_NEIGHBOURS, squared_distances
+from nvgbench.metrics.prdc import MANIFOLD_NEIGHBOURS, Points, squared_distances
 
 BLOCK = 10_000
 """Rows and columns of a block; whether a distance is finite is asked once a block, so its size is part of the rules."""
@@ -94,7 +94,7 @@ def half_distances(a_nD: Tensor, b_mD: Tensor) -> Tensor:
         distance_nm[rows] = (norms_n[rows, None] - 2 * product + norms_m).clamp_(min=0)
     if bool(distance_nm.isfinite().all()):
         return distance_nm
-    return squared_distances(a_nD, b_mD)
+    return squared_distances(Points.of(a_nD), Points.of(b_mD))
 
 
 def _radii(points_ND: Tensor, k: int) -> Tensor:

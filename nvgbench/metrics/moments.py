@@ -34,7 +34,7 @@ class Moments:
         matrix = as_features(features, "features")
         moments = cls(matrix.shape[1])
         for rows in row_parts(matrix):
-            moments.update(rows)
+            moments._add(np.asarray(rows, dtype=np.float64))
         return moments
 
     def update(self, features: Any) -> None:
@@ -44,11 +44,8 @@ class Moments:
             InputError: another width, NaN or infinity.
         """
         batch = as_matrix(features, "features", rows=0, columns=len(self.mean))
-        if len(batch) == 0:
-            return
-        mean = batch.mean(axis=0)
-        centred = batch - mean
-        self._join(len(batch), mean, centred.T @ centred)
+        if len(batch):
+            self._add(batch)
 
     def merge(self, other: Moments) -> None:
         """Add what ``other`` has seen, as if its batches had come here.
@@ -72,9 +69,17 @@ class Moments:
             raise InputError(f"a covariance needs at least 2 images, got {self.count}")
         return self._scatter / (self.count - 1)
 
+    def _add(self, batch_BD: Floats) -> None:
+        mean = batch_BD.mean(axis=0)
+        centred_BD = batch_BD - mean
+        # numpy sees a matrix times itself and computes half of it
+        self._join(len(batch_BD), mean, centred_BD.T @ centred_BD)
+
     def _join(self, count: int, mean: Floats, scatter: Floats) -> None:
         total = self.count + count
         delta = mean - self.mean
-        self._scatter = self._scatter + scatter + np.outer(delta, delta) * (self.count * count / total)
+        self._scatter += scatter
+        if self.count:
+            self._scatter += np.outer(delta, delta) * (self.count * count / total)
         self.mean = self.mean + delta * (count / total)
         self.count = total

@@ -3,7 +3,8 @@
 Precision and recall: Kynkäänniemi et al. (2019), k = 3, with the point itself as neighbour 0 and closed balls, as OpenAI's
 guided-diffusion evaluator and torch-fidelity have it. Density and coverage: Naeem et al. (2020), k = 5, open balls, as their
 package prdc has it. Distances are float32 after the mean of the reference is taken off both sets (the evaluator's float16
-distances move precision by about 0.005). Shape letters: N generated, M reference, D features, k neighbours.
+distances move precision by about 0.005). Shape letters: N generated, M reference, D features, k neighbours; n, m rows and
+columns of a tile of distances, h hits.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from nvgbench.metrics.arrays import Features, as_feature_pair
 
 MANIFOLD_NEIGHBOURS = 3
 DENSITY_NEIGHBOURS = 5
-BLOCK_ELEMENTS = 2**24
-"""Distances held at once: 64 MiB of float32."""
+TILE = 1024
+"""Rows and columns of distances computed at once: 4 MiB, which are compared while they are still in the cache."""
 KEPT_HITS = 3
 """Hits remembered of each reference image: the errors ask whether there is none, one, two, or more (`hits_contributions`)."""
 
@@ -81,23 +82,24 @@ def neighbour_scores(
             raise InputError(
                 f"{len(points)} {name} images are too few for {needed - 1} nearest neighbours; use at least {needed}"
             )
-    points_ND, points_MD = _centred(generated, reference, device)
-    generated_radius_N = neighbour_radii(points_ND, (manifold_k,))[0]
-    manifold_radius_M, density_radius_M = neighbour_radii(points_MD, (manifold_k, density_k))
+    ours, theirs = _centred(generated, reference, device)
+    generated_radius_N = neighbour_radii(ours, (manifold_k,))[0]
+    manifold_radius_M, density_radius_M = neighbour_radii(theirs, (manifold_k, density_k))
 
-    inside_N = torch.zeros(len(points_ND), dtype=torch.bool, device=points_ND.device)
-    balls_N = torch.zeros(len(points_ND), dtype=torch.int64, device=points_ND.device)
-    recall_hits, coverage_hits = [], []
-    for rows in _row_blocks(len(points_MD), len(points_ND)):
-        distance_mN = squared_distances(points_MD[rows], points_ND)
-        inside_N |= (distance_mN <= manifold_radius_M[rows, None]).any(dim=0)
-        in_ball_mN = distance_mN < density_radius_M[rows, None]
-        balls_N += in_ball_mN.sum(dim=0)
-        coverage_hits.append(first_hits(in_ball_mN))
-        recall_hits.append(first_hits(distance_mN <= generated_radius_N))
+    inside_N = torch.zeros(len(ours), dtype=torch.bool, device=device)
+    balls_N = torch.zeros(len(ours), dtype=torch.int64, device=device)
+    recall_hits_Mh, coverage_hits_Mh = (torch.full((len(theirs), KEPT_HITS), -1, device=device) for _ in range(2))
+    for rows in _tiles(len(theirs)):
+        for columns in _tiles(len(ours)):
+            distance_mn = squared_distances(theirs[rows], ours[columns])
+            inside_N[columns] |= (distance_mn <= manifold_radius_M[rows, None]).any(dim=0)
+            in_ball_mn = distance_mn < density_radius_M[rows, None]
+            balls_N[columns] += in_ball_mn.sum(dim=0)
+            add_hits(coverage_hits_Mh[rows], in_ball_mn, columns.start)
+            add_hits(recall_hits_Mh[rows], distance_mn <= generated_radius_N[columns], columns.start)
     density_N = balls_N.cpu().numpy().astype(np.float64) / density_k
     inside = inside_N.cpu().numpy().astype(np.float64)
-    recall_Mh, coverage_Mh = np.concatenate(recall_hits), np.concatenate(coverage_hits)
+    recall_Mh, coverage_Mh = recall_hits_Mh.cpu().numpy(), coverage_hits_Mh.cpu().numpy()
     return NeighbourScores(
         precision=float(inside.mean()),
         recall=float((recall_Mh[:, 0] >= 0).mean()),
@@ -110,58 +112,98 @@ def neighbour_scores(
     )
 
 
-def neighbour_radii(points_ND: Tensor, neighbours: tuple[int, ...]) -> list[Tensor]:
-    """Squared distance ``[N]`` of every point to its k-th neighbour, itself being neighbour 0, for each k asked for."""
-    found = []
-    for rows in _row_blocks(len(points_ND), len(points_ND)):
-        distance_nN = squared_distances(points_ND[rows], points_ND)
-        # A point is at distance 0 from itself; the product would leave rounding there.
-        index = torch.arange(rows.start, rows.start + len(distance_nN), device=points_ND.device)
-        distance_nN[torch.arange(len(distance_nN), device=points_ND.device), index] = 0
-        found.append(distance_nN.topk(max(neighbours) + 1, dim=1, largest=False).values)
-    sorted_Nk = torch.cat(found)
-    return [sorted_Nk[:, k] for k in neighbours]
+@dataclass(frozen=True)
+class Points:
+    """Float32 points ``[N, D]`` and their squared lengths ``[N]``."""
+
+    points_ND: Tensor
+    square_N: Tensor
+
+    @classmethod
+    def of(cls, points_ND: Tensor) -> Points:
+        return cls(points_ND, torch.linalg.vecdot(points_ND, points_ND))
+
+    def __len__(self) -> int:
+        return len(self.points_ND)
+
+    def __getitem__(self, rows: slice) -> Points:
+        return Points(self.points_ND[rows], self.square_N[rows])
+
+
+def neighbour_radii(points: Points, neighbours: tuple[int, ...]) -> list[Tensor]:
+    """Squared distance ``[N]`` of every point to its k-th neighbour, itself being neighbour 0, for each k asked for.
+
+    Distances are symmetric, so a tile above the diagonal serves its rows and its columns.
+    """
+    nearest_Nk = points.square_N.new_full((len(points), max(neighbours) + 1), torch.inf)
+    tiles = _tiles(len(points))
+    for number, rows in enumerate(tiles):
+        for columns in tiles[number:]:
+            distance_nm = squared_distances(points[rows], points[columns])
+            if columns == rows:
+                # A point is at distance 0 from itself; the product would leave rounding there.
+                distance_nm.fill_diagonal_(0)
+            else:
+                _add_nearest(nearest_Nk[columns], distance_nm.T)
+            _add_nearest(nearest_Nk[rows], distance_nm)
+    return [nearest_Nk[:, k] for k in neighbours]
+
+
+def _add_nearest(nearest_nk: Tensor, distance_nm: Tensor) -> None:
+    """Keep, in place, the smallest of what is known and what is new, in rising order."""
+    count = nearest_nk.shape[1]
+    new = distance_nm.topk(min(count, distance_nm.shape[1]), dim=1, largest=False).values
+    nearest_nk.copy_(torch.cat((nearest_nk, new), dim=1).topk(count, dim=1, largest=False).values)
 
 
 def nearest_distances(x: Any, y: Any, *, device: torch.device | str = "cpu") -> NDArray[np.float64]:
     """Distance ``[N]`` of every row of ``x`` to the nearest row of ``y``."""
-    points_ND, points_MD = _centred(*as_feature_pair(x, y), device)
-    nearest = [
-        squared_distances(points_ND[rows], points_MD).amin(dim=1) for rows in _row_blocks(len(points_ND), len(points_MD))
-    ]
-    return torch.cat(nearest).double().sqrt().cpu().numpy()
+    ours, theirs = _centred(*as_feature_pair(x, y), device)
+    nearest_N = torch.full_like(ours.square_N, torch.inf)
+    for rows in _tiles(len(ours)):
+        for columns in _tiles(len(theirs)):
+            nearest_n = squared_distances(ours[rows], theirs[columns]).amin(dim=1)
+            nearest_N[rows] = torch.minimum(nearest_N[rows], nearest_n)
+    return nearest_N.double().sqrt().cpu().numpy()
 
 
-def _centred(generated: Features, reference: Features, device: torch.device | str) -> tuple[Tensor, Tensor]:
+def _centred(generated: Features, reference: Features, device: torch.device | str) -> tuple[Points, Points]:
     """Both sets in float32, the mean of the reference taken off."""
     centre = reference.mean(axis=0, dtype=np.float64)
 
-    def move(points: Features) -> Tensor:
+    def move(points: Features) -> Points:
         moved = torch.empty(points.shape, dtype=torch.float32, device=device)
-        for rows in _row_blocks(*points.shape):
+        for rows in _tiles(len(points)):
             moved[rows] = torch.from_numpy(points[rows] - centre).to(device, torch.float32)
-        return moved
+        return Points.of(moved)
 
     return move(generated), move(reference)
 
 
-def squared_distances(a_nD: Tensor, b_mD: Tensor) -> Tensor:
+def squared_distances(a: Points, b: Points) -> Tensor:
     """Squared Euclidean distances ``[n, m]`` by one fused product, never below 0."""
-    norms = a_nD.square().sum(dim=1)[:, None] + b_mD.square().sum(dim=1)
-    return torch.addmm(norms, a_nD, b_mD.T, alpha=-2).clamp_(min=0)
+    squares_nm = a.square_N[:, None] + b.square_N
+    return squares_nm.addmm_(a.points_ND, b.points_ND.T, alpha=-2).clamp_(min=0)
 
 
-def _row_blocks(rows: int, columns: int) -> list[slice]:
-    step = max(BLOCK_ELEMENTS // max(columns, 1), 1)
-    return [slice(low, min(low + step, rows)) for low in range(0, rows, step)]
+def _tiles(count: int) -> list[slice]:
+    return [slice(low, min(low + TILE, count)) for low in range(0, count, TILE)]
 
 
-def first_hits(hit_mN: Tensor) -> NDArray[np.int64]:
-    """Column numbers of the first `KEPT_HITS` true entries of every row, -1 where there are fewer."""
-    left_mN = hit_mN.clone()
-    found = []
-    for _ in range(min(KEPT_HITS, hit_mN.shape[1])):
-        any_m1, column_m1 = left_mN.max(dim=1, keepdim=True)
-        found.append(torch.where(any_m1, column_m1, -1))
-        left_mN.scatter_(1, column_m1, False)
-    return torch.cat(found, dim=1).cpu().numpy()
+def add_hits(hits_mh: Tensor, hit_mn: Tensor, first_column: int) -> None:
+    """Add, in place, the numbers of the true columns of every row, until `KEPT_HITS` of them are known.
+
+    Args:
+        hits_mh: int64, the hits known so far in front, -1 behind them.
+        hit_mn: bool, a tile.
+        first_column: the number of its first column.
+    """
+    open_o = (hit_mn.any(dim=1) & (hits_mh[:, -1] < 0)).nonzero().squeeze(1)
+    left_on, found = hit_mn[open_o], [hits_mh[open_o]]
+    for _ in range(min(hits_mh.shape[1], hit_mn.shape[1])):
+        any_o1, column_o1 = left_on.max(dim=1, keepdim=True)
+        found.append(torch.where(any_o1, first_column + column_o1, -1))
+        left_on.scatter_(1, column_o1, False)
+    joined = torch.cat(found, dim=1)
+    known_first = (joined < 0).to(torch.uint8).argsort(dim=1, stable=True)
+    hits_mh[open_o] = joined.gather(1, known_first)[:, : hits_mh.shape[1]]

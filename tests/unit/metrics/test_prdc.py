@@ -44,9 +44,9 @@ def test_equals_torch_fidelity_exactly(n: int, m: int, d: int) -> None:
     assert 0 < ours.precision < 1
 
 
-@pytest.mark.parametrize("block", [1, 1000, 2**24])
-def test_equals_the_definitions_for_every_block(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prdc, "BLOCK_ELEMENTS", block)
+@pytest.mark.parametrize("tile", [1, 17, 1024])
+def test_equals_the_definitions_for_every_tile(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prdc, "TILE", tile)
     x, y = clouds(90, 120, 6, seed=1)
     ours = neighbour_scores(x, y, manifold_k=3, density_k=5)
     assert (ours.precision, ours.recall, ours.density, ours.coverage) == pytest.approx(by_definition(x, y, 3, 5), abs=1e-12)
@@ -54,12 +54,16 @@ def test_equals_the_definitions_for_every_block(block: int, monkeypatch: pytest.
     assert ours.density_N.mean() == pytest.approx(ours.density)
 
 
-def test_hits_name_images_in_reach() -> None:
+@pytest.mark.parametrize("tile", [1, 7, 1024])
+def test_hits_name_images_in_reach(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prdc, "TILE", tile)
     x, y = clouds(40, 50, 4, seed=2)
     ours = neighbour_scores(x, y)
     inside = cdist(y, x) < np.sort(cdist(y, y), axis=1)[:, 5][:, None]
     for hits, row in zip(ours.coverage_hits_Mh, inside, strict=True):
         assert set(hits[hits >= 0]) <= set(np.flatnonzero(row))
+        assert len(set(hits[hits >= 0])) == (hits >= 0).sum()
+        assert (hits[np.argsort(hits < 0, kind="stable")] == hits).all()
         assert (hits >= 0).sum() == min(row.sum(), prdc.KEPT_HITS)
 
 
