@@ -33,16 +33,7 @@ class ArFamily:
         from baselines.ar.quantizer import FlatQuantizer
         from nvgbench.autoencoder.tokenizer import ConvTokenizer
 
-        settings = config.tokenizer
-        quantizer = FlatQuantizer(
-            settings.quantizer,
-            settings.codebook_size,
-            settings.latent_channels,
-            config.grid,
-            commitment=settings.losses.commitment,
-            entropy=settings.losses.entropy_weight > 0,
-        )
-        return ConvTokenizer(settings, config.grid, quantizer)
+        return ConvTokenizer.of(config, FlatQuantizer)
 
     def build_generator(self, config: RunConfig, tokenizer: nn.Module, num_classes: int) -> ArTransformer:
         """An untrained transformer for that tokenizer's grid and codebook."""

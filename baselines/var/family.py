@@ -53,16 +53,7 @@ class VarFamily:
         from baselines.var.quantizer import ScaleQuantizer
         from nvgbench.autoencoder.tokenizer import ConvTokenizer
 
-        settings = config.tokenizer
-        quantizer = ScaleQuantizer(
-            settings.quantizer,
-            settings.codebook_size,
-            settings.latent_channels,
-            config.grid,
-            commitment=settings.losses.commitment,
-            entropy=settings.losses.entropy_weight > 0,
-        )
-        return ConvTokenizer(settings, config.grid, quantizer)
+        return ConvTokenizer.of(config, ScaleQuantizer)
 
     def build_generator(self, config: RunConfig, tokenizer: nn.Module, num_classes: int) -> VarTransformer:
         """An untrained transformer for that tokenizer's scales and codebook."""

@@ -6,7 +6,7 @@ Shape letters: B batch, S stages, C latent channels, H and W pixels, h and w the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nvgbench.autoencoder.decoder import Decoder
 from nvgbench.autoencoder.encoder import Encoder
 from nvgbench.autoencoder.quantization import Quantizer, QuantizerOutput
-from nvgbench.config.schema import TokenizerConfig
+from nvgbench.config.schema import RunConfig, TokenizerConfig
 from nvgbench.errors import InputError
 from nvgbench.types import TokenSequence
 
@@ -67,6 +67,28 @@ class ConvTokenizer(nn.Module):
             nn.init.normal_(self._quantizer.codebook_VC, std=config.codebook_std)
         self.before_quantizer = self._quant_conv(config)
         self.after_quantizer = self._quant_conv(config)
+
+    @classmethod
+    def of(cls, config: RunConfig, quantizer: Callable[..., nn.Module]) -> ConvTokenizer:
+        """An untrained tokenizer of the sizes in ``config``.
+
+        Args:
+            config: the run's.
+            quantizer: the family's: called with its configuration, codebook size, latent channels, grid and loss settings.
+
+        Raises:
+            InputError: the quantizer's stages do not fit the grid.
+        """
+        settings = config.tokenizer
+        module = quantizer(
+            settings.quantizer,
+            settings.codebook_size,
+            settings.latent_channels,
+            config.grid,
+            commitment=settings.losses.commitment,
+            entropy=settings.losses.entropy_weight > 0,
+        )
+        return cls(settings, config.grid, module)
 
     @staticmethod
     def _quant_conv(config: TokenizerConfig) -> nn.Module:

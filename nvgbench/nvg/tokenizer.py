@@ -17,13 +17,4 @@ PUBLISHED_NAMES = PublishedNames(
 
 def build_tokenizer(config: RunConfig) -> ConvTokenizer:
     """An untrained tokenizer of the sizes in ``config``."""
-    settings = config.tokenizer
-    quantizer = GranularityQuantizer(
-        settings.quantizer,
-        settings.codebook_size,
-        settings.latent_channels,
-        config.grid,
-        commitment=settings.losses.commitment,
-        entropy=settings.losses.entropy_weight > 0,
-    )
-    return ConvTokenizer(settings, config.grid, quantizer)
+    return ConvTokenizer.of(config, GranularityQuantizer)
