@@ -68,11 +68,11 @@ def distance_to_factor(features: Features, centre: Floats, factor: Floats) -> fl
     what rounding can do to the small ones is below 1e-9 of the traces, and else from the singular values.
     """
     n, mean = len(features), features.mean(axis=0, dtype=np.float64)
-    shift, reference_trace = mean - centre, float((factor**2).sum())
+    shift, reference_trace = mean - centre, _sum_of_squares(factor)
     if n <= features.shape[1]:
-        own = (features - mean).T / np.sqrt(n - 1)
+        own = factor_of_features(features)
         product = own.T @ factor
-        trace = float((own**2).sum()) + reference_trace
+        trace = _sum_of_squares(own) + reference_trace
         gram = product @ product.T if n <= factor.shape[1] else product.T @ product
         roots, doubt = _sum_of_roots(gram)
         if doubt > _DOUBT * trace:
@@ -89,8 +89,9 @@ def distance_to_factor(features: Features, centre: Floats, factor: Floats) -> fl
 def factor_of_features(features: Features) -> Floats:
     """A matrix A ``[D, r]`` with A Aᵀ the covariance of ``features`` ``[N, D]``, r at most min(N, D)."""
     if len(features) <= features.shape[1]:
-        deviations = np.asarray(features, dtype=np.float64) - features.mean(axis=0, dtype=np.float64)
-        return deviations.T / np.sqrt(len(features) - 1)
+        deviations = features - features.mean(axis=0, dtype=np.float64)
+        deviations /= np.sqrt(len(features) - 1)
+        return deviations.T
     covariance = Moments.of(features).covariance
     try:
         lower = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
@@ -116,6 +117,10 @@ def factor_of_covariance(sigma: Floats) -> Floats:
         raise InputError(f"not a covariance: its smallest eigenvalue is {values[0]:.3g}, expected at least 0")
     kept = values > largest * len(sigma) * np.finfo(np.float64).eps
     return vectors[:, kept] * np.sqrt(values[kept])
+
+
+def _sum_of_squares(matrix: Floats) -> float:
+    return float(np.linalg.norm(matrix) ** 2)  # without a copy of the matrix
 
 
 def _sum_of_roots(gram: Floats) -> tuple[float, float]:
