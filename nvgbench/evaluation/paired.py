@@ -31,6 +31,9 @@ from nvgbench.metrics.protocol import PROTOCOL, score_name
 from nvgbench.results.compare import Margin, identity
 from nvgbench.results.schema import RunRecord
 
+_ROUNDING = 1e-12
+"""What is left of a standard error of 0."""
+
 
 def paired_margins(
     baseline: RunRecord, candidate: RunRecord, root: Path, *, device: torch.device | str = "cpu"
@@ -43,7 +46,8 @@ def paired_margins(
         device: where neighbours and kernels are computed.
 
     Returns:
-        Nothing where the features are no longer there, or where other rules, references or numbers of images apply.
+        Nothing where the features are no longer there, or where other rules, references or numbers of images apply; and no
+        score of which all images of a model say the same.
     """
     sets = _features(baseline, candidate, FeatureCache(root / "_features"))
     if sets is None:
@@ -55,6 +59,9 @@ def paired_margins(
     margins = {}
     for score in before.keys() & after.keys():
         if not all(_ours(record, score_name(score, extractor)) for record in (baseline, candidate)):
+            continue
+        # Images that all count alike (no sample in any ball) say nothing of others; the score's own interval does.
+        if min(standard_error(before[score]), standard_error(after[score])) < _ROUNDING:
             continue
         if paired:
             error = standard_error(after[score] - before[score])

@@ -24,7 +24,6 @@ from nvgbench.metrics.cache import FeatureCache, Features
 from nvgbench.metrics.extrapolation import extrapolated_frechet, fewest_images
 from nvgbench.metrics.frechet import distance_to_factor, factor_of_covariance, frechet_distance, gaussian_of
 from nvgbench.metrics.inception_score import FIDELITY_SPLITS, SPLIT_SIZE, fidelity_order, inception_score
-from nvgbench.metrics.jackknife import mean_contributions
 from nvgbench.metrics.kernel import cmmd, cmmd_stderr, kernel_distance, kernel_stderr
 from nvgbench.metrics.moments import Moments
 from nvgbench.metrics.prdc import DENSITY_NEIGHBOURS, nearest_distances, neighbour_scores
@@ -32,10 +31,10 @@ from nvgbench.metrics.protocol import INCEPTION, PROTOCOL, SCORES, score_name
 from nvgbench.metrics.uncertainty import (
     JACKKNIFE,
     centred_interval,
+    density_interval,
     frechet_interval,
     hits_interval,
     inception_score_interval,
-    jackknife_interval,
     normal_interval,
     share_interval,
 )
@@ -287,7 +286,7 @@ def _neighbours(x: NDArray, y: NDArray, extractor: str, settings: ScoreSettings)
     intervals = {
         "precision": share_interval(found.inside_N),
         "recall": hits_interval(found.recall, found.recall_hits_Mh, n),
-        "density": jackknife_interval(found.density, mean_contributions(found.density_N)),
+        "density": density_interval(found.density_N),
         "coverage": hits_interval(found.coverage, found.coverage_hits_Mh, n),
     }
     return [value_of(name, extractor, getattr(found, name), n, interval, len(y)) for name, interval in intervals.items()]

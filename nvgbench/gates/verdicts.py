@@ -133,7 +133,7 @@ def _upheld(verdict: Verdict, p_value: float, alpha: float) -> Verdict:
 def _deviation(found: Difference) -> float | None:
     """Standard error of the difference, from both intervals; None where one is missing or both have no width.
 
-    A bootstrap of equal numbers (no sample near any reference image) has no width, which says nothing of other samples.
+    Equal numbers (of older records, a density of 0) have no width, which says nothing of other samples.
     """
     if found.low is None or found.baseline.interval is None or found.candidate.interval is None:
         return None

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from nvgbench.errors import InputError
 from nvgbench.metrics.arrays import Floats
 from nvgbench.metrics.inception_score import SPLIT_SIZE
-from nvgbench.metrics.jackknife import frechet_contributions, hits_contributions, inception_contributions, standard_error
+from nvgbench.metrics.jackknife import (
+    frechet_contributions,
+    hits_contributions,
+    inception_contributions,
+    mean_contributions,
+    standard_error,
+)
 from nvgbench.types import Interval
 
 LEVEL = 0.95
@@ -47,7 +53,7 @@ def normal_interval(value: float, stderr: float, method: str) -> Interval:
 
 
 def mean_interval(values: Any, replicates: int, seed: int) -> Interval:
-    """Interval of the mean of one number an image (``[N]``): PSNR, density …; for shares see `share_interval`."""
+    """Interval of the mean of one number an image (``[N]``): PSNR, SSIM …; for shares see `share_interval`."""
     numbers = np.asarray(values, dtype=np.float64)
     weights = resampling_weights(len(numbers), replicates, seed)
     return centred_interval(float(numbers.mean()), weights @ numbers / len(numbers), _bootstrap(replicates))
@@ -76,6 +82,22 @@ def hits_interval(value: float, hits_Mh: NDArray[np.int64], n: int) -> Interval:
     if not contributions_N.any():
         return share_interval(hits_Mh[:, 0] >= 0)
     return normal_interval(value, standard_error(contributions_N), f"{JACKKNIFE}, radii fixed")
+
+
+def density_interval(terms_N: Floats) -> Interval:
+    """Interval of density from each image's term of it.
+
+    Where all terms are equal (no image in any ball, or one picture again and again) their standard error is 0, which says
+    nothing of other images. Then the share of other images with another term may be up to Wilson's limit of 0 in N, and such a
+    term is taken to be 1 away, or as far as 0 is. For a density of 0 that is what a real image has on average: it lies in each
+    of the M balls with probability k / M. Where images that lie in any ball lie in far more than k, the upper end is too low.
+    """
+    value = float(terms_N.mean())
+    if terms_N.min() < terms_N.max():
+        return normal_interval(value, standard_error(mean_contributions(terms_N)), JACKKNIFE)
+    reach = share_interval(np.zeros(len(terms_N))).high * max(value, 1.0)
+    method = "Wilson, share of images with another term"
+    return Interval(max(value - reach, 0.0), value + reach, LEVEL, "sampling", method)
 
 
 def inception_score_interval(

@@ -14,7 +14,7 @@ from nvgbench.cli.app import main
 from nvgbench.evaluation.paired import paired_margins
 from nvgbench.evaluation.scores import ScoreSettings, score_features
 from nvgbench.metrics.cache import FeatureCache, Features
-from nvgbench.results.compare import Scored, compare
+from nvgbench.results.compare import Scored, compare, latest_metrics
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
 
@@ -96,6 +96,21 @@ def test_no_features_no_margin(models: tuple) -> None:
     for path in (root / "_features").rglob("set-*.json"):
         path.unlink()
     assert paired_margins(old, new, root) == {}
+
+
+def test_images_that_all_count_alike_lend_no_margin(models: tuple) -> None:
+    """No sample in any ball: the errors of precision, recall, density and coverage would be those of the other model alone."""
+    root, old, *_ = models
+    real = FeatureCache(root / "_features").stored("classifier", "e" * 64, old.provenance["reference"]["fingerprint"])
+    assert real is not None
+    far = record(root, "far", np.random.default_rng(9).standard_normal((N, D)) * 0.01 + 50, 9, real)
+    found = paired_margins(old, far, root)
+    assert found.keys() == {f"{name}[classifier]" for name in ("FD", "KD", "IS")}
+    before, after = (latest_metrics([one], ["eval"])[one.subject]["density[classifier]"] for one in (old, far))
+    assert after.metric.value == 0
+    assert after.metric.interval is not None
+    assert (after.metric.interval.low, after.metric.interval.high) == (0, pytest.approx(3.8415 / (N + 3.8415), rel=1e-4))
+    assert compare(before, after).outcome == "worse"
 
 
 def run(*arguments: str) -> int:

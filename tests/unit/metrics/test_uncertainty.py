@@ -23,6 +23,7 @@ from nvgbench.metrics.jackknife import (
 from nvgbench.metrics.kernel import kernel_contributions, kernel_distance, kernel_stderr
 from nvgbench.metrics.prdc import neighbour_scores
 from nvgbench.metrics.uncertainty import (
+    density_interval,
     frechet_interval,
     hits_interval,
     inception_score_interval,
@@ -217,6 +218,29 @@ def test_hits_that_no_image_has_alone_still_have_an_interval() -> None:
         interval = hits_interval(share, hits, 40)
         assert interval.low <= share < interval.high
         assert interval.method == "Wilson"
+
+
+@pytest.mark.parametrize("n", [50, 200, 5000])
+def test_a_density_of_nothing_but_zeros_is_not_certain(n: int) -> None:
+    """It reaches as far as a share of real images of which n samples show none in one of 40 cases, and hardly farther."""
+    interval = density_interval(np.zeros(n))
+    share = 1 - 0.025 ** (1 / n)
+    assert interval.low == 0
+    assert share <= interval.high <= 1.05 * share
+    assert interval.method.startswith("Wilson")
+
+
+def test_a_real_image_counts_as_a_density_of_one() -> None:
+    found = [neighbour_scores(*np.random.default_rng(seed).standard_normal((2, 80, 5))).density for seed in range(60)]
+    assert np.mean(found) == pytest.approx(1, abs=4 * np.std(found) / np.sqrt(60))
+
+
+def test_one_picture_again_and_again_has_no_certain_density() -> None:
+    interval = density_interval(np.full(100, 2.4))
+    other = share_interval(np.zeros(100)).high
+    assert (interval.low, interval.high) == pytest.approx((2.4 - 2.4 * other, 2.4 + 2.4 * other))
+    terms = np.array([0.0] * 99 + [0.2])
+    assert density_interval(terms) == jackknife_interval(terms.mean(), mean_contributions(terms))
 
 
 def test_intervals_say_what_they_cover() -> None:
