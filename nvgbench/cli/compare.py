@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     def compare(
         run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="A run, a name in records, or NAME for NAME-seed0, 1 ….")],
         run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="What is held against it.")],
-        metric: Annotated[list[str] | None, typer.Option(help="Only this score, e.g. FID or precision. Repeatable.")] = None,
+        metric: Annotated[list[str] | None, typer.Option(help="Only this score: FID, or 'FID (adm)'. Repeatable.")] = None,
         force: Annotated[bool, typer.Option("--force", help="Compare what must not be compared, and mark it.")] = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
         device: Device = "auto",
@@ -29,8 +29,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Say of every score whether RUN_B is better or worse than RUN_A, or whether the data leave it open.
 
-        Where the features of both are still in the cache, images of equal seeds are held against each other. Scores of unequal
-        number of images, reference, extractor, preprocessing or protocol are refused.
+        Scores of several protocols have a line each. Where the features of both are still in the cache, images of equal seeds
+        are held against each other. Scores of unequal number of images, reference, extractor or preprocessing are refused.
         """
         from nvgbench.results.compare import compare as hold
         from nvgbench.results.compare import why_not_comparable
@@ -75,19 +75,24 @@ def _scores(run: str, root: Path) -> dict[str, Scored]:
 
 
 def _choose(wanted: list[str], old: dict[str, Scored], new: dict[str, Scored], runs: tuple[str, str]) -> list[str]:
+    """Keys of the scores that both have: all, or those of a wanted name by any protocol, or by the one in parentheses."""
     shared = [
-        name for name, scored in old.items()
-        if name in new and scored.metric.value is not None and new[name].metric.value is not None
+        key for key, scored in old.items()
+        if key in new and scored.metric.value is not None and new[key].metric.value is not None
     ]  # fmt: skip
     if not shared:
         raise InputError(
             f"{runs[0]} and {runs[1]} have no score in common: {', '.join(old) or 'none'} and {', '.join(new) or 'none'}; "
             "evaluate both in the same way"
         )
+    chosen: list[str] = []
     for name in wanted:
-        if name not in shared:
-            raise InputError(f"no score {name!r} of both{did_you_mean(name, shared)}; both have: {', '.join(shared)}")
-    return wanted or shared
+        found = [key for key in shared if name in (key, old[key].metric.name)]
+        if not found:
+            near = did_you_mean(name, [*shared, *(old[key].metric.name for key in shared)])
+            raise InputError(f"no score {name!r} of both{near}; both have: {', '.join(shared)}")
+        chosen += found
+    return chosen or shared
 
 
 def _margins(old: Scored, new: Scored, root: Path, device: str) -> dict[str, Margin]:

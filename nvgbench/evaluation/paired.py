@@ -54,6 +54,9 @@ def paired_margins(
         return {}
     old, new, real = sets
     extractor = str(baseline.provenance["extractor"]["name"])
+    # Every evaluation by our rules has a distance; without it the features need not be looked at.
+    if not all(_ours(record, score_name("FID", extractor)) for record in (baseline, candidate)):
+        return {}
     paired = _seeds(baseline) is not None and _seeds(baseline) == _seeds(candidate)
     before, after = (_contributions(one, real, device) for one in (old, new))
     margins = {}

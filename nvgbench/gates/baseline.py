@@ -13,6 +13,7 @@ from typing import Any
 from nvgbench.errors import InputError
 from nvgbench.files import write_text
 from nvgbench.gates.environment import Environment, environment_of
+from nvgbench.results.compare import score_key
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import decode_record, encode_record
 
@@ -101,7 +102,7 @@ def _newest(group: Group) -> tuple[RunRecord, ...]:
     known: set[tuple[str, str, str, Any]] = set()
     # From the newest on; of two records of the same second the later line is the newer.
     for record in sorted(group.records, key=lambda record: record.created)[::-1]:
-        held = {("metric", record.subject, metric.name, metric.protocol) for metric in record.metrics} | {
+        held = {("metric", record.subject, score_key(metric.name, metric.protocol), None) for metric in record.metrics} | {
             ("measurement", record.subject, measurement.name, measurement.conditions.get("batch_size"))
             for measurement in record.measurements
         }

@@ -29,7 +29,7 @@ class Rule:
     """How far a metric may move.
 
     Attributes:
-        metric: the metric's exact name, or a pattern with ``*`` and ``?``.
+        metric: the metric's exact name, or a pattern with ``*`` and ``?``; a score's name stands for all protocols.
         kind: ``interval`` fails only where the change lies beyond the margin and noise does not explain the excess;
             ``tolerance`` fails as soon as the change itself lies beyond it; ``exact`` fails at any change.
         direction: ``both`` fails a suspicious change for the better as well; ``worse`` does not.
@@ -76,9 +76,9 @@ class RuleSet:
     rules: tuple[Rule, ...]
     alpha: float = Field(default=0.05, gt=0, lt=0.5, strict=True)
 
-    def rule_for(self, name: str) -> Rule | None:
-        """The first rule that fits a metric, or None: then the metric is not gated."""
-        return next((rule for rule in self.rules if rule.fits(name)), None)
+    def rule_for(self, *names: str) -> Rule | None:
+        """The first rule that fits a metric by any of its names, or None: then the metric is not gated."""
+        return next((rule for rule in self.rules if any(rule.fits(name) for name in names)), None)
 
 
 def load_rules(path: Path | None = None) -> RuleSet:

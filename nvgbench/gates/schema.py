@@ -17,6 +17,7 @@ class Verdict:
     """What a rule says of one metric of one subject.
 
     Attributes:
+        metric: its name; of a score by another protocol than nvgbench's with the protocol, ``FID (adm)``.
         outcome: ``pass``, ``fail`` or ``inconclusive``.
         blocking: whether this verdict counts for the whole gate; otherwise it is only reported.
         baseline, value: the two numbers; None where one is missing.

@@ -31,10 +31,11 @@ def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunReco
     """Hold the newest ``records`` against ``baseline``.
 
     One verdict for each metric that a rule names and that the baseline or the new record of a subject of it has, and one for
-    each new subject that the baseline does not know.
+    each new subject that the baseline does not know. Each score has one for every protocol that it was computed by.
 
     Raises:
-        InputError: no subject in common, or scores that must not be compared: unequal n, reference, extractor or protocol.
+        InputError: no subject in common, or scores that must not be compared: unequal n, reference, extractor or version of
+            the protocol.
     """
     records = [record for record in records if record.kind in GATED_KINDS and (record.metrics or record.measurements)]
     subjects = list(dict.fromkeys(record.subject for record in records))
@@ -60,15 +61,13 @@ def _judge_scores(rules: RuleSet, baseline: Baseline, records: list[RunRecord]) 
     verdicts: list[Verdict] = []
     for subject in baseline.subjects:
         new = now.get(subject, {})
-        names = dict.fromkeys([*(name for _, scores in known for name in scores.get(subject, {})), *new])
-        for name in names:
-            rule = rules.rule_for(name)
+        for key in dict.fromkeys([*(key for _, scores in known for key in scores.get(subject, {})), *new]):
+            olds = [(environment, scores[subject][key]) for environment, scores in known if key in scores.get(subject, {})]
+            name = (new[key] if key in new else olds[0][1]).metric.name
+            rule = rules.rule_for(name, key)
             if rule is not None:
-                empty = Verdict(subject=subject, metric=name, outcome="inconclusive", reason="", blocking=rule.blocking)
-                olds = [
-                    (environment, scores[subject][name]) for environment, scores in known if name in scores.get(subject, {})
-                ]
-                verdicts.append(_judge_score(empty, rule, olds, new.get(name)))
+                empty = Verdict(subject=subject, metric=key, outcome="inconclusive", reason="", blocking=rule.blocking)
+                verdicts.append(_judge_score(empty, rule, olds, new.get(key)))
     return _hold_false_alarms(verdicts, rules.alpha)
 
 

@@ -12,7 +12,7 @@ from nvgbench.report.differences import difference_cell, interval_of, of_differe
 from nvgbench.report.numbers import Entry, Number, compact
 from nvgbench.report.quantities import noise, quantity
 from nvgbench.report.tables import BLANK, Cell, Column, Group, Statement, Table
-from nvgbench.results.compare import Outcome, Scored, compare, why_not_comparable
+from nvgbench.results.compare import Outcome, Scored, compare, score_key, why_not_comparable
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Interval, MetricValue
 
@@ -36,6 +36,7 @@ class Move:
     """What became of a number.
 
     Attributes:
+        metric: what it is; of scores by other protocols than nvgbench's with the protocol, ``FID (adm)``.
         outcome: ``worse``, ``better``, ``different``, ``inconclusive``, ``same``, ``not comparable``, ``new`` or ``gone``.
         reason: a few words.
     """
@@ -51,12 +52,16 @@ class Move:
 
 
 def moves(old: OldReport, new: Sequence[Entry]) -> list[Move]:
-    """Every number of the compared sections of both reports, matched by section, subject and metric."""
-    before = {(one.section, one.subject, one.number.metric): one for one in old.numbers if one.section in COMPARED}
-    after = {(one.section, one.subject, one.number.metric): one for one in new if one.section in COMPARED}
+    """Every number of the compared sections of both reports, matched by section, subject, metric and protocol."""
+    before = {_place(one): one for one in old.numbers if one.section in COMPARED}
+    after = {_place(one): one for one in new if one.section in COMPARED}
     found = [_move(place, before.get(place), entry) for place, entry in after.items()]
     gone = [place for place in before if place not in after]
     return [*found, *(Move(section=s, subject=u, metric=m, outcome="gone", old=before[s, u, m]) for s, u, m in gone)]
+
+
+def _place(entry: Entry) -> tuple[str, str, str]:
+    return entry.section, entry.subject, score_key(entry.number.metric, entry.number.protocol)
 
 
 def _move(place: tuple[str, str, str], old: Entry | None, new: Entry) -> Move:

@@ -1,8 +1,9 @@
 """Claims of the paper: the published figures, what was measured here, and a verdict in plain words.
 
 A claim about a published model is judged by runs of that very model alone: its preset, ImageNet at 256 px, the Inception of
-the papers, and as many training images where it was trained here. Costs ask for the preset alone. Small models may answer the
-same question at their scale; their answers stand in a table of their own.
+the papers, and as many training images where it was trained here. Where both models have a score by the papers' protocol, that
+one judges. Costs ask for the preset alone. Small models may answer the same question at their scale; their answers stand in a
+table of their own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from nvgbench.report.numbers import Number, of_measurement, of_metric, of_record
 from nvgbench.report.published import published_results
 from nvgbench.report.quantities import noise, quantity, score, significant
 from nvgbench.report.scores import AllScores, codebook_use, has_value
-from nvgbench.results.compare import Scored, compare, why_not_comparable
+from nvgbench.results.compare import Scored, compare, score_key, why_not_comparable
 from nvgbench.results.schema import RunRecord
 
 Outcome = Literal["supported", "not supported", "inconclusive", "not comparable", "not measured here"]
@@ -27,6 +28,7 @@ Outcome = Literal["supported", "not supported", "inconclusive", "not comparable"
 _SCORES = {"FID": ("FID", "FD"), "IS": ("IS",), "precision": ("precision",), "recall": ("recall",)}
 _SCORES |= {"rFID": ("rFID", "rFD"), "LPIPS": ("LPIPS",)}
 """Score of a claim -> its names here: the first with the papers' Inception, also those with another extractor."""
+_PAPERS_PROTOCOL = "adm"
 _MEASURED = {"latency": "latency", "memory": "peak_memory_cuda"}
 _UNITS = {"latency": "s", "memory": "B"}
 _CODEBOOK = "first-stage codebook use"
@@ -189,16 +191,27 @@ class Evidence:
             return self._measured(claim, subject) is not None
         if claim.metric == _CODEBOOK:
             return self._codebook(subject) is not None
-        return self._score(claim, subject, strict=strict) is not None
+        return bool(self._by_key(claim, subject, strict=strict))
 
-    def _score(self, claim: Claim, subject: str, *, strict: bool = False) -> Scored | None:
+    def _by_key(self, claim: Claim, subject: str, *, strict: bool = False) -> dict[str, Scored]:
+        """The values that a subject has of a claim's score, that by the papers' protocol first."""
         metrics = self._scores.get(claim.metric, self._generated).get(subject, {})
         names = _SCORES[claim.metric]
-        for name in metrics:
-            stem, bracket, _ = name.partition("[")
-            if stem in names and not (strict and (bracket or stem != names[0])) and has_value(metrics, name):
-                return metrics[name]
-        return None
+        found = []
+        for key, scored in metrics.items():
+            stem, bracket, _ = scored.metric.name.partition("[")
+            if stem in names and not (strict and (bracket or stem != names[0])) and has_value(metrics, key):
+                found.append(scored)
+        found.sort(key=lambda scored: scored.key != score_key(scored.metric.name, _PAPERS_PROTOCOL))
+        return {scored.key: scored for scored in found}
+
+    def _of_both(self, claim: Claim, a: str, b: str, *, strict: bool = False) -> tuple[Scored, Scored]:
+        """The claim's score of two subjects that have it: by the same rules, where any may be compared, the papers' first."""
+        left, right = (self._by_key(claim, subject, strict=strict) for subject in (a, b))
+        shared = [(left[key], right[key]) for key in left if key in right]
+        comparable = [pair for pair in shared if why_not_comparable(*pair) is None]
+        # by different rules they are not comparable, which is what will be said
+        return [*comparable, *shared, (next(iter(left.values())), next(iter(right.values())))][0]
 
     def _measured(self, claim: Claim, subject: str) -> Number | None:
         record = self._profiles.get(subject)
@@ -213,10 +226,7 @@ class Evidence:
 
     def _answer(self, claim: Claim, a: str, b: str, *, strict: bool = False) -> Judged:
         if claim.metric in _SCORES:
-            left, right = self._score(claim, a, strict=strict), self._score(claim, b, strict=strict)
-            assert left is not None
-            assert right is not None
-            return _by_interval(claim, left, right)
+            return _by_interval(claim, *self._of_both(claim, a, b, strict=strict))
         if claim.metric in _MEASURED:
             one, other = self._measured(claim, a), self._measured(claim, b)
         else:

@@ -26,7 +26,8 @@ class Number:
     """A number of the page in full precision, with what is needed to compare it.
 
     Attributes:
-        metric: what it is; of measurements with the conditions that tell them apart (``latency, batch 1``).
+        metric: what it is, of scores together with ``protocol``; of measurements with the conditions that tell them apart
+            (``latency, batch 1``).
         value: in ``unit`` (SI units; none for scores).
         low, high: interval or range, where there is one; ``covers`` says of what: ``sampling``, ``training`` or
             ``repetitions`` (smallest and largest).

@@ -26,7 +26,7 @@ _TOKENIZER = ("rFID", "rFD", "PSNR", "SSIM", "LPIPS", "codebook-use", "codebook-
 _NUMBER = re.compile(r"-?\d[\d.]*(e[+-]?\d+)?")
 
 Scores = Mapping[str, Mapping[str, Scored]]
-"""Subject -> metric -> newest value."""
+"""Subject -> key of the score (`nvgbench.results.compare.score_key`) -> newest value."""
 _RowsOf = tuple[RunRecord, Sequence[Mapping[str, Any]]]
 """A record and the rows of one of its tables."""
 
@@ -45,34 +45,39 @@ def collect_scores(records: Iterable[RunRecord]) -> AllScores:
     generated: dict[str, dict[str, Scored]] = {}
     reconstructed: dict[str, dict[str, Scored]] = {}
     for subject, metrics in latest_metrics(records, ("eval", "reconstruction")).items():
-        for name, scored in metrics.items():
-            kind = reconstructed if _stem(name) in _TOKENIZER else generated
-            kind.setdefault(subject, {})[name] = scored
+        for key, scored in metrics.items():
+            kind = reconstructed if _stem(scored) in _TOKENIZER else generated
+            kind.setdefault(subject, {})[key] = scored
     anchors = {s: m for s, m in generated.items() if next(iter(m.values())).record.family == ANCHOR}
     models = {s: m for s, m in generated.items() if s not in anchors}
     return AllScores(models=models, anchors=anchors, tokenizers=reconstructed)
 
 
-def _stem(name: str) -> str:
-    """The score without its extractor."""
-    return name.partition("[")[0]
+def _stem(scored: Scored) -> str:
+    """The score without extractor and protocol."""
+    return scored.metric.name.partition("[")[0]
 
 
 def metric_order(scores: Iterable[Mapping[str, Scored]]) -> list[str]:
-    """Names of all metrics: distances and the papers' scores first, then as recorded."""
-    names = list(dict.fromkeys(name for metrics in scores for name in metrics))
+    """Keys of all metrics: distances and the papers' scores first, each by nvgbench's protocol before others; then the rest."""
+    found = {key: scored for metrics in scores for key, scored in metrics.items()}
 
-    def rank(name: str) -> int:
-        return _FIRST.index(_stem(name)) if _stem(name) in _FIRST else len(_FIRST)
+    def rank(key: str) -> tuple[int, bool]:
+        stem = _stem(found[key])
+        return _FIRST.index(stem) if stem in _FIRST else len(_FIRST), key != found[key].metric.name
 
-    return sorted(names, key=rank)
+    return sorted(found, key=rank)
 
 
 def primary_metric(scores: Scores) -> str | None:
     """The score that the summary speaks of: the Fréchet distance that most models have, FID before others."""
-    names = Counter(name for metrics in scores.values() for name, s in metrics.items() if s.metric.value is not None)
-    distances = [name for name in metric_order(scores.values()) if name in names and _stem(name) in ("FID", "FD")]
-    return max(distances, key=lambda name: names[name], default=None)
+    distances = Counter(
+        key
+        for metrics in scores.values()
+        for key, scored in metrics.items()
+        if scored.metric.value is not None and _stem(scored) in ("FID", "FD")
+    )
+    return max((key for key in metric_order(scores.values()) if key in distances), key=distances.__getitem__, default=None)
 
 
 def score_table(models: Scores, anchors: Scores, caption: str) -> Table:

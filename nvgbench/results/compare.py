@@ -16,6 +16,8 @@ Outcome = Literal["better", "worse", "different", "inconclusive"]
 
 IDENTITY = ("reference", "extractor", "dataset")
 """Provenance entries that must agree wherever both records have them."""
+OWN_PROTOCOL = "nvgbench"
+"""Id of the protocol whose scores go by their bare names."""
 WITHOUT_FEATURES = ("PSNR", "SSIM", "LPIPS", "codebook-use", "codebook-perplexity")
 """Scores that do not depend on the extractor of the record in which they stand."""
 _FINGERPRINTS = ("fingerprint", "sha256", "weights_sha256", "hash")
@@ -27,6 +29,11 @@ class Scored:
 
     metric: MetricValue
     record: RunRecord
+
+    @property
+    def key(self) -> str:
+        """What it is filed under, see `score_key`."""
+        return score_key(self.metric.name, self.metric.protocol)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +77,21 @@ class Difference:
     forced: str = ""
 
 
+def score_key(name: str, protocol: str) -> str:
+    """What tells a score from those by other rules: ``FID`` by nvgbench's protocol, ``FID (adm)`` by adm's.
+
+    Versions of a protocol share a key: the newer number takes the older one's place, and the two are not comparable.
+
+    Args:
+        name: the score's name, with its extractor.
+        protocol: id and version, or the id alone; empty for numbers that follow none.
+    """
+    id = protocol.partition("/")[0]
+    return name if id in ("", OWN_PROTOCOL) else f"{name} ({id})"
+
+
 def latest_metrics(records: Iterable[RunRecord], kinds: Iterable[str]) -> dict[str, dict[str, Scored]]:
-    """For every subject the newest value of every metric, in the order in which they first appear.
+    """For every subject the newest value of every metric by `score_key`, in the order in which they first appear.
 
     Newest is by the record's time; of two records of the same second the later line wins.
     """
@@ -82,8 +102,9 @@ def latest_metrics(records: Iterable[RunRecord], kinds: Iterable[str]) -> dict[s
             continue
         known = found.setdefault(record.subject, {})
         for metric in record.metrics:
-            if metric.name not in known or record.created >= known[metric.name].record.created:
-                known[metric.name] = Scored(metric, record)
+            scored = Scored(metric, record)
+            if scored.key not in known or record.created >= known[scored.key].record.created:
+                known[scored.key] = scored
     return found
 
 
@@ -131,12 +152,12 @@ def compare(baseline: Scored, candidate: Scored, *, margin: Margin | None = None
     """
     reason = why_not_comparable(baseline, candidate)
     if reason is not None and not (force and baseline.metric.name == candidate.metric.name):
-        name = candidate.metric.name
-        raise InputError(f"{name} of {baseline.record.subject!r} and {candidate.record.subject!r} is not comparable: {reason}")
+        subjects = f"{baseline.record.subject!r} and {candidate.record.subject!r}"
+        raise InputError(f"{candidate.key} of {subjects} is not comparable: {reason}")
     old, new = baseline.metric, candidate.metric
     if old.value is None or new.value is None:
         empty = baseline if old.value is None else candidate
-        raise InputError(f"{old.name} of {empty.record.subject!r} has no value: {empty.metric.note or 'no reason recorded'}")
+        raise InputError(f"{empty.key} of {empty.record.subject!r} has no value: {empty.metric.note or 'no reason recorded'}")
     difference = new.value - old.value
     low, high = difference_interval(old, new) or (None, None)
     covers = ""

@@ -21,10 +21,11 @@ _REPEATED: dict[str, str] = {"training": "training runs", "sampling": "sampling 
 
 
 def training_groups(records: Iterable[RunRecord], kinds: Sequence[str] = ("eval",)) -> list[RunRecord]:
-    """One record for each family of runs that ``train --seeds`` made: subject NAME for NAME-seed0, NAME-seed1 ….
+    """Records for each family of runs that ``train --seeds`` made: subject NAME for NAME-seed0, NAME-seed1 ….
 
-    Its intervals are Student's over the runs, so that they cover training and the sampling noise inside it. A score that is
-    missing in a run, or must not be compared between two of them, is left out. Families of one run give no record.
+    Their intervals are Student's over the runs, so that they cover training and the sampling noise inside it. A score that is
+    missing in a run, or must not be compared between two of them, is left out. Families of one run give no record; what the
+    first run has from several evaluations (by other rules, of other extractors) gives one for each, with its provenance.
     """
     members: dict[str, list[tuple[int, list[RunRecord]]]] = {}
     by_subject: dict[str, list[RunRecord]] = {}
@@ -41,7 +42,10 @@ def training_groups(records: Iterable[RunRecord], kinds: Sequence[str] = ("eval"
             continue
         runs.sort(key=lambda run: run[0])
         newest = [latest_metrics(own, kinds)[own[0].subject] for _, own in runs]
-        groups.append(_group(name, newest, "training", {"training_seeds": [seed for seed, _ in runs]}))
+        seeds = {"training_seeds": [seed for seed, _ in runs]}
+        for origin in dict.fromkeys(one.record.id for one in newest[0].values()):
+            leading = {key: one for key, one in newest[0].items() if one.record.id == origin}
+            groups.append(_group(name, [leading, *newest[1:]], "training", seeds))
     return [group for group in groups if group.metrics]
 
 
@@ -56,7 +60,7 @@ def over_sampling_seeds(records: Sequence[RunRecord]) -> RunRecord:
     if len(records) < 2 or len(subjects) != 1 or len(set(seeds)) != len(seeds):
         raise InputError(f"{len(records)} evaluations of {', '.join(sorted(subjects))} with sampling seeds {seeds}; "
                          "expected at least 2 of one model with different seeds")  # fmt: skip
-    scored = [{metric.name: Scored(metric, record) for metric in record.metrics} for record in records]
+    scored = [latest_metrics([record], [record.kind])[record.subject] for record in records]
     group = _group(records[0].subject, scored, "sampling", {"sampling": seeds})
     if not group.metrics:
         raise InputError(f"the evaluations of {records[0].subject!r} have no score that may be compared between them")
@@ -81,8 +85,8 @@ def _group(
 ) -> RunRecord:
     first = next(iter(runs[0].values())).record
     metrics, rows = [], []
-    for name, leading in runs[0].items():
-        others = [run.get(name) for run in runs]
+    for key, leading in runs[0].items():
+        others = [run.get(key) for run in runs]
         scored = [one for one in others if one is not None and one.metric.value is not None]
         if len(scored) < len(runs) or any(why_not_comparable(leading, one) for one in scored):
             continue
@@ -90,7 +94,7 @@ def _group(
         # Reconstructions do not depend on the sampling seed; their own interval stays.
         same = source == "sampling" and len(set(values)) == 1
         metrics.append(leading.metric if same else _mean(leading.metric, values, t_interval(values, source)))
-        rows.append({"score": name, **{one.record.subject + _tail(one, source): one.metric.value for one in scored}})
+        rows.append({"score": key, **{one.record.subject + _tail(one, source): one.metric.value for one in scored}})
     return dataclasses.replace(
         first,
         subject=subject,
@@ -100,7 +104,7 @@ def _group(
         artifacts=first.artifacts if source == "sampling" else (),
         provenance={**first.provenance, "seeds": {**first.provenance.get("seeds", {}), **seeds}, "repeated": source},
         id=f"{first.id}-{source}",
-        created=max(one.record.created for run in runs for one in run.values()),
+        created=max(run[key].record.created for run in runs for key in runs[0] if key in run),
     )
 
 

@@ -14,9 +14,11 @@ from nvgbench.cli.app import main
 from nvgbench.evaluation.paired import paired_margins
 from nvgbench.evaluation.scores import ScoreSettings, score_features
 from nvgbench.metrics.cache import FeatureCache, Features
+from nvgbench.metrics.protocol import PROTOCOLS
 from nvgbench.results.compare import Scored, compare, latest_metrics
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
+from nvgbench.types import Interval, MetricValue
 
 N, D = 120, 6
 
@@ -150,6 +152,45 @@ def test_the_command(models: tuple, capsys: pytest.CaptureFixture[str]) -> None:
         assert said in capsys.readouterr().err
     ResultStore(root / "other").append(RunRecord(kind="eval", subject="other"))
     assert run("m0", "other", *here) == 2
+
+
+def by_rules(root: Path, subject: str, *scores: tuple[str, float, str]) -> None:
+    """Records of a value each, by the rules of a protocol."""
+    for name, value, protocol in scores:
+        interval = Interval(value - 0.1, value + 0.1, 0.95, "sampling", "jackknife")
+        metric = MetricValue(name=name, value=value, n=100, higher_is_better=False, protocol=protocol, interval=interval)
+        ResultStore(root / subject).append(RunRecord(kind="eval", subject=subject, metrics=(metric,)))
+
+
+def test_protocols_are_compared_each_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = PROTOCOLS["nvgbench"].tag, PROTOCOLS["adm"].tag
+    by_rules(tmp_path, "a", ("FID", 10.0, ours), ("FID", 20.0, theirs), ("sFID", 7.0, theirs), ("KID", 1.0, ours))
+    by_rules(tmp_path, "b", ("FID", 30.0, theirs), ("FID", 5.0, ours), ("KID", 2.0, "clean-fid/1"))
+    here = ("--runs", str(tmp_path), "--device", "cpu")
+
+    def rows(*options: str) -> dict[str, tuple[float, str]]:
+        assert run("a", "b", "--json", *options, *here) == 0
+        tree = json.loads(capsys.readouterr().out)
+        assert tree["only_one_has"] == {"a": ["sFID (adm)", "KID"], "b": ["KID (clean-fid)"]}
+        return {row["metric"]: (row["value"], row["candidate"]["protocol"]) for row in tree["differences"]}
+
+    both = {"FID": (-5.0, ours), "FID (adm)": (10.0, theirs)}
+    assert rows() == rows("--metric", "FID") == both
+    assert rows("--metric", "FID (adm)") == {"FID (adm)": (10.0, theirs)}
+    assert run("a", "b", *here) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0].strip() for line in lines[1:3]] == ["better", "worse"]
+    assert lines[3:] == ["only of a: sFID (adm), KID", "only of b: KID (clean-fid)"]
+    for metric, said in (("FDI", "did you mean 'FID'"), ("FID (amd)", "did you mean 'FID (adm)'"), ("KID", "both have: FID, ")):
+        assert run("a", "b", "--metric", metric, *here) == 2
+        assert said in capsys.readouterr().err
+    by_rules(tmp_path, "c", ("FID", 30.0, "torch-fidelity/1"))
+    assert run("a", "c", *here, "--force") == 2
+    error = capsys.readouterr().err
+    assert "no score in common: FID, FID (adm), sFID (adm), KID and FID (torch-fidelity);" in error
+    by_rules(tmp_path, "d", ("FID", 30.0, "adm/0"))
+    assert run("a", "d", *here) == 2
+    assert "FID (adm) of 'a' and 'd' is not comparable: protocol differs" in capsys.readouterr().err
 
 
 def test_groups_of_training_seeds(models: tuple, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -90,6 +91,14 @@ def test_baseline_round_trip(tmp_path: Path) -> None:
     assert read_baseline(file).records == [new]
     with pytest.raises(InputError, match="no scores"):
         update_baseline(file, [RunRecord(kind="train", subject="model")])
+
+
+def test_a_baseline_holds_the_newest_of_every_protocol(tmp_path: Path) -> None:
+    ours, older, theirs = (
+        evaluation(dataclasses.replace(metric("FID", 9.0), protocol=protocol), created=f"2026-01-0{day}T00:00:00+00:00")
+        for day, protocol in ((1, "nvgbench/2"), (2, "adm/1"), (3, "adm/2"))
+    )
+    assert update_baseline(tmp_path / "baseline.json", [ours, older, theirs]).records == [ours, theirs]
 
 
 def test_an_update_replaces_its_own_environment_and_subject_only(tmp_path: Path) -> None:

@@ -97,6 +97,16 @@ def test_selftest_on_recorded_noise() -> None:
     assert done == list(range(1, 201))
 
 
+def test_recorded_noise_of_several_protocols() -> None:
+    records = [
+        evaluation(dataclasses.replace(metric("FID", value), protocol=protocol))
+        for value, protocol in ((10.0, "nvgbench/2"), (20.0, "adm/1"))
+    ]
+    draw = recorded_draw(records)
+    verdicts = evaluate_gates(RuleSet(rules=(Rule(metric="FID", absolute=1.0),)), Baseline.of([draw(0, 0.0)]), [draw(1, 0.5)])
+    assert {verdict.metric: verdict.outcome for verdict in verdicts} == {"FID": "fail", "FID (adm)": "pass"}
+
+
 def test_selftest_sees_a_gate_that_sleeps_and_one_that_cries_wolf() -> None:
     draw = recorded_draw([_recorded()])
 

@@ -118,6 +118,35 @@ def test_unequal_scores_are_refused(change: dict[str, Any]) -> None:
         gate([evaluation(old)], [evaluation(dataclasses.replace(old, **change))])
 
 
+def by_rules(value: float, protocol: str) -> RunRecord:
+    return evaluation(dataclasses.replace(metric("FID", value), protocol=protocol))
+
+
+def test_every_protocol_has_its_own_verdict() -> None:
+    old, new = [by_rules(10.0, "nvgbench/2"), by_rules(20.0, "adm/1")], [by_rules(30.0, "adm/1"), by_rules(10.0, "nvgbench/2")]
+    found = {verdict.metric: (verdict.baseline, verdict.value, verdict.outcome) for verdict in gate(old, new)}
+    assert found == {"FID": (10.0, 10.0, "pass"), "FID (adm)": (20.0, 30.0, "fail")}
+    # One that was computed on one side only is not held against the other.
+    left, right = gate(old[:1], new[:1])
+    assert (left.metric, left.value, left.reason, left.blocking) == ("FID", None, "not measured this time", True)
+    assert (right.metric, right.baseline, right.blocking) == ("FID (adm)", None, False)
+    with pytest.raises(InputError, match=r"FID \(adm\) of .* protocol differs: adm/1 and adm/2"):
+        gate(old, [by_rules(20.0, "adm/2")])
+
+
+def test_rules_name_a_score_by_all_protocols_or_by_one() -> None:
+    old, new = [by_rules(10.0, "nvgbench/2"), by_rules(10.0, "adm/1")], [by_rules(14.0, "nvgbench/2"), by_rules(14.0, "adm/1")]
+    loose = Rule(metric="FID (adm)", absolute=5.0)
+
+    def outcomes(*rules: Rule) -> dict[str, str]:
+        return {verdict.metric: verdict.outcome for verdict in gate(old, new, RuleSet(rules=rules))}
+
+    assert outcomes(Rule(metric="FID")) == {"FID": "fail", "FID (adm)": "fail"}
+    assert outcomes(loose) == {"FID (adm)": "pass"}
+    assert outcomes(loose, Rule(metric="FID")) == {"FID": "fail", "FID (adm)": "pass"}
+    assert outcomes(Rule(metric="* (adm)")) == {"FID (adm)": "fail"}
+
+
 def test_another_extractor_is_refused() -> None:
     old, new = (evaluation(metric("FD[x]", 1.0), provenance={"extractor": {"fingerprint": mark}}) for mark in "ab")
     with pytest.raises(InputError, match="extractor differs: a and b"):

@@ -90,6 +90,48 @@ def test_unequal_counts_are_not_compared() -> None:
     assert "50000" in one.reason
 
 
+def by_rules(preset: str, protocol: str, value: float, **changes) -> RunRecord:
+    return scored(preset, "FID", value, 0.05, protocol=protocol, **changes)
+
+
+OURS = [by_rules("nvg-d16", "nvgbench/2", 3.4), by_rules("var-d16", "nvgbench/2", 3.3)]
+PAPERS = [by_rules("nvg-d16", "adm/1", 3.0), by_rules("var-d16", "adm/1", 3.2)]
+
+
+@pytest.mark.parametrize(
+    ("records", "outcome", "protocol"),
+    [
+        ([*OURS, *PAPERS], "supported", "adm/1"),  # the figures are by the papers' protocol
+        ([*PAPERS, *OURS], "supported", "adm/1"),
+        ([*OURS, PAPERS[0]], "not supported", "nvgbench/2"),
+        ([*OURS, PAPERS[0], by_rules("var-d16", "adm/1", 3.2, n=10_000)], "not supported", "nvgbench/2"),
+        ([PAPERS[0], by_rules("var-d16", "adm/1", 3.2, n=10_000)], "not comparable", "adm/1"),
+    ],
+)
+def test_claims_are_judged_by_one_protocol(records: list[RunRecord], outcome: str, protocol: str) -> None:
+    one = judge(*records)[FIRST]
+    assert one.a is not None
+    assert one.b is not None
+    assert (one.outcome, one.a.protocol, one.b.protocol) == (outcome, protocol, protocol)
+
+
+def test_protocols_are_not_mixed_for_a_claim() -> None:
+    one = judge(OURS[0], PAPERS[1])[FIRST]
+    assert (one.outcome, one.reason) == ("not comparable", "protocol differs: nvgbench/2 and adm/1")
+
+
+def test_questions_at_this_scale_are_answered_by_one_protocol() -> None:
+    def tiny(preset: str, name: str, value: float, protocol: str) -> RunRecord:
+        return scored(preset, name, value, 0.05, TINY, protocol=protocol)
+
+    records = [tiny("nvg-tiny", "FD[classifier]", 9.0, "nvgbench/2"), tiny("nvg-tiny", "FID", 3.0, "adm/1")]
+    records += [tiny("var-tiny", "FID", 5.0, "nvgbench/2"), tiny("var-tiny", "FID", 4.0, "adm/1")]
+    (one,) = at_this_scale(*records)
+    assert one.a is not None
+    assert one.b is not None
+    assert (one.outcome, one.a.value, one.b.value, one.b.protocol) == ("supported", 3.0, 4.0, "adm/1")
+
+
 @pytest.mark.parametrize(
     ("preset", "name", "dataset"),
     [

@@ -121,6 +121,50 @@ def test_what_moved(tmp_path: Path, suffix: str) -> None:
     assert {move.outcome for move in again.values()} == {"same"}
 
 
+def by_rules(subject: str, value: float, protocol: str, name: str = "FID") -> RunRecord:
+    return evaluated(subject, 0.0, metrics=(dataclasses.replace(metric(name, value, 0.1, False), protocol=protocol),))
+
+
+def test_protocols_stand_apart_on_page_and_in_the_data(tmp_path: Path) -> None:
+    records = [by_rules("a", 20.0, "adm/1"), by_rules("b", 21.0, "adm/1"), by_rules("a", 7.0, "adm/1", "sFID")]
+    records += [by_rules("a", 5.0, "nvgbench/2"), by_rules("b", 4.0, "nvgbench/2"), by_rules("a", 1.0, "adm/1", "rFID")]
+    page = render_report(located(tmp_path, *records), tmp_path / "r.html")
+    html = page.read_text(encoding="utf-8")
+    tables = [re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", table)) for table in re.findall("(?s)<table.*?</table>", html)]
+    (main,) = (text for text in tables if "Scores of generated images" in text)
+    assert re.search("model FID lower .* FID \\(adm\\) lower .* sFID \\(adm\\) lower", main)
+    assert any("rFID (adm)" in text for text in tables)
+    rows = list(csv.DictReader(io.StringIO(page.with_suffix(".csv").read_text(encoding="utf-8"))))
+    numbers = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))["numbers"]
+    for found in (rows, numbers):
+        held = {
+            (row["section"], row["subject"], row["metric"], row["protocol"]): float(row["value"])
+            for row in found
+            if row["section"] in ("scores", "differences", "reconstruction")
+        }
+        assert held == {
+            ("scores", "a", "FID", "nvgbench/2"): 5.0,
+            ("scores", "a", "FID", "adm/1"): 20.0,
+            ("scores", "a", "sFID", "adm/1"): 7.0,
+            ("scores", "b", "FID", "nvgbench/2"): 4.0,
+            ("scores", "b", "FID", "adm/1"): 21.0,
+            ("differences", "a against b", "FID: difference", "nvgbench/2"): 1.0,
+            ("differences", "a against b", "FID: difference", "adm/1"): -1.0,
+            ("reconstruction", "a", "rFID", "adm/1"): 1.0,
+        }
+
+
+def test_protocols_move_apart(tmp_path: Path) -> None:
+    old = [by_rules("a", 5.0, "nvgbench/2"), by_rules("a", 20.0, "adm/1"), by_rules("a", 7.0, "torch-fidelity/1")]
+    new = [by_rules("a", 30.0, "adm/1"), by_rules("a", 4.0, "nvgbench/2"), by_rules("a", 7.0, "clean-fid/1")]
+    found = old_and_new(tmp_path, old, new)
+    assert {metric: move.outcome for (_, metric), move in found.items()} == {
+        "FID": "better", "FID (adm)": "worse", "FID (torch-fidelity)": "gone", "FID (clean-fid)": "new",
+    }  # fmt: skip
+    second = [by_rules("a", 30.0, "adm/2")]
+    assert old_and_new(tmp_path, old, second)["a", "FID (adm)"].reason == "protocol differs: adm/1 and adm/2"
+
+
 def test_times_move_when_their_ranges_lie_apart(tmp_path: Path) -> None:
     profile = profile_record("m", "nvg", 0)
     slower = [

@@ -354,6 +354,21 @@ def test_pairs_are_columns_where_they_are_fewer_than_scores(tmp_path: Path) -> N
     assert subjects == {"b against a"}
 
 
+def test_the_summary_speaks_of_the_protocol_that_most_models_have(tmp_path: Path) -> None:
+    def by_rules(subject: str, value: float, protocol: str) -> RunRecord:
+        metric = dataclasses.replace(scores(value)[0], name="FID", protocol=protocol)
+        return dataclasses.replace(evaluated(subject, value), metrics=(metric,))
+
+    theirs = [by_rules("a", 30.0, "adm/1"), by_rules("b", 10.0, "adm/1")]
+    page = render(tmp_path, *theirs, by_rules("a", 2.0, "nvgbench/2"))
+    assert "b has the lowest FID (adm): 10.00" in page.text
+    assert "FID (adm) above that of b" in page.text
+    page = render(tmp_path, *theirs, by_rules("a", 2.0, "nvgbench/2"), by_rules("b", 9.0, "nvgbench/2"))
+    assert "a has the lowest FID: 2.00" in page.text
+    page = render(tmp_path, by_rules("a", 2.0, "adm/1"), by_rules("b", 3.0, "adm/2"))
+    assert "protocol differs: adm/1 and adm/2" in page.text
+
+
 def test_forced_differences_are_marked(tmp_path: Path) -> None:
     fewer = evaluated("b", 9.0, "var")
     fewer = dataclasses.replace(fewer, metrics=tuple(dataclasses.replace(m, n=500) for m in fewer.metrics))

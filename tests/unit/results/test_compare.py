@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvgbench.errors import InputError
-from nvgbench.results.compare import Scored, compare, difference_interval, latest_metrics, standard_error, why_not_comparable
+from nvgbench.metrics.protocol import PROTOCOLS
+from nvgbench.results.compare import (
+    Scored,
+    compare,
+    difference_interval,
+    latest_metrics,
+    score_key,
+    standard_error,
+    why_not_comparable,
+)
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Interval, MetricValue
 
@@ -93,6 +102,24 @@ def test_latest_wins_metric_by_metric() -> None:
     found = latest_metrics([*records, RunRecord(kind="profile", subject="b")], ["eval"])
     assert {name: scored.metric.value for name, scored in found["a"].items()} == {"FID": 3.0, "IS": 5.0}
     assert list(found) == ["a"]
+
+
+def test_scores_are_filed_by_protocol_but_not_by_its_version() -> None:
+    assert [score_key("FID", protocol) for protocol in ("nvgbench/2", "nvgbench/1", "")] == ["FID"] * 3
+    assert score_key("FID", "clean-fid:legacy_pytorch/1") == "FID (clean-fid:legacy_pytorch)"
+    assert len({score_key("FID", protocol.tag) for protocol in PROTOCOLS.values()}) == len(PROTOCOLS)
+
+    def record(day: int, value: float, protocol: str) -> RunRecord:
+        metric = MetricValue(name="FID", value=value, n=1, protocol=protocol)
+        return RunRecord(kind="eval", subject="a", metrics=(metric,), created=f"2026-01-0{day}")
+
+    records = [record(1, 1.0, "nvgbench/2"), record(3, 3.0, "adm/2"), record(2, 2.0, "adm/1")]
+    found = latest_metrics(records, ["eval"])["a"]
+    assert {key: scored.metric.value for key, scored in found.items()} == {"FID": 1.0, "FID (adm)": 3.0}
+    assert all(scored.key == key for key, scored in found.items())
+    older = latest_metrics(records[2:], ["eval"])["a"]["FID (adm)"]
+    with pytest.raises(InputError, match=r"^FID \(adm\) of 'a' and 'a' is not comparable: protocol differs: adm/1 and adm/2$"):
+        compare(older, found["FID (adm)"])
 
 
 def test_standard_error_of_a_normal_interval() -> None:

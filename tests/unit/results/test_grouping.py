@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from nvgbench.errors import InputError
+from nvgbench.results.compare import latest_metrics, why_not_comparable
 from nvgbench.results.grouping import over_sampling_seeds, t_interval, training_groups
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import MetricValue
@@ -49,6 +50,34 @@ def test_runs_of_several_training_seeds_are_one_record() -> None:
 
 def test_what_must_not_be_compared_is_not_averaged() -> None:
     assert training_groups([record("m-seed0", 1.0), record("m-seed1", 2.0, n=99)]) == []
+
+
+def by_rules(subject: str, value: float, *protocols: str, network: str = "", **more) -> RunRecord:
+    metrics = tuple(MetricValue(name="FID", value=value, n=100, higher_is_better=False, protocol=one) for one in protocols)
+    provenance = {"seeds": {"sampling": more.pop("seed", 0)}, "extractor": {"fingerprint": network}}
+    return RunRecord(kind="eval", subject=subject, metrics=metrics, provenance=provenance, **more)
+
+
+def test_each_protocol_has_its_own_mean_over_trainings() -> None:
+    """And its own provenance, by which it is compared: the evaluations may have come in any order."""
+    records = [by_rules(f"m-seed{seed}", 1.0 + seed, "nvgbench/2", network="ours") for seed in range(2)]
+    records += [by_rules(f"m-seed{seed}", 5.0 + seed, "adm/1", network="theirs") for seed in range(2)]
+    single = by_rules("other", 7.0, "adm/1", network="theirs")
+    for order in (records, records[::-1]):
+        found = latest_metrics([*training_groups(order), single], ["eval"])
+        assert {key: one.metric.value for key, one in found["m"].items()} == {"FID": 1.5, "FID (adm)": 5.5}
+        assert why_not_comparable(found["m"]["FID (adm)"], found["other"]["FID (adm)"]) is None
+        assert found["m"]["FID"].record.provenance["extractor"] == {"fingerprint": "ours"}
+
+
+def test_protocols_of_one_record_are_averaged_apart() -> None:
+    records = [by_rules("m", 1.0 + seed, "nvgbench/2", "adm/1", seed=seed) for seed in range(2)]
+    group = over_sampling_seeds(records)
+    assert [(metric.protocol, metric.value) for metric in group.metrics] == [("nvgbench/2", 1.5), ("adm/1", 1.5)]
+    (rows,) = group.tables.values()
+    assert [row["score"] for row in rows] == ["FID", "FID (adm)"]
+    with pytest.raises(InputError, match="no score that may be compared"):
+        over_sampling_seeds([by_rules("m", 1.0, "nvgbench/2"), by_rules("m", 2.0, "adm/1", seed=1)])
 
 
 def test_sampling_seeds() -> None:
