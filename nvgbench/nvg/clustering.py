@@ -40,8 +40,8 @@ _CHUNK_ENTRIES_GPU = 2**26
 @torch.no_grad()
 def build_structure(
     latent_BLC: Tensor,
-    *,
     group_size: int = 2,
+    *,
     child_order: ChildOrder = "matched",
     method: Method = "greedy",
     generator: torch.Generator | None = None,

@@ -175,7 +175,7 @@ class NvgSampler:
         for bit, scores_BL in enumerate(scores_BLb.unbind(-1)):
             gumbel = self.settings.gumbel and stage < layout.structure_stages
             uniforms_BL = uniform(layout.positions) if gumbel else None
-            structure_BL = split_clusters(structure_BL, layout.known(stage) + bit, scores_BL, uniforms_BL)
+            structure_BL = split_clusters(structure_BL, layout.known(stage) + bit, scores_BL, uniforms_BL=uniforms_BL)
         return structure_BL
 
     def _branches(self, scale: float, labels_B: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:

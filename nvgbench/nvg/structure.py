@@ -80,7 +80,14 @@ def structure_labels(se_BLK: Tensor, stage: int) -> Tensor:
     return ((se_BLK[..., :stage] > 1).to(torch.int64) << shifts_K).sum(-1)
 
 
-def split_clusters(parent_BL: Tensor, stage: int, scores_BL: Tensor, uniforms_BL: Tensor | None = None) -> Tensor:
+def split_clusters(
+    parent_BL: Tensor,
+    stage: int,
+    scores_BL: Tensor,
+    generator: torch.Generator | None = None,
+    *,
+    uniforms_BL: Tensor | None = None,
+) -> Tensor:
     """Split every cluster of a stage into two halves of equal size (paper, Algorithm 2).
 
     Scores near +1 speak for the odd child. They are clamped to [-1, 1], shifted to [0, 2] and, with Gumbel noise, normalised
@@ -91,16 +98,21 @@ def split_clusters(parent_BL: Tensor, stage: int, scores_BL: Tensor, uniforms_BL
         parent_BL: int64 labels 0 … 2^stage - 1, each at exactly L / 2^stage positions.
         stage: the stage of ``parent_BL``.
         scores_BL: float, any range; channel ``stage`` of the structure flow's result in its own -1 … +1 units.
-        uniforms_BL: float in [0, 1), one a position, or ``None`` for the deterministic split.
+        generator: source of Gumbel noise; ``None`` for the deterministic split.
+        uniforms_BL: the uniform numbers in [0, 1) behind the noise, one a position, in place of a generator's.
 
     Returns:
         int64 ``[B, L]`` in 0 … 2^(stage+1) - 1: the labels of stage + 1.
 
     Raises:
-        InputError: shapes differ, or the clusters of ``stage`` cannot be halved.
+        InputError: shapes differ, the clusters of ``stage`` cannot be halved, or both sources of noise are given.
     """
     batch, length = parent_BL.shape
     parents = 1 << stage
+    if generator is not None:
+        if uniforms_BL is not None:
+            raise InputError("a generator and uniforms for one split; give one of them")
+        uniforms_BL = torch.rand(parent_BL.shape, generator=generator, device=generator.device).to(parent_BL.device)
     members, rest = divmod(length, parents)
     if rest or members % 2:
         raise InputError(f"{length} positions in {parents} clusters of stage {stage} cannot be halved; use an earlier stage")

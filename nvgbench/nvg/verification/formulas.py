@@ -166,7 +166,7 @@ def _check_splits(ledger: Ledger) -> None:
             # The reference lists the uniforms by parent and member; here they belong to positions.
             uniforms_BL = torch.empty_like(scores_BL)
             uniforms_BL.scatter_(1, parent_BL.argsort(dim=1, stable=True), ledger.given(f"{prefix}.uniform").flatten(1))
-            ledger.equal(f"{prefix}.next_gumbel", split_clusters(parent_BL, stage, scores_BL, uniforms_BL))
+            ledger.equal(f"{prefix}.next_gumbel", split_clusters(parent_BL, stage, scores_BL, uniforms_BL=uniforms_BL))
 
 
 def _check_constants(ledger: Ledger) -> None:

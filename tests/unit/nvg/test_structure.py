@@ -58,7 +58,7 @@ def test_embedding_refuses_stages_that_do_not_exist(stage: int) -> None:
 def test_split_takes_exactly_half_whatever_the_scores(scores: np.ndarray, uniforms: np.ndarray | None, stage: int) -> None:
     parent_BL = random_stages(1)[:, stage]
     noise_BL = None if uniforms is None else torch.from_numpy(uniforms)
-    child_BL = split_clusters(parent_BL, stage, torch.from_numpy(scores), noise_BL)
+    child_BL = split_clusters(parent_BL, stage, torch.from_numpy(scores), uniforms_BL=noise_BL)
     assert torch.equal(child_BL // 2, parent_BL)
     for row_L in child_BL:
         assert row_L.bincount(minlength=2 ** (stage + 1)).unique().tolist() == [64 // 2 ** (stage + 1)]
@@ -82,8 +82,10 @@ def test_gumbel_split_follows_the_scores_in_frequency() -> None:
     parent_BL = torch.zeros(4000, 2, dtype=torch.int64)
     scores_BL = torch.tensor([[0.5, -0.5]]).expand(4000, 2)
     uniforms_BL = torch.rand(4000, 2, generator=torch.Generator().manual_seed(0))
-    share = split_clusters(parent_BL, 0, scores_BL, uniforms_BL)[:, 0].float().mean()
+    share = split_clusters(parent_BL, 0, scores_BL, uniforms_BL=uniforms_BL)[:, 0].float().mean()
     assert abs(share - 0.75) < 0.03  # more than four standard errors
+    again_BL = split_clusters(parent_BL, 0, scores_BL, torch.Generator().manual_seed(0))
+    assert torch.equal(again_BL[:, 0].float().mean(), share)
 
 
 def test_split_refuses_what_cannot_be_halved() -> None:
@@ -92,3 +94,6 @@ def test_split_refuses_what_cannot_be_halved() -> None:
         split_clusters(parent_BL, 3, torch.zeros(1, 8))
     with pytest.raises(InputError, match="one shape"):
         split_clusters(parent_BL, 0, torch.zeros(1, 4))
+    noise = torch.Generator().manual_seed(0)
+    with pytest.raises(InputError, match="give one of them"):
+        split_clusters(parent_BL, 0, torch.zeros(1, 8), noise, uniforms_BL=torch.rand(1, 8))
