@@ -103,7 +103,7 @@ def _contributions(generated: Features, real: Features, device: torch.device | s
     found |= {
         "precision": mean_contributions(near.inside_N),
         "density": mean_contributions(near.density_N),
-        "recall": hits_contributions(near.recall_hits_Mh, n),
+        "recall": near.recall_contributions_R,
         "coverage": hits_contributions(near.coverage_hits_Mh, n),
     }
     if generated.logits_NK.shape[1]:

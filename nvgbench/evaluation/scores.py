@@ -31,11 +31,12 @@ from nvgbench.metrics.protocol import INCEPTION, PROTOCOL, SCORES, score_name
 from nvgbench.metrics.uncertainty import (
     JACKKNIFE,
     centred_interval,
+    coverage_interval,
     density_interval,
     frechet_interval,
-    hits_interval,
     inception_score_interval,
     normal_interval,
+    recall_interval,
     share_interval,
 )
 from nvgbench.protocols import FeatureExtractor
@@ -285,9 +286,9 @@ def _neighbours(x: NDArray, y: NDArray, extractor: str, settings: ScoreSettings)
     n = len(x)
     intervals = {
         "precision": share_interval(found.inside_N),
-        "recall": hits_interval(found.recall, found.recall_hits_Mh, n),
+        "recall": recall_interval(found.recall, found.recall_contributions_R, found.reached_M),
         "density": density_interval(found.density_N),
-        "coverage": hits_interval(found.coverage, found.coverage_hits_Mh, n),
+        "coverage": coverage_interval(found.coverage, found.coverage_hits_Mh, n),
     }
     return [value_of(name, extractor, getattr(found, name), n, interval, len(y)) for name, interval in intervals.items()]
 

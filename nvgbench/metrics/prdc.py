@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nvgbench.errors import InputError
 from nvgbench.metrics.arrays import Features, as_feature_pair
+from nvgbench.metrics.recall_error import recall_contributions
 
 MANIFOLD_NEIGHBOURS = 3
 DENSITY_NEIGHBOURS = 5
@@ -26,6 +27,10 @@ TILE = 1024
 """Rows and columns of distances computed at once: 4 MiB, which are compared while they are still in the cache."""
 KEPT_HITS = 3
 """Hits remembered of each reference image: the errors ask whether there is none, one, two, or more (`hits_contributions`)."""
+_KEPT_RATIO = 5
+"""Neighbours that recall's error knows of each generated image, for each one that makes the radius: of 15 at least 3 stay."""
+_CANDIDATES = 16
+"""Generated images that recall's error knows of each reference image; some of 16 are always in a subset."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class NeighbourScores:
         coverage: share of reference balls with a generated image inside.
         inside_N: per generated image, whether it counts for precision (float64, 0 or 1).
         density_N: per generated image, its term of density.
-        recall_hits_Mh: for each reference image, up to `KEPT_HITS` generated images whose balls hold it; -1 where fewer do.
+        reached_M: per reference image, whether it counts for recall (float64, 0 or 1).
+        recall_contributions_R: see `nvgbench.metrics.recall_error.recall_contributions`.
         coverage_hits_Mh: for each reference image, up to `KEPT_HITS` generated images in its ball; -1 where there are fewer.
     """
 
@@ -49,7 +55,8 @@ class NeighbourScores:
     coverage: float
     inside_N: NDArray[np.float64]
     density_N: NDArray[np.float64]
-    recall_hits_Mh: NDArray[np.int64]
+    reached_M: NDArray[np.float64]
+    recall_contributions_R: NDArray[np.float64]
     coverage_hits_Mh: NDArray[np.int64]
 
 
@@ -83,12 +90,16 @@ def neighbour_scores(
                 f"{len(points)} {name} images are too few for {needed - 1} nearest neighbours; use at least {needed}"
             )
     ours, theirs = _centred(generated, reference, device)
-    generated_radius_N = neighbour_radii(ours, (manifold_k,))[0]
-    manifold_radius_M, density_radius_M = neighbour_radii(theirs, (manifold_k, density_k))
+    own_Nn, index_Nn = nearest_others(ours, min(_KEPT_RATIO * manifold_k, len(ours) - 1))
+    generated_radius_N = own_Nn[:, manifold_k - 1]
+    near_Mn, _ = nearest_others(theirs, max(manifold_k, density_k))
+    manifold_radius_M, density_radius_M = near_Mn[:, manifold_k - 1], near_Mn[:, density_k - 1]
 
     inside_N = torch.zeros(len(ours), dtype=torch.bool, device=device)
     balls_N = torch.zeros(len(ours), dtype=torch.int64, device=device)
-    recall_hits_Mh, coverage_hits_Mh = (torch.full((len(theirs), KEPT_HITS), -1, device=device) for _ in range(2))
+    coverage_hits_Mh = torch.full((len(theirs), KEPT_HITS), -1, device=device)
+    # How far a reference image lies outside of a generated image's ball, below 0 inside.
+    candidates = _Smallest.none(len(theirs), min(_CANDIDATES, len(ours)), device)
     for rows in _tiles(len(theirs)):
         for columns in _tiles(len(ours)):
             distance_mn = squared_distances(theirs[rows], ours[columns])
@@ -96,18 +107,22 @@ def neighbour_scores(
             in_ball_mn = distance_mn < density_radius_M[rows, None]
             balls_N[columns] += in_ball_mn.sum(dim=0)
             add_hits(coverage_hits_Mh[rows], in_ball_mn, columns.start)
-            add_hits(recall_hits_Mh[rows], distance_mn <= generated_radius_N[columns], columns.start)
+            candidates.add(rows, distance_mn.sub_(generated_radius_N[columns]), columns.start)
     density_N = balls_N.cpu().numpy().astype(np.float64) / density_k
     inside = inside_N.cpu().numpy().astype(np.float64)
-    recall_Mh, coverage_Mh = recall_hits_Mh.cpu().numpy(), coverage_hits_Mh.cpu().numpy()
+    reached = (candidates.value_Rc[:, 0] <= 0).cpu().numpy().astype(np.float64)
+    coverage_Mh = coverage_hits_Mh.cpu().numpy()
+    distance_Mc = candidates.value_Rc + generated_radius_N[candidates.index_Rc]
+    own, index, distance, candidate = (part.cpu().numpy() for part in (own_Nn, index_Nn, distance_Mc, candidates.index_Rc))
     return NeighbourScores(
         precision=float(inside.mean()),
-        recall=float((recall_Mh[:, 0] >= 0).mean()),
+        recall=float(reached.mean()),
         density=float(density_N.mean()),
         coverage=float((coverage_Mh[:, 0] >= 0).mean()),
         inside_N=inside,
         density_N=density_N,
-        recall_hits_Mh=recall_Mh,
+        reached_M=reached,
+        recall_contributions_R=recall_contributions(own, index, distance, candidate, manifold_k),
         coverage_hits_Mh=coverage_Mh,
     )
 
@@ -130,30 +145,46 @@ class Points:
         return Points(self.points_ND[rows], self.square_N[rows])
 
 
-def neighbour_radii(points: Points, neighbours: tuple[int, ...]) -> list[Tensor]:
-    """Squared distance ``[N]`` of every point to its k-th neighbour, itself being neighbour 0, for each k asked for.
+@dataclass(frozen=True)
+class _Smallest:
+    """The smallest values of each row seen so far ``[R, c]``, rising, and the numbers of their columns."""
+
+    value_Rc: Tensor
+    index_Rc: Tensor
+
+    @classmethod
+    def none(cls, rows: int, count: int, device: torch.device | str) -> _Smallest:
+        """Nothing seen yet."""
+        return cls(
+            torch.full((rows, count), torch.inf, device=device), torch.zeros(rows, count, dtype=torch.int64, device=device)
+        )
+
+    def add(self, rows: slice, value_rm: Tensor, first_column: int) -> None:
+        """Take in a tile of values of these rows, whose first column has that number."""
+        count = self.value_Rc.shape[1]
+        value_rc, index_rc = value_rm.topk(min(count, value_rm.shape[1]), dim=1, largest=False)
+        values = torch.cat((self.value_Rc[rows], value_rc), dim=1)
+        indices = torch.cat((self.index_Rc[rows], index_rc + first_column), dim=1)
+        self.value_Rc[rows], chosen = values.topk(count, dim=1, largest=False)
+        self.index_Rc[rows] = indices.gather(1, chosen)
+
+
+def nearest_others(points: Points, count: int) -> tuple[Tensor, Tensor]:
+    """Squared distances ``[N, count]`` of every point to its nearest others, the nearest first, and their numbers (int64).
 
     Distances are symmetric, so a tile above the diagonal serves its rows and its columns.
     """
-    nearest_Nk = points.square_N.new_full((len(points), max(neighbours) + 1), torch.inf)
+    found = _Smallest.none(len(points), count, points.square_N.device)
     tiles = _tiles(len(points))
     for number, rows in enumerate(tiles):
         for columns in tiles[number:]:
             distance_nm = squared_distances(points[rows], points[columns])
             if columns == rows:
-                # A point is at distance 0 from itself; the product would leave rounding there.
-                distance_nm.fill_diagonal_(0)
+                distance_nm.fill_diagonal_(torch.inf)
             else:
-                _add_nearest(nearest_Nk[columns], distance_nm.T)
-            _add_nearest(nearest_Nk[rows], distance_nm)
-    return [nearest_Nk[:, k] for k in neighbours]
-
-
-def _add_nearest(nearest_nk: Tensor, distance_nm: Tensor) -> None:
-    """Keep, in place, the smallest of what is known and what is new, in rising order."""
-    count = nearest_nk.shape[1]
-    new = distance_nm.topk(min(count, distance_nm.shape[1]), dim=1, largest=False).values
-    nearest_nk.copy_(torch.cat((nearest_nk, new), dim=1).topk(count, dim=1, largest=False).values)
+                found.add(columns, distance_nm.T, rows.start)
+            found.add(rows, distance_nm, columns.start)
+    return found.value_Rc, found.index_Rc
 
 
 def nearest_distances(x: Any, y: Any, *, device: torch.device | str = "cpu") -> NDArray[np.float64]:

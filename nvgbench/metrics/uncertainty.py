@@ -24,6 +24,7 @@ from nvgbench.metrics.jackknife import (
     mean_contributions,
     standard_error,
 )
+from nvgbench.metrics.recall_error import LEFT_OUT
 from nvgbench.types import Interval
 
 LEVEL = 0.95
@@ -72,8 +73,8 @@ def share_interval(hits: Any) -> Interval:
     return Interval(min(low, share), max(high, share), LEVEL, "sampling", "Wilson")
 
 
-def hits_interval(value: float, hits_Mh: NDArray[np.int64], n: int) -> Interval:
-    """Interval of recall or coverage from the hits of `nvgbench.metrics.prdc.NeighbourScores` (radii held fixed).
+def coverage_interval(value: float, hits_Mh: NDArray[np.int64], n: int) -> Interval:
+    """Interval of coverage from the hits of `nvgbench.metrics.prdc.NeighbourScores`.
 
     Where no image alone reaches a reference image (a score of 0, or a few that many images reach) leaving one out changes
     nothing, which says nothing of other images; then it is Wilson's, as if reference images were reached one by one.
@@ -81,7 +82,15 @@ def hits_interval(value: float, hits_Mh: NDArray[np.int64], n: int) -> Interval:
     contributions_N = hits_contributions(hits_Mh, n)
     if not contributions_N.any():
         return share_interval(hits_Mh[:, 0] >= 0)
-    return normal_interval(value, standard_error(contributions_N), f"{JACKKNIFE}, radii fixed")
+    return jackknife_interval(value, contributions_N)
+
+
+def recall_interval(value: float, contributions_R: Floats, reached_M: Floats) -> Interval:
+    """Interval of recall from `nvgbench.metrics.prdc.NeighbourScores`; Wilson's where no subset of the images changes it."""
+    if not contributions_R.any():
+        return share_interval(reached_M)
+    method = f"jackknife over generated images, {LEFT_OUT:.0%} left out at once, {len(contributions_R)} subsets"
+    return normal_interval(value, standard_error(contributions_R), method)
 
 
 def density_interval(terms_N: Floats) -> Interval:

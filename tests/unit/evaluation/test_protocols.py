@@ -95,6 +95,18 @@ def test_adm_equals_the_transcription_on_sorted_input_with_a_partial_split() -> 
     assert {metric.protocol for metric in found.values()} == {"adm/1"}
 
 
+def test_adm_inception_score_has_the_interval_of_its_own_splits() -> None:
+    """Ten splits of few images score lower and vary less than one."""
+    generated, real = features(60, 2), features(60, 3)
+    found = named(AdmRules().scores(exact(60, 60), generated, real, REFERENCE, seed=0))
+    logits = generated.logits_NK.astype(np.float64)
+    without = np.array([inception_score_by_rule(np.delete(logits, image, axis=0)) for image in range(60)])
+    stderr = np.sqrt(59 / 60 * ((without - without.mean()) ** 2).sum())
+    for name in ("IS", "IS-shuffled"):
+        interval = found[name].interval
+        assert interval.high - found[name].value == pytest.approx(1.96 * stderr, rel=1e-4)
+
+
 def test_adm_takes_the_moments_stored_with_the_reference(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     stored = {}

@@ -23,13 +23,14 @@ from nvgbench.metrics.jackknife import (
 from nvgbench.metrics.kernel import kernel_contributions, kernel_distance, kernel_stderr
 from nvgbench.metrics.prdc import neighbour_scores
 from nvgbench.metrics.uncertainty import (
+    coverage_interval,
     density_interval,
     frechet_interval,
-    hits_interval,
     inception_score_interval,
     jackknife_interval,
     mean_interval,
     normal_interval,
+    recall_interval,
     resampling_weights,
     share_interval,
 )
@@ -66,10 +67,20 @@ def neighbours_and_kernel(tally: Tally, repetitions: int, n: int, d: int) -> Non
         found = neighbour_scores(x, reference)
         tally.add("precision", found.precision, share_interval(found.inside_N))
         tally.add("density", found.density, jackknife_interval(found.density, mean_contributions(found.density_N)))
-        tally.add("recall", found.recall, hits_interval(found.recall, found.recall_hits_Mh, n))
-        tally.add("coverage", found.coverage, hits_interval(found.coverage, found.coverage_hits_Mh, n))
+        tally.add("recall", found.recall, recall_interval(found.recall, found.recall_contributions_R, found.reached_M))
+        tally.add("coverage", found.coverage, coverage_interval(found.coverage, found.coverage_hits_Mh, n))
         kernel = kernel_distance(x, reference).mean
         tally.add("KID", kernel, normal_interval(kernel, kernel_stderr(x, reference), ""))
+
+
+def recall_in_many_dimensions(tally: Tally, repetitions: int, n: int, d: int) -> None:
+    """Where a few images lie near many: their chance is most of recall's error."""
+    rng = np.random.default_rng(5)
+    reference = rng.standard_normal((n, d)).astype(np.float32)
+    for _ in range(repetitions):
+        found = neighbour_scores((0.97 * rng.standard_normal((n, d)) + 0.1).astype(np.float32), reference)
+        interval = recall_interval(found.recall, found.recall_contributions_R, found.reached_M)
+        tally.add(f"recall {n} x {d}", found.recall, interval)
 
 
 def inception(tally: Tally, repetitions: int, n: int, splits: int) -> None:
@@ -116,6 +127,7 @@ def differences(tally: Tally, repetitions: int, n: int, d: int) -> None:
 def test_coverage_of_the_intervals() -> None:
     tally = Tally()
     neighbours_and_kernel(tally, 600, 200, 12)
+    recall_in_many_dimensions(tally, 400, 200, 64)
     inception(tally, 600, 150, 1)
     inception(tally, 600, 300, 10)
     frechet(tally, 600, 250, 8)
@@ -215,7 +227,7 @@ def test_hits_that_no_image_has_alone_still_have_an_interval() -> None:
     nothing, shared = np.full((50, 3), -1), np.full((50, 3), -1)
     shared[0] = 1, 2, 3
     for hits, share in ((nothing, 0.0), (shared, 0.02)):
-        interval = hits_interval(share, hits, 40)
+        interval = coverage_interval(share, hits, 40)
         assert interval.low <= share < interval.high
         assert interval.method == "Wilson"
 

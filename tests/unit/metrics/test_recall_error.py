@@ -1,0 +1,50 @@
+"""Recall's error: every subset's recall is what the definition gives, and copies of a set do not trouble it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from nvgbench.metrics import recall_error
+from nvgbench.metrics.prdc import neighbour_scores
+
+
+def recalls_by_definition(x: np.ndarray, y: np.ndarray, k: int) -> np.ndarray:
+    """Recall of each subset, from whole matrices of distances in float64."""
+    rng = np.random.default_rng(recall_error._SEED)
+    kept = max(round(len(x) * (1 - recall_error.LEFT_OUT)), k + 1)
+    own, cross, found = cdist(x, x), cdist(y, x), []
+    for _ in range(recall_error.SUBSETS):
+        here = rng.permutation(len(x))[:kept]
+        radius = np.sort(own[np.ix_(here, here)], axis=1)[:, k]
+        found.append((cross[:, here] <= radius).any(axis=1).mean())
+    return np.array(found)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(60, 80, 5), (150, 100, 40), (7, 30, 3)])
+def test_subsets_have_the_recall_of_the_definition(n: int, m: int, d: int) -> None:
+    rng = np.random.default_rng(n)
+    x, y = (rng.standard_normal((count, d)).astype(np.float32) for count in (n, m))
+    expected = recalls_by_definition(x, y, 3)
+    kept = max(round(n * (1 - recall_error.LEFT_OUT)), 4)
+    scale = np.sqrt(kept / (n - kept) / (recall_error.SUBSETS - 1))
+    found = neighbour_scores(x, y).recall_contributions_R
+    # A ball that reaches beyond its 15 nearest images, or an image that 16 others are nearer to reach, is left out.
+    np.testing.assert_allclose(found, scale * (expected - expected.mean()), atol=scale * 1.01 / m)
+    assert np.var(expected) > 0
+
+
+def test_too_few_images_to_leave_any_out_say_nothing() -> None:
+    x = np.random.default_rng(0).standard_normal((6, 2)).astype(np.float32)
+    found = neighbour_scores(x, x, manifold_k=5)
+    assert not found.recall_contributions_R.any()
+    assert found.recall == 1
+
+
+def test_the_images_themselves_are_reached_by_every_subset_that_holds_them() -> None:
+    x = np.random.default_rng(1).standard_normal((90, 60)).astype(np.float32)
+    found = neighbour_scores(x, x)
+    assert found.recall == 1
+    expected = recalls_by_definition(x, x, 3)
+    assert np.corrcoef(found.recall_contributions_R, expected)[0, 1] > 0.99
