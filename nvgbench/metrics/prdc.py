@@ -27,10 +27,10 @@ TILE = 1024
 """Rows and columns of distances computed at once: 4 MiB, which are compared while they are still in the cache."""
 KEPT_HITS = 3
 """Hits remembered of each reference image: the errors ask whether there is none, one, two, or more (`hits_contributions`)."""
-_KEPT_RATIO = 5
-"""Neighbours that recall's error knows of each generated image, for each one that makes the radius: of 15 at least 3 stay."""
-_CANDIDATES = 16
-"""Generated images that recall's error knows of each reference image; some of 16 are always in a subset."""
+_KEPT_RATIO = 4
+"""Neighbours that recall's error knows of each generated image, for each one that makes the radius: of 12 at least 3 stay."""
+_CANDIDATES = 12
+"""Generated images that recall's error knows of each reference image; some of 12 are always in a subset."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def test_subsets_have_the_recall_of_the_definition(n: int, m: int, d: int) -> No
     kept = max(round(n * (1 - recall_error.LEFT_OUT)), 4)
     scale = np.sqrt(kept / (n - kept) / (recall_error.SUBSETS - 1))
     found = neighbour_scores(x, y).recall_contributions_R
-    # A ball that reaches beyond its 15 nearest images, or an image that 16 others are nearer to reach, is left out.
+    # A ball that reaches beyond its 12 nearest images, or an image that 12 others are nearer to reach, is left out.
     np.testing.assert_allclose(found, scale * (expected - expected.mean()), atol=scale * 1.01 / m)
     assert np.var(expected) > 0
 
