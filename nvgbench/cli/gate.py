@@ -60,6 +60,8 @@ def check(
 ) -> None:
     """Compare the newest records with a baseline of the same environment, metric by metric.
 
+    Where runs or record files are named, only what they are about is asked for, else everything that the baseline holds.
+
     Exit code 0: pass, 1: a blocking rule failed, 3: none failed, but one is undecided, 2: bad input, or scores that must not
     be compared (another number of images, reference or extractor).
     """
@@ -77,7 +79,7 @@ def check(
         written = update_baseline(baseline, newest)
         typer.echo(f"{baseline}: {len(written.records)} records of {', '.join(written.subjects)}")
         return
-    verdicts = evaluate_gates(known_rules, read_baseline(baseline), newest)
+    verdicts = evaluate_gates(known_rules, read_baseline(baseline), newest, whole=not (targets or records))
     _write(verdicts, ((junit, as_junit), (markdown, as_markdown)))
     if summary is not None:
         with summary.open("a", encoding="utf-8") as handle:

@@ -62,6 +62,17 @@ class Baseline:
     def subjects(self) -> list[str]:
         return list(dict.fromkeys(record.subject for record in self.records))
 
+    def of_subjects(self, subjects: Iterable[str]) -> Baseline:
+        """What it holds of these subjects."""
+        wanted = frozenset(subjects)
+        return Baseline(
+            tuple(
+                dataclasses.replace(group, records=kept)
+                for group in self.groups
+                if (kept := tuple(record for record in group.records if record.subject in wanted))
+            )
+        )
+
     def updated(self, new: Baseline) -> Baseline:
         """``new`` in place of what this one holds of the same environment, kind and subject; everything else stays."""
         kept = {_key(group.environment): list(group.records) for group in self.groups}

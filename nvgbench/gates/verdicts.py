@@ -27,21 +27,31 @@ from nvgbench.results.schema import RunRecord
 Scores = Mapping[str, Mapping[str, Scored]]
 
 
-def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunRecord]) -> list[Verdict]:
+def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunRecord], *, whole: bool = True) -> list[Verdict]:
     """Hold the newest ``records`` against ``baseline``.
 
     One verdict for each metric that a rule names and that the baseline or the new record of a subject of it has, and one for
     each new subject that the baseline does not know. Each score has one for every protocol that it was computed by.
 
+    Args:
+        rules: of the gate.
+        baseline: what was once found good.
+        records: what is held against it.
+        whole: whether every subject of the baseline is asked for, or only those that ``records`` are about.
+
     Raises:
         InputError: no subject in common, or scores that must not be compared: unequal n, reference, extractor or version of
             the protocol.
     """
-    records = [record for record in records if record.kind in GATED_KINDS and (record.metrics or record.measurements)]
-    subjects = list(dict.fromkeys(record.subject for record in records))
+    given = list(records)
+    records = [record for record in given if record.kind in GATED_KINDS and (record.metrics or record.measurements)]
+    # A run that was named and has no scores (yet) is asked for as well.
+    subjects = list(dict.fromkeys(record.subject for record in (records if whole else given)))
     if not set(subjects) & set(baseline.subjects):
         names = ", ".join(baseline.subjects) or "nothing"
         raise InputError(f"no record has a subject of the baseline, which holds {names}; name those runs, or use --update")
+    if not whole:
+        baseline = baseline.of_subjects(subjects)
     verdicts = [*_judge_scores(rules, baseline, records), *judge_measurements(rules, baseline, records)]
     if not verdicts:
         raise InputError('no rule fits any metric of the baseline; give a rule with metric = "*" to gate all of them')

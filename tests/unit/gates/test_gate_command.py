@@ -17,6 +17,7 @@ from nvgbench.cli import gate as gate_command
 from nvgbench.errors import InputError
 from nvgbench.gates.outputs import as_junit, as_markdown, as_text
 from nvgbench.gates.schema import Verdict
+from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore, read_records
 
 VERDICTS = [
@@ -70,6 +71,33 @@ def test_exit_codes(value: float, half: float, code: int, last: str, app: typer.
     tree = json.loads(done.output)
     assert (done.exit_code, tree["exit_code"]) == (code, code)
     assert sum(tree["counts"].values()) == len(tree["verdicts"]) == 1
+
+
+def test_named_runs_alone_are_asked_for(app: typer.Typer, runs: Path) -> None:
+    """The baseline's other subjects are somebody else's; without names each of them must be there."""
+    file, root = runs / "baseline.json", runs / "runs"
+    for subject in ("other", "third"):
+        ResultStore(root / subject).append(evaluation(metric("FD[x]", 5.0), subject=subject, provenance=HERE))
+    assert run(app, runs, "--baseline", file, "--update").exit_code == 0
+    named = run(app, runs, "--baseline", file, "model")
+    assert (named.exit_code, named.output.splitlines()[-1]) == (0, "passed: 1 pass, 0 inconclusive, 0 fail")
+    by_file = run(app, runs, "--baseline", file, "--records", root / "model", "--records", root / "third")
+    assert (by_file.exit_code, by_file.output.splitlines()[-1]) == (0, "passed: 2 pass, 0 inconclusive, 0 fail")
+    ResultStore(root / "fresh").append(evaluation(metric("FD[x]", 5.0), subject="fresh", provenance=HERE))
+    with_unknown = run(app, runs, "--baseline", file, "model", "fresh")
+    assert with_unknown.exit_code == 0
+    assert "fresh all" in with_unknown.output
+    assert "not in the baseline; --update adds it (advisory)" in with_unknown.output
+    with pytest.raises(InputError, match="no record has a subject of the baseline, which holds model, other, third"):
+        raise run(app, runs, "--baseline", file, "fresh").exception
+    (root / "third" / "records.jsonl").write_text("")
+    ResultStore(root / "third").append(RunRecord(kind="train", subject="third"))
+    unscored = run(app, runs, "--baseline", file, "model", "third")
+    assert unscored.exit_code == 3
+    assert "not measured this time" in unscored.output
+    everything = run(app, runs, "--baseline", file)
+    assert everything.exit_code == 3
+    assert "not measured this time" in everything.output
 
 
 def test_bad_input_is_refused(app: typer.Typer, runs: Path) -> None:
