@@ -10,7 +10,7 @@ from nvgbench.report.charts import Dot, dot_chart, series_count
 from nvgbench.report.differences import difference_cell, of_difference
 from nvgbench.report.figures import Figure
 from nvgbench.report.quantities import noise
-from nvgbench.report.scores import Scores, has_value, metric_order, model_order, primary_metric
+from nvgbench.report.scores import Scores, has_value, metric_order, model_order, primary_metric, ranked
 from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table
 from nvgbench.results.compare import Scored, compare, why_not_comparable
 
@@ -23,9 +23,11 @@ MOST_PAIRED = 5
 def pair_table(models: Scores, force: bool = False) -> Table | None:
     """The difference of each pair in each score; None where no two models share a score.
 
+    Of several trainings of one model the group is paired, not its members.
     Pairs are rows, or columns where they are fewer than the scores, so that the table stays narrow. With ``force`` also what
     must not be compared gets its difference, marked as forced, with the reason below the table.
     """
+    models = ranked(models)
     order = model_order(models)
     pairs = list(combinations(order, 2)) if len(order) <= MOST_PAIRED else [(order[0], other) for other in order[1:]]
     names = [name for name in metric_order(models.values()) if any(_both(models, name, *pair) for pair in pairs)]
@@ -84,6 +86,7 @@ def forced_statements(table: Table | None) -> list[Statement]:
 
 def pair_figure(models: Scores, series: Mapping[str, int]) -> Figure | None:
     """The primary score of each model minus that of the best, with intervals; None where fewer than two can be compared."""
+    models = ranked(models)
     name = primary_metric(models)
     if name is None:
         return None

@@ -12,6 +12,7 @@ from nvgbench.report.numbers import of_metric, of_record
 from nvgbench.report.quantities import count, covered_text, decimals, interval_text, score
 from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table, unavailable
 from nvgbench.results.compare import Difference, Scored, compare, latest_metrics, why_not_comparable
+from nvgbench.results.grouping import members
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Interval
 
@@ -53,6 +54,18 @@ def collect_scores(records: Iterable[RunRecord]) -> AllScores:
     return AllScores(models=models, anchors=anchors, tokenizers=reconstructed)
 
 
+def single_trainings(models: Scores) -> Scores:
+    """The members of training groups. The group speaks for them: the best of several seeds was lucky, not better."""
+    grouped = {member for metrics in models.values() for scored in metrics.values() for member in members(scored.record)}
+    return {subject: metrics for subject, metrics in models.items() if subject in grouped}
+
+
+def ranked(models: Scores) -> Scores:
+    """Models that are held against each other: groups of trainings, and what was trained once."""
+    single = single_trainings(models)
+    return {subject: metrics for subject, metrics in models.items() if subject not in single}
+
+
 def _stem(scored: Scored) -> str:
     """The score without extractor and protocol."""
     return scored.metric.name.partition("[")[0]
@@ -71,6 +84,7 @@ def metric_order(scores: Iterable[Mapping[str, Scored]]) -> list[str]:
 
 def primary_metric(scores: Scores) -> str | None:
     """The score that the summary speaks of: the Fréchet distance that most models have, FID before others."""
+    scores = ranked(scores)
     distances = Counter(
         key
         for metrics in scores.values()
@@ -81,11 +95,14 @@ def primary_metric(scores: Scores) -> str | None:
 
 
 def score_table(models: Scores, anchors: Scores, caption: str) -> Table:
-    """Models (best first) x metrics, anchors set apart below; what must not be compared carries a footnote."""
+    """Models (best first) x metrics, below them apart what is not ranked: members of training groups, anchors.
+
+    What must not be compared carries a footnote.
+    """
     names = metric_order([*models.values(), *anchors.values()])
     notes = Footnotes()
     norms = {name: _norm(name, {**models, **anchors}) for name in names}
-    best = {name: _best(name, models, norms[name]) for name in names}
+    best = {name: _best(name, ranked(models), norms[name]) for name in names}
     images = {norm.metric.n for norm in norms.values()}
     references = {norm.metric.n_reference for norm in norms.values() if norm.metric.n_reference}
     uniform = len(images) == 1 and len(references) <= 1
@@ -99,8 +116,11 @@ def score_table(models: Scores, anchors: Scores, caption: str) -> Table:
         Column(label="model", number=False),
         *(_column(name, norms[name], "" if everywhere else covered[name], not uniform) for name in names),
     ]
-    order = model_order(models)
-    groups = [Group(rows=[_row(subject, models[subject], covered, norms, best, notes) for subject in order])]
+    order, single = model_order(models), single_trainings(models)
+    groups = [Group(rows=[_row(s, models[s], covered, norms, best, notes) for s in order if s not in single])]
+    if single:
+        rows = [_row(subject, single[subject], covered, norms, {}, notes) for subject in order if subject in single]
+        groups.append(Group(heading="Single trainings of the groups above", rows=rows))
     if anchors:
         rows = [_row(subject, anchors[subject], covered, norms, {}, notes) for subject in anchors]
         groups.append(Group(heading="Anchors, for scale: none of them is a trained model", rows=rows))
@@ -206,6 +226,7 @@ def _row(
 
 def score_statements(models: Scores, anchors: Scores) -> list[Statement]:
     """What the primary score decides, in words."""
+    models = ranked(models)
     name = primary_metric(models)
     if name is None:
         text = "No model has been scored yet; 'nvgbench eval RUN' does it."
@@ -297,10 +318,15 @@ def _gap_text(found: Difference) -> str:
 
 
 def model_order(models: Scores) -> list[str]:
-    """Models by their primary score, the best first; then those not comparable with most others, then those without it."""
+    """Models by their primary score, the best first; then those not comparable with most others, then those without it.
+
+    Members of training groups come last, by their names.
+    """
+    last = sorted(single_trainings(models), key=_by_number)
+    models = ranked(models)
     name = primary_metric(models)
     if name is None:
-        return list(models)
+        return [*models, *last]
     norm = _norm(name, models)
 
     def key(subject: str) -> tuple[bool, bool, float]:
@@ -310,7 +336,12 @@ def model_order(models: Scores) -> list[str]:
         assert scored.metric.value is not None
         return False, why_not_comparable(norm, scored) is not None, scored.metric.value
 
-    return sorted(models, key=key)
+    return [*sorted(models, key=key), *last]
+
+
+def _by_number(name: str) -> list[tuple[bool, int, str]]:
+    """Sorts ``m-seed2`` before ``m-seed10``."""
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def codebook_table(records: Iterable[RunRecord]) -> Table | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -43,10 +43,18 @@ def training_groups(records: Iterable[RunRecord], kinds: Sequence[str] = ("eval"
         runs.sort(key=lambda run: run[0])
         newest = [latest_metrics(own, kinds)[own[0].subject] for _, own in runs]
         seeds = {"training_seeds": [seed for seed, _ in runs]}
+        subjects = [own[0].subject for _, own in runs]
         for origin in dict.fromkeys(one.record.id for one in newest[0].values()):
             leading = {key: one for key, one in newest[0].items() if one.record.id == origin}
-            groups.append(_group(name, [leading, *newest[1:]], "training", seeds))
+            group = _group(name, [leading, *newest[1:]], "training", seeds)
+            groups.append(dataclasses.replace(group, provenance={**group.provenance, "members": subjects}))
     return [group for group in groups if group.metrics]
+
+
+def members(record: RunRecord) -> tuple[str, ...]:
+    """The runs that a record of `training_groups` is over; empty for any other record."""
+    provenance = record.provenance
+    return tuple(provenance.get("members", ())) if provenance.get("repeated") == "training" else ()
 
 
 def over_sampling_seeds(records: Sequence[RunRecord]) -> RunRecord:
@@ -56,7 +64,7 @@ def over_sampling_seeds(records: Sequence[RunRecord]) -> RunRecord:
         InputError: fewer than two records, several subjects, equal seeds, or nothing that can be compared.
     """
     subjects = {record.subject for record in records}
-    seeds = [record.provenance.get("seeds", {}).get("sampling") for record in records]
+    seeds = [_seeds(record).get("sampling") for record in records]
     if len(records) < 2 or len(subjects) != 1 or len(set(seeds)) != len(seeds):
         raise InputError(f"{len(records)} evaluations of {', '.join(sorted(subjects))} with sampling seeds {seeds}; "
                          "expected at least 2 of one model with different seeds")  # fmt: skip
@@ -102,7 +110,7 @@ def _group(
         measurements=(),
         tables={f"scores over {_REPEATED[source]}": rows},
         artifacts=first.artifacts if source == "sampling" else (),
-        provenance={**first.provenance, "seeds": {**first.provenance.get("seeds", {}), **seeds}, "repeated": source},
+        provenance={**first.provenance, "seeds": {**_seeds(first), **seeds}, "repeated": source},
         id=f"{first.id}-{source}",
         created=max(run[key].record.created for run in runs for key in runs[0] if key in run),
     )
@@ -120,4 +128,9 @@ def _mean(metric: MetricValue, values: Sequence[float], interval: Interval) -> M
 
 
 def _tail(one: Scored, source: str) -> str:
-    return "" if source == "training" else f" seed {one.record.provenance.get('seeds', {}).get('sampling')}"
+    return "" if source == "training" else f" seed {_seeds(one.record).get('sampling')}"
+
+
+def _seeds(record: RunRecord) -> Mapping[str, Any]:
+    seeds = record.provenance.get("seeds")
+    return seeds if isinstance(seeds, Mapping) else {}

@@ -329,10 +329,39 @@ def test_several_trainings_stand_as_one_model_too(tmp_path: Path) -> None:
     ]
     page = render(tmp_path, *records)
     # Student's t with two degrees of freedom: 4.303 standard errors of 0.577
-    assert "nvg-tiny nvg 11.00 [8.52, 13.48] 95 % interval, training noise" in page.text
+    assert "nvg-tiny nvg 11.00 (best) [8.52, 13.48] 95 % interval, training noise" in page.text
     assert "95 % interval, sampling noise only" in page.text
     assert page.text.count("nvg-tiny beats var-tiny in FD[classifier]") == 1
     assert "nvg-tiny-seed0 beats" not in page.text
+
+
+def test_the_luckiest_training_is_no_winner(tmp_path: Path) -> None:
+    """Groups are held against each other and against what was trained once; their members are only shown."""
+    values = {"m": (11.0, 10.5, 6.0, 12.0, 13.0), "k": (9.5, 14.0, 13.5)}
+    members = [evaluated(f"{name}-seed{seed}", fd) for name, of_seeds in values.items() for seed, fd in enumerate(of_seeds)]
+    page = render(tmp_path, *members[::-1], evaluated("alone", 30.0))
+    assert "m has the lowest FD[classifier]: 10.50" in page.text
+    for words in ("-seed2 has the lowest", "worse than m-seed2", "against m-seed2", "m-seed0 against", "above that of m-seed2"):
+        assert words not in page.text
+    assert "FD[classifier] above that of m " in page.text
+    document = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert not [
+        one["text"] for one in document["statements"] if "-seed" in one["text"] and "training record" not in one["text"]
+    ]
+    pairs = {number["subject"] for number in document["numbers"] if number["section"] == "differences"}
+    assert pairs == {"k against m", "alone against m", "alone against k"}
+    shown = [n["subject"] for n in document["numbers"] if n["section"] == "scores" and n["metric"] == "FD[classifier]"]
+    assert shown == ["m", "k", "alone", *(f"k-seed{s}" for s in range(3)), *(f"m-seed{s}" for s in range(5))]
+    assert page.text.index("Single trainings of the groups above") < page.text.index("k-seed0 nvg 9.50")
+    apart = (tmp_path / "out.html").read_text(encoding="utf-8").split("Single trainings of the groups above")[1]
+    assert "(best)" not in apart.split("</table>")[0]
+
+
+def test_one_group_alone_has_nothing_to_be_held_against(tmp_path: Path) -> None:
+    page = render(tmp_path, *(evaluated(f"m-seed{seed}", 10.0 + seed) for seed in range(11)))
+    assert "m is the only model with a score: FD[classifier] 15.00" in page.text
+    assert "Models against each other" not in page.text
+    assert page.text.index("m-seed2 nvg") < page.text.index("m-seed10 nvg")
 
 
 def test_remarks_that_differ_in_numbers_alone_stand_once(tmp_path: Path) -> None:
