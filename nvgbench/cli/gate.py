@@ -69,6 +69,7 @@ def check(
     from nvgbench.gates.outputs import as_json, as_junit, as_markdown, as_text
     from nvgbench.gates.rules import load_rules
     from nvgbench.gates.schema import EXIT_CODES, overall
+    from nvgbench.gates.trainings import group_names
     from nvgbench.gates.verdicts import evaluate_gates
     from nvgbench.results.store import records_of
 
@@ -77,7 +78,9 @@ def check(
     newest = [located.record for located in records_of(targets or (), records or (), runs)]
     if update:
         written = update_baseline(baseline, newest)
-        typer.echo(f"{baseline}: {len(written.records)} records of {', '.join(written.subjects)}")
+        groups = group_names(written)
+        as_groups = f"; judged as groups of trainings: {', '.join(groups)}" if groups else ""
+        typer.echo(f"{baseline}: {len(written.records)} records of {', '.join(written.subjects)}{as_groups}")
         return
     verdicts = evaluate_gates(known_rules, read_baseline(baseline), newest, whole=not (targets or records))
     _write(verdicts, ((junit, as_junit), (markdown, as_markdown)))

@@ -15,10 +15,11 @@ import numpy as np
 
 from nvgbench.errors import InputError
 from nvgbench.gates.baseline import SCORED_KINDS, Baseline
+from nvgbench.gates.noise import noise_of
 from nvgbench.gates.rules import Rule, RuleSet
 from nvgbench.gates.schema import Verdict, overall
 from nvgbench.gates.verdicts import evaluate_gates
-from nvgbench.results.compare import latest_metrics, standard_error
+from nvgbench.results.compare import latest_metrics
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import MetricValue
 
@@ -147,8 +148,10 @@ def _moved(metric: MetricValue, noise: float, loss: float) -> MetricValue:
     """A score drawn again: ``noise`` standard errors away, and worse by the share ``loss``; its interval moves along."""
     assert metric.value is not None
     assert metric.interval is not None
+    spread = noise_of(metric)
+    assert spread is not None
     worse = -1 if metric.higher_is_better else 1
-    step = noise * standard_error(metric.interval) + worse * loss * abs(metric.value)
+    step = noise * spread.deviation + worse * loss * abs(metric.value)
     interval = dataclasses.replace(metric.interval, low=metric.interval.low + step, high=metric.interval.high + step)
     return dataclasses.replace(metric, value=metric.value + step, interval=interval)
 

@@ -9,29 +9,32 @@ everything that has no baseline in the environment it was measured in.
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable, Mapping
-from statistics import NormalDist
+from collections.abc import Iterable
 
 from nvgbench.errors import InputError
 from nvgbench.gates.baseline import GATED_KINDS, SCORED_KINDS, Baseline
 from nvgbench.gates.discoveries import adjusted_p_values
 from nvgbench.gates.environment import Environment, environment_of
 from nvgbench.gates.measured import judge_measurements
+from nvgbench.gates.noise import Noise, noise_of, of_difference
 from nvgbench.gates.reasons import NOT_IN_BASELINE, NOT_MEASURED, failure, no_baseline_here
 from nvgbench.gates.rules import Rule, RuleSet
 from nvgbench.gates.schema import Verdict
-from nvgbench.results.compare import Difference, Scored, compare, latest_metrics, standard_error
+from nvgbench.gates.trainings import spoken_for, with_groups
+from nvgbench.results.compare import Difference, Scored, compare, latest_metrics
+from nvgbench.results.grouping import members
 from nvgbench.results.schema import RunRecord
 
-Scores = Mapping[str, Mapping[str, Scored]]
+NOTICED = 0.97725
+"""Of the noise, how much lies below the change that a passing verdict says would have been noticed: two standard errors."""
 
 
 def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunRecord], *, whole: bool = True) -> list[Verdict]:
     """Hold the newest ``records`` against ``baseline``.
 
     One verdict for each metric that a rule names and that the baseline or the new record of a subject of it has, and one for
-    each new subject that the baseline does not know. Each score has one for every protocol that it was computed by.
+    each new subject that the baseline does not know. Each score has one for every protocol that it was computed by. Trainings
+    of several seeds are judged as a group, in place of its members (`nvgbench.gates.trainings`).
 
     Args:
         rules: of the gate.
@@ -46,7 +49,9 @@ def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunReco
     given = list(records)
     records = [record for record in given if record.kind in GATED_KINDS and (record.metrics or record.measurements)]
     # A run that was named and has no scores (yet) is asked for as well.
-    subjects = list(dict.fromkeys(record.subject for record in (records if whole else given)))
+    named = [] if whole else [record.subject for record in given]
+    baseline, records = with_groups(baseline, records)
+    subjects = list(dict.fromkeys([*named, *(record.subject for record in records)]))
     if not set(subjects) & set(baseline.subjects):
         names = ", ".join(baseline.subjects) or "nothing"
         raise InputError(f"no record has a subject of the baseline, which holds {names}; name those runs, or use --update")
@@ -55,7 +60,8 @@ def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunReco
     verdicts = [*_judge_scores(rules, baseline, records), *judge_measurements(rules, baseline, records)]
     if not verdicts:
         raise InputError('no rule fits any metric of the baseline; give a rule with metric = "*" to gate all of them')
-    unknown = [subject for subject in subjects if subject not in baseline.subjects]
+    grouped = {member for record in records for member in members(record) if record.subject in baseline.subjects}
+    unknown = [subject for subject in subjects if subject not in baseline.subjects and subject not in grouped]
     return [
         *verdicts,
         *(
@@ -68,10 +74,12 @@ def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunReco
 def _judge_scores(rules: RuleSet, baseline: Baseline, records: list[RunRecord]) -> list[Verdict]:
     now = latest_metrics(records, SCORED_KINDS)
     known = [(group.environment, latest_metrics(group.records, SCORED_KINDS)) for group in baseline.groups]
+    by_group = spoken_for([scores for _, scores in known], now)
     verdicts: list[Verdict] = []
     for subject in baseline.subjects:
         new = now.get(subject, {})
-        for key in dict.fromkeys([*(key for _, scores in known for key in scores.get(subject, {})), *new]):
+        keys = dict.fromkeys([*(key for _, scores in known for key in scores.get(subject, {})), *new])
+        for key in (key for key in keys if (subject, key) not in by_group):
             olds = [(environment, scores[subject][key]) for environment, scores in known if key in scores.get(subject, {})]
             name = (new[key] if key in new else olds[0][1]).metric.name
             rule = rules.rule_for(name, key)
@@ -108,19 +116,17 @@ def _judge_change(empty: Verdict, rule: Rule, found: Difference) -> Verdict:
     better = found.candidate.higher_is_better
     good = better is not None and found.value != 0 and (found.value > 0) == better
     harmless = good and rule.direction == "worse"
-    deviation = _deviation(found) if rule.kind == "interval" else None
-    p_value = (
-        None if deviation is None else _p_value(found.value, margin, deviation, None if rule.direction == "both" else good)
-    )
+    noise = _noise(found) if rule.kind == "interval" else None
+    p_value = None if noise is None else _p_value(found.value, margin, noise, None if rule.direction == "both" else good)
     verdict = dataclasses.replace(empty, baseline=old, value=new, margin=margin, p_value=p_value)
     if abs(found.value) <= margin:
         reason = "within the margin"
-        if deviation is not None:
-            reason += f"; a change of {margin + 2 * deviation:.3g} would have been noticed"
+        if noise is not None:
+            reason += f"; a change of {margin + noise.quantile(NOTICED):.3g} would have been noticed"
         return dataclasses.replace(verdict, outcome="pass", reason=reason)
     if harmless:
         return dataclasses.replace(verdict, outcome="pass", reason="better than the margin asks")
-    if rule.kind == "interval" and deviation is None:
+    if rule.kind == "interval" and noise is None:
         return dataclasses.replace(verdict, reason="beyond the margin, but without intervals noise cannot be told from change")
     return dataclasses.replace(verdict, outcome="fail", reason=failure(rule, better, good, found.covers))
 
@@ -139,22 +145,18 @@ def _upheld(verdict: Verdict, p_value: float, alpha: float) -> Verdict:
     return dataclasses.replace(verdict, outcome="inconclusive", reason=reason)
 
 
-def _deviation(found: Difference) -> float | None:
-    """Standard error of the difference, from both intervals; None where one is missing or both have no width.
-
-    Equal numbers (of older records, a density of 0) have no width, which says nothing of other samples.
-    """
-    if found.low is None or found.baseline.interval is None or found.candidate.interval is None:
-        return None
-    return math.hypot(standard_error(found.baseline.interval), standard_error(found.candidate.interval)) or None
+def _noise(found: Difference) -> Noise | None:
+    """Noise of the difference; None where an interval is missing, is of another level, or both have no width."""
+    old, new = noise_of(found.baseline), noise_of(found.candidate)
+    return None if found.low is None or old is None or new is None else of_difference(old, new)
 
 
-def _p_value(change: float, margin: float, deviation: float, harmless: bool | None) -> float:
+def _p_value(change: float, margin: float, noise: Noise, harmless: bool | None) -> float:
     """Largest probability of a change at least that far from none, were the true one within the margin.
 
     ``harmless``: None for rules of both directions; else whether the change is for the better, which such a rule lets pass.
     """
-    far = NormalDist().cdf(-(abs(change) - margin) / deviation)
+    far = noise.tail(abs(change) - margin)
     if harmless is None:
-        return far + NormalDist().cdf(-(abs(change) + margin) / deviation)
-    return NormalDist().cdf((abs(change) + margin) / deviation) if harmless else far
+        return far + noise.tail(abs(change) + margin)
+    return noise.tail(-abs(change) - margin) if harmless else far

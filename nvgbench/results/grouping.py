@@ -17,6 +17,7 @@ from nvgbench.types import Interval, MetricValue
 
 LEVEL = 0.95
 _SEEDED = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)$")
+_STUDENTS = re.compile(r"Student's t over (?P<count>\d+) ")
 _REPEATED: dict[str, str] = {"training": "training runs", "sampling": "sampling seeds"}
 
 
@@ -86,6 +87,12 @@ def t_interval(values: Sequence[float], source: Literal["training", "sampling"])
     mean = float(np.mean(values))
     reach = float(t.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
     return Interval(mean - reach, mean + reach, LEVEL, source, f"Student's t over {len(values)} {_REPEATED[source]}")
+
+
+def repetitions(interval: Interval) -> int | None:
+    """Over how many repetitions an interval is Student's (`t_interval`); None for any other interval."""
+    found = _STUDENTS.match(interval.method)
+    return int(found["count"]) if found else None
 
 
 def _group(
