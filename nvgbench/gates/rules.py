@@ -71,10 +71,12 @@ class RuleSet:
     Attributes:
         rules: the first that fits a metric's name applies.
         alpha: the promised rate of false alarms over all interval rules of one gate (see `nvgbench.gates.discoveries`).
+        chosen: whether they come from a file that somebody named, so that each is expected to fit something.
     """
 
     rules: tuple[Rule, ...]
     alpha: float = Field(default=0.05, gt=0, lt=0.5, strict=True)
+    chosen: bool = dataclasses.field(default=False, compare=False)
 
     def rule_for(self, *names: str) -> Rule | None:
         """The first rule that fits a metric by any of its names, or None: then the metric is not gated."""
@@ -105,7 +107,7 @@ def load_rules(path: Path | None = None) -> RuleSet:
         raise InputError(f'{origin}: expected [[rule]] tables, found none; the least is [[rule]] with metric = "*"')
     rules = tuple(_rule(table, number, origin, text) for number, table in enumerate(tables, start=1))
     try:
-        return RuleSet(rules=rules, **{key: tree[key] for key in tree if key == "alpha"})
+        return RuleSet(rules=rules, chosen=path is not None, **{key: tree[key] for key in tree if key == "alpha"})
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = _where(origin, text, None, "alpha")

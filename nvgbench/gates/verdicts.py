@@ -15,6 +15,7 @@ from nvgbench.errors import InputError
 from nvgbench.gates.baseline import GATED_KINDS, SCORED_KINDS, Baseline
 from nvgbench.gates.discoveries import adjusted_p_values
 from nvgbench.gates.environment import Environment, environment_of
+from nvgbench.gates.idle import idle_rules
 from nvgbench.gates.measured import judge_measurements
 from nvgbench.gates.noise import Noise, noise_of, of_difference
 from nvgbench.gates.reasons import NOT_IN_BASELINE, NOT_MEASURED, failure, no_baseline_here
@@ -32,9 +33,10 @@ NOTICED = 0.97725
 def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunRecord], *, whole: bool = True) -> list[Verdict]:
     """Hold the newest ``records`` against ``baseline``.
 
-    One verdict for each metric that a rule names and that the baseline or the new record of a subject of it has, and one for
-    each new subject that the baseline does not know. Each score has one for every protocol that it was computed by. Trainings
-    of several seeds are judged as a group, in place of its members (`nvgbench.gates.trainings`).
+    One verdict for each metric that a rule names and that the baseline or the new record of a subject of it has, one for each
+    new subject that the baseline does not know, and one for each rule of a file that fits nothing. Each score has one for every
+    protocol that it was computed by. Trainings of several seeds are judged as a group, in place of its members
+    (`nvgbench.gates.trainings`).
 
     Args:
         rules: of the gate.
@@ -55,11 +57,14 @@ def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunReco
     if not set(subjects) & set(baseline.subjects):
         names = ", ".join(baseline.subjects) or "nothing"
         raise InputError(f"no record has a subject of the baseline, which holds {names}; name those runs, or use --update")
+    # Asked of the whole baseline: what is not judged this time may still have a rule.
+    idle = idle_rules(rules, [*baseline.records, *records])
     if not whole:
         baseline = baseline.of_subjects(subjects)
     verdicts = [*_judge_scores(rules, baseline, records), *judge_measurements(rules, baseline, records)]
     if not verdicts:
-        raise InputError('no rule fits any metric of the baseline; give a rule with metric = "*" to gate all of them')
+        said = "".join(f"; {verdict.reason}" for verdict in idle[:1])
+        raise InputError(f'no rule fits any metric of the baseline{said}; give a rule with metric = "*" to gate all of them')
     grouped = {member for record in records for member in members(record) if record.subject in baseline.subjects}
     unknown = [subject for subject in subjects if subject not in baseline.subjects and subject not in grouped]
     return [
@@ -68,6 +73,7 @@ def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunReco
             Verdict(subject=subject, metric="all", outcome="inconclusive", reason=NOT_IN_BASELINE, blocking=False)
             for subject in unknown
         ),
+        *idle,
     ]
 
 

@@ -142,6 +142,36 @@ def test_files_are_written_and_the_github_summary_only_when_asked(
     assert "--markdown" in str(run(app, runs, "--baseline", file, "--github-summary").exception)
 
 
+def test_rules_that_fit_nothing_are_told_everywhere(app: typer.Typer, runs: Path) -> None:
+    file, rules = runs / "baseline.json", runs / "rules.toml"
+    extra = evaluation(metric("rFD[x]", 1.0), subject="other", provenance=HERE)
+    ResultStore(runs / "runs" / "other").append(extra)
+    run(app, runs, "--baseline", file, "--update")
+    rules.write_text(
+        "".join(f'[[rule]]\nmetric = "{name}"\nabsolute = 1.0\n' for name in ("FDD", "fd[y]*", "rFD*", "speed", "FD[?]"))
+    )
+    said = [
+        'rule 1 (metric = "FDD") fits nothing (did you mean "FD[x]"?)',
+        'rule 2 (metric = "fd[y]*") fits nothing (did you mean "FD[x]"?)',
+        'rule 4 (metric = "speed") fits nothing',
+    ]
+    paths = {option: runs / "out" / option.strip("-") for option in ("--json", "--junit", "--markdown")}
+    # What is not among the named runs has its rule all the same.
+    done = run(app, runs, "model", "--baseline", file, "--rules", rules, *(word for pair in paths.items() for word in pair))
+    assert done.exit_code == 0
+    assert done.output.splitlines()[-1] == "passed: 1 pass, 3 inconclusive (3 advisory), 0 fail"
+    verdicts = json.loads(paths["--json"].read_text())["verdicts"]
+    assert [one["reason"] for one in verdicts if one["subject"] == "rules"] == said
+    skipped = ElementTree.parse(paths["--junit"]).findall("testsuite[@name='rules']/testcase/skipped")
+    assert [one.get("message") for one in skipped] == [f"inconclusive: {line} (advisory)" for line in said]
+    for line in said:
+        assert f"{line} (advisory)" in done.output
+        assert line.partition("[")[0] in paths["--markdown"].read_text().replace("\\", "")
+    assert "fits nothing" not in run(app, runs, "model", "--baseline", file).output
+    rules.write_text('[[rule]]\nmetric = "FDD"\n')
+    assert said[0] in str(run(app, runs, "--baseline", file, "--rules", rules).exception)
+
+
 def test_junit_is_what_servers_parse() -> None:
     root = ElementTree.fromstring(as_junit(VERDICTS))
     tallies = {"tests": "4", "failures": "1", "errors": "1", "skipped": "1"}

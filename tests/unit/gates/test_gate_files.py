@@ -11,6 +11,7 @@ from gate_records import HERE, evaluation, metric
 
 from nvgbench.errors import InputError
 from nvgbench.gates.baseline import Baseline, read_baseline, update_baseline
+from nvgbench.gates.idle import idle_rules
 from nvgbench.gates.rules import load_rules
 from nvgbench.results.schema import RunRecord
 
@@ -75,6 +76,7 @@ def test_committed_rules_and_baselines_load() -> None:
     assert tiny.blocking
     assert not tiny.blocking_elsewhere
     committed = read_baseline(ROOT / "reports/gates/baselines/tiny.json")
+    assert idle_rules(load_rules(ROOT / "reports/gates/tiny.toml"), committed.records) == []
     assert {"nvg-tiny", "var-tiny", "ar-tiny", "nvg-d16", "var-d16"} <= set(committed.subjects)
 
 
