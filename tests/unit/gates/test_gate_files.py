@@ -75,6 +75,8 @@ def test_committed_rules_and_baselines_load() -> None:
     assert tiny is not None
     assert tiny.blocking
     assert not tiny.blocking_elsewhere
+    quality = [rule for rule in load_rules(ROOT / "reports/gates/tiny.toml").rules if rule.kind != "exact"]
+    assert list(load_rules(ROOT / "reports/gates/scores.toml").rules) == quality
     committed = read_baseline(ROOT / "reports/gates/baselines/tiny.json")
     assert idle_rules(load_rules(ROOT / "reports/gates/tiny.toml"), committed.records) == []
     assert {"nvg-tiny", "var-tiny", "ar-tiny", "nvg-d16", "var-d16"} <= set(committed.subjects)
