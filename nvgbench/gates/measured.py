@@ -1,29 +1,36 @@
-"""Gates on time, memory, energy and FLOPs (medians of raw samples) and on what is counted from a configuration."""
+"""Gates on time, memory, energy and FLOPs (medians and ranks of raw samples) and on what is counted from a configuration."""
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from nvgbench.gates.baseline import MEASURED_KINDS, Baseline
-from nvgbench.gates.environment import Environment, environment_of
+from nvgbench.gates.environment import COUNTED_KINDS, Environment, environment_of
 from nvgbench.gates.reasons import NOT_IN_BASELINE, NOT_MEASURED, failure, no_baseline_here
 from nvgbench.gates.rules import Rule, RuleSet
 from nvgbench.gates.schema import Verdict
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Measurement
 
+LEAST = 4
+"""Repetitions of each side below which nothing fails: ranks of three and three differ completely in one case of ten."""
+_MOST_EXACT = 900
 _COUNTED = ("flops",)
 """Measurements (by the start of their name) that are the same in every environment, also in a profile."""
 
+Direction = Literal["greater", "less"]
 Key = tuple[str, str, Any]
 Found = tuple[Measurement, RunRecord]
 
 
 def judge_measurements(rules: RuleSet, baseline: Baseline, records: Sequence[RunRecord]) -> Iterator[Verdict]:
-    """One verdict for each measurement that a rule names, of the subjects of the baseline."""
+    """One verdict for each measurement that a rule names, of the subjects of the baseline.
+
+    Those of interval rules have a p-value, which is still to be adjusted for the number of tests.
+    """
     now = _newest(records)
     known = [(group.environment, _newest(group.records)) for group in baseline.groups]
     keys = dict.fromkeys([*(key for _, found in known for key in found), *(key for key in now if key[0] in baseline.subjects)])
@@ -58,40 +65,56 @@ def _judge_measurement(
     if old is None:
         reason = no_baseline_here([environment for environment, _ in olds], here)
         return dataclasses.replace(empty, value=_median(measurement), reason=reason, blocking=rule.blocking_elsewhere)
-    return _judge_change(empty, rule, old, measurement)
+    # What is counted has no noise: a single number says all.
+    return _judge_change(empty, rule, old, measurement, counted=anywhere or record.kind in COUNTED_KINDS)
 
 
-def _judge_change(empty: Verdict, rule: Rule, old: Measurement, new: Measurement) -> Verdict:
+def _judge_change(empty: Verdict, rule: Rule, old: Measurement, new: Measurement, counted: bool) -> Verdict:
+    """The verdict of one rule alone; failures of interval rules still have to pass the adjustment for their number."""
     before, after = _median(old), _median(new)
     margin = rule.margin(before)
-    verdict = dataclasses.replace(empty, baseline=before, value=after, margin=margin)
     better = new.higher_is_better
     good = better is not None and after != before and (after > before) == better
+    noisy = rule.kind == "interval" and not counted
+    p_value = None
+    if noisy and min(len(old.samples), len(new.samples)) >= LEAST:
+        bad: Direction | None = None if better is None or rule.direction == "both" else "less" if better else "greater"
+        p_value = _p_value(old.samples, new.samples, margin, bad)
+    verdict = dataclasses.replace(empty, baseline=before, value=after, margin=margin, p_value=p_value)
     if abs(after - before) <= margin:
         reason = "the same" if rule.kind == "exact" else "within the margin"
         return dataclasses.replace(verdict, outcome="pass", reason=reason)
     if good and rule.direction == "worse":
         return dataclasses.replace(verdict, outcome="pass", reason="better than the margin asks")
-    if rule.kind == "interval" and _overlap(old.samples, new.samples):
-        return dataclasses.replace(verdict, reason="beyond the margin, but the repetitions overlap")
-    return dataclasses.replace(verdict, outcome="fail", reason=failure(rule, better, good))
+    if noisy and p_value is None:
+        counts = f"{len(old.samples)} and {len(new.samples)}"
+        reason = f"beyond the margin, but of {counts} repetitions noise cannot be told from change; it takes {LEAST} of each"
+        return dataclasses.replace(verdict, reason=reason)
+    return dataclasses.replace(verdict, outcome="fail", reason=failure(rule, better, good, "the repetitions" if noisy else ""))
 
 
 def _median(measurement: Measurement) -> float:
     return statistics.median(measurement.samples)
 
 
-def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether the middle halves of two sets of repetitions share a value."""
+def _p_value(old: Sequence[float], new: Sequence[float], margin: float, bad: Direction | None) -> float:
+    """Probability that ranks differ so far by chance, were the true shift at the margin (Mann and Whitney 1947).
 
-    def middle(samples: Sequence[float]) -> tuple[float, float]:
-        if len(samples) < 2:
-            return samples[0], samples[0]
-        low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
-        return low, high
+    ``bad``: the one direction that counts; None for both.
+    """
+    greater = _rank_sum(new, [sample + margin for sample in old], "greater")
+    less = _rank_sum(new, [sample - margin for sample in old], "less")
+    if bad is None:
+        return min(1.0, 2 * min(greater, less))
+    return greater if bad == "greater" else less
 
-    (low_a, high_a), (low_b, high_b) = middle(a), middle(b)
-    return low_a <= high_b and low_b <= high_a
+
+def _rank_sum(new: Sequence[float], old: Sequence[float], alternative: Direction) -> float:
+    from scipy.stats import mannwhitneyu
+
+    # Exact where that is quick: the normal approximation is of no use for a handful. Ties make it cautious.
+    method = "exact" if len(new) * len(old) <= _MOST_EXACT else "asymptotic"
+    return float(mannwhitneyu(new, old, alternative=alternative, method=method).pvalue)
 
 
 def _newest(records: Sequence[RunRecord]) -> dict[Key, Found]:

@@ -23,7 +23,7 @@ class Verdict:
         baseline, value: the two numbers; None where one is missing.
         margin: how far the metric might move, in its unit.
         p_value: of a change that large, were the true one within the margin; adjusted for the number of metrics (Benjamini and
-            Hochberg); None where the rule looks at no interval.
+            Hochberg); None where the rule asks for no noise, or none is known.
         reason: one sentence.
     """
 

@@ -9,7 +9,7 @@ everything that has no baseline in the environment it was measured in.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from nvgbench.errors import InputError
 from nvgbench.gates.baseline import GATED_KINDS, SCORED_KINDS, Baseline
@@ -61,12 +61,22 @@ def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunReco
     idle = idle_rules(rules, [*baseline.records, *records])
     if not whole:
         baseline = baseline.of_subjects(subjects)
-    verdicts = [*_judge_scores(rules, baseline, records), *judge_measurements(rules, baseline, records)]
+    grouped = {member: record.subject for record in records for member in members(record)}
+    verdicts = _hold_false_alarms(
+        [
+            *(
+                (one, "trainings" if one.subject in grouped.values() else "images")
+                for one in _judge_scores(rules, baseline, records)
+            ),
+            *((one, "repetitions") for one in judge_measurements(rules, baseline, records)),
+        ],
+        rules.alpha,
+    )
     if not verdicts:
         said = "".join(f"; {verdict.reason}" for verdict in idle[:1])
         raise InputError(f'no rule fits any metric of the baseline{said}; give a rule with metric = "*" to gate all of them')
-    grouped = {member for record in records for member in members(record) if record.subject in baseline.subjects}
-    unknown = [subject for subject in subjects if subject not in baseline.subjects and subject not in grouped]
+    known = frozenset(baseline.subjects)
+    unknown = [subject for subject in subjects if subject not in known and grouped.get(subject) not in known]
     return [
         *verdicts,
         *(
@@ -92,7 +102,7 @@ def _judge_scores(rules: RuleSet, baseline: Baseline, records: list[RunRecord]) 
             if rule is not None:
                 empty = Verdict(subject=subject, metric=key, outcome="inconclusive", reason="", blocking=rule.blocking)
                 verdicts.append(_judge_score(empty, rule, olds, new.get(key)))
-    return _hold_false_alarms(verdicts, rules.alpha)
+    return verdicts
 
 
 def _judge_score(empty: Verdict, rule: Rule, olds: list[tuple[Environment, Scored]], new: Scored | None) -> Verdict:
@@ -137,17 +147,20 @@ def _judge_change(empty: Verdict, rule: Rule, found: Difference) -> Verdict:
     return dataclasses.replace(verdict, outcome="fail", reason=failure(rule, better, good, found.covers))
 
 
-def _hold_false_alarms(verdicts: list[Verdict], alpha: float) -> list[Verdict]:
-    """Adjust the p-values for their number, and turn failures that they do not uphold into inconclusive ones."""
-    adjusted = iter(adjusted_p_values([verdict.p_value for verdict in verdicts if verdict.p_value is not None]))
-    return [_upheld(verdict, next(adjusted), alpha) if verdict.p_value is not None else verdict for verdict in verdicts]
+def _hold_false_alarms(judged: Sequence[tuple[Verdict, str]], alpha: float) -> list[Verdict]:
+    """Adjust the p-values for their number, and turn failures that they do not uphold into inconclusive ones.
+
+    ``judged``: verdicts, each with what more of would decide it.
+    """
+    adjusted = iter(adjusted_p_values([verdict.p_value for verdict, _ in judged if verdict.p_value is not None]))
+    return [verdict if verdict.p_value is None else _upheld(verdict, next(adjusted), alpha, more) for verdict, more in judged]
 
 
-def _upheld(verdict: Verdict, p_value: float, alpha: float) -> Verdict:
+def _upheld(verdict: Verdict, p_value: float, alpha: float, more: str) -> Verdict:
     verdict = dataclasses.replace(verdict, p_value=p_value)
     if verdict.outcome != "fail" or p_value <= alpha:
         return verdict
-    reason = f"beyond the margin, but noise could explain it (adjusted p = {p_value:.2g}); more images would decide"
+    reason = f"beyond the margin, but noise could explain it (adjusted p = {p_value:.2g}); more {more} would decide"
     return dataclasses.replace(verdict, outcome="inconclusive", reason=reason)
 
 

@@ -3,8 +3,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 from gate_records import HERE, evaluation, metric, profile
+from scipy.stats import binom
 
 from nvgbench.errors import InputError
 from nvgbench.gates.baseline import Baseline
@@ -197,8 +199,60 @@ def test_measurements_are_held_against_the_same_environment_only() -> None:
 def test_interval_rules_of_measurements_look_at_the_repetitions() -> None:
     rules = RuleSet(rules=(Rule(metric="latency", relative=0.1),))
     old = profile((1.0, 1.1, 0.9, 1.6, 1.5))
-    outcomes = [v.outcome for seconds in ((1.3, 1.4, 1.5), (3.0, 3.1, 3.2)) for v in gate([old], [profile(seconds)], rules)]
-    assert outcomes == ["inconclusive", "fail"]
+    slower = [(1.3, 1.4, 1.5, 1.3), (3.0, 3.1, 3.2, 3.3), (3.0, 3.1, 3.2), (3.0,)]
+    verdicts = [verdict for seconds in slower for verdict in gate([old], [profile(seconds)], rules)]
+    assert [verdict.outcome for verdict in verdicts] == ["inconclusive", "fail", "inconclusive", "inconclusive"]
+    assert "more repetitions would decide" in verdicts[0].reason
+    assert verdicts[1].reason == "worse: beyond the margin and the noise of the repetitions"
+    assert verdicts[3].reason.startswith("beyond the margin, but of 5 and 1 repetitions noise cannot be told from change")
+    (single,) = gate([profile((1.0,))], [profile((2.0,))], rules)
+    assert (single.outcome, single.p_value) == ("inconclusive", None)
+
+
+@pytest.mark.parametrize(("better", "worse"), [(False, "greater"), (True, "less")])
+def test_p_values_of_repetitions_are_rank_sums_at_the_margin(better: bool, worse: str) -> None:
+    from scipy.stats import mannwhitneyu
+
+    def measured(samples: tuple[float, ...]) -> RunRecord:
+        rate = Measurement(name="rate", unit="", samples=samples, higher_is_better=better)
+        return RunRecord(kind="profile", subject="model", measurements=(rate,))
+
+    old, new, margin = (1.0, 1.1, 0.9, 1.6, 1.5), (1.35, 1.75, 1.55, 2.1, 1.95), 0.25
+    sides = {
+        side: mannwhitneyu(new, [x + sign * margin for x in old], alternative=side, method="exact").pvalue
+        for side, sign in (("greater", 1), ("less", -1))
+    }
+    for direction, expected in (("both", 2 * min(sides.values())), ("worse", sides[worse])):
+        rule = Rule(metric="rate", absolute=margin, direction=direction)
+        (verdict,) = gate([measured(old)], [measured(new)], RuleSet(rules=(rule,)))
+        assert verdict.p_value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [3, 5, 10])
+def test_repetitions_of_the_same_seldom_fail(count: int) -> None:
+    """Five measurements and a score without margins, skewed as times are: at most 5 % of A/A pairs fail, all together."""
+    rng = np.random.default_rng(count)
+    rules = RuleSet(rules=(Rule(metric="*"),))
+
+    def draw(slower: float = 1.0) -> list[RunRecord]:
+        times = [
+            Measurement(name=f"time-{index}", unit="s", samples=tuple(slower * (1 + rng.exponential(0.1, size=count))))
+            for index in range(5)
+        ]
+        score = evaluation(metric("FD[x]", 10 + rng.normal(), half=1.959964))
+        return [RunRecord(kind="profile", subject="model", measurements=tuple(times)), score]
+
+    runs = 200
+    alarms = sum(overall(gate(draw(), draw(), rules)) == "fail" for _ in range(runs))
+    assert alarms <= binom.isf(1e-3, runs, 0.05)
+    if count > 3:
+        assert all(overall(gate(draw(), draw(slower=2.0), rules)) == "fail" for _ in range(20))
+
+
+def test_what_is_counted_needs_no_repetitions() -> None:
+    rules = RuleSet(rules=(Rule(metric="flops", relative=0.1),))
+    (verdict,) = gate([profile((1.0,))], [profile((1.0,), flops=2e9)], rules)
+    assert (verdict.outcome, verdict.p_value) == ("fail", None)
 
 
 def test_costs_are_exact_in_every_environment() -> None:
