@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import t
 
 from nvgbench.errors import InputError
+from nvgbench.metrics.protocol import SCORES
 from nvgbench.results.compare import Scored, latest_metrics, why_not_comparable
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Interval, MetricValue
@@ -108,7 +109,8 @@ def _group(
         values = [float(one.metric.value) for one in scored if one.metric.value is not None]
         # Reconstructions do not depend on the sampling seed; their own interval stays.
         same = source == "sampling" and len(set(values)) == 1
-        metrics.append(leading.metric if same else _mean(leading.metric, values, t_interval(values, source)))
+        interval = _cut(t_interval(values, source), leading.metric.name)
+        metrics.append(leading.metric if same else _mean(leading.metric, values, interval))
         rows.append({"score": key, **{one.record.subject + _tail(one, source): one.metric.value for one in scored}})
     return dataclasses.replace(
         first,
@@ -121,6 +123,15 @@ def _group(
         id=f"{first.id}-{source}",
         created=max(run[key].record.created for run in runs for key in runs[0] if key in run),
     )
+
+
+def _cut(interval: Interval, name: str) -> Interval:
+    """The interval within what the score can be: no share below 0 or above 1."""
+    stem = name.partition("[")[0]
+    for score in SCORES.values():
+        if stem in (score.name, score.other):
+            return dataclasses.replace(interval, low=max(interval.low, score.lowest), high=min(interval.high, score.highest))
+    return interval
 
 
 def _mean(metric: MetricValue, values: Sequence[float], interval: Interval) -> MetricValue:

@@ -52,6 +52,40 @@ def test_what_must_not_be_compared_is_not_averaged() -> None:
     assert training_groups([record("m-seed0", 1.0), record("m-seed1", 2.0, n=99)]) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "low", "high"),
+    [
+        ("precision", (0.01, 0.06), 0.0, None),
+        ("recall[dinov2]", (0.9, 0.99), None, 1.0),
+        ("FD[x]", (0.1, 3.0), 0.0, None),
+        ("KID", (-0.1, 0.2), None, None),
+        ("SSIM", (-0.9, 0.9), -1.0, 1.0),
+        ("unheard-of", (-5.0, 5.0), None, None),
+    ],
+)
+def test_intervals_stay_within_what_the_score_can_be(
+    name: str, values: tuple[float, ...], low: float | None, high: float | None
+) -> None:
+    free = t_interval(values, "training")
+    for source in ("training", "sampling"):
+        records = [
+            RunRecord(
+                kind="eval",
+                subject=f"m-seed{seed}" if source == "training" else "m",
+                metrics=(MetricValue(name=name, value=value, n=100),),
+                provenance={"seeds": {"sampling": seed}},
+            )
+            for seed, value in enumerate(values)
+        ]
+        (group,) = training_groups(records) if source == "training" else [over_sampling_seeds(records)]
+        (metric,) = group.metrics
+        assert metric.interval is not None
+        assert metric.interval.low == pytest.approx(free.low if low is None else low)
+        assert metric.interval.high == pytest.approx(free.high if high is None else high)
+        # The error of the mean is not cut: a gate asks for it.
+        assert metric.stderr == pytest.approx(stats.sem(values))
+
+
 def by_rules(subject: str, value: float, *protocols: str, network: str = "", **more) -> RunRecord:
     metrics = tuple(MetricValue(name="FID", value=value, n=100, higher_is_better=False, protocol=one) for one in protocols)
     provenance = {"seeds": {"sampling": more.pop("seed", 0)}, "extractor": {"fingerprint": network}}
