@@ -50,7 +50,9 @@ def register(app: typer.Typer) -> None:
             located = without_data_pictures(located)
         verdicts = []
         if baseline is not None:
-            verdicts = evaluate_gates(load_rules(rules), read_baseline(baseline), [one.record for one in located])
+            found = [one.record for one in located]
+            whole = not (targets or records)
+            verdicts = evaluate_gates(load_rules(rules), read_baseline(baseline), found, whole=whole)
         # read before writing: the older report may be the file that is about to be replaced
         older = None if against is None else read_report(against)
         written = render_report(located, out, title=title or DEFAULT_TITLE, verdicts=verdicts, older=older, force=force)
