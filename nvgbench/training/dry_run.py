@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nvgbench.config.schema import PhaseConfig, RunConfig
 from nvgbench.data.source import open_dataset
 from nvgbench.registry import get_family
-from nvgbench.training.plan import phase_steps, resolve_config
+from nvgbench.training.plan import phase_steps, planned_modules, resolve_config
 from nvgbench.training.precision import resolve_precision
 
 # Training images and classes of data sets that everybody knows, so that they need not be here.
@@ -77,8 +77,7 @@ def estimate(config: RunConfig, device: torch.device) -> Estimate:
     cost = get_family(config.family).cost(config, classes)
     parameters = dict(cost["parameters"])
     value_bytes = 2 if resolve_precision(config.train.precision, device) == "bf16" else 4
-    with torch.device("meta"):
-        tokenizer = get_family(config.family).build_tokenizer(config)
+    tokenizer, _ = planned_modules(config, classes)
     tokenizer_parameters = sum(value.numel() for value in tokenizer.parameters())
     generator_parameters = sum(count for name, count in parameters.items() if name != "tokenizer")
     forward_flops, forward_values = _autoencoder_cost(tokenizer, config)

@@ -1,4 +1,4 @@
-"""From a preset to what this machine will do: batch sizes that it can bear, and the number of steps."""
+"""From a preset to what this machine will do: models that can be built, batch sizes that it can bear, the number of steps."""
 
 from __future__ import annotations
 
@@ -6,8 +6,22 @@ import dataclasses
 from typing import Any
 
 import torch
+from torch import nn
 
 from nvgbench.config.schema import PhaseConfig, RunConfig
+from nvgbench.registry import get_family
+
+
+def planned_modules(config: RunConfig, num_classes: int) -> tuple[nn.Module, nn.Module]:
+    """Tokenizer and generator on the meta device, which takes no memory for their weights.
+
+    Raises:
+        InputError: sizes that do not fit together.
+    """
+    family = get_family(config.family)
+    with torch.device("meta"):
+        tokenizer = family.build_tokenizer(config)
+        return tokenizer, family.build_generator(config, tokenizer, num_classes)
 
 
 def resolve_config(config: RunConfig, device: torch.device) -> tuple[RunConfig, list[str]]:

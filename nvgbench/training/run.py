@@ -26,7 +26,7 @@ from nvgbench.training.distributed import Processes, join_processes
 from nvgbench.training.interrupt import StopSignal
 from nvgbench.training.log import TrainLog
 from nvgbench.training.loop import LoopSettings, TrainingLoop
-from nvgbench.training.plan import phase_steps, resolve_config
+from nvgbench.training.plan import phase_steps, planned_modules, resolve_config
 from nvgbench.training.record import append_train_record
 from nvgbench.training.seeding import mix_seed
 from nvgbench.training.token_cache import build_cache, cache_fingerprint, encode, read_cache
@@ -91,8 +91,8 @@ def train_run(
             progress({"message": warning})
         if (folder / "config.toml").exists():
             RunFolder(folder).check_same(config)  # before the data set is opened, which can take long
-        if "generator" in phases and not RunFolder(folder).is_finished("generator"):
-            _check_training(config)
+        if not RunFolder(folder).is_finished("generator"):
+            _check_training(config, phases)
         dataset = _open(config)
         run = _prepare_folder(config, folder, dataset, processes)
         tensorboard = folder / "tensorboard" if config.train.tensorboard and processes.is_first else None
@@ -113,8 +113,17 @@ def train_run(
     return run
 
 
-def _check_training(config: RunConfig) -> None:
-    """Let the family say now what would stop the generator's training, rather than after days of the tokenizer's."""
+def _check_training(config: RunConfig, phases: Sequence[Phase]) -> None:
+    """Say now what would stop the generator's training, rather than after days of the tokenizer's.
+
+    The generator must be one that can be built even where the tokenizer alone is asked for: the run keeps its configuration.
+
+    Raises:
+        InputError: sizes that do not fit together, or what the family finds missing.
+    """
+    planned_modules(config, num_classes=1)  # the data set is not open yet, and no number of its classes is refused
+    if "generator" not in phases:
+        return
     check: Callable[[RunConfig], None] | None = getattr(get_family(config.family), "check_training", None)
     if check is not None:
         check(config)

@@ -22,7 +22,7 @@ from nvgbench.cli.app import main
 SMALL = [
     word
     for setting in ("train.steps=2", "data.train_images=40", "data.eval_images=40", "train.tokenizer.batch_size=4",
-                    "train.generator.batch_size=4", "sampling.flow_steps=1")
+                    "train.generator.batch_size=4", "sampling.flow_steps=1")  # the last is NVG's alone
     for word in ("--set", setting)
 ]  # fmt: skip
 
@@ -414,6 +414,25 @@ def test_bad_input_ends_with_code_2_and_one_line(case: str, runs: Path, refused:
     if arguments[0] == "train" and "--set" not in arguments:
         arguments += SMALL
     assert said in refused(arguments)
+
+
+@pytest.mark.parametrize("phase", ["all", "tokenizer"])
+@pytest.mark.parametrize(
+    ("preset", "setting", "said"),
+    [
+        ("nvg-tiny", "model.head_size=18", "smallest head size that fits this grid is 20"),
+        ("nvg-tiny", "model.head_size=19", "even numbers only"),
+        ("nvg-tiny", "tokenizer.quantizer.group_size=16", "under three stages"),
+        ("nvg-tiny", "tokenizer.quantizer.group_size=3", "cannot be grouped by 3"),
+        ("var-tiny", "tokenizer.quantizer.scales=[1,2,3]", "must rise from 1 or more to 4"),
+        ("ar-tiny", "model.head_size=18", "multiple of 4"),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_refused_before_anything_is_trained(
+    preset: str, setting: str, said: str, phase: str, runs: Path, refused: Callable[[list[str]], str]
+) -> None:
+    assert said in refused(["train", preset, *SMALL[:-2], "--name", "unfit", "--phase", phase, "--set", setting])
+    assert not (runs / "runs" / "unfit").exists()
 
 
 @pytest.mark.parametrize(
