@@ -125,7 +125,8 @@ class Models:
         """The positions, and of logits the columns, that the stored array ``name`` keeps.
 
         ``rows`` lists the positions; fewer rows than that are the first ones. Whether those are the first of ``rows`` or of
-        the sequence the layout does not say, so the reading that fits is taken. Of V columns every (V / columns)-th is kept.
+        the sequence the layout does not say, so there, and only there, the reading that fits is taken. Of V columns every
+        (V / columns)-th is kept.
         """
         stored = self._ledger.fixture.arrays[name]
         if values_BLX.ndim == 3 and stored.ndim == 3 and stored.shape[2] < values_BLX.shape[2]:
@@ -135,11 +136,26 @@ class Models:
             return values_BLX
         if not self._ledger.has("rows"):
             return values_BLX[:, :count]
-        listed = self._ledger.given("rows")[:count]
+        rows = self._ledger.given("rows")
+        # What is no position fails in `check_rows`, and here by the number of rows.
+        listed = rows[(rows >= 0) & (rows < values_BLX.shape[1])][:count]
+        if count == len(rows):
+            return values_BLX[:, listed]
         readings = [values_BLX[:, listed], values_BLX[:, :count]]
         target = self._ledger.arithmetic.tensor(stored)
         fits = [reading.shape == target.shape and float((reading.double() - target).abs().max()) for reading in readings]
         return readings[0] if fits[0] is False or fits[1] is False or fits[0] <= fits[1] else readings[1]
+
+    def check_rows(self) -> None:
+        """``rows`` names positions of the sequence in their order; as many as there are of them can only be all."""
+        if not self._ledger.has("rows"):
+            return
+        rows = self._ledger.fixture.array("rows")
+        if len(rows) == self.length:
+            self._ledger.equal("rows", np.arange(self.length), "every position")
+        else:
+            fits = (rows >= 0) & (rows < self.length) & (np.diff(rows, prepend=-1) > 0)
+            self._ledger.equal("rows", np.ones_like(fits), "positions in rising order", stored=fits)
 
     def check_weights(self) -> None:
         """The rule for weights makes the reference's, as far as the fixture lists their checksums; sizes are as listed."""

@@ -27,7 +27,8 @@ _LOGITS = (
 
 def check(ledger: Ledger, models: Models) -> None:
     """Whatever needs no sampling."""
-    ledger.inputs("label_B", "rows", "filter_in")
+    ledger.inputs("label_B", "filter_in")
+    models.check_rows()
     if "labels" in ledger.fixture.facts and ledger.has("label_B"):
         ledger.equal("label_B", ledger.given("label_B"), "listed labels", stored=ledger.fixture.facts["labels"])
     stored = [name for prefix in variants(ledger) for name in ledger.named(f"{prefix}_logits")]

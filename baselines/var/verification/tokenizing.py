@@ -5,6 +5,7 @@ Shape letters: B batch, L tokens of all scales, n tokens of one scale, C latent 
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -59,6 +60,19 @@ def _check_autoencoder(ledger: Ledger, models: Models) -> None:
         ledger.close("rec_img", module.decode(tokens))
         ledger.close("x_BLCv", models.quantizer.teacher_inputs(tokens))
         ledger.close("embed_to_fhat_progressive", _growing_canvas(models.quantizer, tokens))
+    _check_two_ways(ledger)
+
+
+def _check_two_ways(ledger: Ledger) -> None:
+    """How far apart the original's two ways from tokens to an image were: a magnitude, held to the size of the image.
+
+    Its rounding cannot be recomputed; nothing but rounding may be in it.
+    """
+    name = "rec_from_tokens_vs_rec_maxdiff"
+    if name in ledger.fixture.facts and ledger.has("rec_img"):
+        apart, size = float(ledger.fixture.facts[name]), float(np.abs(ledger.fixture.array("rec_img")).max())
+        stored = [apart if apart >= 0 else math.nan, size]  # no magnitude is below 0
+        ledger.close(name, np.array([0.0, size]), "from 0 to the limit", stored=stored)
 
 
 def _joined(tokens: TokenSequence) -> Tensor:

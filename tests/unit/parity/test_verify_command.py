@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from other_fixtures import nvg_template, record, var_template, write
 
 from nvgbench.cli.app import main
+from nvgbench.parity.fixture import shipped_fixture
 from nvgbench.registry import get_family
 
 
@@ -90,6 +92,54 @@ def test_one_altered_number_fails(others: dict[str, Path], verify: Run, tmp_path
     if name not in ("label_B", "D.u"):  # inputs: what follows from them fails
         assert any(line.split()[1] == name for line in failing), failing
     assert shown.splitlines()[-1].startswith("FAILED")
+
+
+def failing(shown: str) -> set[str]:
+    return {line.split()[1] for line in shown.splitlines() if line.startswith("fail ")}
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(0, 2), (2, 3), (3, 6), (1, 0), (2, 5), (5, 14), (0, -1)],
+)  # fmt: skip
+def test_one_altered_row_fails(others: dict[str, Path], verify: Run, tmp_path: Path, place: int, value: int) -> None:
+    """Another position gives other logits; two in the wrong order, twice the same, or none of the sequence are no rows."""
+    rows = array(others["var"], "rows")
+    rows[place] = value
+    code, shown, _ = verify("var", "--fixture", changed(others["var"], tmp_path, rows=rows))
+    assert code == 1
+    assert "logits_rows" in failing(shown)
+    rising = rows.min() >= 0 and rows.max() < 14 and bool((np.diff(rows) > 0).all())
+    assert ("rows" in failing(shown)) == (not rising)
+
+
+@pytest.mark.parametrize("place", [None, 0, 21, 29])
+def test_as_many_rows_as_positions_are_all_of_them(verify: Run, tmp_path: Path, place: int | None) -> None:
+    source = shipped_fixture("var_public")
+    with np.load(source.with_suffix(".npz")) as archive:
+        gone = {name: None for name in archive.files if name not in ("img", "rows", "label_B", "logits_rows", "idx_BL")}
+    rows = array(source, "rows")
+    if place is not None:
+        rows[place] += 1
+    code, shown, _ = verify("var", "--fixture", changed(source, tmp_path, **{**gone, "rows": rows}))
+    assert (code, failing(shown)) == ((0, set()) if place is None else (1, {"rows"}))
+
+
+@pytest.mark.parametrize(("apart", "expected"), [(0.0, 0), (2e-6, 0), (-2e-6, 1), (1e-3, 1), (math.nan, 1)])
+def test_the_two_ways_to_an_image_differ_by_rounding(
+    others: dict[str, Path], verify: Run, tmp_path: Path, apart: float, expected: int
+) -> None:
+    name = "rec_from_tokens_vs_rec_maxdiff"
+    path = changed(others["var"], tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: apart}))
+    code, shown, _ = verify("var", "--fixture", path)
+    assert (code, failing(shown)) == (expected, {name} if expected else set())
+    assert len([line for line in shown.splitlines() if name in line]) == 1
+
+
+def test_without_the_image_the_two_ways_to_it_are_not_compared(others: dict[str, Path], verify: Run, tmp_path: Path) -> None:
+    path = changed(others["var"], tmp_path, rec_img=None)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "rec_from_tokens_vs_rec_maxdiff": 1.0}))
+    assert verify("var", "--fixture", path)[0] == 0
 
 
 def test_absent_arrays_are_not_checked_and_said_to_be(others: dict[str, Path], verify: Run, tmp_path: Path) -> None:
