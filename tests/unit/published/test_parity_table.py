@@ -33,7 +33,7 @@ def test_every_setting_of_the_table_exists(heading: str, preset: str) -> None:
 def test_presets_follow_the_reference() -> None:
     nvg, var = load_preset("nvg-d16"), load_preset("var-d16")
     quantizer = nvg.tokenizer.quantizer
-    assert (quantizer.phi_sharing, quantizer.child_order) == ("none", "matched")
+    assert (quantizer.phi_sharing, quantizer.child_order, quantizer.group_size) == ("none", "matched", 2)
     assert (nvg.sampling.flow_schedule, nvg.sampling.gumbel, nvg.sampling.flow_steps) == ("shifted", False, 25)
     assert nvg.tokenizer.losses.entropy_weight == 0
     assert load_preset("nvg-d24").train.generator.final_fraction == 0.01
