@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from nvgbench.config.forms import expected_form
 from nvgbench.config.schema import DataConfig, RunConfig, TokenizerConfig, TokenizerLossConfig, TrainConfig
 from nvgbench.errors import InputError, did_you_mean
 from nvgbench.registry import get_family, get_preset
@@ -170,14 +171,18 @@ def _explain(error: ValidationError, schema: Any, section: str) -> str:
     unknown = ("unexpected_keyword_argument", "extra_forbidden")
     # A misspelt key also leaves the right one missing; the misspelling is the cause.
     problem = min(error.errors(include_url=False), key=lambda found: found["type"] not in unknown)
+    form = expected_form(schema, problem["loc"], problem["type"], section)
     loc = tuple(str(part) for part in problem["loc"])
     where = ".".join(part for part in (section, *loc) if part)
     if problem["type"] in unknown:
         known = _known_keys(schema, loc[:-1])
         return f"unknown key '{where}'{did_you_mean(loc[-1], known)}; valid here: {', '.join(known)}"
+    if form is not None and form[0] != where:  # within a list
+        found = "is missing" if problem["type"] == "missing" else f"is {problem.get('input')!r}"
+        return f"'{form[0]}': entry {int(loc[-1]) + 1} {found}; expected {form[1]}"
     if problem["type"] in ("missing", "missing_argument"):
         return f"key '{where}' is missing"
-    return f"'{where}' = {problem.get('input')!r}: {problem['msg']}"
+    return f"'{where}' = {problem.get('input')!r}: {problem['msg'] if form is None else f'expected {form[1]}'}"
 
 
 _NESTED: dict[tuple[str, ...], Any] = {

@@ -10,6 +10,36 @@ from nvgbench.config.load import config_hash, load_file, load_preset, override_d
 from nvgbench.errors import InputError
 from nvgbench.registry import get_family, get_preset, preset_files
 
+FORMS = {
+    "sampling.top_p=2": "'sampling.top_p' = 2: expected a list of 2 numbers, e.g. sampling.top_p=[1.0,0.5]",
+    "sampling.top_p=[1,2,3]": "expected a list of 2 numbers, e.g. sampling.top_p=[1.0,0.5]",
+    "sampling.top_p=[1]": "'sampling.top_p': entry 2 is missing; expected a list of 2 numbers",
+    "tokenizer.channel_multipliers=['a',1]": "'tokenizer.channel_multipliers': entry 1 is 'a'; expected a list of whole",
+    "tokenizer.channel_multipliers=2": "expected a list of whole numbers, e.g. tokenizer.channel_multipliers=[1,2,4,4,4]",
+    "tokenizer.quantizer.group_size=[4,2,2]": "expected a whole number, e.g. tokenizer.quantizer.group_size=2",
+    "model.depth=2.5": "'model.depth' = 2.5: expected a whole number, e.g. model.depth=8",
+    "model.drop_path=much": "expected a number, e.g. model.drop_path=0.001",
+    "model.structure_rope=7": "expected true or false, e.g. model.structure_rope=true",
+    "train.generator.learning_rate=fast": "expected a number, e.g. train.generator.learning_rate=0.001",
+    "data.source=3": 'expected a text, e.g. data.source="name"',
+    "train.generator=4": "'train.generator' = 4: expected a section of keys, e.g. train.generator.steps=…",
+    "model=4": "'model' = 4: expected a section of keys, e.g. model.depth=…",
+}
+"""Values of another form than the key's, and what the message says."""
+
+
+@pytest.mark.parametrize("override", FORMS)
+def test_a_value_of_another_form_is_answered_with_the_right_one(override: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_preset("nvg-tiny", [override])
+    assert FORMS[override] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("override", [key for key, said in FORMS.items() if "e.g." in said and "…" not in said])
+def test_the_example_of_a_form_is_one(override: str) -> None:
+    load_preset("nvg-tiny", [FORMS[override].partition("e.g. ")[2], "tokenizer.latent_channels=8", "data.image_size=64"])
+
 
 @pytest.mark.parametrize("name", list(preset_files()))
 def test_every_preset_loads_and_survives_the_way_to_disk(name: str, tmp_path: Path) -> None:
