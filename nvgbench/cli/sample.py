@@ -50,6 +50,8 @@ def register(app: typer.Typer) -> None:
             raise InputError(
                 f"--structure-stage {structure_stage} goes with --structure-image, --structure-mask or --structure-sample"
             )
+        if out is not None:
+            export.check_place(out)
         with join_processes(resolve_device(device)) as (processes, place):
             if processes.is_first:
                 import_first([run], runs, weights, tokenizer)

@@ -214,7 +214,7 @@ def _check_free(folder: Path, parts: Mapping[Phase, _Part]) -> None:
     for phase in PHASES:
         state = run.state(phase)
         if state is not None and (phase not in parts or state.source != _source(parts[phase])):
-            raise InputError(f"{folder} holds a {phase} of another origin; choose another --out, or remove that folder")
+            raise InputError(f"{folder} holds a {phase} of another origin; give the run another name, or remove that folder")
 
 
 def _source(part: _Part) -> dict[str, object]:

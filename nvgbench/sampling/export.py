@@ -55,6 +55,22 @@ def parse_settings(overrides: Iterable[str]) -> dict[str, Any]:
     return settings
 
 
+def check_place(out: Path) -> None:
+    """Refuse, before anything is drawn, a name that looks like a file of a type that samples are not written as.
+
+    A folder that is there may be called anything, and a new one may have a version in its name (``guidance-1.5``).
+
+    Raises:
+        InputError: ``out`` has such a suffix.
+    """
+    if out.suffix != ".npz" and out.suffix[1:2].isalpha() and not out.is_dir():
+        name = out.name.partition(".")[0]
+        raise InputError(
+            f"--out {out}: samples are written to one .npz file or as PNGs into a folder, not as {out.suffix}; "
+            f"give {name}.npz or a folder, e.g. {name}"
+        )
+
+
 def place(npz: Path, out: Path) -> Path:
     """Copy the npz to ``out``, or unpack it into PNG files where ``out`` does not end in ``.npz``.
 

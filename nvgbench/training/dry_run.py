@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nvgbench.config.schema import PhaseConfig, RunConfig
 from nvgbench.data.source import open_dataset
 from nvgbench.registry import get_family
+from nvgbench.runs import PHASES
 from nvgbench.training.plan import phase_steps, planned_modules, resolve_config
 from nvgbench.training.precision import resolve_precision
 
@@ -101,7 +102,7 @@ def estimate(config: RunConfig, device: torch.device) -> Estimate:
         images=images,
         classes=classes,
         phases={"tokenizer": tokenizer_phase, "generator": generator_phase},
-        warnings=tuple(resolve_config(config, device)[1]),
+        warnings=tuple(_cuts(config, device)),
     )
 
 
@@ -128,6 +129,18 @@ def describe(found: Estimate) -> str:
     known = [phase.flops for phase in found.phases.values() if phase.flops is not None]
     lines.append(f"all training FLOPs: {_si(sum(known))}")
     return "\n".join([*lines, *found.warnings])
+
+
+def _cuts(config: RunConfig, device: torch.device) -> list[str]:
+    """What training on ``device`` would change of the plan, which is for the configuration as written."""
+    cut, _ = resolve_config(config, device)
+    batches = {name: (getattr(config.train, name).batch_size, getattr(cut.train, name).batch_size) for name in PHASES}
+    return [
+        f"warning: training here would cut the {name} batch from {planned} to {borne} images, as a CPU bears no more "
+        f"(train.cpu_batch_size); the plan above is for {planned}"
+        for name, (planned, borne) in batches.items()
+        if planned != borne
+    ]
 
 
 def _dataset_size(config: RunConfig) -> tuple[int, int]:

@@ -205,6 +205,7 @@ CASES = {
     "sample: no class": (["sample", "nvg-tiny", "--classes", ""], "comma-separated"),
     "sample: none": (["sample", "nvg-tiny", "-n", "0"], "at least 1"),
     "sample: fewer than none": (["sample", "nvg-tiny", "-n", "-5"], "at least 1"),
+    "sample: out of another type": (["sample", "nvg-tiny", "-n", "2", "--out", "{root}/z.jpg"], "give z.npz or a folder"),
     "sample: among other images": (["sample", "nvg-tiny", "-n", "2", "--out", "{root}/sizes"], "sizes holds other images"),
     "sample: device": (["sample", "nvg-tiny", "--device", "gpu"], "--device"),
     "sample: out in a file": (["sample", "nvg-tiny", "-n", "2", "--out", "{root}/garbage.npz/x.npz"], "garbage.npz"),

@@ -247,7 +247,10 @@ def test_asked_again_nothing_changes_and_other_weights_are_refused(root: Path, c
     altered["head.bias"] = altered["head.bias"] + 1
     torch.save(altered, root / "altered.pth")
     assert call(root, "import", "altered.pth", "--tokenizer", "vae.pth", "--out", "var", "--data", "shapes") == 2
-    assert "generator of another origin" in capsys.readouterr().err
+    assert "generator of another origin; give the run another name" in capsys.readouterr().err
+    command = ["sample", "var", "--weights", "altered.pth", "--tokenizer", "vae.pth", "--out", "x.npz", "--device", "cpu"]
+    assert call(root, *command) == 2
+    assert "generator of another origin; give the run another name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("family", "suffix"), [("nvg", ".ckpt"), ("var", ".pth")])

@@ -13,9 +13,22 @@ import torch
 from PIL import Image
 
 from nvgbench.data.npz import NpzImages
+from nvgbench.errors import InputError
 from nvgbench.sampling import export
 from nvgbench.sampling.job import sample_job
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, Share
+
+
+@pytest.mark.parametrize("name", ["a.npz", "folder", "guidance-1.5", "there.v2", ".hidden", "..", "."])
+def test_samples_go_to_an_archive_or_a_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "there.v2").mkdir()
+    export.check_place(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["z.jpg", "z.png", "z.NPZ", "z.tar.gz", "new.v2"])
+def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"give \S+\.npz or a folder, e\.g\."):
+        export.check_place(tmp_path / name)
 
 
 class Noise:
