@@ -16,7 +16,7 @@ from nvgbench.errors import InputError
 from nvgbench.files import whole_file
 from nvgbench.protocols import OriginalProject
 from nvgbench.published.families import original_project
-from nvgbench.published.imports import KEPT
+from nvgbench.published.imports import KEPT, PLACES
 from nvgbench.runs import Phase, RunFolder
 from nvgbench.training import checkpoint as ckpt
 
@@ -32,7 +32,8 @@ _TRAINING_ONLY = (
 def export_part(run: RunFolder, part: Phase, out: Path) -> list[str]:
     """Write one part of a run as the original project's code would.
 
-    A run that was imported gives every tensor of the file that it was made of, with the same name, type, shape and values.
+    A run that was imported gives every tensor of the file that it was made of, in the same order, with the same name, type,
+    shape and values.
     For one that was trained here, tensors that nobody learns are computed; a generator's moving average is written beside
     the plain weights where the project does so, a tokenizer as the run uses it.
 
@@ -75,7 +76,16 @@ def original_state(run: RunFolder, part: Phase) -> dict[str, Tensor]:
         tensors = project.to_original(part, ckpt.load_tensors(checkpoint, file), config)
         found |= {prefix + name: tensor for name, tensor in ({} if imported else derived).items()}
         found |= {prefix + name: tensor for name, tensor in tensors.items()}
-    return found
+    return _in_the_files_order(found, checkpoint)
+
+
+def _in_the_files_order(tensors: Mapping[str, Tensor], checkpoint: Path) -> dict[str, Tensor]:
+    """The tensors as the imported file has them one after the other, where the run knows that."""
+    known = PLACES in ckpt.read_state(checkpoint).files
+    places = ckpt.load_tensors(checkpoint, PLACES)["places"].tolist() if known else []
+    if len(places) != len(tensors):
+        return dict(tensors)
+    return {name: tensors[name] for _, name in sorted(zip(places, sorted(tensors), strict=True))}
 
 
 def _prefixes(project: OriginalProject, part: Phase, checkpoint: Path) -> Mapping[str, str]:

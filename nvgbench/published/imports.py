@@ -23,6 +23,8 @@ from nvgbench.training import checkpoint as ckpt
 
 # Tensors of the file that the model here does without; they are kept so that an export gives the same file again.
 KEPT = "published.safetensors"
+# Where the file has each of its tensors, in the alphabetical order of their names: safetensors does not keep an order.
+PLACES = "published-places.safetensors"
 _ROLE_FILES = {"weights": ckpt.WEIGHTS, "ema": ckpt.EMA}
 
 
@@ -233,4 +235,10 @@ def _store(run: RunFolder, phase: Phase, part: _Part, states: Mapping[str, Mappi
         source=_source(part),
     )
     files: dict[str, Mapping[str, Tensor]] = {_ROLE_FILES[role]: tensors for role, tensors in states.items()}
-    ckpt.save_checkpoint(run.checkpoints(phase), state, {**files, KEPT: part.kept})
+    ckpt.save_checkpoint(run.checkpoints(phase), state, {**files, KEPT: part.kept, PLACES: {"places": _places(part)}})
+
+
+def _places(part: _Part) -> Tensor:
+    """int64, one a tensor of the file, see `PLACES`."""
+    place = {name: index for index, name in enumerate(part.file.tensors)}
+    return torch.tensor([place[name] for name in sorted(place)])
