@@ -179,7 +179,7 @@ class Ledger:
         return stored is None or self.numbers(name, {name: value}, {name: stored})
 
     def finish(self) -> list[Check]:
-        """All checks; demands that every array was dealt with.
+        """All checks; demands that every array was dealt with, and that an archive of the package is as it was made.
 
         Raises:
             InputError: the archive holds an array that nothing here knows how to recompute.
@@ -190,6 +190,9 @@ class Ledger:
             raise InputError(
                 f"{self.fixture.name} is of an unknown layout: nothing here recomputes {', '.join(unknown[:3])}{more}"
             )
+        if self.fixture.intact is not None:
+            remark = "as it was made" if self.fixture.intact else "not as it was made: inputs may be altered too; install again"
+            self._add(Check("SHA-256 of the archive", "pass" if self.fixture.intact else "fail", remark=remark))
         for name in self.fixture.absent:
             self._add(Check(name, "absent", remark="listed, but not in the archive: not checked"))
         return self.checks

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from torch import nn
 
 from nvgbench.errors import InputError
 from nvgbench.parity.arithmetic import Arithmetic
-from nvgbench.parity.fixture import Fixture
+from nvgbench.parity.fixture import Fixture, read_fixture, shipped_fixture
 from nvgbench.parity.ledger import Comparison, Ledger, judge
 
 CPU = torch.device("cpu")
@@ -83,6 +86,29 @@ def test_nothing_is_left_out_in_silence() -> None:
         ledger.finish()
     ledger.close("b", np.ones(1))
     assert [(check.name, check.verdict) for check in ledger.finish()] == [("a", "input"), ("b", "pass"), ("gone", "absent")]
+
+
+@pytest.mark.parametrize(("intact", "verdicts"), [(None, []), (True, ["pass"]), (False, ["fail"])])
+def test_an_archive_of_the_package_must_be_as_it_was_made(intact: bool | None, verdicts: list[str]) -> None:
+    ledger = Ledger(Fixture("f.json", {}, {}, intact), Arithmetic(CPU), 1e-4)
+    assert [check.verdict for check in ledger.finish()] == verdicts
+
+
+@pytest.mark.parametrize("name", ["var_public", "nvg_public"])
+def test_an_input_altered_in_the_package_is_noticed_there_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = shipped_fixture(name)
+    assert read_fixture(source).intact is True
+    for suffix in (".json", ".npz"):
+        shutil.copy(source.with_suffix(suffix), tmp_path)
+    copied = tmp_path / source.name
+    assert read_fixture(copied).intact is None
+    monkeypatch.setattr("nvgbench.parity.fixture._folder", lambda: tmp_path)
+    assert read_fixture(copied).intact is True
+    with np.load(copied.with_suffix(".npz")) as archive:
+        np.savez(copied.with_suffix(".npz"), **{key: archive[key] for key in archive.files})
+    assert read_fixture(copied).intact is False
 
 
 def test_named_numbers_are_held_to_their_own_size_but_for_rounding() -> None:
