@@ -155,7 +155,12 @@ class Ledger:
         return self._compare(name, ours, part, stored, limit=limit, scale=scale, excuse=excuse, follows=tuple(follows))
 
     def numbers(
-        self, name: str, ours: Mapping[str, float], stored: Mapping[str, float], tolerance: float | None = None
+        self,
+        name: str,
+        ours: Mapping[str, float],
+        stored: Mapping[str, float],
+        tolerance: float | None = None,
+        follows: Iterable[str] = (),
     ) -> bool:
         """Compare named scalars of the JSON file, each relative to its own size."""
         if ours.keys() != stored.keys():
@@ -170,13 +175,13 @@ class Ledger:
         if rounding.any():
             part += f"; {rounding.sum()} are rounding alone"
         values = np.where(rounding, reference, values)
-        return self.close(name, values, part, stored=reference, scale="entry", tolerance=tolerance)
+        return self.close(name, values, part, stored=reference, scale="entry", tolerance=tolerance, follows=follows)
 
-    def number(self, name: str, ours: Tensor | float) -> bool:
+    def number(self, name: str, ours: Tensor | float, follows: Iterable[str] = ()) -> bool:
         """Compare a scalar of the JSON file, relative to its own size, where it is there."""
         stored = self.fixture.facts.get(name)
         value = float(ours.detach()) if isinstance(ours, Tensor) else ours
-        return stored is None or self.numbers(name, {name: value}, {name: stored})
+        return stored is None or self.numbers(name, {name: value}, {name: stored}, follows=follows)
 
     def finish(self) -> list[Check]:
         """All checks; demands that every array was dealt with, and that an archive of the package is as it was made.

@@ -18,7 +18,7 @@ from baselines.var.config import ScaleConfig
 from baselines.var.quantizer import ScaleQuantizer, phi_index
 from baselines.var.verification.models import Models, quantizer_of
 from nvgbench.autoencoder.quantization import squared_distances
-from nvgbench.parity.ledger import Ledger
+from nvgbench.parity.ledger import CHAINED_CHOICES, Ledger
 from nvgbench.types import TokenSequence
 
 _TRAINED = ("vqtrain_loss", "vqtrain_loss_grad_phi_l2", "vqtrain_mse_plus_vq", "vqtrain_grad_l2")
@@ -147,31 +147,43 @@ def _check_quantizer_step(ledger: Ledger, models: Models) -> None:
     quantizer = quantizer_of(module)
     latent_BChw = module.latent(ledger.given("img")).detach().requires_grad_()
     output = quantizer(latent_BChw)
-    ledger.close("vqtrain_fhat", output.latent_BChw)
-    ledger.number("vqtrain_loss", output.codebook_loss)
+    follows = _chosen_in_training(ledger, output.tokens, "of the quantizer's step")
+    ledger.close("vqtrain_fhat", output.latent_BChw, follows=follows)
+    ledger.number("vqtrain_loss", output.codebook_loss, follows)
     output.codebook_loss.backward()
     assert latent_BChw.grad is not None
     assert quantizer.codebook.weight.grad is not None
-    ledger.close("vqtrain_loss_grad_f", latent_BChw.grad)
-    ledger.close("vqtrain_loss_grad_emb", quantizer.codebook.weight.grad)
+    ledger.close("vqtrain_loss_grad_f", latent_BChw.grad, follows=follows)
+    ledger.close("vqtrain_loss_grad_emb", quantizer.codebook.weight.grad, follows=follows)
     stored = ledger.fixture.facts.get("vqtrain_loss_grad_phi_l2")
     if stored is not None:
         gradients = [parameter.grad for conv in quantizer.phi for parameter in conv.parameters()]
         norms = {str(place): float(gradient.norm()) for place, gradient in enumerate(gradients) if gradient is not None}
-        ledger.numbers("vqtrain_loss_grad_phi_l2", norms, {str(place): norm for place, norm in enumerate(stored)})
+        wanted = {str(place): norm for place, norm in enumerate(stored)}
+        ledger.numbers("vqtrain_loss_grad_phi_l2", norms, wanted, follows=follows)
+
+
+def _chosen_in_training(ledger: Ledger, tokens: TokenSequence, part: str) -> tuple[str, ...]:
+    """Hold the codes of a training step to the stored ones, and name them as what its numbers follow.
+
+    Unlike `ConvTokenizer.encode` training takes latents in the precision at hand, which may turn codes that are nearly as near.
+    """
+    ledger.equal("idx_BL", _joined(tokens), part, rounded=CHAINED_CHOICES)
+    return ("idx_BL",)
 
 
 def _check_training_step(ledger: Ledger, models: Models) -> None:
     """Reconstruction and quantization loss together, through encoder and decoder."""
     module = models.make_tokenizer()
     output = module(ledger.given("img"))
-    ledger.close("vqtrain_rec", output.reconstruction_B3HW)
+    follows = _chosen_in_training(ledger, output.quantized.tokens, "of the training step")
+    ledger.close("vqtrain_rec", output.reconstruction_B3HW, follows=follows)
     loss = F.mse_loss(output.reconstruction_B3HW.float(), ledger.given("img")) + output.quantized.codebook_loss
-    ledger.number("vqtrain_mse_plus_vq", loss)
+    ledger.number("vqtrain_mse_plus_vq", loss, follows)
     stored = ledger.fixture.facts.get("vqtrain_grad_l2")
     if stored is not None:
         loss.backward()
         names = tokenizer_names(quantizer_of(module).config)
         gradients = {names.name(name): parameter.grad for name, parameter in module.named_parameters()}
         norms = {name: float(gradient.norm()) for name, gradient in gradients.items() if gradient is not None}
-        ledger.numbers("vqtrain_grad_l2", norms, stored)
+        ledger.numbers("vqtrain_grad_l2", norms, stored, follows=follows)
