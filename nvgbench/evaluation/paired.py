@@ -46,8 +46,9 @@ def paired_margins(
         device: where neighbours and kernels are computed.
 
     Returns:
-        Nothing where the features are no longer there, or where other rules, references or numbers of images apply; and no
-        score of which all images of a model say the same.
+        Nothing where the features are no longer there, or where other rules, references or numbers of images apply; no score
+        of which all images of a model say the same; and no distance to moments that were stored with the reference, as these
+        are not in the cache.
     """
     sets = _features(baseline, candidate, FeatureCache(root / "_features"))
     if sets is None:
@@ -61,6 +62,8 @@ def paired_margins(
     before, after = (_contributions(one, real, device) for one in (old, new))
     margins = {}
     for score in before.keys() & after.keys():
+        if score == "FID" and any(_from_stored_moments(record) for record in (baseline, candidate)):
+            continue  # the Gaussian of the reference's images is another than that of the two values
         if not all(_ours(record, score_name(score, extractor)) for record in (baseline, candidate)):
             continue
         # Images that all count alike (no sample in any ball) say nothing of others; the score's own interval does.
@@ -85,9 +88,11 @@ def _features(baseline: RunRecord, candidate: RunRecord, cache: FeatureCache) ->
         return None
     try:
         extractor = origins[0]["extractor"]
-        wanted = [origins[0]["samples"], origins[1]["samples"], origins[0]["reference"]]
-        found = [cache.stored(extractor["name"], extractor["fingerprint"], one["fingerprint"]) for one in wanted]
-    except (KeyError, TypeError):
+        reference = origins[0]["reference"]
+        images = reference.get("images_fingerprint", reference["fingerprint"])  # older records have the images' alone
+        wanted = [origins[0]["samples"]["fingerprint"], origins[1]["samples"]["fingerprint"], images]
+        found = [cache.stored(extractor["name"], extractor["fingerprint"], one) for one in wanted]
+    except (KeyError, TypeError, AttributeError):
         return None
     old, new, real = found
     if old is None or new is None or real is None or len(old) != len(new):
@@ -116,6 +121,14 @@ def _contributions(generated: Features, real: Features, device: torch.device | s
 def _ours(record: RunRecord, name: str) -> bool:
     """Whether a record has this score by our own rules."""
     return any(metric.name == name and metric.protocol == PROTOCOL for metric in record.metrics)
+
+
+def _from_stored_moments(record: RunRecord) -> bool:
+    """Whether a record's FID was computed from moments stored with the reference; older records say so in its note alone."""
+    reference = record.provenance.get("reference")
+    if isinstance(reference, Mapping) and "stored_moments" in reference:
+        return bool(reference["stored_moments"])
+    return any(metric.name == "FID" and "moments stored" in metric.note for metric in record.metrics)
 
 
 def _subset_variance(record: RunRecord, contributions_N: Floats) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from nvgbench.data.catalog import SOURCES
 from nvgbench.data.source import ImageDataset, open_dataset
 from nvgbench.errors import InputError
 from nvgbench.evaluation.samples import ImageSet, open_samples
+from nvgbench.metrics.protocol import INCEPTION
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,38 @@ class Reference:
     images: ImageSet
     moments: StoredMoments | None = None
     spatial_moments: StoredMoments | None = None
+
+    def used_moments(self, protocol: str, extractor: str) -> tuple[StoredMoments | None, StoredMoments | None]:
+        """The stored moments of pool and spatial features, as far as scores are computed from them.
+
+        Args:
+            protocol: id of the rules: nvgbench's take the pool's, adm's both, others compute their own.
+            extractor: name of the extractor; the moments are of Inception features.
+        """
+        if extractor != INCEPTION:
+            return None, None
+        return self.moments if protocol in ("nvgbench", "adm") else None, self.spatial_moments if protocol == "adm" else None
+
+    def identity(self, images_fingerprint: str, protocol: str, extractor: str) -> dict[str, Any]:
+        """What a record says of the reference.
+
+        Args:
+            images_fingerprint: SHA-256 (hex) of the images; the feature cache finds their features by it.
+            protocol, extractor: see `used_moments`.
+
+        Returns:
+            ``name``, ``n``, ``fingerprint`` (SHA-256 of all that scores are computed from: the images and, where they are used,
+            the stored moments), ``images_fingerprint`` and ``stored_moments`` (whether any are used).
+        """
+        used = self.used_moments(protocol, extractor)
+        stored = any(moments is not None for moments in used)
+        return {
+            "name": self.images.name,
+            "fingerprint": _fingerprint(images_fingerprint, used) if stored else images_fingerprint,
+            "images_fingerprint": images_fingerprint,
+            "n": self.images.count,
+            "stored_moments": stored,
+        }
 
 
 def run_reference(data: DataConfig) -> Reference:
@@ -92,6 +127,16 @@ def from_dataset(dataset: ImageDataset, indices: NDArray[np.int64] | None = None
 def load_all(images: ImageSet) -> Tensor:
     """All images in memory, uint8 ``[N, 3, H, W]``."""
     return torch.cat(list(images.read(500)))
+
+
+def _fingerprint(images_fingerprint: str, used: Sequence[StoredMoments | None]) -> str:
+    """SHA-256 (hex) of the images' fingerprint and of each stored array's place, shape and values."""
+    digest = hashlib.sha256(images_fingerprint.encode())
+    for place, moments in enumerate(used):
+        if moments is not None:
+            for array in (moments.mean_D, moments.covariance_DD):
+                digest.update(f"{place} {array.shape}".encode() + array.astype("<f8").tobytes())
+    return digest.hexdigest()
 
 
 def _stored_moments(path: Path, mean: str, covariance: str) -> StoredMoments | None:

@@ -40,6 +40,7 @@ from nvgbench.metrics.uncertainty import (
     share_interval,
 )
 from nvgbench.protocols import FeatureExtractor
+from nvgbench.results.compare import OWN_PROTOCOL
 from nvgbench.types import Interval, MetricValue
 
 FEWEST_IMAGES = DENSITY_NEIGHBOURS + 1
@@ -106,8 +107,9 @@ def evaluate_samples(
     all_generated = extract(images, extractor, cache, report, "features of the samples")
     all_real = extract(reference.images, extractor, cache, report, "features of the reference")
     generated, real = _pooled(all_generated, rules), _pooled(all_real, rules)
-    moments = reference.moments if rules is None else None
-    metrics = score_features(generated, real, extractor.name, settings, moments=moments)
+    protocol = OWN_PROTOCOL if rules is None else rules.identity.id
+    moments, _ = reference.used_moments(protocol, extractor.name)
+    metrics = score_features(generated, real, extractor.name, settings, moments=moments if rules is None else None)
     if rules is not None:
         metrics = rules.scores(metrics, all_generated, all_real, reference, settings.seed)
     if extractor.name == "classifier" and images.labels_N is not None:
@@ -122,7 +124,7 @@ def evaluate_samples(
         metrics = [_noted(metric, "the Inception weights are not the published ones") for metric in metrics]
     provenance = {
         "extractor": {**extractor.provenance, "name": extractor.name, "fingerprint": extractor.fingerprint},
-        "reference": {"name": reference.images.name, "fingerprint": real.fingerprint, "n": len(real)},
+        "reference": reference.identity(real.fingerprint, protocol, extractor.name),
         "samples": {"name": images.name, "fingerprint": generated.fingerprint, "n": len(generated)},
     }
     return Scores(metrics=tuple(metrics), tables=tables, provenance=provenance)

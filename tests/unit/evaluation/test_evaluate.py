@@ -100,6 +100,27 @@ def test_bare_names_are_for_inception_alone_and_stored_moments_count() -> None:
     assert "stored" not in other["FD[classifier]"].note
 
 
+def test_stored_moments_are_part_of_the_reference_where_they_are_used() -> None:
+    """The same images with other moments are another reference: FID is computed from the moments."""
+
+    def origin(moments: StoredMoments | None, extractor: str = "inception") -> dict:
+        reference = Reference(images, moments)
+        scores = evaluate_samples(image_set(60, 1), reference, Thumbnails(extractor), SETTINGS, cache=CACHE)
+        return scores.provenance["reference"]
+
+    images = image_set(50, 2)
+    plain, unit, wide = origin(None), *(origin(StoredMoments(np.zeros(12), scale * np.eye(12))) for scale in (1, 2))
+    assert [one["stored_moments"] for one in (plain, unit, wide)] == [False, True, True]
+    assert len({one["fingerprint"] for one in (plain, unit, wide)}) == 3
+    assert {one["images_fingerprint"] for one in (plain, unit, wide)} == {plain["fingerprint"]}
+    assert origin(StoredMoments(np.zeros(12), np.eye(12))) == unit
+    assert origin(StoredMoments(np.zeros(12), np.eye(12)), "classifier") == plain
+    spatial = Reference(images, spatial_moments=StoredMoments(np.zeros(3), np.eye(3)))
+    assert spatial.identity("a", "adm", "inception")["stored_moments"]
+    assert not spatial.identity("a", "nvgbench", "inception")["stored_moments"]
+    assert not Reference(images, spatial.spatial_moments).identity("a", "clean-fid", "inception")["stored_moments"]
+
+
 def test_memorised_images_are_noticed() -> None:
     training, fresh = image_set(80, 1), image_set(60, 3)
     name = "nearest-training-ratio[classifier]"

@@ -100,6 +100,21 @@ def test_no_features_no_margin(models: tuple) -> None:
     assert paired_margins(old, new, root) == {}
 
 
+def test_no_margin_for_a_distance_to_stored_moments(models: tuple) -> None:
+    """The reference's features in the cache are not what these distances were taken to."""
+    root, *found = models
+
+    def stored(record: RunRecord, **said) -> RunRecord:
+        known = record.provenance["reference"]
+        reference = {**known, "fingerprint": "m" * 64, "images_fingerprint": known["fingerprint"], **said}
+        return dataclasses.replace(record, provenance={**record.provenance, "reference": reference})
+
+    old, new, _ = (stored(record, stored_moments=True) for record in found)
+    assert paired_margins(old, new, root).keys() == paired_margins(*found[:2], root).keys() - {"FD[classifier]"}
+    old, new, _ = (stored(record, stored_moments=False) for record in found)
+    assert "FD[classifier]" in paired_margins(old, new, root)
+
+
 def test_images_that_all_count_alike_lend_no_margin(models: tuple) -> None:
     """No sample in any ball: the errors of precision, recall, density and coverage would be those of the other model alone."""
     root, old, *_ = models
