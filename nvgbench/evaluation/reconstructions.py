@@ -45,13 +45,18 @@ def evaluate_reconstructions(
         device: where the tokenizer is.
         batch_size: images at once.
         report: opens a progress display.
+
+    Returns:
+        Scores, the use of the codebook, and as provenance ``lpips`` (what was loaded, or why not) and
+        ``reconstruction_reference`` (name, fingerprint and number of ``images``).
     """
     lpips, lpips_note = load_lpips(device)
     tally = _Tally(tokenizer, lpips, device, batch_size)
     name = f"reconstructions of {images.name}"
     given_back = dataclasses.replace(images, name=name, stream=tally.reconstructions(images), keys={})
     made = extract(given_back, extractor, cache, report, "reconstructions and their features").features_ND
-    real = extract(images, extractor, cache, report, "features of the reference").features_ND
+    originals = extract(images, extractor, cache, report, "features of the reference")
+    real = originals.features_ND
     if rules is not None:
         made, real = rules.pool(made), rules.pool(real)
     metrics = []
@@ -68,7 +73,9 @@ def evaluate_reconstructions(
     rows = tally.use.rows()
     for name, key in (("codebook-use", "use"), ("codebook-perplexity", "perplexity")):
         metrics.append(value_of(name, None, rows[-1][key], images.count, None))
-    return Scores(metrics=tuple(metrics), tables={"codebook by stage": rows}, provenance={"lpips": lpips_note})
+    held_out = {"name": images.name, "fingerprint": originals.fingerprint, "n": images.count}
+    origin = {"lpips": lpips_note, "reconstruction_reference": held_out}
+    return Scores(metrics=tuple(metrics), tables={"codebook by stage": rows}, provenance=origin)
 
 
 class _Tally:

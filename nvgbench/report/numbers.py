@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nvgbench.report.quantities import median
-from nvgbench.results.compare import Scored, identity
+from nvgbench.results.compare import Scored, identity, reference_of
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Measurement
 
@@ -88,9 +88,9 @@ def of_metric(scored: Scored) -> Number:
         n=metric.n,
         n_reference=metric.n_reference,
         protocol=metric.protocol,
-        extractor=_identity(record, "extractor"),
-        reference=_identity(record, "reference"),
-        dataset=_identity(record, "dataset"),
+        extractor=_text(identity(record.provenance.get("extractor"))),
+        reference=_text(reference_of(scored)),
+        dataset=_text(identity(record.provenance.get("dataset"))),
         record=record.id,
         created=record.created,
         note=metric.note,
@@ -122,8 +122,7 @@ def of_record(metric: str, value: float, record: RunRecord, unit: str = "", **mo
     return Number(metric=metric, value=float(value), unit=unit, record=record.id, created=record.created, **more)
 
 
-def _identity(record: RunRecord, key: str) -> str:
-    found = identity(record.provenance.get(key))
+def _text(found: Any) -> str:
     return "" if found is None else str(found)
 
 

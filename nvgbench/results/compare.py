@@ -20,6 +20,8 @@ OWN_PROTOCOL = "nvgbench"
 """Id of the protocol whose scores go by their bare names."""
 WITHOUT_FEATURES = ("PSNR", "SSIM", "LPIPS", "codebook-use", "codebook-perplexity")
 """Scores that do not depend on the extractor of the record in which they stand."""
+RECONSTRUCTIONS = ("rFID", "rFD", *WITHOUT_FEATURES)
+"""Scores of reconstructions, without their extractor: they are of the run's own held-out images, whatever --reference was."""
 _FINGERPRINTS = ("fingerprint", "sha256", "weights_sha256", "hash")
 
 
@@ -112,7 +114,8 @@ def why_not_comparable(a: Scored, b: Scored) -> str | None:
     """The first reason why two scores must not be compared, or None.
 
     The Fréchet distance and its kin are biased by the number of images, and differently for each model, so that unequal n
-    cannot be corrected for; another reference or another extractor is another quantity.
+    cannot be corrected for; another reference or another extractor is another quantity. A reference that only one of them
+    names may be another one.
     """
     checks: tuple[tuple[str, Any, Any], ...] = (
         ("metric", a.metric.name, b.metric.name),
@@ -124,10 +127,23 @@ def why_not_comparable(a: Scored, b: Scored) -> str | None:
         if left != right:
             return f"{what} differs: {left} and {right}"
     for key in IDENTITY if a.metric.name not in WITHOUT_FEATURES else ("reference", "dataset"):
-        left, right = identity(a.record.provenance.get(key)), identity(b.record.provenance.get(key))
+        left, right = (reference_of(one) if key == "reference" else identity(one.record.provenance.get(key)) for one in (a, b))
+        if key == "reference" and (left is None) != (right is None):
+            return f"reference not recorded with the {'first' if left is None else 'second'} of the two"
         if left is not None and right is not None and left != right:
             return f"{key} differs: {left} and {right}"
     return None
+
+
+def reference_of(scored: Scored) -> Any:
+    """What identifies the images that a score was taken against; None where its record does not say.
+
+    Records that do not name the images behind their reconstructions (older ones) have one reference for all scores.
+    """
+    provenance = scored.record.provenance
+    reconstructed = scored.metric.name.partition("[")[0] in RECONSTRUCTIONS
+    own = provenance.get("reconstruction_reference") if reconstructed else None
+    return identity(provenance.get("reference") if own is None else own)
 
 
 def identity(entry: Any) -> Any:

@@ -78,6 +78,24 @@ def test_unequal_things_are_not_compared(changes: dict, reason: str) -> None:
         compare(scored(1.0), other)
 
 
+def test_a_reference_that_one_record_does_not_name_may_be_another() -> None:
+    known, unknown = scored(1.0), scored(1.0, provenance={})
+    assert why_not_comparable(known, unknown) == "reference not recorded with the second of the two"
+    assert why_not_comparable(unknown, known) == "reference not recorded with the first of the two"
+    assert why_not_comparable(unknown, unknown) is None
+
+
+def test_reconstructions_have_a_reference_of_their_own() -> None:
+    origins = [{"reference": {"fingerprint": f}, "reconstruction_reference": {"fingerprint": "own"}} for f in "fg"]
+    for name in ("rFD[x]", "rFID", "PSNR"):
+        a, b = (scored(1.0, name=name, provenance=origin) for origin in origins)
+        assert why_not_comparable(a, b) is None
+        older = scored(1.0, name=name, provenance={"reference": {"fingerprint": "own"}})
+        assert why_not_comparable(a, older) is None
+    a, b = (scored(1.0, provenance=origin) for origin in origins)
+    assert why_not_comparable(a, b) == "reference differs: f and g"
+
+
 def test_equal_fingerprints_under_other_names_are_the_same() -> None:
     assert why_not_comparable(scored(1.0), scored(1.0, provenance={"reference": {"name": "copy", "fingerprint": "f"}})) is None
 
