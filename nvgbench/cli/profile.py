@@ -130,7 +130,7 @@ def _profile(
     import dataclasses
 
     from nvgbench.config.load import config_hash, override_dataclass, to_dict
-    from nvgbench.profiling.machine import describe_device
+    from nvgbench.device import describe_device
     from nvgbench.profiling.profile import profile_generator
     from nvgbench.registry import get_family
     from nvgbench.results.provenance import collect

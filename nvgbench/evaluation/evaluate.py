@@ -11,14 +11,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from nvgbench.config.load import config_hash
+from nvgbench.config.load import config_hash, override_dataclass, to_dict
 from nvgbench.config.schema import DataConfig, RunConfig
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
-from nvgbench.evaluation import anchors
+from nvgbench.evaluation import anchors, recording
 from nvgbench.evaluation.drawn import DrawnSet
 from nvgbench.evaluation.extractors import open_extractor
-from nvgbench.evaluation.gallery import write_gallery
 from nvgbench.evaluation.inspection import inspect
 from nvgbench.evaluation.lint import Finding, as_rows, check_classes_fit, check_extractor_fit, check_predicted_order
 from nvgbench.evaluation.progress import Report, quiet
@@ -33,11 +32,9 @@ from nvgbench.metrics.protocol import INCEPTION, named_protocol
 from nvgbench.metrics.vision import RECIPES
 from nvgbench.protocols import FeatureExtractor, ImageGenerator
 from nvgbench.results.grouping import over_sampling_seeds
-from nvgbench.results.provenance import collect
-from nvgbench.results.schema import Artifact, RunRecord
+from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
 from nvgbench.runs import RunFolder
-from nvgbench.sampling.export import write_trace
 from nvgbench.sampling.job import sample_job
 from nvgbench.types import Share
 
@@ -169,8 +166,8 @@ class Evaluator:
             report=self.report,
         )
         folder = run.records_path.parent
-        artifacts = [*_pictures(images, reference.images, folder, record_id)]
-        artifacts += _trace(generator, folder, record_id, options)
+        artifacts = recording.pictures(images, reference.images, folder, record_id)
+        artifacts += recording.trace(generator, folder, record_id, seed=options.seed, settings=options.settings)
         record = RunRecord(
             id=record_id,
             kind="eval",
@@ -180,8 +177,15 @@ class Evaluator:
             metrics=scores.metrics + again.metrics,
             tables=scores.tables | again.tables,
             artifacts=tuple(artifacts),
-            provenance=self._provenance(
-                scores, config_hash(config), model=dict(generator.spec.provenance), lpips=again.provenance["lpips"]
+            provenance=recording.provenance(
+                options.protocol,
+                self.device,
+                config_hash(config),
+                **self._drawing(config),
+                n=images.count,
+                model=dict(generator.spec.provenance),
+                **scores.provenance,
+                **again.provenance,
             ),
         )
         ResultStore(run.records_path).append(record)
@@ -244,19 +248,22 @@ class Evaluator:
             if (key := (data.source, data.image_size, data.eval_images, data.seed)) not in data_sets:
                 data_sets.add(key)
                 source = data.source.partition(":")[0]
-                real = anchors.real_images(train, self.options.n, self.options.seed)
-                yield from self._anchor(f"real images ({source})", real, data)
+                seed = self.options.seed
+                real = anchors.real_images(train, self.options.n, seed)
+                seeds = {"selection": seed, "scores": seed}
+                yield from self._anchor(f"real images ({source})", real, data, drawing={"seeds": seeds})
                 means = open_samples(self._sample(anchors.class_means(train), folder, plain=True))
                 yield from self._anchor(f"class means ({source})", means, data)
             untrained = anchors.untrained(config, len(train.classes), self.device)
             images = open_samples(self._sample(untrained, folder))
-            yield from self._anchor(f"untrained {config.name}", images, data, config.name)
+            drawing = self._drawing(config)
+            yield from self._anchor(f"untrained {config.name}", images, data, preset=config.name, drawing=drawing)
 
-    def _anchor(self, name: str, images: ImageSet, data: DataConfig, preset: str = "") -> Iterator[RunRecord]:
+    def _anchor(self, name: str, images: ImageSet, data: DataConfig, **about: Any) -> Iterator[RunRecord]:
         reference = self._reference(data)
         scores = self._score(images, reference, self._extractor(data), data)
         if scores is not None:
-            yield self._store(name, "anchor", scores, images, reference, self.root / "_anchors", preset)
+            yield self._store(name, "anchor", scores, images, reference, self.root / "_anchors", **about)
 
     def _sample(self, generator: ImageGenerator, folder: Path, *, plain: bool = False) -> Path:
         options = self.options
@@ -381,9 +388,29 @@ class Evaluator:
             )
         return dataclasses.replace(images, keys=dict(enumerate(keys)))
 
+    def _drawing(self, config: RunConfig) -> dict[str, Any]:
+        """For the record: by which seed and settings the images of a model of this configuration are drawn here."""
+        settings = to_dict(override_dataclass(config.sampling, self.options.settings, "sampling"))
+        return {"seeds": {"sampling": self.options.seed, "scores": self.options.seed}, "settings": settings}
+
     def _store(
-        self, subject: str, family: str, scores: Scores, images: ImageSet, reference: Reference, folder: Path, preset: str = ""
+        self,
+        subject: str,
+        family: str,
+        scores: Scores,
+        images: ImageSet,
+        reference: Reference,
+        folder: Path,
+        *,
+        preset: str = "",
+        drawing: Mapping[str, Any] | None = None,
     ) -> RunRecord:
+        """Append the record of images that are no run's.
+
+        Args:
+            drawing: how they were drawn, see `_drawing`; where they were not drawn here, nobody knows.
+        """
+        drawing = drawing or {"seeds": {"scores": self.options.seed}}
         record_id = _new_id()
         record = RunRecord(
             id=record_id,
@@ -393,43 +420,12 @@ class Evaluator:
             preset=preset,
             metrics=scores.metrics,
             tables=scores.tables,
-            artifacts=tuple(_pictures(images, reference.images, folder, record_id)),
-            provenance=self._provenance(scores, None),
+            artifacts=tuple(recording.pictures(images, reference.images, folder, record_id)),
+            provenance=recording.provenance(self.options.protocol, self.device, **drawing, n=images.count, **scores.provenance),
         )
         ResultStore(folder).append(record)
         return record
 
-    def _provenance(self, scores: Scores, hash_: str | None, **extra: Any) -> dict[str, Any]:
-        options, protocol = self.options, named_protocol(self.options.protocol)
-        return collect(
-            hash_,
-            protocol={"id": protocol.id, "version": protocol.version, "summary": protocol.summary, "library": protocol.library},
-            seeds={"sampling": options.seed, "scores": options.seed},
-            settings=dict(options.settings),
-            n=options.n,
-            device=str(self.device),
-            **scores.provenance,
-            **extra,
-        )
-
 
 def _new_id() -> str:
     return uuid.uuid4().hex[:12]
-
-
-def _pictures(images: ImageSet, reference: ImageSet, folder: Path, record_id: str) -> list[Artifact]:
-    """Galleries of the first samples and of the first reference images, by class."""
-    return [
-        write_gallery(shown, folder, Path("pictures") / f"{record_id}-{kind}.png", kind, reference.classes)
-        for kind, shown in (("samples", images), ("reference", reference))
-    ]
-
-
-def _trace(generator: ImageGenerator, folder: Path, record_id: str, options: EvaluationOptions) -> list[Artifact]:
-    """A picture of the stages of the first samples, for models that have stages."""
-    path = Path("pictures") / f"{record_id}-trace.png"
-    try:
-        write_trace(generator, folder / path, range(generator.spec.num_classes), options.seed, options.settings)
-    except InputError:  # this model offers no trace
-        return []
-    return [Artifact(kind="trace", path=str(path), caption="canvases stage by stage, below structure maps where there are any")]

@@ -14,6 +14,7 @@ import torch
 from nvgbench.config.schema import DataConfig
 from nvgbench.evaluation import evaluate
 from nvgbench.evaluation.evaluate import EvaluationOptions, Evaluator
+from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.results.schema import RunRecord
 from nvgbench.training.distributed import join_processes
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, TokenSequence
@@ -96,7 +97,7 @@ def evaluate_run(root: Path, *, keep: bool = True, pause: float = 0.0) -> RunRec
     data = DataConfig(source="shapes", image_size=16, train_images=40, eval_images=REFERENCE)
     run: Any = SimpleNamespace(
         name="painter",
-        config=SimpleNamespace(data=data, family="nvg", name="nvg-tiny"),
+        config=SimpleNamespace(data=data, family="nvg", name="nvg-tiny", sampling=NvgSamplingConfig()),
         samples_path=folder / "samples",
         records_path=folder / "records.jsonl",
         load_generator=lambda device: Painter(diary, pause),

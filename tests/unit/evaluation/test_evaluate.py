@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from nvgbench.config.load import to_dict
 from nvgbench.config.schema import DataConfig
 from nvgbench.errors import InputError
 from nvgbench.evaluation import evaluate
@@ -17,8 +19,11 @@ from nvgbench.evaluation.evaluate import EvaluationOptions, Evaluator
 from nvgbench.evaluation.reference import Reference, StoredMoments
 from nvgbench.evaluation.samples import in_memory
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
+from nvgbench.gates.environment import environment_of
 from nvgbench.metrics.cache import FeatureCache
 from nvgbench.metrics.frechet import frechet_distance, frechet_from_features
+from nvgbench.nvg.config import NvgSamplingConfig
+from nvgbench.results.compare import Scored, why_not_comparable
 from nvgbench.results.store import ResultStore
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, TokenSequence
 
@@ -185,7 +190,10 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def stub_run(root: Path) -> SimpleNamespace:
     folder = root / "painter"
     config = SimpleNamespace(
-        data=DataConfig(source="shapes", image_size=16, train_images=40, eval_images=30), family="nvg", name="nvg-tiny"
+        data=DataConfig(source="shapes", image_size=16, train_images=40, eval_images=30),
+        family="nvg",
+        name="nvg-tiny",
+        sampling=NvgSamplingConfig(top_k=7),
     )
     return SimpleNamespace(
         name="painter",
@@ -215,9 +223,47 @@ def test_a_run_is_sampled_scored_drawn_and_recorded(tmp_path: Path) -> None:
     assert record.provenance["config_hash"] == "0123456789abcdef"
     assert record.provenance["seeds"] == {"sampling": 0, "scores": 0}
     assert record.provenance["model"] == {"step": 3}
+    assert record.provenance["n"] == 40
+    assert record.provenance["settings"]["top_k"] == 7  # in full, not the overrides alone
+    assert record.provenance["precision"] == "float32"
+    device = record.provenance["device"]
+    assert (device["device"], device["threads"]) == ("cpu", torch.get_num_threads())
+    assert device["matmul_precision"]
+    assert {"threads", "matmul_precision", "precision"} <= environment_of(record).keys()
     again = Evaluator(tmp_path, options).run(run)
     assert named(again.metrics) == metrics
     assert len(ResultStore(run.records_path).records()) == 2
+
+
+@pytest.mark.usefixtures("offline")
+def test_sampling_settings_are_recorded_with_their_overrides(tmp_path: Path) -> None:
+    options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10, settings={"top_k": 3})
+    record = Evaluator(tmp_path, options).run(stub_run(tmp_path))
+    assert record is not None
+    assert record.provenance["settings"] == {**to_dict(NvgSamplingConfig()), "top_k": 3}
+
+
+@pytest.mark.usefixtures("offline")
+def test_reconstructions_are_compared_by_the_held_out_images(tmp_path: Path) -> None:
+    """--reference says what samples are held against; reconstructions are of the run's own held-out images in any case."""
+    path = tmp_path / "theirs.npz"
+    np.savez(path, arr_0=coloured(40, 5)[0].permute(0, 2, 3, 1).numpy())
+
+    def scored(eval_images: int, reference: str | None) -> dict[str, Scored]:
+        run = stub_run(tmp_path)
+        run.config.data = DataConfig(source="shapes", image_size=16, train_images=40, eval_images=eval_images)
+        options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10, reference=reference)
+        record = Evaluator(tmp_path, options).run(run)
+        assert record is not None
+        assert record.provenance["reconstruction_reference"]["n"] == eval_images
+        return {metric.name: Scored(metric, record) for metric in record.metrics}
+
+    own, theirs, fewer = scored(30, None), scored(30, str(path)), scored(29, str(path))
+    for name in ("rFD[classifier]", "PSNR", "codebook-use"):
+        assert why_not_comparable(own[name], theirs[name]) is None
+        few = dataclasses.replace(fewer[name], metric=own[name].metric)  # the number of images alone would tell otherwise
+        assert "reference differs" in (why_not_comparable(theirs[name], few) or "")
+    assert "reference" in (why_not_comparable(own["FD[classifier]"], theirs["FD[classifier]"]) or "")
 
 
 @pytest.mark.usefixtures("offline")
@@ -228,6 +274,9 @@ def test_files_of_others(tmp_path: Path) -> None:
     options = EvaluationOptions(extractor="classifier", bootstrap=10, reference="shapes")
     record = Evaluator(tmp_path, options).files(path)
     assert (record.subject, record.family) == ("theirs", "external")
+    assert record.provenance["n"] == 40
+    assert record.provenance["seeds"] == {"scores": 0}, "nobody knows the seed of their images"
+    assert "settings" not in record.provenance
     assert ResultStore(tmp_path / "_external").records() == [record]
     with pytest.raises(InputError, match="needs --reference"):
         Evaluator(tmp_path, EvaluationOptions(extractor="classifier")).files(path)
@@ -244,12 +293,18 @@ def test_anchors_are_ordered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("nvgbench.data.shapes.DEFAULT_TRAIN", 300)
     options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10)
     config = stub_run(tmp_path).config
-    configs = [config, SimpleNamespace(data=config.data, name="another")]
+    configs = [config, SimpleNamespace(data=config.data, name="another", sampling=config.sampling)]
     records = list(Evaluator(tmp_path, options).anchors(configs))
     real, means, *untrained = (named(record.metrics)["FD[classifier]"].value for record in records)
     subjects = ["real images (shapes)", "class means (shapes)", "untrained nvg-tiny", "untrained another"]
     assert [record.subject for record in records] == subjects, "the data set's own anchors once"
     assert {record.family for record in records} == {"anchor"}
+    assert [set(record.provenance["seeds"]) for record in records[:3]] == [
+        {"selection", "scores"},
+        {"scores"},
+        {"sampling", "scores"},
+    ]
+    assert [record.provenance.get("settings", {}).get("top_k") for record in records[:3]] == [None, None, 7]
     assert all(real < means < blank for blank in untrained)
     assert len(ResultStore(tmp_path / "_anchors").records()) == 4
 
