@@ -8,7 +8,7 @@ from typing import Any
 from nvgbench.gates.schema import Verdict, overall
 from nvgbench.report.numbers import Number
 from nvgbench.report.published import SENTENCE, Published, match_published, published_results
-from nvgbench.report.quantities import quantity, significant
+from nvgbench.report.quantities import NOT_AVAILABLE, quantity, significant
 from nvgbench.report.tables import BLANK, Cell, Column, Group, Statement, Table, Tone
 from nvgbench.results.compare import identity
 from nvgbench.results.paths import without_machine_paths
@@ -16,15 +16,14 @@ from nvgbench.results.schema import RunRecord
 
 
 def provenance_table(records: Iterable[RunRecord]) -> Table:
-    """One row a record: when, by which code, from which configuration, on which machine."""
+    """One row a record: when, by which code and rules, from which configuration and settings, against what, where."""
     rows = []
     for record in records:
         # records of older versions may hold paths in full
         p = without_machine_paths(record.provenance)
-        machine, libraries = _mapping(p.get("machine")), _mapping(p.get("libraries"))
+        libraries = _mapping(p.get("libraries"))
         commit = str(p.get("commit") or "")
         state = "" if p.get("dirty") is None else "with uncommitted changes" if p["dirty"] else "clean"
-        memory = machine.get("memory")
         rows.append(
             [
                 Cell(text=record.subject, sub=f"{record.kind} {record.id}"),
@@ -32,12 +31,11 @@ def provenance_table(records: Iterable[RunRecord]) -> Table:
                 Cell(text=commit[:10] or "no checkout", sub=state, muted=not commit),
                 Cell(text=str(p["config_hash"])[:16]) if p.get("config_hash") else BLANK,
                 Cell(text=_short(p.get("seeds", p.get("seed")))),
+                _settings(p.get("settings")),
+                _protocol(p.get("protocol")),
+                _reference(p),
                 _extractor(p.get("extractor")),
-                Cell(text=_short(machine.get("gpu")), sub=_short(machine.get("cpu"))),
-                Cell(
-                    text=f"{_short(machine.get('cores'))} cores",
-                    sub=quantity(float(memory), "B") if isinstance(memory, int) else "",
-                ),
+                _machine(p),
                 Cell(
                     text=f"nvgbench {p.get('nvgbench', '?')}, Python {p.get('python', '?')}",
                     sub=", ".join(f"{name} {version}" for name, version in libraries.items()),
@@ -51,8 +49,10 @@ def provenance_table(records: Iterable[RunRecord]) -> Table:
         "commit",
         "configuration",
         "seeds",
+        "sampling settings",
+        "protocol",
+        "reference",
         "extractor",
-        "GPU and CPU",
         "machine",
         "software",
         "command",
@@ -65,10 +65,67 @@ def _mapping(entry: Any) -> Mapping[str, Any]:
     return entry if isinstance(entry, Mapping) else {}
 
 
+def _settings(entry: Any) -> Cell:
+    """All of them, as a table cell may break: they decide the score as much as the weights do."""
+    if not isinstance(entry, Mapping) or not entry:
+        return BLANK
+    return Cell(text=", ".join(f"{name} {_value(value)}" for name, value in entry.items()))
+
+
+def _value(value: Any) -> str:
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    return " to ".join(str(item) for item in value) if listed else str(value)
+
+
+def _protocol(entry: Any) -> Cell:
+    """Id and version; the library that computes, where it is another."""
+    known = _mapping(entry)
+    if not known.get("id"):
+        return BLANK
+    return Cell(text=f"{known['id']}/{known.get('version', '?')}", sub=str(known.get("library") or ""))
+
+
+def _reference(provenance: Mapping[str, Any]) -> Cell:
+    """What samples were held against, and reconstructions where that is something else."""
+    entry, own = _mapping(provenance.get("reference")), _mapping(provenance.get("reconstruction_reference"))
+    if not entry:
+        return BLANK
+    parts = [_digest(entry.get("fingerprint")), "with the moments stored in it" if entry.get("stored_moments") else ""]
+    if own and identity(own) not in (entry.get("fingerprint"), entry.get("images_fingerprint")):
+        parts.append(f"reconstructions: {own.get('name')}, {_digest(own.get('fingerprint'))}")
+    return Cell(text=str(entry.get("name") or "unnamed"), sub="; ".join(filter(None, parts)))
+
+
 def _extractor(entry: Any) -> Cell:
-    name = entry.get("name") if isinstance(entry, Mapping) else None
-    mark = identity(entry)
-    return Cell(text=str(name), sub=_short(mark)[:16]) if name else Cell(text=_short(mark))
+    known = _mapping(entry)
+    name, weights = known.get("name"), known.get("weights_sha256")
+    if not name:
+        return Cell(text=_short(identity(entry)))
+    parts = [_digest(known.get("fingerprint")), f"weights {_digest(weights)}" if weights else ""]
+    return Cell(text=str(name), sub="; ".join(filter(None, parts)))
+
+
+def _digest(value: Any) -> str:
+    """The beginning of a SHA-256, enough to tell any two apart; all of it is in the record."""
+    return f"SHA-256 {str(value)[:16]}…" if value else ""
+
+
+def _machine(provenance: Mapping[str, Any]) -> Cell:
+    """The GPU or CPU that did the work, and what else of the machine moves speed or the last digits of scores."""
+    machine, device = _mapping(provenance.get("machine")), _mapping(provenance.get("device"))
+    memory, cores, threads = machine.get("memory"), machine.get("cores"), device.get("threads")
+    matmul, precision = device.get("matmul_precision"), provenance.get("precision")
+    gpu, cpu = (None if machine.get(name) in (None, NOT_AVAILABLE) else str(machine[name]) for name in ("gpu", "cpu"))
+    parts = [
+        cpu if cpu and gpu else "",
+        f"on {device['device']}" if device.get("device") else "",
+        f"{cores} cores" if cores else "",
+        quantity(float(memory), "B") if isinstance(memory, int) else "",
+        f"{threads} threads" if threads else "",
+        str(precision or ""),
+        f"matmul precision {matmul}" if matmul else "",
+    ]
+    return Cell(text=gpu or cpu or NOT_AVAILABLE, sub=", ".join(filter(None, parts)))
 
 
 def _short(value: Any) -> str:
