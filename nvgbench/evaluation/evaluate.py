@@ -345,8 +345,11 @@ class Evaluator:
         features_1F = extractor(reference.images.first(1))[0].numpy()
         dimension = (features_1F if self.rules is None else self.rules.pool(features_1F)).shape[1]
         pixels = None if drawn is None else drawn.pixels()
-        findings = inspect(images, reference, dimension=dimension, pixels=pixels, report=self.report)
-        findings += check_extractor_fit(extractor, reference.moments is not None)
+        protocol = self.options.protocol
+        used = any(reference.used_moments(protocol, extractor.name))
+        findings = inspect(images, reference, dimension=dimension, stored_moments=used, pixels=pixels, report=self.report)
+        # Of another extractor than Inception they cannot be used even by the rules that would.
+        findings += check_extractor_fit(extractor, any(reference.used_moments(protocol, INCEPTION)))
         self._warn(findings)
         return findings
 

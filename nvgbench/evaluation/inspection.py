@@ -14,6 +14,7 @@ def inspect(
     reference: Reference | None,
     *,
     dimension: int = 2048,
+    stored_moments: bool | None = None,
     pixels: Pixels | None = None,
     report: Report = quiet,
 ) -> list[Finding]:
@@ -23,6 +24,8 @@ def inspect(
         images: the samples.
         reference: what they will be held against, where it is known.
         dimension: features of the extractor.
+        stored_moments: whether scores will be computed from statistics stored with the reference; where not given, whether
+            it has any.
         pixels: what was seen in the samples' pixels, where they were looked at already.
         report: opens a progress display.
 
@@ -32,6 +35,8 @@ def inspect(
     if pixels is None:
         with report("looking at the samples") as update:
             pixels = look_at(images, update)
+    if stored_moments is None:
+        stored_moments = reference is not None and reference.moments is not None
     seen = None
     if reference is not None:
         with report("looking at the reference") as update:
@@ -42,7 +47,7 @@ def inspect(
             pixels=pixels,
             reference=None if reference is None else reference.images,
             reference_pixels=seen,
-            stored_moments=reference is not None and reference.moments is not None,
+            stored_moments=stored_moments,
             dimension=dimension,
         )
     )

@@ -55,7 +55,7 @@ class Subject:
     Attributes:
         images, pixels: the samples, and what was seen in them.
         reference, reference_pixels: what they will be held against, where it is known.
-        stored_moments: whether the reference brings the statistics of a protocol of published values.
+        stored_moments: whether scores are computed from statistics stored with the reference, as published values are.
         dimension: features of the extractor.
     """
 
@@ -135,10 +135,12 @@ def check_classes_fit(
 def check_balance(subject: Subject) -> Iterator[str]:
     """Classes more or less frequent than in the reference, or than each other where the reference has no labels."""
     labels_N = subject.images.labels_N
-    if labels_N is None or labels_N.max() == 0:
+    if labels_N is None:
         return
     other_N = None if subject.reference is None else subject.reference.labels_N
     classes = int(max(labels_N.max(), -1 if other_N is None else other_N.max())) + 1
+    if classes == 1:
+        return
     counts_K = np.bincount(labels_N, minlength=classes).astype(np.float64)
     other_K = np.full(classes, 1e12) if other_N is None else np.bincount(other_N, minlength=classes).astype(np.float64)
     chance, moved = _other_shares(counts_K, other_K)
@@ -206,10 +208,12 @@ def check_range(subject: Subject) -> Iterator[str]:
 def check_rounding(subject: Subject) -> Iterator[str]:
     """Values that stop at 254, where rounding would have given half as many 255 as 254.
 
-    Seen only where the model does not overshoot: clamped values fill 255 in either case, and then nothing can be said.
+    Seen only where the model does not overshoot: clamped values fill 255 in either case, and then nothing can be said. Counts
+    that fall towards 254 may have reached 0 at 255; even or rising ones cannot have.
     """
     top = subject.pixels.histogram_256[251:256]
-    if top[4] == 0 and top[:4].min() >= 100 and top[:4].max() < 2 * top[:4].min():
+    rising = bool((np.diff(top[:4].astype(np.int64)) >= 0).all())
+    if top[4] == 0 and top[:4].min() >= 100 and (rising or top[:4].max() < 2 * top[:4].min()):
         yield (
             f"no value is 255 and {top[3]} are 254, as after truncation instead of rounding: all images would be half a level "
             "darker and FID slightly higher (and not comparable with rounded samples)"

@@ -288,6 +288,20 @@ def test_files_of_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(
+    ("protocol", "extractor", "warned"),
+    [("nvgbench", "inception", ["number"]), ("clean-fid", "inception", []), ("nvgbench", "classifier", ["extractor"])],
+)
+def test_stored_statistics_are_warned_of_where_they_are_used(
+    tmp_path: Path, protocol: str, extractor: str, warned: list[str]
+) -> None:
+    evaluator = Evaluator(tmp_path, EvaluationOptions(protocol=protocol, extractor=extractor))
+    reference = Reference(image_set(50, 2), StoredMoments(np.zeros(12), np.eye(12)))
+    found = evaluator._lint(image_set(60, 1), reference, Thumbnails(extractor), None)
+    assert [finding.check for finding in found if "stored" in finding.message] == warned
+
+
+@pytest.mark.usefixtures("offline")
 def test_anchors_are_ordered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nvgbench.evaluation.anchors.untrained", lambda *_: Painter())
     monkeypatch.setattr("nvgbench.data.shapes.DEFAULT_TRAIN", 300)

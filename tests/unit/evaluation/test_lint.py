@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,24 @@ def test_planted_defects_are_found(defect: str, kind: str, seed: int) -> None:
     assert set(found) - {check} <= {"range"}  # e.g. images without contrast may also be copies of another
 
 
+@pytest.mark.parametrize(
+    ("top", "found"),
+    [
+        ((200, 210, 190, 205, 0), True),
+        ((100, 150, 220, 400, 0), True),  # towards white backgrounds, as far as truncation lets them
+        ((400, 300, 200, 110, 0), False),  # dark images, whose highest value may be 254 by chance
+        ((100, 150, 220, 400, 1), False),
+        ((90, 150, 220, 400, 0), False),
+    ],
+)
+def test_truncation_is_told_by_the_counts_below_255(top: tuple[int, ...], found: bool) -> None:
+    images = in_memory("x", pictures("noise", 40, 16, 0))
+    histogram = np.full(256, 1000)
+    histogram[251:] = top
+    seen = dataclasses.replace(look_at(images), histogram_256=histogram)
+    assert ("rounding" in [one.check for one in lint(Subject(images=images, pixels=seen, dimension=8))]) == found
+
+
 def test_order_and_its_effect_on_the_inception_score() -> None:
     images = pictures("noise", 100, 16, 0)
     ordered = findings(in_memory("x", images, np.repeat(np.arange(10), 10)))["order"]
@@ -156,6 +175,10 @@ def test_balance_against_even_shares_and_against_the_reference() -> None:
     assert "recall and coverage lower" in findings(images)["balance"]
     like = in_memory("y", pictures("noise", 100, 16, 1), np.random.default_rng(1).choice(4, 100, p=[0.7, 0.1, 0.1, 0.1]))
     assert findings(images, like) == {}
+    single = in_memory("x", pictures("noise", 500, 16, 0), np.zeros(500, dtype=np.int64))
+    ten = in_memory("y", pictures("noise", 100, 16, 1), np.arange(100) % 10)
+    assert "9 absent" in findings(single, ten)["balance"]
+    assert findings(single) == {}
     even = in_memory("y", pictures("noise", 100, 16, 1), np.arange(100) % 5)
     assert "1 absent" in findings(images, even)["balance"]
 
