@@ -68,7 +68,8 @@ def register(app: typer.Typer) -> None:
         from nvgbench.cli.progress import of_first
         from nvgbench.config.load import override_dataclass
         from nvgbench.device import resolve_device
-        from nvgbench.evaluation.evaluate import EvaluationOptions, Evaluator
+        from nvgbench.evaluation.evaluate import Evaluator
+        from nvgbench.evaluation.options import EvaluationOptions
         from nvgbench.sampling.export import parse_settings
         from nvgbench.training.distributed import join_processes
 
@@ -149,9 +150,12 @@ def _show(record: RunRecord | None) -> None:
     if record is None:
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{record.subject} ({record.family})", title_justify="left")
+    from nvgbench.results.missing import why_no_lpips
+
+    table = Table(title=escape(f"{record.subject} ({record.family})"), title_justify="left")
     table.add_column("score", no_wrap=True)
     for column in ("value", "95 % interval", "n"):
         table.add_column(column, justify="right")
@@ -161,20 +165,23 @@ def _show(record: RunRecord | None) -> None:
         interval = f"{metric.interval.low:.4g} to {metric.interval.high:.4g}" if metric.interval else ""
         better = {True: "higher", False: "lower", None: ""}[metric.higher_is_better]
         count = str(metric.n) if metric.n_reference is None else f"{metric.n} / {metric.n_reference}"
-        table.add_row(metric.name.replace("[", r"\["), value, interval, count, better)
+        table.add_row(escape(metric.name), value, interval, count, better)
     console = Console()
     console.print(table)
     for note in sorted({metric.note for metric in record.metrics if metric.note}):
         console.print(f"note: {note}", markup=False)
+    if reason := why_no_lpips(record):
+        console.print(f"note: no LPIPS: {reason}", markup=False)
     for title, rows in record.tables.items():
         _show_rows(console, title, rows)
 
 
 def _show_rows(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
     """A longer result, a line a row."""
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*(rows[0] if rows else ()), title=title.replace("[", r"\["), title_justify="left")
+    table = Table(*map(escape, rows[0] if rows else ()), title=escape(title), title_justify="left")
     for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else escape(str(value)) for value in row.values()))
     console.print(table)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,16 +19,16 @@ from nvgbench.evaluation.drawn import DrawnSet
 from nvgbench.evaluation.extractors import open_extractor
 from nvgbench.evaluation.inspection import inspect
 from nvgbench.evaluation.lint import Finding, as_rows, check_classes_fit, check_extractor_fit, check_predicted_order
+from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.protocols.catalog import open_rules
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, from_dataset, is_source, open_reference, run_reference
 from nvgbench.evaluation.samples import ImageSet, open_samples
-from nvgbench.evaluation.scores import FEWEST_IMAGES, Scores, ScoreSettings, check_sets, evaluate_samples
+from nvgbench.evaluation.scores import Scores, ScoreSettings, check_sets, evaluate_samples
 from nvgbench.metrics.cache import FeatureCache
-from nvgbench.metrics.features import check_extractor
-from nvgbench.metrics.protocol import INCEPTION, named_protocol
-from nvgbench.metrics.vision import RECIPES
+from nvgbench.metrics.extrapolation import fewest_images
+from nvgbench.metrics.protocol import INCEPTION
 from nvgbench.protocols import FeatureExtractor, ImageGenerator
 from nvgbench.results.grouping import over_sampling_seeds
 from nvgbench.results.schema import RunRecord
@@ -39,63 +38,6 @@ from nvgbench.sampling.job import sample_job
 from nvgbench.types import Share
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationOptions:
-    """What an evaluation does.
-
-    Attributes:
-        n: number of samples.
-        seed: of the sampling job and of everything drawn in the scores.
-        batch_size: images at once in sampling and extraction.
-        protocol: a key of `nvgbench.metrics.protocol.PROTOCOLS`.
-        extractor: one of `nvgbench.metrics.features.EXTRACTORS`.
-        inception_weights: file of the Inception weights.
-        extractor_weights: folder of the weights of DINOv2 or CLIP.
-        bootstrap: replicates of the intervals.
-        settings: overrides of the model's sampling settings.
-        reference: data source or file; the held-out images of the run's own data where not given.
-        per_class: also the Fréchet distance of every class.
-        nearest_training: also the distance of samples to their nearest training image.
-        fid_infinity: also FID∞ above 512 features.
-        keep_samples: keep the samples of a run; otherwise they go straight into the features.
-        force: score against a reference with other classes all the same; the record says so.
-    """
-
-    n: int = 2000
-    seed: int = 0
-    batch_size: int = 64
-    protocol: str = "nvgbench"
-    extractor: str = "inception"
-    inception_weights: Path | None = None
-    extractor_weights: Path | None = None
-    bootstrap: int = 200
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    reference: str | None = None
-    per_class: bool = False
-    nearest_training: bool = False
-    fid_infinity: bool = False
-    keep_samples: bool = True
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        check_extractor(self.extractor)
-        if named_protocol(self.protocol).inception_only and self.extractor != INCEPTION:
-            raise InputError(
-                f"the protocol {self.protocol} is defined for Inception features, got --extractor {self.extractor}; "
-                "leave the extractor out, or use --protocol nvgbench"
-            )
-        for option, given, owners in (
-            ("--inception-weights", self.inception_weights, (INCEPTION,)),
-            ("--extractor-weights", self.extractor_weights, tuple(RECIPES)),
-        ):
-            if given is not None and self.extractor not in owners:
-                raise InputError(f"{option} goes with --extractor {' or '.join(owners)}, got --extractor {self.extractor}")
-        if self.n < FEWEST_IMAGES:
-            raise InputError(f"-n {self.n} is too few for nearest neighbours; use at least {FEWEST_IMAGES}, better thousands")
-        if self.bootstrap < 2 or self.batch_size < 1:
-            raise InputError(f"bootstrap {self.bootstrap} and batch size {self.batch_size}; expected at least 2 and 1")
 
 
 class Evaluator:
@@ -147,6 +89,7 @@ class Evaluator:
         generator = run.load_generator(self.device)
         extractor = self._extractor(config.data)
         reference = self._reference(config.data)
+        self._check_extrapolation(options.n, reference, extractor)
         record_id = _new_id()
         drawn = None if options.keep_samples else self._drawn(generator, run.samples_path)
         images = open_samples(self._sample(generator, run.samples_path)) if drawn is None else drawn.images()
@@ -228,7 +171,9 @@ class Evaluator:
         data = DataConfig(source=source, image_size=images.image_size)
         check_sets(images, reference.images, self.scoring)  # before a classifier is trained for it
         findings = check_classes_fit(images, reference.images, force=self.options.force)
-        scores = self._score(images, reference, self._extractor(data), data, findings)
+        extractor = self._extractor(data)
+        self._check_extrapolation(images.count, reference, extractor)
+        scores = self._score(images, reference, extractor, data, findings)
         if scores is None:
             return None
         return self._store(name or samples.stem, "external", scores, images, reference, self.root / "_external")
@@ -260,8 +205,13 @@ class Evaluator:
             yield from self._anchor(f"untrained {config.name}", images, data, preset=config.name, drawing=drawing)
 
     def _anchor(self, name: str, images: ImageSet, data: DataConfig, **about: Any) -> Iterator[RunRecord]:
-        reference = self._reference(data)
-        scores = self._score(images, reference, self._extractor(data), data)
+        reference, extractor = self._reference(data), self._extractor(data)
+        try:
+            self._check_extrapolation(images.count, reference, extractor)
+        except InputError as error:  # a data set smaller than asked for; the runs beside it are scored already
+            if self.share.is_first:
+                self.tell(f"{name}: {error}")
+        scores = self._score(images, reference, extractor, data)
         if scores is not None:
             yield self._store(name, "anchor", scores, images, reference, self.root / "_anchors", **about)
 
@@ -342,8 +292,7 @@ class Evaluator:
         """What is wrong with the samples, told by the first process."""
         if not self.share.is_first:
             return []
-        features_1F = extractor(reference.images.first(1))[0].numpy()
-        dimension = (features_1F if self.rules is None else self.rules.pool(features_1F)).shape[1]
+        dimension = self._dimension(reference, extractor)
         pixels = None if drawn is None else drawn.pixels()
         protocol = self.options.protocol
         used = any(reference.used_moments(protocol, extractor.name))
@@ -352,6 +301,26 @@ class Evaluator:
         findings += check_extractor_fit(extractor, any(reference.used_moments(protocol, INCEPTION)))
         self._warn(findings)
         return findings
+
+    def _dimension(self, reference: Reference, extractor: FeatureExtractor) -> int:
+        """Number of features that the Fréchet distance is taken of."""
+        features_1F = extractor(reference.images.first(1))[0].numpy()
+        return int((features_1F if self.rules is None else self.rules.pool(features_1F)).shape[1])
+
+    def _check_extrapolation(self, n: int, reference: Reference, extractor: FeatureExtractor) -> None:
+        """Refuse ``--fid-infinity`` with too few images before any is drawn or looked at.
+
+        Raises:
+            InputError: says how many it takes.
+        """
+        if not self.options.fid_infinity:
+            return
+        fewest = fewest_images(self._dimension(reference, extractor))
+        if n < fewest:
+            raise InputError(
+                f"--fid-infinity with {n} images: its line needs at least {fewest} with the extractor {extractor.name}; "
+                "use more, or leave it out"
+            )
 
     def _warn(self, findings: list[Finding]) -> None:
         for finding in findings:

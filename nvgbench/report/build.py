@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.resources
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -173,6 +174,12 @@ def _report(
     return _Report(content, document, entries, located)
 
 
+def _reconstruction(tokenizers: scores.Scores) -> Table:
+    """Scores of reconstructions, and below them why some have no LPIPS."""
+    table = scores.score_table(tokenizers, {}, "Reconstruction of held-out images")
+    return dataclasses.replace(table, notes=[*table.notes, *cautions.lpips_notes(tokenizers)])
+
+
 def _tables(
     records: Sequence[RunRecord], found: scores.AllScores, judged: Sequence[Judged], scaled: Sequence[Judged], force: bool
 ) -> dict[str, Any]:
@@ -197,7 +204,7 @@ def _tables(
         "by class": scores.class_tables(records),
         "training": costs.budget_table(records),
         "costs": costs.cost_table(records),
-        "reconstruction": scores.score_table(tokenizers, {}, "Reconstruction of held-out images") if tokenizers else None,
+        "reconstruction": _reconstruction(tokenizers) if tokenizers else None,
         "codebooks": scores.codebook_table(records),
         "published beside": beside,
         "published": published,

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nvgbench.report.tables import Cell, Column, Group, Statement, Table, Tone
+from nvgbench.results.compare import Scored
+from nvgbench.results.missing import why_no_lpips
 from nvgbench.results.paths import without_machine_paths
 from nvgbench.results.schema import RunRecord
 
@@ -39,6 +41,19 @@ def cautions(records: Iterable[RunRecord]) -> list[Caution]:
         for (check, severity, message), subjects in about.items()
     ]
     return sorted(found, key=lambda one: one.severity != "forced")
+
+
+def lpips_notes(scores: Mapping[str, Mapping[str, Scored]]) -> list[str]:
+    """Why reconstructions have no LPIPS, where the newest records say so: a line a reason, with whom it is about.
+
+    Args:
+        scores: subject -> name of the score -> newest value.
+    """
+    about: dict[str, list[str]] = {}
+    for subject, metrics in scores.items():
+        if "LPIPS" not in metrics and "PSNR" in metrics and (reason := why_no_lpips(metrics["PSNR"].record)):
+            about.setdefault(reason, []).append(subject)
+    return [f"No LPIPS of {', '.join(subjects)}: {reason}." for reason, subjects in about.items()]
 
 
 def caution_table(found: Sequence[Caution]) -> Table | None:

@@ -13,7 +13,8 @@ import torch
 
 from nvgbench.config.schema import DataConfig
 from nvgbench.evaluation import evaluate
-from nvgbench.evaluation.evaluate import EvaluationOptions, Evaluator
+from nvgbench.evaluation.evaluate import Evaluator
+from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.results.schema import RunRecord
 from nvgbench.training.distributed import join_processes

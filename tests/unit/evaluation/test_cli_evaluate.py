@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from nvgbench.cli.evaluate import register
+from nvgbench.cli.evaluate import _show, register
 from nvgbench.errors import InputError
+from nvgbench.results.schema import RunRecord
+from nvgbench.types import MetricValue
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
 
@@ -43,6 +46,8 @@ def call(*arguments: str, root: Path) -> BaseException | None:
         (["a", "--extractor", "classifier", "--inception-weights", "x"], "goes with --extractor inception"),
         (["--samples", "{npz}", "--reference", "{npz}", "--protocol", "clean-fid", "--inception-weights", "no.pth"], "no.pth"),
         (["a", "--set", "top_k"], "not key=value"),
+        (["a", "--fid-infinity", "--protocol", "adm"], "--fid-infinity is a score of --protocol nvgbench, got --protocol adm"),
+        (["a", "--fid-infinity", "--protocol", "clean-fid"], "leave one of them out"),
     ],
 )
 def test_bad_input(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -54,3 +59,21 @@ def test_bad_input(tmp_path: Path, arguments: list[str], message: str) -> None:
     assert isinstance(error, InputError), error
     assert message in str(error)
     assert "\n" not in str(error)
+
+
+def test_brackets_and_a_missing_lpips_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = (MetricValue(name="FD[classifier]", value=3.0, n=40), MetricValue(name="PSNR", value=20.0, n=40))
+    record = RunRecord(
+        kind="eval",
+        subject="m",
+        metrics=metrics,
+        tables={"scores over sampling seeds": [{"score": "FD[classifier]", "m seed 0": 3.0}]},
+        provenance={"lpips": "perceptual loss: none, because the LPIPS loss needs vgg16-397923af.pth"},
+    )
+    _show(record)
+    shown = capsys.readouterr().out
+    assert shown.count("FD[classifier]") == 2
+    assert "note: no LPIPS: the LPIPS loss needs vgg16-397923af.pth" in shown.replace("\n", " ")
+    lpips = MetricValue(name="LPIPS", value=0.1, n=40)
+    _show(dataclasses.replace(record, metrics=(*metrics, lpips)))
+    assert "no LPIPS" not in capsys.readouterr().out

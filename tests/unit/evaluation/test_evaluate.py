@@ -15,12 +15,14 @@ from nvgbench.config.schema import DataConfig
 from nvgbench.errors import InputError
 from nvgbench.evaluation import evaluate
 from nvgbench.evaluation.anchors import class_means
-from nvgbench.evaluation.evaluate import EvaluationOptions, Evaluator
+from nvgbench.evaluation.evaluate import Evaluator
+from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reference import Reference, StoredMoments
 from nvgbench.evaluation.samples import in_memory
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
 from nvgbench.gates.environment import environment_of
 from nvgbench.metrics.cache import FeatureCache
+from nvgbench.metrics.extrapolation import fewest_images
 from nvgbench.metrics.frechet import frechet_distance, frechet_from_features
 from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.results.compare import Scored, why_not_comparable
@@ -241,6 +243,22 @@ def test_sampling_settings_are_recorded_with_their_overrides(tmp_path: Path) -> 
     record = Evaluator(tmp_path, options).run(stub_run(tmp_path))
     assert record is not None
     assert record.provenance["settings"] == {**to_dict(NvgSamplingConfig()), "top_k": 3}
+
+
+@pytest.mark.usefixtures("offline")
+def test_too_few_images_for_an_extrapolation_are_refused_before_any_is_drawn(tmp_path: Path) -> None:
+    run, path = stub_run(tmp_path), tmp_path / "theirs.npz"
+    np.savez(path, arr_0=coloured(40, 5)[0].permute(0, 2, 3, 1).numpy())
+    fewest = fewest_images(12)
+    options = EvaluationOptions(n=fewest - 1, extractor="inception", bootstrap=10, fid_infinity=True)
+    with pytest.raises(InputError, match=f"--fid-infinity with {fewest - 1} images: its line needs at least {fewest} "):
+        Evaluator(tmp_path, options).run(run)
+    assert not run.samples_path.exists()
+    with pytest.raises(InputError, match="--fid-infinity with 40 images"):
+        Evaluator(tmp_path, dataclasses.replace(options, reference="shapes")).files(path)
+    record = Evaluator(tmp_path, dataclasses.replace(options, n=fewest)).run(run)
+    assert record is not None
+    assert "FID∞" in named(record.metrics)
 
 
 @pytest.mark.usefixtures("offline")

@@ -250,6 +250,15 @@ def test_no_folder_of_a_machine_in_any_file(tmp_path: Path) -> None:
     assert "…/x.npz is sorted by class" in page.read_text(encoding="utf-8")
 
 
+def test_a_missing_lpips_is_explained_below_its_table(tmp_path: Path) -> None:
+    reason = {"lpips": "perceptual loss: none, because the LPIPS loss needs /home/someone/hub/vgg.pth"}
+    psnr = metric("PSNR", 20.0, 0.1, True)
+    lacking = [evaluated(name, 5.0, metrics=(psnr,), provenance=provenance(**reason)) for name in "ab"]
+    having = evaluated("c", 5.0, metrics=(psnr, metric("LPIPS", 0.2, 0.01, False)), provenance=provenance(lpips="loaded"))
+    text = render_report(located(tmp_path, *lacking, having), tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "No LPIPS of a, b: the LPIPS loss needs …/vgg.pth." in text
+
+
 def test_warnings_and_forced_scores_are_shown(tmp_path: Path) -> None:
     warning = {"check": "class order", "severity": "warning", "message": "sorted by class, IS is far too low"}
     forced = {"check": "extractor", "severity": "forced", "message": "weights other than the published ones"}

@@ -1,0 +1,76 @@
+"""What an evaluation is asked to do, checked before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nvgbench.errors import InputError
+from nvgbench.evaluation.scores import FEWEST_IMAGES
+from nvgbench.metrics.features import check_extractor
+from nvgbench.metrics.protocol import INCEPTION, named_protocol
+from nvgbench.metrics.vision import RECIPES
+from nvgbench.results.compare import OWN_PROTOCOL
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """What an evaluation does.
+
+    Attributes:
+        n: number of samples.
+        seed: of the sampling job and of everything drawn in the scores.
+        batch_size: images at once in sampling and extraction.
+        protocol: a key of `nvgbench.metrics.protocol.PROTOCOLS`.
+        extractor: one of `nvgbench.metrics.features.EXTRACTORS`.
+        inception_weights: file of the Inception weights.
+        extractor_weights: folder of the weights of DINOv2 or CLIP.
+        bootstrap: replicates of the intervals.
+        settings: overrides of the model's sampling settings.
+        reference: data source or file; the held-out images of the run's own data where not given.
+        per_class: also the Fréchet distance of every class.
+        nearest_training: also the distance of samples to their nearest training image.
+        fid_infinity: also FID∞ above 512 features.
+        keep_samples: keep the samples of a run; otherwise they go straight into the features.
+        force: score against a reference with other classes all the same; the record says so.
+    """
+
+    n: int = 2000
+    seed: int = 0
+    batch_size: int = 64
+    protocol: str = "nvgbench"
+    extractor: str = "inception"
+    inception_weights: Path | None = None
+    extractor_weights: Path | None = None
+    bootstrap: int = 200
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    reference: str | None = None
+    per_class: bool = False
+    nearest_training: bool = False
+    fid_infinity: bool = False
+    keep_samples: bool = True
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        check_extractor(self.extractor)
+        if named_protocol(self.protocol).inception_only and self.extractor != INCEPTION:
+            raise InputError(
+                f"the protocol {self.protocol} is defined for Inception features, got --extractor {self.extractor}; "
+                "leave the extractor out, or use --protocol nvgbench"
+            )
+        for option, given, owners in (
+            ("--inception-weights", self.inception_weights, (INCEPTION,)),
+            ("--extractor-weights", self.extractor_weights, tuple(RECIPES)),
+        ):
+            if given is not None and self.extractor not in owners:
+                raise InputError(f"{option} goes with --extractor {' or '.join(owners)}, got --extractor {self.extractor}")
+        if self.fid_infinity and self.protocol != OWN_PROTOCOL:
+            raise InputError(
+                f"--fid-infinity is a score of --protocol {OWN_PROTOCOL}, got --protocol {self.protocol}; leave one of them out"
+            )
+        if self.n < FEWEST_IMAGES:
+            raise InputError(f"-n {self.n} is too few for nearest neighbours; use at least {FEWEST_IMAGES}, better thousands")
+        if self.bootstrap < 2 or self.batch_size < 1:
+            raise InputError(f"bootstrap {self.bootstrap} and batch size {self.batch_size}; expected at least 2 and 1")

@@ -1,0 +1,18 @@
+"""Scores that a record might have and has not, and why. No torch."""
+
+from __future__ import annotations
+
+from nvgbench.results.paths import without_machine_paths
+from nvgbench.results.schema import RunRecord
+
+_PREFIX = "perceptual loss: none, because "
+"""How the note begins, which is that of the training loss."""
+
+
+def why_no_lpips(record: RunRecord) -> str:
+    """Why a record of reconstructions has no LPIPS, a line without paths; empty where it has, or holds none."""
+    names = {metric.name for metric in record.metrics}
+    said = record.provenance.get("lpips")
+    if "LPIPS" in names or "PSNR" not in names or not isinstance(said, str):
+        return ""
+    return str(without_machine_paths(said)).removeprefix(_PREFIX)
