@@ -1,11 +1,13 @@
 """Images in an npz, read in pieces: ``arr_0`` uint8 ``[N, H, H, 3]``, labels in ``arr_1`` or ``labels``.
 
-This is the format of the evaluators of the field. The array is never held whole: a member that is stored as it is gets sought
-in, a compressed one is decompressed piece by piece. Shape letters: N images, B a piece, H and W pixels.
+This is the format of the evaluators of the field. The array is not held whole: a member that is stored as it is gets sought
+in, a compressed one is decompressed piece by piece. Only one in Fortran order, whose images are scattered over the file, is
+read into memory at its first use. Shape letters: N images, B a piece, H and W pixels.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import mmap
 import zipfile
@@ -57,8 +59,9 @@ class NpzImages:
             raise InputError(f"{path}: not a whole .npz file ({error}); write or copy it again") from None
         if dtype != np.uint8:
             raise InputError(f"{path}: arr_0 is {dtype}, expected uint8; clamp, round and convert the images (0 to 255)")
-        if len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2] or shape[0] < 1 or fortran:
-            raise InputError(f"{path}: arr_0 has shape {shape}, expected [N, H, W, 3] of square images in C order")
+        if len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2] or shape[0] < 1:
+            raise InputError(f"{path}: arr_0 has shape {shape}, expected [N, H, W, 3] of square images")
+        self._fortran = fortran
         self.count, self.image_size = shape[0], shape[1]
         self._bytes = shape[1] * shape[2] * 3
         self._member: IO[bytes] | None = None
@@ -82,6 +85,9 @@ class NpzImages:
         Raises:
             InputError: the file is damaged, or ends early.
         """
+        if self._fortran:
+            yield from (self._whole[start : start + size] for start in range(0, self.count, size))
+            return
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(IMAGES) as member:
                 member.read(self._header)
@@ -97,6 +103,8 @@ class NpzImages:
         Raises:
             InputError: the file is damaged, or ends early.
         """
+        if self._fortran:
+            return self._whole[list(indices)]
         runs = _runs(indices)
         try:
             if self._offset is None:
@@ -108,6 +116,14 @@ class NpzImages:
                     pieces.append(self._read(handle, start, stop))
             return np.concatenate(pieces)
         except _BROKEN as error:
+            raise InputError(f"{self.path}: damaged ({error}); write or copy it again") from None
+
+    @functools.cached_property
+    def _whole(self) -> NDArray[np.uint8]:
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                return np.ascontiguousarray(archive[IMAGES.removesuffix(".npy")])
+        except (*_BROKEN, ValueError) as error:
             raise InputError(f"{self.path}: damaged ({error}); write or copy it again") from None
 
     def _decompress(self, start: int, stop: int) -> NDArray[np.uint8]:

@@ -77,6 +77,13 @@ def as_rows(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(finding) for finding in findings]
 
 
+def check_labels(subject: Subject) -> Iterator[str]:
+    """Labels that are no classes, on either side."""
+    yield from subject.images.remarks
+    if subject.reference is not None:
+        yield from subject.reference.remarks
+
+
 def check_order(subject: Subject) -> Iterator[str]:
     """Images of a class next to each other."""
     labels_N = subject.images.labels_N
@@ -273,6 +280,7 @@ def check_copies(subject: Subject) -> Iterator[str]:
 
 
 CHECKS = {
+    "labels": check_labels,
     "order": check_order,
     "balance": check_balance,
     "number": check_number,

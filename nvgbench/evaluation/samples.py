@@ -35,6 +35,7 @@ class ImageSet:
         labels_N: int64 classes, where known.
         classes: names of the classes, where known.
         lossy: how many of the images come from JPEG files.
+        remarks: what was not as expected of the file and is left out, a line each; the linter tells them.
         keys: number of a chunk of `CHUNK` images -> its content key, where it is known; then features are found without
             reading.
     """
@@ -47,6 +48,7 @@ class ImageSet:
     labels_N: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
     lossy: int = 0
+    remarks: tuple[str, ...] = ()
     keys: Mapping[int, str] = field(default_factory=dict)
 
     def read(self, size: int) -> Iterator[Tensor]:
@@ -85,10 +87,11 @@ def _same(images: Tensor) -> Tensor:
 def open_samples(path: Path) -> ImageSet:
     """Images of an ``.npz`` (``arr_0`` uint8 ``[N, H, W, 3]``, labels in ``arr_1`` or ``labels``) or of a folder.
 
-    A folder's images are taken in the order of their paths, sub-folders included; they have no labels.
+    A folder's images are taken in the order of their paths, sub-folders included; they have no labels. Labels of an npz may
+    also be a column, one-hot rows or floats without fractions; others are left out with a remark.
 
     Raises:
-        InputError: nothing there, a file that cannot be read, a wrong shape, dtype or size.
+        InputError: nothing there, a file that cannot be read, a wrong shape, dtype or size, labels of another number of images.
     """
     if path.is_dir():
         return _open_folder(path)
@@ -120,13 +123,15 @@ def in_memory(name: str, images_N3HW: Tensor, labels_N: NDArray[np.int64] | None
 
 def _open_npz(path: Path) -> ImageSet:
     file = NpzImages(path)
+    labels_N, remarks = _usable_labels(file.labels(), file.count, str(path))
     return ImageSet(
         name=path.name,
         count=file.count,
         image_size=file.image_size,
         load=lambda indices: _planes(file.load(indices)),
         stream=lambda size: map(_planes, file.stream(size)),
-        labels_N=_check_labels(file.labels(), file.count, str(path)),
+        labels_N=labels_N,
+        remarks=remarks,
     )
 
 
@@ -191,3 +196,40 @@ def _check_labels(labels: NDArray | None, count: int, name: str) -> NDArray[np.i
             f"{name}: labels are {labels.dtype} of shape {labels.shape}, expected {count} integers from 0 on, one an image"
         )
     return labels.astype(np.int64)
+
+
+def _usable_labels(labels: NDArray | None, count: int, name: str) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Somebody else's labels as classes ``[N]``, or None and a remark where they cannot be told.
+
+    Raises:
+        InputError: they are of another number of images, or negative integers.
+    """
+    if labels is None:
+        return None, ()
+    if labels.shape[:1] != (count,) or (labels.dtype.kind == "i" and labels.min() < 0):
+        raise InputError(
+            f"{name}: labels are {labels.dtype} of shape {labels.shape}, expected {count} integers from 0 on, one an image"
+        )
+    classes_N = _as_classes(labels)
+    if classes_N is not None:
+        return classes_N, ()
+    remark = (
+        f"the labels of {Path(name).name} are {labels.dtype} of shape {labels.shape} and no classes (integers from 0 on); they "
+        "are ignored: no accuracy, no scores by class, and neither order nor balance of the classes can be told by them"
+    )
+    return None, (remark,)
+
+
+def _as_classes(labels: NDArray) -> NDArray[np.int64] | None:
+    """Classes ``[N]`` of integers or floats without fractions ``[N]`` or ``[N, 1]``, or of one-hot rows; else None."""
+    if labels.dtype.kind not in "iufb":
+        return None
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    elif labels.ndim == 2 and bool((((labels == 0) | (labels == 1)).all(axis=1) & (labels.sum(axis=1) == 1)).all()):
+        labels = labels.argmax(axis=1)
+    if labels.ndim != 1 or labels.dtype.kind == "b" or not np.isfinite(labels).all():
+        return None
+    with np.errstate(invalid="ignore"):  # floats beyond int64, which then differ
+        classes_N = labels.astype(np.int64)
+    return classes_N if classes_N.min() >= 0 and np.array_equal(classes_N, labels) else None

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from nvgbench.errors import InputError
+from nvgbench.evaluation.inspection import inspect
 from nvgbench.evaluation.reference import open_reference
 from nvgbench.evaluation.samples import in_memory, open_samples
 
@@ -61,7 +62,6 @@ def test_folder_is_sorted_and_lossy_files_are_counted(tmp_path: Path) -> None:
         ({"arr_0": PIXELS[:0]}, "expected"),
         ({"images": PIXELS}, "holds images.npy, expected arr_0"),
         ({"arr_0": PIXELS, "arr_1": np.arange(5)}, "one an image"),
-        ({"arr_0": PIXELS, "arr_1": np.full(23, 0.5)}, "integers"),
         ({"arr_0": PIXELS, "arr_1": np.full(23, -1)}, "integers from 0"),
         ({"arr_0": PIXELS, "arr_1": np.array(["a"] * 23, dtype=object)}, "cannot be read"),
     ],
@@ -72,6 +72,56 @@ def test_wrong_arrays_are_refused(tmp_path: Path, arrays: dict, message: str) ->
     with pytest.raises(InputError, match=message) as caught:
         open_samples(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_fortran_order(tmp_path: Path, save) -> None:
+    path = tmp_path / "x.npz"
+    save(path, arr_0=np.asfortranarray(PIXELS), arr_1=np.arange(23))
+    images = open_samples(path)
+    for size in (1, 10, 100):
+        assert np.array_equal(gather(path, size), PIXELS)
+    assert np.array_equal(images.load([2, 3, 7]).permute(0, 2, 3, 1).numpy(), PIXELS[[2, 3, 7]])
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        list(open_samples(path).read(5))
+
+
+@pytest.mark.parametrize("form", [lambda c: c[:, None], lambda c: np.eye(4)[c], lambda c: np.eye(4, dtype=bool)[c], np.float32])
+def test_labels_of_other_forms_are_read(tmp_path: Path, form) -> None:
+    classes, path = np.arange(23) % 4, tmp_path / "x.npz"
+    np.savez(path, arr_0=PIXELS, arr_1=form(classes))
+    images = open_samples(path)
+    assert images.labels_N is not None
+    assert images.labels_N.dtype == np.int64
+    assert np.array_equal(images.labels_N, classes)
+    assert images.remarks == ()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.full(23, 0.5),
+        np.full(23, np.nan),
+        np.full(23, -1.0),
+        np.full((23, 4), 0.25),
+        np.full((23, 1, 1), 1),
+        np.array(["cat"] * 23),
+        np.full(23, True),
+    ],
+)
+def test_labels_that_are_no_classes_are_ignored_with_a_warning(tmp_path: Path, labels: np.ndarray) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, arr_0=PIXELS, arr_1=labels)
+    images = open_samples(path)
+    assert images.labels_N is None
+    found = [finding for finding in inspect(images, None, dimension=8) if finding.check == "labels"]
+    assert len(found) == 1
+    assert f"x.npz are {labels.dtype} of shape {labels.shape}" in str(found[0])
+    found = inspect(in_memory("y", torch.from_numpy(PIXELS).permute(0, 3, 1, 2)), open_reference(str(path), 16), dimension=8)
+    assert "labels" in [finding.check for finding in found]
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
