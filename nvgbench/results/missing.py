@@ -6,7 +6,8 @@ from nvgbench.results.paths import without_machine_paths
 from nvgbench.results.schema import RunRecord
 
 _PREFIX = "perceptual loss: none, because "
-"""How the note begins, which is that of the training loss."""
+_WAY_OUT = ", or go without"
+"""How the note, which is that of the training loss, begins, and how its advice begins that is of no use to an evaluation."""
 
 
 def why_no_lpips(record: RunRecord) -> str:
@@ -15,4 +16,4 @@ def why_no_lpips(record: RunRecord) -> str:
     said = record.provenance.get("lpips")
     if "LPIPS" in names or "PSNR" not in names or not isinstance(said, str):
         return ""
-    return str(without_machine_paths(said)).removeprefix(_PREFIX)
+    return str(without_machine_paths(said)).removeprefix(_PREFIX).partition(_WAY_OUT)[0]

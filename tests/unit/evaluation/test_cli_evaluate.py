@@ -68,12 +68,13 @@ def test_brackets_and_a_missing_lpips_are_shown(capsys: pytest.CaptureFixture[st
         subject="m",
         metrics=metrics,
         tables={"scores over sampling seeds": [{"score": "FD[classifier]", "m seed 0": 3.0}]},
-        provenance={"lpips": "perceptual loss: none, because the LPIPS loss needs vgg16-397923af.pth"},
+        provenance={"lpips": "perceptual loss: none, because the LPIPS loss needs vgg16-397923af.pth, or go without: x=none"},
     )
     _show(record)
     shown = capsys.readouterr().out
     assert shown.count("FD[classifier]") == 2
     assert "note: no LPIPS: the LPIPS loss needs vgg16-397923af.pth" in shown.replace("\n", " ")
+    assert "go without" not in shown
     lpips = MetricValue(name="LPIPS", value=0.1, n=40)
     _show(dataclasses.replace(record, metrics=(*metrics, lpips)))
     assert "no LPIPS" not in capsys.readouterr().out
