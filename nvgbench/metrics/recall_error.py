@@ -33,6 +33,8 @@ def recall_contributions(
 ) -> Floats:
     """Contributions ``[R]`` to recall's error, one a subset: the sum of their squares is the squared standard error.
 
+    All are 0 where nothing is reached, or where there are too few images to leave any out: then they say nothing.
+
     Args:
         own_Nn: squared distances of every generated image to its nearest others, the nearest first; a few times ``k`` of them.
         index_Nn: the numbers of those.
@@ -46,6 +48,9 @@ def recall_contributions(
         return np.zeros(SUBSETS)
     # A ball reaches a reference image as long as fewer than k of its image's neighbours are nearer than that.
     nearer_Mc = sum((own_Nn[index_Mc, rank] < distance_Mc * (1 - _TIE)).astype(np.int64) for rank in range(depth))
+    if not (nearer_Mc < k).any():
+        # Larger balls of a subset may reach a few; that is no measure of how far from 0 other images would be.
+        return np.zeros(SUBSETS)
     rng = np.random.default_rng(_SEED)
     recall_R = np.empty(SUBSETS)
     nearer_here_Nn = np.zeros((n, depth + 1), dtype=np.int16)

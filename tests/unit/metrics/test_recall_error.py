@@ -8,6 +8,7 @@ from scipy.spatial.distance import cdist
 
 from nvgbench.metrics import recall_error
 from nvgbench.metrics.prdc import neighbour_scores
+from nvgbench.metrics.uncertainty import recall_interval
 
 
 def recalls_by_definition(x: np.ndarray, y: np.ndarray, k: int) -> np.ndarray:
@@ -48,3 +49,18 @@ def test_the_images_themselves_are_reached_by_every_subset_that_holds_them() -> 
     assert found.recall == 1
     expected = recalls_by_definition(x, x, 3)
     assert np.corrcoef(found.recall_contributions_R, expected)[0, 1] > 0.99
+
+
+def test_a_recall_of_zero_is_not_certain_although_larger_balls_would_reach() -> None:
+    """Balls of a third fewer images are larger; that they reach a few would make an interval of next to nothing."""
+    x = np.random.default_rng(3).standard_normal((100, 2)).astype(np.float32)
+    radius = np.sort(cdist(x, x), axis=1)[:, 3]
+    # the nearest place on a line that no ball reaches
+    edge = next(place for place in np.arange(0.0, 9.0, 0.01) if (cdist([[place, 0.0]], x)[0] > radius).all())
+    y = np.array([[edge, 0.0]] * 300, dtype=np.float32)
+    assert recalls_by_definition(x, y, 3).any()
+    found = neighbour_scores(x, y)
+    assert found.recall == 0
+    interval = recall_interval(found.recall, found.recall_contributions_R, found.reached_M)
+    assert interval.method == "Wilson"
+    assert interval.high == pytest.approx(0.01264, abs=1e-4)  # z² / (M + z²), z = 1.96, M = 300
