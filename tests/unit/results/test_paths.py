@@ -27,7 +27,7 @@ BASE = Path("/home/someone/project")
         ("npz:/home/someone/project/data/x.npz", "npz:data/x.npz"),
         (r"C:\Users\someone\x.npz", "…/x.npz"),
         (r"npz:C:\Users\someone\x.npz", "npz:…/x.npz"),
-        ("needs vgg16.pth in /root/.cache/torch/hub: not there", "needs vgg16.pth in …/hub: not there"),
+        ("needs vgg16.pth in /home/me/.cache/torch/hub: not there", "needs vgg16.pth in …/hub: not there"),
         ("'/mnt/disk/x.npz' is missing", "'…/x.npz' is missing"),
         # what is no absolute path stays
         ("runs/nvg-tiny", "runs/nvg-tiny"),
