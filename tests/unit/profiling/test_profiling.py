@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pynvml
 import pytest
 import torch
 from torch.nn import functional as F
 
 from nvgbench.errors import InputError
-from nvgbench.profiling import energy, flops
+from nvgbench.profiling import energy, flops, memory
 from nvgbench.profiling.latency import spread, time_repetitions
 from nvgbench.profiling.memory import peak_cuda_memory, peak_process_memory
 from nvgbench.profiling.profile import ProfilePlan, profile_generator
@@ -104,17 +107,36 @@ def test_spread() -> None:
         spread([])
 
 
-def test_process_memory_sees_a_passing_peak() -> None:
-    """An allocation that is gone when the work ends is still seen."""
+@pytest.mark.parametrize("kernel", [True, False])
+def test_process_memory_sees_a_passing_peak(kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An allocation that is gone when the work ends is still seen, also where the kernel keeps no peak."""
     size = 64 * 2**20
+    seen = threading.Event()
+    if kernel and not memory._reset_high_water_mark():
+        pytest.skip("this kernel keeps no peak that can be reset")
+    if not kernel:
+        monkeypatch.setattr(memory, "_RESET", Path("/proc/self/none"))
+        look = psutil.Process.memory_info
+
+        def noted(process: psutil.Process) -> object:
+            there = bool(block) and threading.current_thread().name == "peak-memory"
+            found = look(process)
+            if there:
+                seen.set()
+            return found
+
+        monkeypatch.setattr(psutil.Process, "memory_info", noted)
+    block: list[np.ndarray] = []
 
     def allocate() -> None:
-        block = np.ones(size, dtype=np.uint8)  # written to, so that it is resident
-        time.sleep(0.05)
-        del block
+        block.append(np.ones(size, dtype=np.uint8))  # written to, so that it is resident
+        # A busy machine may give the watching thread no turn for a while.
+        assert kernel or seen.wait(60)
+        block.clear()
 
     measurement = peak_process_memory(allocate)
     assert measurement.samples[0] - measurement.conditions["before"] > size / 2
+    assert ("high-water" in measurement.conditions["method"]) == kernel
     assert peak_cuda_memory(allocate, CPU).samples == ()
 
 
