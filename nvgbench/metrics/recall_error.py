@@ -5,7 +5,8 @@ themselves, so that leaving one out lets others' balls grow. Simulated with 8 to
 times the true one with radii held fixed (from 32 features on), 1.3 to 1.55 times with single images left out and balls that
 grow, as recall is no smooth function of them, and 1.0 to 1.13 times with a third left out.
 
-Shape letters: N generated images, M reference images, n neighbours of an image, c candidates of a reference image, R subsets.
+Shape letters: N generated images, M reference images, n neighbours of an image, c candidates of a reference image, R subsets,
+b bytes of a bit a subset.
 """
 
 from __future__ import annotations
@@ -51,16 +52,26 @@ def recall_contributions(
     if not (nearer_Mc < k).any():
         # Larger balls of a subset may reach a few; that is no measure of how far from 0 other images would be.
         return np.zeros(SUBSETS)
-    rng = np.random.default_rng(_SEED)
-    recall_R = np.empty(SUBSETS)
-    nearer_here_Nn = np.zeros((n, depth + 1), dtype=np.int16)
-    for number in range(SUBSETS):
-        here_N = np.zeros(n, dtype=bool)
-        here_N[rng.permutation(n)[:kept]] = True
-        np.cumsum(here_N[index_Nn], axis=1, out=nearer_here_Nn[:, 1:])
-        # beyond the neighbours that are known nothing reaches
-        reached_Mc = here_N[index_Mc] & (nearer_Mc < depth) & (nearer_here_Nn[index_Mc, nearer_Mc] < k)
-        recall_R[number] = reached_Mc.any(axis=1).mean()
+    here_NR = _subsets(n, kept)
+    # All subsets at once, a bit each: those in which a ball reaches past the neighbours that are counted so far.
+    reaching = []
+    nearer_here_NR = np.zeros((n, SUBSETS), dtype=np.int16)
+    for rank in range(depth):
+        reaching.append(np.packbits(here_NR & (nearer_here_NR < k), axis=1))
+        nearer_here_NR += here_NR[index_Nn[:, rank]]
+    reaching.append(np.zeros_like(reaching[0]))  # beyond the neighbours that are known nothing reaches
+    reached_Mb = np.bitwise_or.reduce(np.stack(reaching)[nearer_Mc, index_Mc], axis=1)
+    recall_R = np.unpackbits(reached_Mb, axis=1, count=SUBSETS).mean(axis=0)
     # A subset of m of n images varies by (1 - m / n) / m of an image's variance, the whole set by 1 / n.
     scale = kept / (n - kept)
     return np.sqrt(scale / (SUBSETS - 1)) * (recall_R - recall_R.mean())
+
+
+def _subsets(n: int, kept: int) -> NDArray[np.bool_]:
+    """Which of ``n`` images ``[N, R]`` each subset of ``kept`` images holds."""
+    rng = np.random.default_rng(_SEED)
+    here_RN = np.zeros((SUBSETS, n), dtype=bool)
+    for here_N in here_RN:
+        here_N[rng.permutation(n)[:kept]] = True
+    # Looked up image by image, all subsets of one at once: so these lie together.
+    return np.ascontiguousarray(here_RN.T)

@@ -36,6 +36,30 @@ def test_subsets_have_the_recall_of_the_definition(n: int, m: int, d: int) -> No
     assert np.var(expected) > 0
 
 
+@pytest.mark.parametrize(("k", "subsets"), [(3, 200), (1, 21), (70, 9)])
+def test_bits_say_what_one_subset_after_another_says(k: int, subsets: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall_error, "SUBSETS", subsets)
+    rng = np.random.default_rng(4)
+    n, depth, kept = 300, 4 * k, max(200, k + 1)
+    x, y = ((scale * rng.standard_normal((count, 6))).astype(np.float32) for count, scale in ((n, 1), (80, 2)))
+    own, cross = cdist(x, x, "sqeuclidean").astype(np.float32), cdist(y, x, "sqeuclidean").astype(np.float32)
+    index = np.argsort(own, axis=1)[:, 1 : depth + 1]
+    candidate = np.argsort(cross, axis=1)[:, :12]
+    own, cross = np.take_along_axis(own, index, axis=1), np.take_along_axis(cross, candidate, axis=1)
+    drawn, recalls = np.random.default_rng(recall_error._SEED), []
+    for _ in range(subsets):
+        here = np.zeros(n, dtype=bool)
+        here[drawn.permutation(n)[:kept]] = True
+        # the k-th neighbour that is in the subset, or the last that is known
+        there = [row[here[numbers]][:k] for row, numbers in zip(own, index, strict=True)]
+        radius = np.array([row[-1] if len(near) < k else near[-1] for near, row in zip(there, own, strict=True)])
+        recalls.append((here[candidate] & (cross <= radius[candidate])).any(axis=1).mean())
+    scale = kept / (n - kept) / (subsets - 1)
+    expected = np.sqrt(scale) * (np.array(recalls) - np.mean(recalls))
+    assert expected.any()
+    np.testing.assert_allclose(recall_error.recall_contributions(own, index, cross, candidate, k), expected, atol=1e-12)
+
+
 def test_too_few_images_to_leave_any_out_say_nothing() -> None:
     x = np.random.default_rng(0).standard_normal((6, 2)).astype(np.float32)
     found = neighbour_scores(x, x, manifold_k=5)
