@@ -13,6 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.linalg import bandwidth
+from scipy.linalg.lapack import dsygst
 
 from nvgbench.errors import InputError
 from nvgbench.metrics.arrays import Features, Floats, as_feature_pair
@@ -80,7 +82,7 @@ def distance_to_factor(features: Features, centre: Floats, factor: Floats) -> fl
         return max(float(shift @ shift) + trace - 2 * roots, 0.0)
     covariance = Moments.of(features).covariance
     trace = float(np.trace(covariance)) + reference_trace
-    roots, doubt = _sum_of_roots(factor.T @ covariance @ factor)
+    roots, doubt = _sum_of_roots(_congruence(covariance, factor))
     if doubt > _DOUBT * trace:
         return _distance(shift, trace, factor_of_covariance(covariance), factor)
     return max(float(shift @ shift) + trace - 2 * roots, 0.0)
@@ -119,12 +121,24 @@ def factor_of_covariance(sigma: Floats) -> Floats:
     return vectors[:, kept] * np.sqrt(values[kept])
 
 
+def _congruence(covariance: Floats, factor: Floats) -> Floats:
+    """The lower triangle of ``factor``ᵀ ``covariance`` ``factor`` ``[r, r]``; of a triangular factor in a third of the time."""
+    if factor.shape != covariance.shape or bandwidth(factor)[1] > 0:
+        return factor.T @ covariance @ factor
+    # LAPACK reads matrices by columns: to it the rows of a lower triangle are the columns of an upper one.
+    product, _ = dsygst(covariance.T, factor.T, itype=2, lower=0)
+    return product.T
+
+
 def _sum_of_squares(matrix: Floats) -> float:
     return float(np.linalg.norm(matrix) ** 2)  # without a copy of the matrix
 
 
 def _sum_of_roots(gram: Floats) -> tuple[float, float]:
-    """The sum of the roots of a matrix' eigenvalues, and how far independent rounding errors may have moved it."""
+    """The sum of the roots of a matrix' eigenvalues, and how far independent rounding errors may have moved it.
+
+    Only the lower triangle of the matrix is read.
+    """
     values = np.linalg.eigvalsh(gram)
     noise = 8 * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
     roots = np.sqrt(values.clip(min=0))
