@@ -138,7 +138,9 @@ class Points:
 
     @classmethod
     def of(cls, points_ND: Tensor) -> Points:
-        return cls(points_ND, torch.linalg.vecdot(points_ND, points_ND))
+        # vecdot holds all products before it sums them: a tile's at a time.
+        parts = (points_ND[rows] for rows in _tiles(len(points_ND)))
+        return cls(points_ND, torch.cat([torch.linalg.vecdot(part, part) for part in parts]))
 
     def __len__(self) -> int:
         return len(self.points_ND)
@@ -206,10 +208,10 @@ def _centred(generated: Features, reference: Features, device: torch.device | st
     centre = reference.mean(axis=0, dtype=np.float64)
 
     def move(points: Features) -> Points:
-        moved = torch.empty(points.shape, dtype=torch.float32, device=device)
-        for rows in _tiles(len(points)):
-            moved[rows] = torch.from_numpy(points[rows] - centre).to(device, torch.float32)
-        return Points.of(moved)
+        moved = np.empty(points.shape, dtype=np.float32)
+        # Differences of float64, rounded as they are written: never a whole matrix of them.
+        np.subtract(points, centre, out=moved, dtype=np.float64, casting="same_kind")
+        return Points.of(torch.from_numpy(moved).to(device))
 
     return move(generated), move(reference)
 
