@@ -48,6 +48,9 @@ class NvgModelConfig:
     """Whether known channels are shown to the structure flow (Table 3)."""
     structure_rope: bool = True
     """Whether structure axes enter the rotary embedding (Table 3)."""
+    token_head_start: Literal["random", "codebook"] = "random"
+    """Where the weights of the token logits begin: by lot (the reference), or at distances to the codes, see
+    `nvgbench.nvg.content.ContentGenerator.start_at_codes`; a training of minutes does not get there by itself."""
     alignment: Literal["dinov2", "auto", "none"] = "none"
     """Feature alignment (REPA) in training: ``dinov2`` demands DINOv2's weights; ``auto`` aligns where they can be had and
     says so where not. Needs the training images, so ``train.cache_tokens`` has to be off."""

@@ -82,6 +82,20 @@ class ContentGenerator(nn.Module):
                 watched_BLW = x_BNW[:, 1:]
         return self.head(x_BNW[:, 1:], condition_BW).float() / self.scale_factors[-1], watched_BLW
 
+    @torch.no_grad()
+    def start_at_codes(self, codebook_VC: Tensor, variance: float) -> None:
+        """Let the token logits begin as -|mean - code|² / (2 variance), up to what they have in common.
+
+        The stage's tokens are the codes nearest to such means, which weights drawn by lot have to find out: latents are
+        small, and the head's weights large where it is sure, so that they take long to grow.
+
+        Args:
+            codebook_VC: the tokenizer's codes.
+            variance: mean squared distance of the codes in use from their mean; a start that is surer than that errs more.
+        """
+        self.token_head.weight.copy_(codebook_VC / variance)
+        self.token_head.bias.copy_(-codebook_VC.square().sum(dim=1) / (2 * variance))
+
     def token_logits(self, means_BnC: Tensor) -> Tensor:
         """Logits ``[B, n, V]`` over the codebook from the mean of (predicted final canvas - canvas) over each cluster."""
         return self.token_head(means_BnC).float()

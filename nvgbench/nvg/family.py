@@ -12,6 +12,7 @@ from nvgbench.types import ModelSpec, TokenSequence
 if TYPE_CHECKING:
     from torch import nn
 
+    from nvgbench.autoencoder.quantization import Quantizer
     from nvgbench.autoencoder.tokenizer import ConvTokenizer
     from nvgbench.nvg.generator import NvgGenerator
     from nvgbench.nvg.image_generator import NvgImageGenerator
@@ -73,11 +74,14 @@ class NvgFamily:
         )
 
     def prepare(self, generator: nn.Module, tokenizer: nn.Module, tokens: TokenSequence) -> None:
-        """Measure what brings each stage's canvas to unit size."""
-        from nvgbench.nvg.objective import measure_scale_factors
+        """Measure what brings each stage's canvas to unit size; start the token logits at the codes where so configured."""
+        from nvgbench.nvg.objective import measure_code_variance, measure_scale_factors
 
-        factors = measure_scale_factors(cast("ConvTokenizer", tokenizer), tokens)
-        cast("NvgGenerator", generator).content.scale_factors.copy_(factors)
+        tokenizer, generator = cast("ConvTokenizer", tokenizer), cast("NvgGenerator", generator)
+        generator.content.scale_factors.copy_(measure_scale_factors(tokenizer, tokens))
+        if generator.starts_at_codes:
+            codebook_VC = cast("Quantizer", tokenizer.quantizer).codebook_VC
+            generator.content.start_at_codes(codebook_VC, measure_code_variance(codebook_VC, tokens))
 
     def check_training(self, config: RunConfig) -> None:
         """Refuse at the start what would stop the generator's training after the tokenizer's.

@@ -66,6 +66,7 @@ class NvgGenerator(nn.Module):
         super().__init__()
         self.layout, self.num_classes = layout, num_classes
         self.partial_noise = config.structure_input == "partial-noise"
+        self.starts_at_codes = config.token_head_start == "codebook"
         self.content = ContentGenerator(config, layout, channels=channels, codebook_size=codebook_size, num_classes=num_classes)
         self.structure = StructureGenerator(config, layout, channels=channels, num_classes=num_classes)
         self.register_module("projector", None)

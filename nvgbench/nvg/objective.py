@@ -189,5 +189,14 @@ def measure_scale_factors(tokenizer: Canvases, tokens: TokenSequence, batch_size
     return torch.cat((factors_S.new_ones(1), factors_S)).float()
 
 
+def measure_code_variance(codebook_VC: Tensor, tokens: TokenSequence) -> float:
+    """Mean squared distance of the codes of all ``tokens`` from their mean, summed over the channels.
+
+    Codes that are all equal have no distance; 1 stands in for it.
+    """
+    codes_NC = codebook_VC.detach().double()[torch.cat([index.flatten() for index in tokens.indices]).long()]
+    return float(codes_NC.var(dim=0, correction=0).sum()) or 1.0
+
+
 def _normal(rng: torch.Generator, shape: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.randn(shape, generator=rng, device=rng.device).to(device)

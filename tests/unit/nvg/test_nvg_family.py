@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -17,6 +19,7 @@ from nvgbench.nvg import FAMILY
 from nvgbench.nvg.guided import structure_from_image
 from nvgbench.nvg.image_generator import NvgImageGenerator
 from nvgbench.registry import preset_files
+from nvgbench.runs import untrained_generator
 from nvgbench.types import ImageBatch, ModelSpec, SampleRequest, TokenBatch
 
 SMALL = (
@@ -148,3 +151,27 @@ def test_prepare_measures_the_canvases(generator: NvgImageGenerator) -> None:
     factors = generator.generator.content.scale_factors
     final = generator.tokenizer.canvas(tokens, -1)
     assert float(factors[-1] * final.detach().std(correction=0)) == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize("start", ["random", "codebook"])
+def test_the_token_logits_start_as_configured(start: str, config: RunConfig) -> None:
+    model = dataclasses.replace(config.model, token_head_start=start)
+    generator = untrained_generator(dataclasses.replace(config, model=model), 10, seed=0)
+    assert isinstance(generator, NvgImageGenerator)
+    tokenizer, content = generator.tokenizer, generator.generator.content
+    before = content.token_head.weight.clone()
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    tokens = tokenizer.encode(images)
+    FAMILY.prepare(generator.generator, tokenizer, tokens)
+    if start == "random":
+        assert torch.equal(content.token_head.weight, before)
+        return
+    codes = tokenizer.quantizer.codebook_VC.numpy()
+    used = codes[np.concatenate([index.numpy().ravel() for index in tokens.indices])]
+    variance = ((used - used.mean(axis=0)) ** 2).sum(axis=1).mean()
+    means = codes[[3, 1]] + 0.1 * codes[[0, 5]]
+    distances = ((means[:, None] - codes) ** 2).sum(axis=2)
+    logits = content.token_logits(torch.from_numpy(means)[None])[0].numpy()
+    common = logits + distances / (2 * variance)  # the same for all codes
+    # Differences of float32 products.
+    np.testing.assert_allclose(common - common.mean(axis=1, keepdims=True), 0, atol=1e-4 * np.abs(logits).max())
