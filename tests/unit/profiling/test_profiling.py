@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 import threading
 import time
 from collections.abc import Mapping
@@ -126,13 +127,17 @@ def test_process_memory_sees_a_passing_peak(kernel: bool, monkeypatch: pytest.Mo
             return found
 
         monkeypatch.setattr(psutil.Process, "memory_info", noted)
-    block: list[np.ndarray] = []
+    block: list[mmap.mmap] = []
 
     def allocate() -> None:
-        block.append(np.ones(size, dtype=np.uint8))  # written to, so that it is resident
+        # Not from the heap: there it may lie in what earlier tests left resident. Written to, so that it is resident too.
+        fresh = mmap.mmap(-1, size)
+        np.frombuffer(fresh, dtype=np.uint8)[:] = 1
+        block.append(fresh)
         # A busy machine may give the watching thread no turn for a while.
         assert kernel or seen.wait(60)
         block.clear()
+        fresh.close()
 
     measurement = peak_process_memory(allocate)
     assert measurement.samples[0] - measurement.conditions["before"] > size / 2
