@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nvgbench.config.schema import RunConfig
-from nvgbench.protocols import ModelFamily
+from nvgbench.interfaces import ModelFamily
 
 # The backward pass makes two products for each one of the forward pass.
 TRAINING_PASSES = 3

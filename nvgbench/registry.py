@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nvgbench.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from nvgbench.protocols import ModelFamily
+    from nvgbench.interfaces import ModelFamily
 
 GROUP = "nvgbench.models"
 

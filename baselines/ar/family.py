@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ArFamily:
-    """Next-token prediction in raster order; implements `nvgbench.protocols.ModelFamily`."""
+    """Next-token prediction in raster order; implements `nvgbench.interfaces.ModelFamily`."""
 
     name = "ar"
     summary = "AR: next-token prediction in raster order (LlamaGen's transformer)"

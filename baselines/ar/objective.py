@@ -14,7 +14,7 @@ from nvgbench.types import TokenBatch
 
 
 class ArObjective:
-    """Mean cross-entropy over images and tokens, with the class left out now and then; `nvgbench.protocols.Objective`."""
+    """Mean cross-entropy over images and tokens, with the class left out now and then; `nvgbench.interfaces.Objective`."""
 
     def __init__(self, transformer: ArTransformer) -> None:
         self.transformer = transformer

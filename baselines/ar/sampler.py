@@ -58,7 +58,7 @@ def sample(transformer: ArTransformer, labels_B: Tensor, settings: ArSamplingCon
 
 
 class ArImageGenerator:
-    """Tokenizer and transformer joined; implements `nvgbench.protocols.ImageGenerator`."""
+    """Tokenizer and transformer joined; implements `nvgbench.interfaces.ImageGenerator`."""
 
     def __init__(
         self, tokenizer: ConvTokenizer, transformer: ArTransformer, settings: ArSamplingConfig, spec: ModelSpec

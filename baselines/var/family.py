@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class VarFamily:
-    """Next-scale prediction; implements `nvgbench.protocols.ModelFamily`."""
+    """Next-scale prediction; implements `nvgbench.interfaces.ModelFamily`."""
 
     name = "var"
     summary = "VAR: next-scale prediction over token maps of growing size"

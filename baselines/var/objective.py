@@ -15,7 +15,7 @@ from nvgbench.types import TokenBatch
 
 
 class VarObjective:
-    """Mean cross-entropy over images and tokens, with the class left out now and then; `nvgbench.protocols.Objective`."""
+    """Mean cross-entropy over images and tokens, with the class left out now and then; `nvgbench.interfaces.Objective`."""
 
     def __init__(self, quantizer: ScaleQuantizer, transformer: VarTransformer) -> None:
         self.quantizer = quantizer

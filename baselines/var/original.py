@@ -17,8 +17,8 @@ from baselines.var.checkpoint import DERIVED, tokenizer_names, transformer_from_
 from baselines.var.config import DEFAULT_SCALES, ScaleConfig
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
+from nvgbench.interfaces import HubFile, OriginalSizes
 from nvgbench.layouts import check_codebooks
-from nvgbench.protocols import HubFile, OriginalSizes
 
 _PRESET_DEPTHS = (12, 16, 20, 24, 30)
 _HEAD_SIZE = 64
@@ -27,7 +27,7 @@ _TERMS = "MIT licence"
 
 
 class VarOriginal:
-    """FoundationVision/VAR; implements `nvgbench.protocols.OriginalProject`."""
+    """FoundationVision/VAR; implements `nvgbench.interfaces.OriginalProject`."""
 
     title = "VAR"
     suffix = ".pth"

@@ -108,7 +108,7 @@ def smooth_vectors(logits_BnV: Tensor, codebook_VC: Tensor, progress: float, cha
 
 
 class VarImageGenerator:
-    """Tokenizer and transformer joined; implements `nvgbench.protocols.ImageGenerator`."""
+    """Tokenizer and transformer joined; implements `nvgbench.interfaces.ImageGenerator`."""
 
     def __init__(
         self, tokenizer: ConvTokenizer, transformer: VarTransformer, settings: VarSamplingConfig, spec: ModelSpec

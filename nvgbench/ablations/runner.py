@@ -13,10 +13,10 @@ import torch
 from nvgbench.ablations.clusters import Count, Subject, study_clusters
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
-from nvgbench.protocols import Progress
+from nvgbench.interfaces import Progress
 from nvgbench.results.provenance import collect
 from nvgbench.results.schema import RunRecord
-from nvgbench.runs import RunFolder
+from nvgbench.runs.folder import RunFolder
 
 Showing = Callable[[str], AbstractContextManager[Progress]]
 """Opens a progress display for the run of this name."""

@@ -27,7 +27,7 @@ Scalars = Mapping[str, Tensor | float]
 class TokenizerObjective:
     """Trains a tokenizer, and a discriminator against it where the configuration asks for one.
 
-    Implements `nvgbench.protocols.Objective`: yields "tokenizer" and then, once the adversarial terms have begun,
+    Implements `nvgbench.interfaces.Objective`: yields "tokenizer" and then, once the adversarial terms have begun,
     "discriminator". The loss networks that are not trained (VGG, DINO) are no part of ``modules`` and of no checkpoint.
 
     Args:
@@ -55,7 +55,7 @@ class TokenizerObjective:
         self.notes = (perceptual_note, adversarial_note)
 
     def losses(self, batch: ImageBatch, rng: torch.Generator, step: int) -> Iterator[tuple[str, Tensor, Scalars]]:
-        """See `nvgbench.protocols.Objective.losses`."""
+        """See `nvgbench.interfaces.Objective.losses`."""
         images_B3HW = batch.images_B3HW
         output = self._tokenizer(images_B3HW, soft=step < self._soft_steps)
         # As in the reference, saturated pixels get no gradient.

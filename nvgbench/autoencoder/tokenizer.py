@@ -47,7 +47,7 @@ class TokenizerOutput:
 
 
 class ConvTokenizer(nn.Module):
-    """Images to stages of tokens and back; implements `nvgbench.protocols.Tokenizer`.
+    """Images to stages of tokens and back; implements `nvgbench.interfaces.Tokenizer`.
 
     Args:
         config: sizes of the convolutional halves.

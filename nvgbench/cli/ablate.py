@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nvgbench.results.schema import RunRecord
-    from nvgbench.runs import RunFolder
+    from nvgbench.runs.folder import RunFolder
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +57,7 @@ def _clusters(
     from nvgbench.cli.progress import counting
     from nvgbench.device import resolve_device
     from nvgbench.results.store import ResultStore
-    from nvgbench.runs import find_run
+    from nvgbench.runs.folder import find_run
 
     place = resolve_device(device)
     folders = [find_run(run, root) for run in runs]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from nvgbench.results.schema import RunRecord
-    from nvgbench.runs import RunFolder
+    from nvgbench.runs.folder import RunFolder
 
 
 def register(app: typer.Typer) -> None:
@@ -127,7 +127,7 @@ def _sampling_seeds(text: str | None, samples: Path | None) -> list[int]:
 
 
 def _choose(names: list[str], all_runs: bool, root: Path) -> list[RunFolder]:
-    from nvgbench.runs import find_run, find_runs
+    from nvgbench.runs.folder import find_run, find_runs
 
     if not all_runs:
         return [find_run(name, root) for name in names]

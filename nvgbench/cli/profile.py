@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from nvgbench.config.schema import RunConfig
-    from nvgbench.protocols import ImageGenerator
+    from nvgbench.interfaces import ImageGenerator
     from nvgbench.results.schema import RunRecord
 
 
@@ -80,7 +80,7 @@ def _load(
     from nvgbench.config.load import load_preset
     from nvgbench.errors import InputError, did_you_mean
     from nvgbench.registry import preset_files
-    from nvgbench.runs import CONFIG, find_run, find_runs, untrained_generator
+    from nvgbench.runs.folder import CONFIG, find_run, find_runs, untrained_generator
     from nvgbench.sampling.export import parse_settings
 
     is_run = any((path / CONFIG).exists() for path in (runs / target, Path(target)))

@@ -10,7 +10,7 @@ import typer
 from nvgbench.errors import InputError
 
 if TYPE_CHECKING:
-    from nvgbench.runs import RunFolder
+    from nvgbench.runs.folder import RunFolder
 
 Weights = Annotated[
     str | None,

@@ -86,7 +86,7 @@ def _tokenizer_run(given: str | None, runs: Path, config: RunConfig) -> Iterator
     """The folder of the run whose tokenizer is taken; of a published file, one that is there for as long as it is needed."""
     from nvgbench.published.hub import find_published, hub_files
     from nvgbench.published.imports import import_run
-    from nvgbench.runs import CONFIG, find_run
+    from nvgbench.runs.folder import CONFIG, find_run
 
     if given is None:
         yield None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from nvgbench.protocols import Progress
+from nvgbench.interfaces import Progress
 
 _LINE_EVERY = 10.0
 _REFRESH_EVERY = 0.1

@@ -11,9 +11,9 @@ from nvgbench.cli.options import Device
 from nvgbench.parity.dtypes import Dtype
 
 if TYPE_CHECKING:
+    from nvgbench.interfaces import Verification
     from nvgbench.parity.fixture import Fixture
     from nvgbench.parity.ledger import Check
-    from nvgbench.protocols import Verification
 
 
 def register(app: typer.Typer) -> None:

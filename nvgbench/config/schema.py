@@ -1,7 +1,7 @@
 """The configuration of a run: frozen keyword-only dataclasses, checked by pydantic when they are loaded.
 
 The sections that depend on the model family (``tokenizer.quantizer``, ``model``, ``sampling``) hold the family's own
-dataclasses; see `nvgbench.protocols.ModelFamily`. Importing this file does not import torch.
+dataclasses; see `nvgbench.interfaces.ModelFamily`. Importing this file does not import torch.
 """
 
 from __future__ import annotations

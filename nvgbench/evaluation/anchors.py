@@ -17,8 +17,8 @@ from nvgbench.errors import InputError
 from nvgbench.evaluation.extractors import some_indices
 from nvgbench.evaluation.reference import from_dataset
 from nvgbench.evaluation.samples import ImageSet
-from nvgbench.protocols import ImageGenerator
-from nvgbench.runs import untrained_generator
+from nvgbench.interfaces import ImageGenerator
+from nvgbench.runs.folder import untrained_generator
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult
 
 

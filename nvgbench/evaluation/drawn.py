@@ -20,8 +20,8 @@ from nvgbench.errors import InputError
 from nvgbench.evaluation.pixels import Pixels, every, join, look
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.files import whole_file
+from nvgbench.interfaces import ImageGenerator
 from nvgbench.metrics.cache import CHUNK, content_key
-from nvgbench.protocols import ImageGenerator
 from nvgbench.sampling.job import check_classes, draw, job_key, job_labels
 
 

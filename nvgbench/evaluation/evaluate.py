@@ -26,14 +26,14 @@ from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, from_dataset, is_source, open_reference, run_reference
 from nvgbench.evaluation.samples import ImageSet, open_samples
 from nvgbench.evaluation.scores import Scores, ScoreSettings, check_sets, evaluate_samples
+from nvgbench.interfaces import FeatureExtractor, ImageGenerator
 from nvgbench.metrics.cache import FeatureCache
 from nvgbench.metrics.extrapolation import fewest_images
 from nvgbench.metrics.protocol import INCEPTION
-from nvgbench.protocols import FeatureExtractor, ImageGenerator
 from nvgbench.results.grouping import over_sampling_seeds
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
-from nvgbench.runs import RunFolder
+from nvgbench.runs.folder import RunFolder
 from nvgbench.sampling.job import sample_job
 from nvgbench.types import Share
 

@@ -18,9 +18,9 @@ from scipy.stats import chi2
 from nvgbench.errors import InputError
 from nvgbench.evaluation.pixels import BLOCK, Pixels
 from nvgbench.evaluation.samples import ImageSet
+from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.inception_score import SPLIT_SIZE
 from nvgbench.metrics.protocol import INCEPTION
-from nvgbench.protocols import FeatureExtractor
 
 PUBLISHED_N = 50_000
 """Samples behind published values that take stored reference statistics (guided-diffusion's evaluator)."""

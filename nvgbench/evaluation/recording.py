@@ -12,8 +12,8 @@ from nvgbench.device import describe_device
 from nvgbench.errors import InputError
 from nvgbench.evaluation.gallery import write_gallery
 from nvgbench.evaluation.samples import ImageSet
+from nvgbench.interfaces import ImageGenerator
 from nvgbench.metrics.protocol import named_protocol
-from nvgbench.protocols import ImageGenerator
 from nvgbench.results.provenance import collect
 from nvgbench.results.schema import Artifact
 from nvgbench.sampling.export import write_trace

@@ -20,6 +20,7 @@ from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.protocols.base import Rules
 from nvgbench.evaluation.reference import Reference, StoredMoments
 from nvgbench.evaluation.samples import ImageSet
+from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.cache import FeatureCache, Features
 from nvgbench.metrics.extrapolation import extrapolated_frechet, fewest_images
 from nvgbench.metrics.frechet import distance_to_factor, factor_of_covariance, frechet_distance, gaussian_of
@@ -39,7 +40,6 @@ from nvgbench.metrics.uncertainty import (
     recall_interval,
     share_interval,
 )
-from nvgbench.protocols import FeatureExtractor
 from nvgbench.results.compare import OWN_PROTOCOL
 from nvgbench.types import Interval, MetricValue
 

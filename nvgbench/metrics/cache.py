@@ -25,7 +25,7 @@ from torch import Tensor
 
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file, write_text
-from nvgbench.protocols import FeatureExtractor
+from nvgbench.interfaces import FeatureExtractor
 from nvgbench.types import Share
 
 CHUNK = 500

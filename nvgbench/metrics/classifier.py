@@ -74,7 +74,7 @@ def preprocess(images_B3HW: Tensor) -> Tensor:
 
 
 class ClassifierExtractor:
-    """The trained classifier as a `nvgbench.protocols.FeatureExtractor`: 128 features before the last layer, and its logits.
+    """The trained classifier as a `nvgbench.interfaces.FeatureExtractor`: 128 features before the last layer, and its logits.
 
     Attributes:
         name: ``classifier``.

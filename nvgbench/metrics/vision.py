@@ -58,7 +58,7 @@ RECIPES = {
 
 
 class VisionExtractor:
-    """DINOv2 or CLIP as a `nvgbench.protocols.FeatureExtractor`; neither has logits.
+    """DINOv2 or CLIP as a `nvgbench.interfaces.FeatureExtractor`; neither has logits.
 
     Args:
         name: a key of `RECIPES`.

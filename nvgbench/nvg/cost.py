@@ -25,7 +25,7 @@ _TRAINING_PASSES = 3
 
 
 def cost_card(config: RunConfig, tokenizer: nn.Module, generator: NvgGenerator) -> dict[str, Any]:
-    """The card of `nvgbench.protocols.ModelFamily.cost`; the modules may be on the meta device."""
+    """The card of `nvgbench.interfaces.ModelFamily.cost`; the modules may be on the meta device."""
     layout, sampling = generator.layout, config.sampling
     stages = range(layout.stages)
     content = [content_flops(config, layout, stage) for stage in stages]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class NvgFamily:
-    """Next visual granularity generation; implements `nvgbench.protocols.ModelFamily`."""
+    """Next visual granularity generation; implements `nvgbench.interfaces.ModelFamily`."""
 
     name = "nvg"
     summary = "NVG: structure and content in turn, from one cluster to one a position"

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nvgbench.errors import InputError
+from nvgbench.interfaces import Tokenizer
 from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.sampler import GivenStructure
-from nvgbench.protocols import Tokenizer
 from nvgbench.types import StageTrace, TokenSequence
 
 

@@ -13,15 +13,15 @@ from nvgbench.data.crop import centre_crop
 from nvgbench.data.folder import read_image
 from nvgbench.data.images import to_float
 from nvgbench.errors import InputError
+from nvgbench.interfaces import ImageGenerator
 from nvgbench.nvg.guided import read_mask, structure_from_image, structure_from_mask, structure_from_trace
 from nvgbench.nvg.image_generator import NvgImageGenerator
 from nvgbench.nvg.sampler import GivenStructure
-from nvgbench.protocols import ImageGenerator
 from nvgbench.types import SampleRequest, SampleResult
 
 
 class GuidedGenerator:
-    """Implements `nvgbench.protocols.ImageGenerator`: every image gets the same first structure maps.
+    """Implements `nvgbench.interfaces.ImageGenerator`: every image gets the same first structure maps.
 
     Args:
         base: the model.

@@ -22,7 +22,7 @@ from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace
 
 
 class NvgImageGenerator:
-    """Implements `nvgbench.protocols.ImageGenerator`.
+    """Implements `nvgbench.interfaces.ImageGenerator`.
 
     Args:
         tokenizer, generator: in evaluation mode, on one device.

@@ -97,7 +97,7 @@ def stage_losses(output: GeneratorOutput, flow: FlowInputs, tokens: TokenSequenc
 
 
 class NvgObjective:
-    """All stages of every image in each step; implements `nvgbench.protocols.Objective`.
+    """All stages of every image in each step; implements `nvgbench.interfaces.Objective`.
 
     Args:
         config: for the share of dropped labels, and for block and weight of the alignment.

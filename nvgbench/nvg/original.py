@@ -15,12 +15,12 @@ from torch import Tensor
 
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
+from nvgbench.interfaces import HubFile, OriginalSizes
 from nvgbench.layouts import check_codebooks
 from nvgbench.nvg.checkpoint import UNUSED, from_published_state, to_published_state
 from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.rope import CLASS_ID, TOKEN_ID
 from nvgbench.nvg.tokenizer import PUBLISHED_NAMES
-from nvgbench.protocols import HubFile, OriginalSizes
 
 _PRESET_DEPTHS = (12, 16, 20, 24)
 _REPOSITORY = "yikaiwang/nvg"
@@ -30,7 +30,7 @@ _BESIDE = re.compile(r"(nvgformer|ema_model|first_stage_model|repa_encoder)\.")
 
 
 class NvgOriginal:
-    """Yikai-Wang/nvg; implements `nvgbench.protocols.OriginalProject`."""
+    """Yikai-Wang/nvg; implements `nvgbench.interfaces.OriginalProject`."""
 
     title = "NVG"
     suffix = ".ckpt"

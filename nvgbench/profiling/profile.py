@@ -11,11 +11,11 @@ import torch
 
 from nvgbench.device import describe_device
 from nvgbench.errors import InputError
+from nvgbench.interfaces import ImageGenerator
 from nvgbench.profiling.energy import energy_per_image
 from nvgbench.profiling.flops import flops_measurement
 from nvgbench.profiling.latency import time_repetitions
 from nvgbench.profiling.memory import peak_cuda_memory, peak_process_memory
-from nvgbench.protocols import ImageGenerator
 from nvgbench.types import Measurement, SampleRequest
 
 

@@ -14,11 +14,11 @@ from nvgbench.config.load import load_preset, to_dict
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file
-from nvgbench.protocols import OriginalProject
+from nvgbench.interfaces import OriginalProject
 from nvgbench.published.families import original_project
 from nvgbench.published.imports import KEPT, PLACES
-from nvgbench.runs import Phase, RunFolder
-from nvgbench.training import checkpoint as ckpt
+from nvgbench.runs import checkpoint as ckpt
+from nvgbench.runs.folder import Phase, RunFolder
 
 # Sections of the configuration that decide what the weights mean.
 _MEANING = {"tokenizer": "tokenizer", "generator": "model"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from nvgbench.errors import InputError
-from nvgbench.protocols import ModelFamily, OriginalProject
+from nvgbench.interfaces import ModelFamily, OriginalProject
 from nvgbench.registry import family_names, get_family
 
 

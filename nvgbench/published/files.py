@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.training.checkpoint import file_hash
+from nvgbench.runs.checkpoint import file_hash
 
 # Lightning keeps the tensors below this key, beside what it needs to go on training.
 LIGHTNING = "state_dict"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nvgbench.errors import InputError, did_you_mean
-from nvgbench.protocols import HubFile
+from nvgbench.interfaces import HubFile
 from nvgbench.published.families import original_projects
 
 

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from nvgbench.config.load import load_preset
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
-from nvgbench.protocols import OriginalProject, OriginalSizes
+from nvgbench.interfaces import OriginalProject, OriginalSizes
 from nvgbench.published.families import original_project, recognise
 from nvgbench.published.files import PublishedFile, read_published
 from nvgbench.registry import get_family
-from nvgbench.runs import CONFIG, PHASES, DatasetInfo, Phase, RunFolder
-from nvgbench.training import checkpoint as ckpt
+from nvgbench.runs import checkpoint as ckpt
+from nvgbench.runs.folder import CONFIG, PHASES, DatasetInfo, Phase, RunFolder
 
 # Tensors of the file that the model here does without; they are kept so that an export gives the same file again.
 KEPT = "published.safetensors"

@@ -17,7 +17,7 @@ from nvgbench.data.images import save_grid
 from nvgbench.data.npz import NpzImages
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file
-from nvgbench.protocols import ImageGenerator
+from nvgbench.interfaces import ImageGenerator
 from nvgbench.sampling.job import image_seed, job_labels
 from nvgbench.sampling.pictures import trace_strip
 from nvgbench.types import SampleRequest

@@ -19,7 +19,7 @@ import torch
 
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file
-from nvgbench.protocols import ImageGenerator
+from nvgbench.interfaces import ImageGenerator
 from nvgbench.types import ModelSpec, SampleRequest, Share
 
 _PART = re.compile(r"images-(\d{9})-(\d{9})\.npy")

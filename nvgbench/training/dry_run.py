@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nvgbench.config.schema import PhaseConfig, RunConfig
 from nvgbench.data.source import open_dataset
 from nvgbench.registry import get_family
-from nvgbench.runs import PHASES
+from nvgbench.runs.folder import PHASES
 from nvgbench.training.plan import phase_steps, planned_modules, resolve_config
 from nvgbench.training.precision import resolve_precision
 

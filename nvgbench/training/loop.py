@@ -15,8 +15,9 @@ from torch import Tensor
 
 from nvgbench.config.schema import PhaseConfig
 from nvgbench.errors import InputError
-from nvgbench.protocols import Objective, Progress
-from nvgbench.training import checkpoint as ckpt
+from nvgbench.interfaces import Objective, Progress
+from nvgbench.runs import checkpoint as ckpt
+from nvgbench.runs.seeding import reseed
 from nvgbench.training.batches import split, to_device
 from nvgbench.training.distributed import Processes
 from nvgbench.training.ema import Ema
@@ -25,7 +26,6 @@ from nvgbench.training.log import TrainLog
 from nvgbench.training.optimizer import ModuleOptimizer, parameter_counts
 from nvgbench.training.precision import Precision, autocast, repeatable
 from nvgbench.training.schedule import learning_rate, weight_decay
-from nvgbench.training.seeding import reseed
 from nvgbench.training.tally import Tally
 
 # On an accelerator, numbers are fetched at most this many steps late, so that the device does not wait for Python.

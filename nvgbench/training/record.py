@@ -10,8 +10,8 @@ from nvgbench.config.load import config_hash
 from nvgbench.results.provenance import collect
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
-from nvgbench.runs import PHASES, RunFolder
-from nvgbench.training.checkpoint import CheckpointState
+from nvgbench.runs.checkpoint import CheckpointState
+from nvgbench.runs.folder import PHASES, RunFolder
 from nvgbench.training.log import read_log
 from nvgbench.training.precision import resolve_precision
 from nvgbench.types import Measurement

@@ -18,17 +18,17 @@ from nvgbench.data.dataset import ImageDataset
 from nvgbench.data.loader import sequential_batches, training_batches
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
-from nvgbench.protocols import Objective, Progress
+from nvgbench.interfaces import Objective, Progress
 from nvgbench.registry import get_family
-from nvgbench.runs import PHASES, DatasetInfo, Phase, RunFolder, seeded_generator, seeded_tokenizer
-from nvgbench.training import checkpoint as ckpt
+from nvgbench.runs import checkpoint as ckpt
+from nvgbench.runs.folder import PHASES, DatasetInfo, Phase, RunFolder, seeded_generator, seeded_tokenizer
+from nvgbench.runs.seeding import mix_seed
 from nvgbench.training.distributed import Processes, join_processes
 from nvgbench.training.interrupt import StopSignal
 from nvgbench.training.log import TrainLog
 from nvgbench.training.loop import LoopSettings, TrainingLoop
 from nvgbench.training.plan import phase_steps, planned_modules, resolve_config
 from nvgbench.training.record import append_train_record
-from nvgbench.training.seeding import mix_seed
 from nvgbench.training.token_cache import build_cache, cache_fingerprint, encode, read_cache
 from nvgbench.types import TokenBatch, TokenSequence
 

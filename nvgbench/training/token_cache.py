@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from nvgbench.data.dataset import ImageDataset
 from nvgbench.data.loader import sequential_batches, step_indices
 from nvgbench.files import whole_file
-from nvgbench.protocols import Progress, Tokenizer
+from nvgbench.interfaces import Progress, Tokenizer
 from nvgbench.training.interrupt import Interrupted, StopSignal
 from nvgbench.types import ImageBatch, TokenBatch, TokenSequence
 

@@ -31,8 +31,8 @@ from nvgbench.parity.stand_ins import nvg_generator_file, nvg_stand_in, var_stan
 from nvgbench.published.exports import original_state
 from nvgbench.published.imports import import_run
 from nvgbench.results.store import ResultStore
-from nvgbench.runs import RunFolder, untrained_generator
-from nvgbench.training import checkpoint as ckpt
+from nvgbench.runs import checkpoint as ckpt
+from nvgbench.runs.folder import RunFolder, untrained_generator
 
 FIXTURES = importlib.resources.files("nvgbench.parity") / "fixtures"
 VAR = json.loads((FIXTURES / "var_public.json").read_text())

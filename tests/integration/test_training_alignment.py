@@ -17,8 +17,8 @@ from nvgbench.nvg import alignment_target
 from nvgbench.published.exports import export_part, original_state
 from nvgbench.published.imports import import_run
 from nvgbench.results.store import read_records
-from nvgbench.runs import RunFolder
-from nvgbench.training import checkpoint as ckpt
+from nvgbench.runs import checkpoint as ckpt
+from nvgbench.runs.folder import RunFolder
 from nvgbench.types import SampleRequest
 
 ONLINE = ("train.cache_tokens=false", "model.depth=2", "model.alignment_block=1")

@@ -9,8 +9,8 @@ import pytest
 from training_jobs import log, start, train
 
 from nvgbench.results.store import read_records
-from nvgbench.runs import RunFolder
-from nvgbench.training import checkpoint as ckpt
+from nvgbench.runs import checkpoint as ckpt
+from nvgbench.runs.folder import RunFolder
 
 
 def _free_port() -> int:

@@ -14,7 +14,7 @@ from training_jobs import log, start, train, weights
 
 from nvgbench.errors import InputError
 from nvgbench.results.store import read_records
-from nvgbench.runs import RunFolder, find_run, find_runs
+from nvgbench.runs.folder import RunFolder, find_run, find_runs
 from nvgbench.types import SampleRequest
 
 

@@ -9,7 +9,7 @@ import torch
 
 from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
-from nvgbench.runs import RunFolder, find_run, find_runs, untrained_generator
+from nvgbench.runs.folder import RunFolder, find_run, find_runs, untrained_generator
 from nvgbench.types import SampleRequest
 
 

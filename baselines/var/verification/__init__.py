@@ -12,7 +12,7 @@ from nvgbench.parity.ledger import Check, Ledger
 
 
 class VarVerification:
-    """Implements `nvgbench.protocols.Verification`."""
+    """Implements `nvgbench.interfaces.Verification`."""
 
     # The float32 noise of the published code itself is about 2e-5; an erf-GELU in place of the tanh form differs by 1e-4
     # and must be seen.

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from nvgbench.evaluation.reference import Reference
+from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.cache import Features
 from nvgbench.metrics.protocol import SCORES
 from nvgbench.metrics.protocol import Protocol as Identity
-from nvgbench.protocols import FeatureExtractor
 from nvgbench.types import Interval, MetricValue
 
 

@@ -13,7 +13,7 @@ from nvgbench.parity.ledger import Check, Ledger
 
 
 class NvgVerification:
-    """Implements `nvgbench.protocols.Verification`."""
+    """Implements `nvgbench.interfaces.Verification`."""
 
     tolerance = 1e-4
 

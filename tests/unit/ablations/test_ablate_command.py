@@ -14,7 +14,7 @@ from nvgbench.cli import ablate
 from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
 from nvgbench.results.store import ResultStore
-from nvgbench.runs import RunFolder
+from nvgbench.runs.folder import RunFolder
 from nvgbench.training.run import train_run
 
 SMALL = (

@@ -10,9 +10,9 @@ from nvgbench.autoencoder.encoder import group_norm
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.schema import TokenizerConfig
 from nvgbench.errors import InputError
+from nvgbench.interfaces import Tokenizer
 from nvgbench.nvg.config import GranularityConfig
 from nvgbench.nvg.quantizer import GranularityQuantizer
-from nvgbench.protocols import Tokenizer
 
 
 def make_tokenizer(**settings: object) -> ConvTokenizer:

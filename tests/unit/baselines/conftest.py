@@ -13,7 +13,7 @@ from torch import nn
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.load import build_config
 from nvgbench.config.schema import RunConfig
-from nvgbench.protocols import ImageGenerator, ModelFamily
+from nvgbench.interfaces import ImageGenerator, ModelFamily
 from nvgbench.registry import get_family
 from nvgbench.types import ModelSpec, TokenSequence
 

@@ -15,8 +15,8 @@ from baselines.conditioning import drop_labels
 from baselines.cost import decoder_flops
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.load import load_preset
+from nvgbench.interfaces import Tokenizer
 from nvgbench.profiling.flops import count_flops
-from nvgbench.protocols import Tokenizer
 from nvgbench.registry import get_family
 from nvgbench.types import SampleRequest, TokenBatch
 

@@ -19,6 +19,7 @@ from baselines.var.quantizer import ScaleQuantizer
 from baselines.var.transformer import VarTransformer
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.schema import TokenizerConfig
+from nvgbench.interfaces import Verification
 from nvgbench.nvg.checkpoint import to_published_key
 from nvgbench.nvg.config import GranularityConfig, NvgModelConfig
 from nvgbench.nvg.generator import NvgGenerator
@@ -28,7 +29,6 @@ from nvgbench.nvg.tokenizer import PUBLISHED_NAMES
 from nvgbench.parity.arithmetic import Arithmetic
 from nvgbench.parity.fixture import Fixture
 from nvgbench.parity.ledger import Check, Comparison, Ledger
-from nvgbench.protocols import Verification
 
 Arrays = dict[str, np.ndarray]
 

@@ -15,11 +15,11 @@ import torch
 from torch.nn import functional as F
 
 from nvgbench.errors import InputError
+from nvgbench.interfaces import ImageGenerator
 from nvgbench.profiling import energy, flops, memory
 from nvgbench.profiling.latency import spread, time_repetitions
 from nvgbench.profiling.memory import peak_cuda_memory, peak_process_memory
 from nvgbench.profiling.profile import ProfilePlan, profile_generator
-from nvgbench.protocols import ImageGenerator
 from nvgbench.types import Measurement, ModelSpec, SampleRequest, SampleResult
 
 CPU = torch.device("cpu")

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
+from nvgbench.interfaces import OriginalProject
 from nvgbench.parity.stand_ins import nvg_generator_shapes, nvg_stand_in, var_stand_in
-from nvgbench.protocols import OriginalProject
 from nvgbench.published.families import original_project, original_projects, recognise
 from nvgbench.registry import get_family
 

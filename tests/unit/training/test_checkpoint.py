@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from nvgbench.errors import InputError
-from nvgbench.training import checkpoint as ckpt
-from nvgbench.training.checkpoint import CheckpointState, save_checkpoint
+from nvgbench.runs import checkpoint as ckpt
+from nvgbench.runs.checkpoint import CheckpointState, save_checkpoint
 
 
 def state(step: int, **changes) -> CheckpointState:

@@ -11,7 +11,7 @@ import torch
 from toy_objective import ToyObjective, image_batches, loop_settings, phase_config
 
 from nvgbench.errors import InputError
-from nvgbench.training import checkpoint as ckpt
+from nvgbench.runs import checkpoint as ckpt
 from nvgbench.training.interrupt import Interrupted, StopSignal
 from nvgbench.training.log import read_log
 from nvgbench.training.loop import TrainingLoop

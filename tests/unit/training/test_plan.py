@@ -7,10 +7,10 @@ import torch
 
 from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
+from nvgbench.runs.seeding import mix_seed, reseed
 from nvgbench.training.dry_run import describe, estimate
 from nvgbench.training.plan import phase_steps, resolve_config
 from nvgbench.training.precision import resolve_precision
-from nvgbench.training.seeding import mix_seed, reseed
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

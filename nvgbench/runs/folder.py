@@ -19,10 +19,10 @@ from nvgbench.config.load import config_hash, load_file, to_dict, to_toml
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError, did_you_mean
 from nvgbench.files import write_text
-from nvgbench.protocols import ImageGenerator
+from nvgbench.interfaces import ImageGenerator
 from nvgbench.registry import get_family
-from nvgbench.training import checkpoint as ckpt
-from nvgbench.training.seeding import mix_seed
+from nvgbench.runs import checkpoint as ckpt
+from nvgbench.runs.seeding import mix_seed
 from nvgbench.types import ModelSpec
 
 if TYPE_CHECKING:
