@@ -9,7 +9,7 @@ from torch import Tensor
 
 from baselines.var.config import ScaleConfig
 from nvgbench.autoencoder.checkpoint import PublishedNames
-from nvgbench.layouts import check_fit
+from nvgbench.weights.fit import check_fit
 
 # Published tensors that hold nothing learned: they follow from the configuration.
 DERIVED = ("lvl_1L", "attn_bias_for_masking", "zero_k_bias", "ema_vocab_hit_SV")

@@ -18,7 +18,7 @@ from baselines.var.config import DEFAULT_SCALES, ScaleConfig
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
 from nvgbench.interfaces import HubFile, OriginalSizes
-from nvgbench.layouts import check_codebooks
+from nvgbench.weights.fit import check_codebooks
 
 _PRESET_DEPTHS = (12, 16, 20, 24, 30)
 _HEAD_SIZE = 64

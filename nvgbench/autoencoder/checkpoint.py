@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.layouts import check_fit
+from nvgbench.weights.fit import check_fit
 
 Rules = tuple[tuple[str, str], ...]
 """Pairs (pattern, replacement), ours to theirs; the first pattern that matches the start of a key rewrites it."""

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvgbench.autoencoder.pretrained import Pretrained
+from nvgbench.weights.downloads import Pretrained
 
 DINO = Pretrained(
     url="https://dl.fbaipublicfiles.com/dino/dino_deitsmall16_pretrain/dino_deitsmall16_pretrain.pth",

@@ -8,8 +8,8 @@ from typing import Literal
 
 from torch import nn
 
-from nvgbench.autoencoder.pretrained import Pretrained
 from nvgbench.errors import InputError
+from nvgbench.weights.downloads import Pretrained
 
 VGG = Pretrained(
     url="https://download.pytorch.org/models/vgg16-397923af.pth",

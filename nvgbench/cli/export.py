@@ -21,8 +21,8 @@ def register(app: typer.Typer) -> None:
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
         """Write weights in the original layout; of an imported run exactly the tensors of the file it was made of."""
-        from nvgbench.published.exports import export_part
         from nvgbench.runs.folder import find_run
+        from nvgbench.weights.exports import export_part
 
         not_carried = export_part(find_run(run, runs), part, out)
         typer.echo(f"{part}: {out}, {out.stat().st_size / 2**20:,.1f} MiB")

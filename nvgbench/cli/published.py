@@ -32,13 +32,13 @@ def run_path(name: str, runs: Path) -> Path:
 
 
 def import_published(folder: Path, weights: str, tokenizer: str | None, **choices: Any) -> RunFolder:
-    """Make ``folder`` a run of published files, given by path or name; see `nvgbench.published.imports.import_run`.
+    """Make ``folder`` a run of published files, given by path or name; see `nvgbench.weights.imports.import_run`.
 
     Raises:
         InputError: no such file or name, or one that does not fit.
     """
-    from nvgbench.published.hub import find_published
-    from nvgbench.published.imports import import_run
+    from nvgbench.weights.hub import find_published
+    from nvgbench.weights.imports import import_run
 
     return import_run(folder, find_published(weights), None if tokenizer is None else find_published(tokenizer), **choices)
 

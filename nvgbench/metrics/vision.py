@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from nvgbench.hub_network import HubNetwork
+from nvgbench.weights.hub_network import HubNetwork
 
 _CODE_VERSION = 1
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
-from nvgbench.hub_network import HubNetwork
 from nvgbench.nvg.config import NvgModelConfig
+from nvgbench.weights.hub_network import HubNetwork
 
 _WAY_OUT = "model.alignment=none"
 DINOV2 = HubNetwork(

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from nvgbench.layouts import check_fit
 from nvgbench.nvg.generator import NvgGenerator
+from nvgbench.weights.fit import check_fit
 
 # (published, ours), as literal text; {i} stands for the block.
 _PAIRS = (

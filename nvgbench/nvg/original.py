@@ -16,11 +16,11 @@ from torch import Tensor
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
 from nvgbench.interfaces import HubFile, OriginalSizes
-from nvgbench.layouts import check_codebooks
 from nvgbench.nvg.checkpoint import UNUSED, from_published_state, to_published_state
 from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.rope import CLASS_ID, TOKEN_ID
 from nvgbench.nvg.tokenizer import PUBLISHED_NAMES
+from nvgbench.weights.fit import check_codebooks
 
 _PRESET_DEPTHS = (12, 16, 20, 24)
 _REPOSITORY = "yikaiwang/nvg"

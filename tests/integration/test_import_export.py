@@ -28,11 +28,11 @@ from nvgbench.cli.app import main
 from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
 from nvgbench.parity.stand_ins import nvg_generator_file, nvg_stand_in, var_stand_in
-from nvgbench.published.exports import original_state
-from nvgbench.published.imports import import_run
 from nvgbench.results.store import ResultStore
 from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.folder import RunFolder, untrained_generator
+from nvgbench.weights.exports import original_state
+from nvgbench.weights.imports import import_run
 
 FIXTURES = importlib.resources.files("nvgbench.parity") / "fixtures"
 VAR = json.loads((FIXTURES / "var_public.json").read_text())

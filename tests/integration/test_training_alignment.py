@@ -14,12 +14,12 @@ from training_jobs import log, train, weights
 
 from nvgbench.errors import InputError
 from nvgbench.nvg import alignment_target
-from nvgbench.published.exports import export_part, original_state
-from nvgbench.published.imports import import_run
 from nvgbench.results.store import read_records
 from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.folder import RunFolder
 from nvgbench.types import SampleRequest
+from nvgbench.weights.exports import export_part, original_state
+from nvgbench.weights.imports import import_run
 
 ONLINE = ("train.cache_tokens=false", "model.depth=2", "model.alignment_block=1")
 FEATURES = 7

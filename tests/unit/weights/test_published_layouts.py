@@ -19,8 +19,8 @@ from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
 from nvgbench.interfaces import OriginalProject
 from nvgbench.parity.stand_ins import nvg_generator_shapes, nvg_stand_in, var_stand_in
-from nvgbench.published.families import original_project, original_projects, recognise
 from nvgbench.registry import get_family
+from nvgbench.weights.families import original_project, original_projects, recognise
 
 FIXTURES = importlib.resources.files("nvgbench.parity") / "fixtures"
 VAR = json.loads((FIXTURES / "var_state_dict_layouts.json").read_text())["models"]

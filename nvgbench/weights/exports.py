@@ -15,10 +15,10 @@ from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file
 from nvgbench.interfaces import OriginalProject
-from nvgbench.published.families import original_project
-from nvgbench.published.imports import KEPT, PLACES
 from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.folder import Phase, RunFolder
+from nvgbench.weights.families import original_project
+from nvgbench.weights.imports import KEPT, PLACES
 
 # Sections of the configuration that decide what the weights mean.
 _MEANING = {"tokenizer": "tokenizer", "generator": "model"}

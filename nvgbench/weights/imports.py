@@ -15,11 +15,11 @@ from nvgbench.config.load import load_preset
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
 from nvgbench.interfaces import OriginalProject, OriginalSizes
-from nvgbench.published.families import original_project, recognise
-from nvgbench.published.files import PublishedFile, read_published
 from nvgbench.registry import get_family
 from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.folder import CONFIG, PHASES, DatasetInfo, Phase, RunFolder
+from nvgbench.weights.families import original_project, recognise
+from nvgbench.weights.files import PublishedFile, read_published
 
 # Tensors of the file that the model here does without; they are kept so that an export gives the same file again.
 KEPT = "published.safetensors"

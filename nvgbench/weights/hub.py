@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nvgbench.errors import InputError, did_you_mean
 from nvgbench.interfaces import HubFile
-from nvgbench.published.families import original_projects
+from nvgbench.weights.families import original_projects
 
 
 def find_published(given: str) -> Path:
