@@ -20,8 +20,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Look for what would move scores: order and balance of classes, number, range, rounding, JPEG, copies."""
         from nvgbench.cli.progress import counting
-        from nvgbench.evaluation.inspection import inspect
-        from nvgbench.evaluation.lint import check_classes_fit
+        from nvgbench.evaluation.lint.checks import check_classes_fit
+        from nvgbench.evaluation.lint.inspection import inspect
         from nvgbench.evaluation.reference import open_reference
         from nvgbench.evaluation.samples import open_samples
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.evaluation.pixels import Pixels, every, join, look
+from nvgbench.evaluation.lint.pixels import Pixels, every, join, look
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.files import whole_file
 from nvgbench.interfaces import ImageGenerator

@@ -17,13 +17,13 @@ from nvgbench.errors import InputError
 from nvgbench.evaluation import anchors, recording
 from nvgbench.evaluation.drawn import DrawnSet
 from nvgbench.evaluation.extractors import open_extractor
-from nvgbench.evaluation.inspection import inspect
-from nvgbench.evaluation.lint import Finding, as_rows, check_classes_fit, check_extractor_fit, check_predicted_order
+from nvgbench.evaluation.lint.checks import Finding, as_rows, check_classes_fit, check_extractor_fit, check_predicted_order
+from nvgbench.evaluation.lint.inspection import inspect
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.progress import Report, quiet
-from nvgbench.evaluation.protocols.catalog import open_rules
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, from_dataset, is_source, open_reference, run_reference
+from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.samples import ImageSet, open_samples
 from nvgbench.evaluation.scores import Scores, ScoreSettings, check_sets, evaluate_samples
 from nvgbench.interfaces import FeatureExtractor, ImageGenerator

@@ -9,7 +9,7 @@ import torch
 
 from nvgbench.data.source import ImageDataset, open_dataset
 from nvgbench.evaluation.progress import Report, quiet
-from nvgbench.evaluation.protocols.base import Rules
+from nvgbench.evaluation.rules.base import Rules
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.classifier_training import LabelledImages, Recipe, obtain_classifier
 from nvgbench.metrics.features import InceptionExtractor, check_extractor

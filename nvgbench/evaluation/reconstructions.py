@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nvgbench.data.images import to_float, to_uint8
 from nvgbench.evaluation.progress import Report, quiet
-from nvgbench.evaluation.protocols.base import Rules, moved
+from nvgbench.evaluation.rules.base import Rules, moved
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.evaluation.scores import Scores, ScoreSettings, extract, value_of
 from nvgbench.interfaces import FeatureExtractor, Tokenizer

@@ -17,8 +17,8 @@ from scipy.special import log_softmax
 
 from nvgbench.errors import InputError
 from nvgbench.evaluation.progress import Report, quiet
-from nvgbench.evaluation.protocols.base import Rules
 from nvgbench.evaluation.reference import Reference, StoredMoments
+from nvgbench.evaluation.rules.base import Rules
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.cache import FeatureCache, Features

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nvgbench.evaluation.pixels import look_at
+from nvgbench.evaluation.lint.pixels import look_at
 from nvgbench.evaluation.samples import open_samples
 from nvgbench.metrics.cache import FeatureCache
 from nvgbench.sampling.job import write_npz

@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.evaluation.protocols.catalog import open_rules
 from nvgbench.evaluation.reference import Reference
+from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.samples import in_memory
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
 from nvgbench.metrics.cache import FeatureCache

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from nvgbench.cli.lint import register
 from nvgbench.errors import InputError
-from nvgbench.evaluation.lint import check_classes_fit, check_extractor_fit
+from nvgbench.evaluation.lint.checks import check_classes_fit, check_extractor_fit
 from nvgbench.evaluation.samples import in_memory
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)

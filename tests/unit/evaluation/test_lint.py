@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nvgbench.data.source import open_dataset
-from nvgbench.evaluation.lint import Subject, as_rows, check_predicted_order, lint
-from nvgbench.evaluation.pixels import MOST, every, join, look, look_at
+from nvgbench.evaluation.lint.checks import Subject, as_rows, check_predicted_order, lint
+from nvgbench.evaluation.lint.pixels import MOST, every, join, look, look_at
 from nvgbench.evaluation.samples import ImageSet, in_memory
 
 KINDS = ("pink", "soft", "noise", "shapes", "blocky", "enlarged")

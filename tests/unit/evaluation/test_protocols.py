@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from nvgbench.errors import InputError
 from nvgbench.evaluation.evaluate import EvaluationOptions
-from nvgbench.evaluation.protocols.adm import AdmRules
-from nvgbench.evaluation.protocols.base import moved
-from nvgbench.evaluation.protocols.catalog import open_rules
-from nvgbench.evaluation.protocols.clean_fid import CleanFidRules
-from nvgbench.evaluation.protocols.torch_fidelity import TorchFidelityRules
 from nvgbench.evaluation.reference import Reference, StoredMoments, open_reference
+from nvgbench.evaluation.rules.adm import AdmRules
+from nvgbench.evaluation.rules.base import moved
+from nvgbench.evaluation.rules.catalog import open_rules
+from nvgbench.evaluation.rules.clean_fid import CleanFidRules
+from nvgbench.evaluation.rules.torch_fidelity import TorchFidelityRules
 from nvgbench.evaluation.samples import in_memory
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples, score_features
 from nvgbench.metrics import spatial

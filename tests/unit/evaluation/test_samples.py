@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from nvgbench.errors import InputError
-from nvgbench.evaluation.inspection import inspect
+from nvgbench.evaluation.lint.inspection import inspect
 from nvgbench.evaluation.reference import open_reference
 from nvgbench.evaluation.samples import in_memory, open_samples
 

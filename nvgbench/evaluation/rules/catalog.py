@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from nvgbench.evaluation.protocols.adm import AdmRules
-from nvgbench.evaluation.protocols.base import Rules
-from nvgbench.evaluation.protocols.clean_fid import CleanFidRules
-from nvgbench.evaluation.protocols.torch_fidelity import TorchFidelityRules
+from nvgbench.evaluation.rules.adm import AdmRules
+from nvgbench.evaluation.rules.base import Rules
+from nvgbench.evaluation.rules.clean_fid import CleanFidRules
+from nvgbench.evaluation.rules.torch_fidelity import TorchFidelityRules
 from nvgbench.metrics.protocol import named_protocol
 
 

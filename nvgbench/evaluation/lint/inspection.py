@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nvgbench.evaluation.lint import Finding, Subject, lint
-from nvgbench.evaluation.pixels import Pixels, look_at
+from nvgbench.evaluation.lint.checks import Finding, Subject, lint
+from nvgbench.evaluation.lint.pixels import Pixels, look_at
 from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.samples import ImageSet

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from nvgbench.errors import InputError
-from nvgbench.evaluation.pixels import BLOCK, Pixels
+from nvgbench.evaluation.lint.pixels import BLOCK, Pixels
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.inception_score import SPLIT_SIZE

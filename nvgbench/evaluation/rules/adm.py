@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from nvgbench.errors import InputError
-from nvgbench.evaluation.protocols.base import few_images, moved, normal
 from nvgbench.evaluation.reference import Reference, StoredMoments
+from nvgbench.evaluation.rules.base import few_images, moved, normal
 from nvgbench.metrics.adm import adm_frechet, adm_gaussian, adm_precision_recall
 from nvgbench.metrics.arrays import Floats
 from nvgbench.metrics.cache import Features
@@ -36,7 +36,7 @@ from nvgbench.types import MetricValue
 
 
 class AdmRules:
-    """See the head of this file; implements `nvgbench.evaluation.protocols.base.Rules`."""
+    """See the head of this file; implements `nvgbench.evaluation.rules.base.Rules`."""
 
     identity = PROTOCOLS["adm"]
 

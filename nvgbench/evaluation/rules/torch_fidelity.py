@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from nvgbench.errors import InputError
-from nvgbench.evaluation.protocols.base import few_images, moved
 from nvgbench.evaluation.reference import Reference
+from nvgbench.evaluation.rules.base import few_images, moved
 from nvgbench.metrics.cache import Features
 from nvgbench.metrics.features import InceptionExtractor
 from nvgbench.metrics.inception_score import FIDELITY_SEED, FIDELITY_SPLITS
@@ -28,7 +28,7 @@ _WHOLE = 10_000
 
 
 class TorchFidelityRules:
-    """See the head of this file; implements `nvgbench.evaluation.protocols.base.Rules`."""
+    """See the head of this file; implements `nvgbench.evaluation.rules.base.Rules`."""
 
     identity = PROTOCOLS["torch-fidelity"]
 

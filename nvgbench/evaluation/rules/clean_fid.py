@@ -13,8 +13,8 @@ import scipy.linalg
 import torch
 from numpy.typing import NDArray
 
-from nvgbench.evaluation.protocols.base import few_images, moved
 from nvgbench.evaluation.reference import Reference
+from nvgbench.evaluation.rules.base import few_images, moved
 from nvgbench.metrics.cache import Features
 from nvgbench.metrics.clean_fid import CleanFidExtractor, replaced
 from nvgbench.metrics.protocol import PROTOCOLS
@@ -22,7 +22,7 @@ from nvgbench.types import MetricValue
 
 
 class CleanFidRules:
-    """See the head of this file; implements `nvgbench.evaluation.protocols.base.Rules`.
+    """See the head of this file; implements `nvgbench.evaluation.rules.base.Rules`.
 
     Args:
         id: ``clean-fid``, ``clean-fid:legacy_pytorch`` or ``clean-fid:legacy_tensorflow``.
