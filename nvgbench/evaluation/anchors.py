@@ -14,9 +14,9 @@ from torch import Tensor
 from nvgbench.config.schema import RunConfig
 from nvgbench.data.source import ImageDataset
 from nvgbench.errors import InputError
-from nvgbench.evaluation.extractors import some_indices
 from nvgbench.evaluation.reference import from_dataset
 from nvgbench.evaluation.samples import ImageSet
+from nvgbench.extractors.opening import some_indices
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.runs.folder import untrained_generator
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult

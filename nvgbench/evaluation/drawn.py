@@ -19,9 +19,9 @@ from torch import Tensor
 from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.pixels import Pixels, every, join, look
 from nvgbench.evaluation.samples import ImageSet
+from nvgbench.extractors.cache import CHUNK, content_key
 from nvgbench.files import whole_file
 from nvgbench.interfaces import ImageGenerator
-from nvgbench.metrics.cache import CHUNK, content_key
 from nvgbench.sampling.job import check_classes, draw, job_key, job_labels
 
 

@@ -16,7 +16,6 @@ from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
 from nvgbench.evaluation import anchors, recording
 from nvgbench.evaluation.drawn import DrawnSet
-from nvgbench.evaluation.extractors import open_extractor
 from nvgbench.evaluation.lint.checks import Finding, as_rows, check_classes_fit, check_extractor_fit, check_predicted_order
 from nvgbench.evaluation.lint.inspection import inspect
 from nvgbench.evaluation.options import EvaluationOptions
@@ -26,8 +25,9 @@ from nvgbench.evaluation.reference import Reference, from_dataset, is_source, op
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.samples import ImageSet, open_samples
 from nvgbench.evaluation.scores import Scores, ScoreSettings, check_sets, evaluate_samples
+from nvgbench.extractors.cache import FeatureCache
+from nvgbench.extractors.opening import open_extractor
 from nvgbench.interfaces import FeatureExtractor, ImageGenerator
-from nvgbench.metrics.cache import FeatureCache
 from nvgbench.metrics.extrapolation import fewest_images
 from nvgbench.metrics.protocol import INCEPTION
 from nvgbench.results.grouping import over_sampling_seeds

@@ -9,9 +9,9 @@ from typing import Any
 
 from nvgbench.errors import InputError
 from nvgbench.evaluation.scores import FEWEST_IMAGES
-from nvgbench.metrics.features import check_extractor
+from nvgbench.extractors.inception import check_extractor
+from nvgbench.extractors.vision import RECIPES
 from nvgbench.metrics.protocol import INCEPTION, named_protocol
-from nvgbench.metrics.vision import RECIPES
 from nvgbench.results.compare import OWN_PROTOCOL
 
 
@@ -24,7 +24,7 @@ class EvaluationOptions:
         seed: of the sampling job and of everything drawn in the scores.
         batch_size: images at once in sampling and extraction.
         protocol: a key of `nvgbench.metrics.protocol.PROTOCOLS`.
-        extractor: one of `nvgbench.metrics.features.EXTRACTORS`.
+        extractor: one of `nvgbench.extractors.inception.EXTRACTORS`.
         inception_weights: file of the Inception weights.
         extractor_weights: folder of the weights of DINOv2 or CLIP.
         bootstrap: replicates of the intervals.

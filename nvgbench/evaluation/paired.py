@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from scipy.special import log_softmax
 
+from nvgbench.extractors.cache import FeatureCache, Features
 from nvgbench.metrics.arrays import Floats
-from nvgbench.metrics.cache import FeatureCache, Features
 from nvgbench.metrics.frechet import gaussian_of
 from nvgbench.metrics.inception_score import FIDELITY_SPLITS, fidelity_order
 from nvgbench.metrics.jackknife import (

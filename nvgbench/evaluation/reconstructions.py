@@ -13,8 +13,8 @@ from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.rules.base import Rules, moved
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.evaluation.scores import Scores, ScoreSettings, extract, value_of
+from nvgbench.extractors.cache import FeatureCache
 from nvgbench.interfaces import FeatureExtractor, Tokenizer
-from nvgbench.metrics.cache import FeatureCache
 from nvgbench.metrics.codebook import CodebookUse
 from nvgbench.metrics.frechet import distance_to_factor, gaussian_of
 from nvgbench.metrics.reconstruction import Distance, load_lpips, psnr, ssim

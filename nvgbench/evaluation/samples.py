@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nvgbench.data.npz import NpzImages, large_uint8
 from nvgbench.errors import InputError
-from nvgbench.metrics.cache import CHUNK, Chunk
+from nvgbench.extractors.cache import CHUNK, Chunk
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _LOSSY = (".jpg", ".jpeg")

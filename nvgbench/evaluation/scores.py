@@ -20,8 +20,8 @@ from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.reference import Reference, StoredMoments
 from nvgbench.evaluation.rules.base import Rules
 from nvgbench.evaluation.samples import ImageSet
+from nvgbench.extractors.cache import FeatureCache, Features
 from nvgbench.interfaces import FeatureExtractor
-from nvgbench.metrics.cache import FeatureCache, Features
 from nvgbench.metrics.extrapolation import extrapolated_frechet, fewest_images
 from nvgbench.metrics.frechet import distance_to_factor, factor_of_covariance, frechet_distance, gaussian_of
 from nvgbench.metrics.inception_score import FIDELITY_SPLITS, SPLIT_SIZE, fidelity_order, inception_score

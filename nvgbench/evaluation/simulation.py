@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nvgbench.evaluation.scores import ScoreSettings, score_features
-from nvgbench.metrics.cache import Features
+from nvgbench.extractors.cache import Features
 from nvgbench.results.schema import RunRecord
 
 EXTRACTOR = "simulated"

@@ -14,7 +14,7 @@ import numpy as np
 
 from nvgbench.evaluation.lint.pixels import look_at
 from nvgbench.evaluation.samples import open_samples
-from nvgbench.metrics.cache import FeatureCache
+from nvgbench.extractors.cache import FeatureCache
 from nvgbench.sampling.job import write_npz
 
 

@@ -25,9 +25,9 @@ from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.samples import in_memory
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
-from nvgbench.metrics.cache import FeatureCache
-from nvgbench.metrics.clean_fid import MODES, SCRIPT_FILE, CleanFidExtractor
-from nvgbench.metrics.features import InceptionExtractor
+from nvgbench.extractors.cache import FeatureCache
+from nvgbench.extractors.clean_fid import MODES, SCRIPT_FILE, CleanFidExtractor
+from nvgbench.extractors.inception import InceptionExtractor
 from nvgbench.metrics.frechet import frechet_from_features
 from nvgbench.metrics.kernel import kernel_distance
 from nvgbench.types import MetricValue

@@ -3,7 +3,7 @@
 1. samples and reference are uint8 images of an npz; moments stored with the reference are used where they are;
 2. torch-fidelity's inception-v3-compat stands in for the TensorFlow network of 2015, of which it is a conversion;
 3. FID of the 2,048 pool features, float32 means, covariance with ddof 1;
-4. sFID of the spatial features (`nvgbench.metrics.spatial`), likewise;
+4. sFID of the spatial features (`nvgbench.extractors.spatial`), likewise;
 5. Inception Score of logits without bias, splits of 5,000 in the order given, the last one as long as it is;
 6. precision and recall with float16 distances (`nvgbench.metrics.adm`).
 """
@@ -22,15 +22,15 @@ from scipy.special import log_softmax
 from nvgbench.errors import InputError
 from nvgbench.evaluation.reference import Reference, StoredMoments
 from nvgbench.evaluation.rules.base import few_images, moved, normal
+from nvgbench.extractors.cache import Features
+from nvgbench.extractors.inception import InceptionExtractor
+from nvgbench.extractors.spatial import split_features
 from nvgbench.metrics.adm import adm_frechet, adm_gaussian, adm_precision_recall
 from nvgbench.metrics.arrays import Floats
-from nvgbench.metrics.cache import Features
-from nvgbench.metrics.features import InceptionExtractor
 from nvgbench.metrics.frechet import factor_of_covariance
 from nvgbench.metrics.inception_score import inception_score
 from nvgbench.metrics.jackknife import frechet_contributions, standard_error
 from nvgbench.metrics.protocol import PROTOCOLS
-from nvgbench.metrics.spatial import split_features
 from nvgbench.metrics.uncertainty import inception_score_interval
 from nvgbench.types import MetricValue
 

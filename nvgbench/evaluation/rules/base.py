@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from nvgbench.evaluation.reference import Reference
+from nvgbench.extractors.cache import Features
 from nvgbench.interfaces import FeatureExtractor
-from nvgbench.metrics.cache import Features
 from nvgbench.metrics.protocol import SCORES
 from nvgbench.metrics.protocol import Protocol as Identity
 from nvgbench.types import Interval, MetricValue
@@ -32,7 +32,7 @@ class Rules(Protocol):
     identity: Identity
 
     def extractor(self, weights: Path | None, device: torch.device | str) -> FeatureExtractor:
-        """The network with the evaluator's preprocessing; see `nvgbench.metrics.features.InceptionExtractor`."""
+        """The network with the evaluator's preprocessing; see `nvgbench.extractors.inception.InceptionExtractor`."""
         ...
 
     def pool(self, features_NF: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.base import few_images, moved
-from nvgbench.metrics.cache import Features
-from nvgbench.metrics.clean_fid import CleanFidExtractor, replaced
+from nvgbench.extractors.cache import Features
+from nvgbench.extractors.clean_fid import CleanFidExtractor, replaced
 from nvgbench.metrics.protocol import PROTOCOLS
 from nvgbench.types import MetricValue
 

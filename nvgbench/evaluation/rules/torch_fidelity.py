@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from nvgbench.errors import InputError
 from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.base import few_images, moved
-from nvgbench.metrics.cache import Features
-from nvgbench.metrics.features import InceptionExtractor
+from nvgbench.extractors.cache import Features
+from nvgbench.extractors.inception import InceptionExtractor
 from nvgbench.metrics.inception_score import FIDELITY_SEED, FIDELITY_SPLITS
 from nvgbench.metrics.protocol import PROTOCOLS
 from nvgbench.types import MetricValue

@@ -13,7 +13,7 @@ from nvgbench.errors import InputError
 from nvgbench.evaluation.drawn import DrawnSet
 from nvgbench.evaluation.lint.pixels import every, look
 from nvgbench.evaluation.samples import open_samples
-from nvgbench.metrics.cache import CHUNK, FeatureCache
+from nvgbench.extractors.cache import CHUNK, FeatureCache
 from nvgbench.sampling.job import sample_job
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult
 

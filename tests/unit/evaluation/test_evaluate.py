@@ -20,8 +20,8 @@ from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reference import Reference, StoredMoments
 from nvgbench.evaluation.samples import in_memory
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
+from nvgbench.extractors.cache import FeatureCache
 from nvgbench.gates.environment import environment_of
-from nvgbench.metrics.cache import FeatureCache
 from nvgbench.metrics.extrapolation import fewest_images
 from nvgbench.metrics.frechet import frechet_distance, frechet_from_features
 from nvgbench.nvg.config import NvgSamplingConfig

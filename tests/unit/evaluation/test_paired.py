@@ -13,7 +13,7 @@ import torch
 from nvgbench.cli.app import main
 from nvgbench.evaluation.paired import paired_margins
 from nvgbench.evaluation.scores import ScoreSettings, score_features
-from nvgbench.metrics.cache import FeatureCache, Features
+from nvgbench.extractors.cache import FeatureCache, Features
 from nvgbench.metrics.protocol import PROTOCOLS
 from nvgbench.results.compare import Scored, compare, latest_metrics
 from nvgbench.results.schema import RunRecord

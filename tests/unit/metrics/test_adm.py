@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from nvgbench.errors import InputError
+from nvgbench.extractors.spatial import POOL_FEATURES, SPATIAL_FEATURES, SpatialTap, split_features
 from nvgbench.metrics import adm
 from nvgbench.metrics.adm import adm_frechet, adm_gaussian, adm_precision_recall, half_distances
 from nvgbench.metrics.frechet import frechet_distance
 from nvgbench.metrics.prdc import neighbour_scores
-from nvgbench.metrics.spatial import POOL_FEATURES, SPATIAL_FEATURES, SpatialTap, split_features
 
 
 def distances_by_rule(u: NDArray, v: NDArray) -> NDArray:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.cache import Chunk, FeatureCache, content_key
+from nvgbench.extractors.cache import Chunk, FeatureCache, content_key
 from nvgbench.types import Share
 
 
@@ -106,7 +106,7 @@ def test_a_whole_set_is_found_by_its_fingerprint(tmp_path: Path) -> None:
 def test_another_version_of_a_library_is_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FeatureCache(tmp_path)
     cache.extract([IMAGES], Counting())
-    monkeypatch.setattr("nvgbench.metrics.cache._library_versions", lambda: ("torch-fidelity 9.9",))
+    monkeypatch.setattr("nvgbench.extractors.cache._library_versions", lambda: ("torch-fidelity 9.9",))
     newer = Counting()
     cache.extract([IMAGES], newer)
     assert newer.seen == 50

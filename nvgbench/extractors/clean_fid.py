@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.features import INCEPTION_FILE, find_inception_weights, is_published, read_inception_state
+from nvgbench.extractors.inception import INCEPTION_FILE, find_inception_weights, is_published, read_inception_state
 
 MODES = ("clean", "legacy_pytorch", "legacy_tensorflow")
 SCRIPT_FILE = "inception-2015-12-05.pt"

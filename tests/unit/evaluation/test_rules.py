@@ -20,8 +20,8 @@ from nvgbench.evaluation.rules.clean_fid import CleanFidRules
 from nvgbench.evaluation.rules.torch_fidelity import TorchFidelityRules
 from nvgbench.evaluation.samples import in_memory
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples, score_features
-from nvgbench.metrics import spatial
-from nvgbench.metrics.cache import FeatureCache, Features
+from nvgbench.extractors import spatial
+from nvgbench.extractors.cache import FeatureCache, Features
 from nvgbench.metrics.protocol import PROTOCOLS
 from nvgbench.results.compare import Scored, why_not_comparable
 from nvgbench.results.schema import RunRecord

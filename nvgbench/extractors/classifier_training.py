@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.classifier import CODE_VERSION, ClassifierExtractor, SmallResNet, preprocess
+from nvgbench.extractors.classifier import CODE_VERSION, ClassifierExtractor, SmallResNet, preprocess
 
 _WEIGHTS, _CARD = "weights.safetensors", "card.json"
 

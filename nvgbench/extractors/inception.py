@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nvgbench.errors import InputError, did_you_mean
-from nvgbench.metrics.spatial import SpatialTap
+from nvgbench.extractors.spatial import SpatialTap
 
 EXTRACTORS = ("inception", "classifier", "dinov2", "clip")
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -39,7 +39,7 @@ class InceptionExtractor:
     Args:
         weights: the weights' file; where not given, torch hub's folder is searched and then a download is tried.
         device: where the network runs.
-        spatial: append the 2023 spatial features of sFID (`nvgbench.metrics.spatial`) to the 2048.
+        spatial: append the 2023 spatial features of sFID (`nvgbench.extractors.spatial`) to the 2048.
 
     Attributes:
         name: ``inception``.

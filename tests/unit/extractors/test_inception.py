@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.classifier import SmallResNet, preprocess
-from nvgbench.metrics.classifier_training import (
+from nvgbench.extractors.classifier import SmallResNet, preprocess
+from nvgbench.extractors.classifier_training import (
     LabelledImages,
     Recipe,
     augment,
@@ -20,7 +20,7 @@ from nvgbench.metrics.classifier_training import (
     obtain_classifier,
     train_classifier,
 )
-from nvgbench.metrics.features import INCEPTION_FILE, InceptionExtractor, check_extractor
+from nvgbench.extractors.inception import INCEPTION_FILE, InceptionExtractor, check_extractor
 
 RECIPE = Recipe(cycles=(4,), batch_size=32, width=4, learning_rate=0.1)
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.vision import RECIPES, VisionExtractor
+from nvgbench.extractors.vision import RECIPES, VisionExtractor
 
 IMAGES = torch.randint(0, 256, (3, 3, 20, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
