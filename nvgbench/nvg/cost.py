@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nvgbench.config.schema import RunConfig
 from nvgbench.nvg.blocks import TIME_CHANNELS
 from nvgbench.nvg.generator import NvgGenerator
-from nvgbench.nvg.layout import StageLayout
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.sampling.schedules import guidance_schedule
 
 # The backward pass makes two products for each one of the forward pass.

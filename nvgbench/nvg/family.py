@@ -62,7 +62,7 @@ class NvgFamily:
             InputError: stages that are no balanced hierarchy, or a head size without room for the rotary axes.
         """
         from nvgbench.nvg.generator import NvgGenerator
-        from nvgbench.nvg.layout import StageLayout
+        from nvgbench.nvg.stages import StageLayout
 
         tokenizer = cast("ConvTokenizer", tokenizer)
         return NvgGenerator(

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from nvgbench.nvg.alignment import Projector
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.content import ContentGenerator
-from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.quantizer import cluster_means
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import structure_embedding
 from nvgbench.nvg.structure_flow import StructureGenerator
 

@@ -14,9 +14,9 @@ from nvgbench.data.folder import read_image
 from nvgbench.data.images import to_float
 from nvgbench.errors import InputError
 from nvgbench.interfaces import ImageGenerator
-from nvgbench.nvg.guided import read_mask, structure_from_image, structure_from_mask, structure_from_trace
 from nvgbench.nvg.image_generator import NvgImageGenerator
 from nvgbench.nvg.sampler import GivenStructure
+from nvgbench.nvg.structure_control import read_mask, structure_from_image, structure_from_mask, structure_from_trace
 from nvgbench.types import SampleRequest, SampleResult
 
 

@@ -14,9 +14,9 @@ from nvgbench.data.images import to_uint8
 from nvgbench.errors import InputError
 from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.nvg.generator import NvgGenerator
-from nvgbench.nvg.guided import checked_structure
 from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.sampler import GivenStructure, NvgSampler, StageState
+from nvgbench.nvg.structure_control import checked_structure
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace
 
@@ -41,7 +41,7 @@ class NvgImageGenerator:
 
         Args:
             request: an image depends on its own seed, label and the settings alone, up to rounding of batched kernels.
-            structure: maps of the first stages from outside, see `nvgbench.nvg.guided`; later ones are generated.
+            structure: maps of the first stages from outside, see `nvgbench.nvg.structure_control`; later ones are generated.
 
         Raises:
             InputError: labels that are no classes, another number of seeds than of labels, unknown settings, a structure

@@ -17,8 +17,8 @@ from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
 from nvgbench.interfaces import HubFile, OriginalSizes
 from nvgbench.nvg.checkpoint import UNUSED, from_published_state, to_published_state
-from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.rope import CLASS_ID, TOKEN_ID
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.tokenizer import PUBLISHED_NAMES
 from nvgbench.weights.fit import check_codebooks
 

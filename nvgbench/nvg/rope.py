@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nvgbench.errors import InputError
 from nvgbench.nvg.config import NvgModelConfig
-from nvgbench.nvg.layout import StageLayout
+from nvgbench.nvg.stages import StageLayout
 
 THETA = 10_000.0
 IDENTITY_CHANNELS = 8

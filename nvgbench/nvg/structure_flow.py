@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from nvgbench.nvg.blocks import ModulatedHead, TimeEmbedding, initialise, make_blocks
 from nvgbench.nvg.config import NvgModelConfig
-from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.rope import StructureRope
+from nvgbench.nvg.stages import StageLayout
 
 
 class StructureGenerator(nn.Module):

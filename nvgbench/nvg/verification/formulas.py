@@ -13,9 +13,9 @@ from torch import Tensor
 
 from nvgbench.nvg.blocks import timestep_embedding
 from nvgbench.nvg.config import NvgModelConfig
-from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.objective import StageLosses
 from nvgbench.nvg.rope import StructureRope
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import split_clusters, structure_embedding, structure_labels
 from nvgbench.nvg.structure_flow import flow_times
 from nvgbench.nvg.verification import models

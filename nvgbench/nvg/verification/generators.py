@@ -15,8 +15,8 @@ from torch import Tensor
 
 from nvgbench.nvg.checkpoint import to_published_key
 from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator
-from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.objective import FlowInputs, StageLosses, canvases_of, flow_inputs, stage_losses
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.verification import models
 from nvgbench.nvg.verification.autoencoding import check_packed, packed
 from nvgbench.parity.ledger import SINGLE_CHOICES, Ledger

@@ -15,8 +15,8 @@ from nvgbench.errors import InputError
 from nvgbench.nvg.checkpoint import load_published_state
 from nvgbench.nvg.config import GranularityConfig, NvgModelConfig
 from nvgbench.nvg.generator import NvgGenerator
-from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.quantizer import GranularityQuantizer
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.tokenizer import PUBLISHED_NAMES
 from nvgbench.parity.filler import fill_nvg_state
 from nvgbench.parity.fixture import Fixture

@@ -16,8 +16,8 @@ from nvgbench.nvg.alignment import Projector, alignment_losses
 from nvgbench.nvg.checkpoint import load_published_state, to_published_state
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.generator import NvgGenerator
-from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.objective import NvgObjective, canvases_of
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.training.batches import split
 from nvgbench.training.optimizer import parameter_counts
 from nvgbench.types import TokenBatch, TokenSequence

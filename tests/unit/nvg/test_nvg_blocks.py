@@ -7,8 +7,8 @@ import torch
 
 from nvgbench.nvg.blocks import SingleStreamBlock, initialise, make_blocks
 from nvgbench.nvg.config import NvgModelConfig
-from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.rope import Rotation, StructureRope
+from nvgbench.nvg.stages import StageLayout
 
 CONFIG = NvgModelConfig(depth=3, head_size=32, content_heads=2, drop_path=0.4)
 

@@ -16,8 +16,8 @@ from nvgbench.config.load import load_preset
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
 from nvgbench.nvg import FAMILY
-from nvgbench.nvg.guided import structure_from_image
 from nvgbench.nvg.image_generator import NvgImageGenerator
+from nvgbench.nvg.structure_control import structure_from_image
 from nvgbench.registry import preset_files
 from nvgbench.runs.folder import untrained_generator
 from nvgbench.types import ImageBatch, ModelSpec, SampleRequest, TokenBatch

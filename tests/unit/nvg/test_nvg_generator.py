@@ -18,7 +18,7 @@ from nvgbench.nvg.checkpoint import (
 )
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.generator import NvgGenerator
-from nvgbench.nvg.layout import StageLayout
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import structure_embedding
 
 LAYOUT = StageLayout((4, 4))

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator
-from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.objective import NvgObjective, flow_inputs, measure_scale_factors, stage_losses
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.types import TokenBatch, TokenSequence
 
 LAYOUT = StageLayout((4, 4))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from nvgbench.errors import InputError
 from nvgbench.nvg.config import NvgModelConfig
-from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.rope import StructureRope, axis_sizes
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import structure_embedding
 
 

@@ -8,9 +8,9 @@ from tiny_nvg import tiny
 
 from nvgbench.nvg.config import GranularityConfig, NvgSamplingConfig
 from nvgbench.nvg.generator import NvgGenerator
-from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.sampler import GivenStructure, NvgSampler, Sample
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure_flow import flow_times
 from nvgbench.sampling.noise import SeededNoise
 

@@ -6,7 +6,7 @@ import torch
 
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.generator import NvgGenerator
-from nvgbench.nvg.layout import StageLayout
+from nvgbench.nvg.stages import StageLayout
 
 SQUARE = StageLayout((4, 4))
 

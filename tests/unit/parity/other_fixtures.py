@@ -23,8 +23,8 @@ from nvgbench.interfaces import Verification
 from nvgbench.nvg.checkpoint import to_published_key
 from nvgbench.nvg.config import GranularityConfig, NvgModelConfig
 from nvgbench.nvg.generator import NvgGenerator
-from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.quantizer import GranularityQuantizer
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.tokenizer import PUBLISHED_NAMES
 from nvgbench.parity.arithmetic import Arithmetic
 from nvgbench.parity.fixture import Fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nvgbench.errors import InputError
-from nvgbench.nvg.layout import StageLayout
+from nvgbench.nvg.stages import StageLayout
 
 
 def test_the_papers_layout() -> None:

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nvgbench.errors import InputError
-from nvgbench.nvg.guided import (
+from nvgbench.nvg.sampler import GivenStructure
+from nvgbench.nvg.stages import StageLayout
+from nvgbench.nvg.structure_control import (
     checked_structure,
     read_mask,
     structure_from_mask,
     structure_from_tokens,
     structure_from_trace,
 )
-from nvgbench.nvg.layout import StageLayout
-from nvgbench.nvg.sampler import GivenStructure
 from nvgbench.types import StageTrace, TokenSequence
 
 LAYOUT = StageLayout((8, 8))

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from nvgbench.errors import InputError
 from nvgbench.interfaces import Tokenizer
-from nvgbench.nvg.layout import StageLayout
 from nvgbench.nvg.sampler import GivenStructure
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.types import StageTrace, TokenSequence
 
 
