@@ -11,11 +11,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from nvgbench_baselines.var.checkpoint import DERIVED, tokenizer_names, transformer_name
+from nvgbench_baselines.var.config import ScaleConfig, VarModelConfig
+from nvgbench_baselines.var.quantizer import ScaleQuantizer, phi_index
+from nvgbench_baselines.var.transformer import VarTransformer
 
-from baselines.var.checkpoint import DERIVED, tokenizer_names, transformer_name
-from baselines.var.config import ScaleConfig, VarModelConfig
-from baselines.var.quantizer import ScaleQuantizer, phi_index
-from baselines.var.transformer import VarTransformer
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.schema import TokenizerConfig
 

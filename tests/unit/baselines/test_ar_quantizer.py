@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from baselines.ar.config import FlatConfig
-from baselines.ar.quantizer import FlatQuantizer
+from nvgbench_baselines.ar.config import FlatConfig
+from nvgbench_baselines.ar.quantizer import FlatQuantizer
 
 GRID = (2, 4)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from nvgbench_baselines.ar.config import ArSamplingConfig
+from nvgbench_baselines.ar.sampler import sample
 
-from baselines.ar.config import ArSamplingConfig
-from baselines.ar.sampler import sample
 from nvgbench.errors import InputError
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.types import SampleRequest

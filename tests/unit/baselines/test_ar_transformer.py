@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from nvgbench_baselines.ar.blocks import rotary_angles, rotate
+from nvgbench_baselines.ar.config import ArModelConfig
 
-from baselines.ar.blocks import rotary_angles, rotate
-from baselines.ar.config import ArModelConfig
 from nvgbench.types import TokenBatch
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from nvgbench_baselines.cache import LayerCache
+from nvgbench_baselines.conditioning import drop_labels
+from nvgbench_baselines.cost import decoder_flops
 
-from baselines.cache import LayerCache
-from baselines.conditioning import drop_labels
-from baselines.cost import decoder_flops
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.load import load_preset
 from nvgbench.interfaces import Tokenizer
@@ -34,7 +34,7 @@ COMPARED = ("tiny", "cifar10")
 
 
 def test_importing_the_families_imports_no_torch() -> None:
-    code = "import sys, baselines.var, baselines.ar; print('torch' in sys.modules)"
+    code = "import sys, nvgbench_baselines.var, nvgbench_baselines.ar; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from nvgbench_baselines.var.checkpoint import transformer_from_published, transformer_to_published
 from torch import Tensor
 
-from baselines.var.checkpoint import transformer_from_published, transformer_to_published
 from nvgbench.errors import InputError
 
 

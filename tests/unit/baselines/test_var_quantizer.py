@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from nvgbench_baselines.var.config import ScaleConfig
+from nvgbench_baselines.var.quantizer import ScaleQuantizer
 
-from baselines.var.config import ScaleConfig
-from baselines.var.quantizer import ScaleQuantizer
 from nvgbench.errors import InputError
 
 GRID = (4, 4)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from nvgbench_baselines.var.config import VarSamplingConfig
+from nvgbench_baselines.var.sampler import SeededChance, sample
 
-from baselines.var.config import VarSamplingConfig
-from baselines.var.sampler import SeededChance, sample
 from nvgbench.errors import InputError
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.types import SampleRequest

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from nvgbench_baselines.var.blocks import drop_path
+from nvgbench_baselines.var.config import VarModelConfig
+from nvgbench_baselines.var.transformer import VarTransformer
 
-from baselines.var.blocks import drop_path
-from baselines.var.config import VarModelConfig
-from baselines.var.transformer import VarTransformer
 from nvgbench.types import TokenBatch
 
 STARTS = (0, 1, 5, 21)  # of the scales 1, 2, 4

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from nvgbench_baselines.var.checkpoint import tokenizer_names, transformer_to_published
+from nvgbench_baselines.var.config import ScaleConfig, VarModelConfig
+from nvgbench_baselines.var.quantizer import ScaleQuantizer
+from nvgbench_baselines.var.transformer import VarTransformer
 
-from baselines.var.checkpoint import tokenizer_names, transformer_to_published
-from baselines.var.config import ScaleConfig, VarModelConfig
-from baselines.var.quantizer import ScaleQuantizer
-from baselines.var.transformer import VarTransformer
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.schema import TokenizerConfig
 from nvgbench.interfaces import Verification

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.ar.config import FlatConfig
 from nvgbench.autoencoder.quantization import (
     QuantizerOutput,
     entropy_term,
@@ -19,6 +18,7 @@ from nvgbench.autoencoder.quantization import (
     straight_through,
 )
 from nvgbench.types import TokenSequence
+from nvgbench_baselines.ar.config import FlatConfig
 
 
 class FlatQuantizer(nn.Module):

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from baselines.var.config import ScaleConfig, VarModelConfig, VarSamplingConfig
 from nvgbench.config.schema import RunConfig
 from nvgbench.types import ModelSpec, TokenSequence
+from nvgbench_baselines.var.config import ScaleConfig, VarModelConfig, VarSamplingConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from baselines.var.objective import VarObjective
-    from baselines.var.original import VarOriginal
-    from baselines.var.sampler import VarImageGenerator
-    from baselines.var.transformer import VarTransformer
-    from baselines.var.verification import VarVerification
     from nvgbench.autoencoder.tokenizer import ConvTokenizer
+    from nvgbench_baselines.var.objective import VarObjective
+    from nvgbench_baselines.var.original import VarOriginal
+    from nvgbench_baselines.var.sampler import VarImageGenerator
+    from nvgbench_baselines.var.transformer import VarTransformer
+    from nvgbench_baselines.var.verification import VarVerification
 
 
 class VarFamily:
@@ -28,19 +28,19 @@ class VarFamily:
     quantizer_config: type = ScaleConfig
     model_config: type = VarModelConfig
     sampling_config: type = VarSamplingConfig
-    presets = "baselines.var.presets"
+    presets = "nvgbench_baselines.var.presets"
 
     @property
     def original(self) -> VarOriginal:
         """How the published files name and shape their tensors."""
-        from baselines.var.original import VarOriginal
+        from nvgbench_baselines.var.original import VarOriginal
 
         return VarOriginal()
 
     @property
     def verification(self) -> VarVerification:
         """The original code's golden numbers, and how to recompute them."""
-        from baselines.var.verification import VarVerification
+        from nvgbench_baselines.var.verification import VarVerification
 
         return VarVerification()
 
@@ -50,14 +50,14 @@ class VarFamily:
         Raises:
             InputError: the scales do not fit the grid.
         """
-        from baselines.var.quantizer import ScaleQuantizer
         from nvgbench.autoencoder.tokenizer import ConvTokenizer
+        from nvgbench_baselines.var.quantizer import ScaleQuantizer
 
         return ConvTokenizer.of(config, ScaleQuantizer)
 
     def build_generator(self, config: RunConfig, tokenizer: nn.Module, num_classes: int) -> VarTransformer:
         """An untrained transformer for that tokenizer's scales and codebook."""
-        from baselines.var.transformer import VarTransformer
+        from nvgbench_baselines.var.transformer import VarTransformer
 
         tokenizer = cast("ConvTokenizer", tokenizer)
         return VarTransformer(
@@ -73,8 +73,8 @@ class VarFamily:
 
     def objective(self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module) -> VarObjective:
         """Cross-entropy of all tokens."""
-        from baselines.var.objective import VarObjective
-        from baselines.var.quantizer import ScaleQuantizer
+        from nvgbench_baselines.var.objective import VarObjective
+        from nvgbench_baselines.var.quantizer import ScaleQuantizer
 
         return VarObjective(cast(ScaleQuantizer, tokenizer.quantizer), cast("VarTransformer", generator))
 
@@ -82,13 +82,13 @@ class VarFamily:
         self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module, spec: ModelSpec
     ) -> VarImageGenerator:
         """Tokenizer and transformer joined."""
-        from baselines.var.sampler import VarImageGenerator
+        from nvgbench_baselines.var.sampler import VarImageGenerator
 
         return VarImageGenerator(cast("ConvTokenizer", tokenizer), cast("VarTransformer", generator), config.sampling, spec)
 
     def cost(self, config: RunConfig, num_classes: int) -> Mapping[str, Any]:
-        """Parameters and FLOPs from the configuration alone; see `baselines.cost`."""
-        from baselines.cost import cost_card
-        from baselines.var.cost import sampling_flops, training_flops
+        """Parameters and FLOPs from the configuration alone; see `nvgbench_baselines.cost`."""
+        from nvgbench_baselines.cost import cost_card
+        from nvgbench_baselines.var.cost import sampling_flops, training_flops
 
         return cost_card(self, config, num_classes, sampling_flops(config), training_flops(config))

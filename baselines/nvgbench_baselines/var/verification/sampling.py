@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.var.config import VarSamplingConfig
-from baselines.var.sampler import VarSamples, sample
-from baselines.var.transformer import VarTransformer
-from baselines.var.verification.models import Models
-from baselines.var.verification.teacher import check_gap, variants
 from nvgbench.parity.ledger import CHAINED_CHOICES, Ledger
+from nvgbench_baselines.var.config import VarSamplingConfig
+from nvgbench_baselines.var.sampler import VarSamples, sample
+from nvgbench_baselines.var.transformer import VarTransformer
+from nvgbench_baselines.var.verification.models import Models
+from nvgbench_baselines.var.verification.teacher import check_gap, variants
 
 # The fixture's own allowance for random smoothing, which takes logarithms of the noise.
 _SMOOTH_TOLERANCE = 1e-4

@@ -11,17 +11,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from baselines.cache import LayerCache
-from baselines.conditioning import checked_labels
-from baselines.var.config import VarSamplingConfig
-from baselines.var.quantizer import ScaleQuantizer
-from baselines.var.transformer import VarTransformer
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.load import override_dataclass
 from nvgbench.data.images import to_uint8
 from nvgbench.sampling.filters import choose_tokens, top_k_filter, top_p_filter
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace, TokenSequence
+from nvgbench_baselines.cache import LayerCache
+from nvgbench_baselines.conditioning import checked_labels
+from nvgbench_baselines.var.config import VarSamplingConfig
+from nvgbench_baselines.var.quantizer import ScaleQuantizer
+from nvgbench_baselines.var.transformer import VarTransformer
 
 
 class Chance(Protocol):

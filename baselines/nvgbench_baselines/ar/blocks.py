@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.cache import LayerCache
+from nvgbench_baselines.cache import LayerCache
 
 NORM_EPS = 1e-5
 

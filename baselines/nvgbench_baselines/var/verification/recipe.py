@@ -10,10 +10,6 @@ from typing import Literal
 import numpy as np
 import torch
 
-from baselines.var.blocks import BLOCK_VECTORS
-from baselines.var.checkpoint import transformer_name
-from baselines.var.config import VarModelConfig
-from baselines.var.transformer import VarTransformer
 from nvgbench.config.load import load_preset
 from nvgbench.config.schema import PhaseConfig
 from nvgbench.errors import InputError
@@ -24,6 +20,10 @@ from nvgbench.registry import preset_files
 from nvgbench.training.optimizer import weight_decay_groups
 from nvgbench.training.plan import phase_steps
 from nvgbench.training.schedule import learning_rate, weight_decay
+from nvgbench_baselines.var.blocks import BLOCK_VECTORS
+from nvgbench_baselines.var.checkpoint import transformer_name
+from nvgbench_baselines.var.config import VarModelConfig
+from nvgbench_baselines.var.transformer import VarTransformer
 
 Shape = Literal["cosine", "linear", "exponential", "bent"]
 # Double precision on both sides; the order of operations may differ.

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.var.checkpoint import tokenizer_names
-from baselines.var.config import ScaleConfig
-from baselines.var.quantizer import ScaleQuantizer, phi_index
-from baselines.var.verification.models import Models, quantizer_of
 from nvgbench.autoencoder.quantization import squared_distances
 from nvgbench.parity.ledger import CHAINED_CHOICES, Ledger
 from nvgbench.types import TokenSequence
+from nvgbench_baselines.var.checkpoint import tokenizer_names
+from nvgbench_baselines.var.config import ScaleConfig
+from nvgbench_baselines.var.quantizer import ScaleQuantizer, phi_index
+from nvgbench_baselines.var.verification.models import Models, quantizer_of
 
 _TRAINED = ("vqtrain_loss", "vqtrain_loss_grad_phi_l2", "vqtrain_mse_plus_vq", "vqtrain_grad_l2")
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.cache import LayerCache
-from baselines.var.blocks import BLOCK_VECTORS, HEAD_VECTORS, Block, Modulation, modulate
-from baselines.var.config import VarModelConfig
+from nvgbench_baselines.cache import LayerCache
+from nvgbench_baselines.var.blocks import BLOCK_VECTORS, HEAD_VECTORS, Block, Modulation, modulate
+from nvgbench_baselines.var.config import VarModelConfig
 
 # Factor on the initial weights of the modulation (gates have their own) and of the output layer.
 MODULATION_INIT = 0.5

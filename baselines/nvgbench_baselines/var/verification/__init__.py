@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from baselines.var.verification import recipe, sampling, teacher, tokenizing
-from baselines.var.verification.models import Models
 from nvgbench.parity.fixture import shipped_fixture
 from nvgbench.parity.ledger import Check, Ledger
+from nvgbench_baselines.var.verification import recipe, sampling, teacher, tokenizing
+from nvgbench_baselines.var.verification.models import Models
 
 
 class VarVerification:

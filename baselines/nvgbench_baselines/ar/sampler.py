@@ -7,17 +7,17 @@ import itertools
 import torch
 from torch import Tensor
 
-from baselines.ar.config import ArSamplingConfig
-from baselines.ar.quantizer import FlatQuantizer
-from baselines.ar.transformer import ArTransformer
-from baselines.cache import LayerCache
-from baselines.conditioning import checked_labels
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.load import override_dataclass
 from nvgbench.data.images import to_uint8
 from nvgbench.sampling.filters import choose_tokens
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace, TokenSequence
+from nvgbench_baselines.ar.config import ArSamplingConfig
+from nvgbench_baselines.ar.quantizer import FlatQuantizer
+from nvgbench_baselines.ar.transformer import ArTransformer
+from nvgbench_baselines.cache import LayerCache
+from nvgbench_baselines.conditioning import checked_labels
 
 # A trace shows the picture after each of so many equal parts of the raster.
 TRACE_PARTS = 4

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.var.config import ScaleConfig
 from nvgbench.autoencoder.quantization import (
     QuantizerOutput,
     entropy_term,
@@ -23,6 +22,7 @@ from nvgbench.autoencoder.quantization import (
     straight_through,
 )
 from nvgbench.types import TokenSequence
+from nvgbench_baselines.var.config import ScaleConfig
 
 
 def phi_index(stage: int, scales: int, convs: int) -> int:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from baselines.ar.blocks import NORM_EPS, Block, rotary_angles
-from baselines.ar.config import ArModelConfig
-from baselines.cache import LayerCache
+from nvgbench_baselines.ar.blocks import NORM_EPS, Block, rotary_angles
+from nvgbench_baselines.ar.config import ArModelConfig
+from nvgbench_baselines.cache import LayerCache
 
 INIT_DEVIATION = 0.02
 

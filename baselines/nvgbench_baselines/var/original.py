@@ -13,12 +13,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from baselines.var.checkpoint import DERIVED, tokenizer_names, transformer_from_published, transformer_to_published
-from baselines.var.config import DEFAULT_SCALES, ScaleConfig
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
 from nvgbench.interfaces import HubFile, OriginalSizes
 from nvgbench.weights.fit import check_codebooks
+from nvgbench_baselines.var.checkpoint import DERIVED, tokenizer_names, transformer_from_published, transformer_to_published
+from nvgbench_baselines.var.config import DEFAULT_SCALES, ScaleConfig
 
 _PRESET_DEPTHS = (12, 16, 20, 24, 30)
 _HEAD_SIZE = 64

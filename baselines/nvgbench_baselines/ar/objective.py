@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.ar.transformer import ArTransformer
-from baselines.conditioning import drop_labels
 from nvgbench.types import TokenBatch
+from nvgbench_baselines.ar.transformer import ArTransformer
+from nvgbench_baselines.conditioning import drop_labels
 
 
 class ArObjective:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from baselines.var.config import ScaleConfig
 from nvgbench.autoencoder.checkpoint import PublishedNames
 from nvgbench.weights.fit import check_fit
+from nvgbench_baselines.var.config import ScaleConfig
 
 # Published tensors that hold nothing learned: they follow from the configuration.
 DERIVED = ("lvl_1L", "attn_bias_for_masking", "zero_k_bias", "ema_vocab_hit_SV")

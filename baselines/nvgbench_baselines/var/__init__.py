@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from baselines.var.family import VarFamily
+from nvgbench_baselines.var.family import VarFamily
 
 FAMILY = VarFamily()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.cache import LayerCache
+from nvgbench_baselines.cache import LayerCache
 
 NORM_EPS = 1e-6
 # exp of the learned scale of a head is clamped here, so that attention cannot become arbitrarily sharp.

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from baselines.ar.family import ArFamily
+from nvgbench_baselines.ar.family import ArFamily
 
 FAMILY = ArFamily()

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.var.checkpoint import transformer_name
-from baselines.var.objective import token_cross_entropy
-from baselines.var.transformer import VarTransformer
-from baselines.var.verification.models import Models
 from nvgbench.parity.ledger import SINGLE_CHOICES, Ledger
 from nvgbench.sampling.filters import top_k_filter, top_p_filter
+from nvgbench_baselines.var.checkpoint import transformer_name
+from nvgbench_baselines.var.objective import token_cross_entropy
+from nvgbench_baselines.var.transformer import VarTransformer
+from nvgbench_baselines.var.verification.models import Models
 
 _LOGITS = (
     "logits_rows", "logits_argmax", "logits_lse", "logits_mean", "logits_at_target", "uncond_logits_rows", "lowvar_logits_rows",

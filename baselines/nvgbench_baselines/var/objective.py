@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.conditioning import drop_labels
-from baselines.var.quantizer import ScaleQuantizer
-from baselines.var.transformer import VarTransformer
 from nvgbench.types import TokenBatch
+from nvgbench_baselines.conditioning import drop_labels
+from nvgbench_baselines.var.quantizer import ScaleQuantizer
+from nvgbench_baselines.var.transformer import VarTransformer
 
 
 class VarObjective:

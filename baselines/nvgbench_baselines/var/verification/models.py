@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.var.blocks import NORM_EPS
-from baselines.var.checkpoint import tokenizer_names, transformer_from_published
-from baselines.var.config import ScaleConfig, VarModelConfig
-from baselines.var.quantizer import ScaleQuantizer
-from baselines.var.transformer import VarTransformer
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.schema import TokenizerConfig
 from nvgbench.errors import InputError
 from nvgbench.parity.ledger import Ledger
 from nvgbench.parity.var_filler import filled_state
 from nvgbench.types import TokenSequence
+from nvgbench_baselines.var.blocks import NORM_EPS
+from nvgbench_baselines.var.checkpoint import tokenizer_names, transformer_from_published
+from nvgbench_baselines.var.config import ScaleConfig, VarModelConfig
+from nvgbench_baselines.var.quantizer import ScaleQuantizer
+from nvgbench_baselines.var.transformer import VarTransformer
 
 Shapes = Mapping[str, Sequence[int]]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from baselines.cost import TRAINING_PASSES, attention_flops, convolution_flops, decoder_flops
 from nvgbench.config.schema import RunConfig
+from nvgbench_baselines.cost import TRAINING_PASSES, attention_flops, convolution_flops, decoder_flops
 
 
 def sampling_flops(config: RunConfig) -> dict[str, int]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from baselines.ar.config import ArModelConfig, ArSamplingConfig, FlatConfig
 from nvgbench.config.schema import RunConfig
 from nvgbench.types import ModelSpec, TokenSequence
+from nvgbench_baselines.ar.config import ArModelConfig, ArSamplingConfig, FlatConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from baselines.ar.objective import ArObjective
-    from baselines.ar.sampler import ArImageGenerator
-    from baselines.ar.transformer import ArTransformer
     from nvgbench.autoencoder.tokenizer import ConvTokenizer
+    from nvgbench_baselines.ar.objective import ArObjective
+    from nvgbench_baselines.ar.sampler import ArImageGenerator
+    from nvgbench_baselines.ar.transformer import ArTransformer
 
 
 class ArFamily:
@@ -26,18 +26,18 @@ class ArFamily:
     quantizer_config: type = FlatConfig
     model_config: type = ArModelConfig
     sampling_config: type = ArSamplingConfig
-    presets = "baselines.ar.presets"
+    presets = "nvgbench_baselines.ar.presets"
 
     def build_tokenizer(self, config: RunConfig) -> ConvTokenizer:
         """An untrained tokenizer with one token a position."""
-        from baselines.ar.quantizer import FlatQuantizer
         from nvgbench.autoencoder.tokenizer import ConvTokenizer
+        from nvgbench_baselines.ar.quantizer import FlatQuantizer
 
         return ConvTokenizer.of(config, FlatQuantizer)
 
     def build_generator(self, config: RunConfig, tokenizer: nn.Module, num_classes: int) -> ArTransformer:
         """An untrained transformer for that tokenizer's grid and codebook."""
-        from baselines.ar.transformer import ArTransformer
+        from nvgbench_baselines.ar.transformer import ArTransformer
 
         tokenizer = cast("ConvTokenizer", tokenizer)
         return ArTransformer(config.model, grid=tokenizer.grid, codebook_size=tokenizer.codebook_size, num_classes=num_classes)
@@ -47,7 +47,7 @@ class ArFamily:
 
     def objective(self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module) -> ArObjective:
         """Cross-entropy of all tokens."""
-        from baselines.ar.objective import ArObjective
+        from nvgbench_baselines.ar.objective import ArObjective
 
         return ArObjective(cast("ArTransformer", generator))
 
@@ -55,13 +55,13 @@ class ArFamily:
         self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module, spec: ModelSpec
     ) -> ArImageGenerator:
         """Tokenizer and transformer joined."""
-        from baselines.ar.sampler import ArImageGenerator
+        from nvgbench_baselines.ar.sampler import ArImageGenerator
 
         return ArImageGenerator(cast("ConvTokenizer", tokenizer), cast("ArTransformer", generator), config.sampling, spec)
 
     def cost(self, config: RunConfig, num_classes: int) -> Mapping[str, Any]:
-        """Parameters and FLOPs from the configuration alone; see `baselines.cost`."""
-        from baselines.ar.cost import sampling_flops, training_flops
-        from baselines.cost import cost_card
+        """Parameters and FLOPs from the configuration alone; see `nvgbench_baselines.cost`."""
+        from nvgbench_baselines.ar.cost import sampling_flops, training_flops
+        from nvgbench_baselines.cost import cost_card
 
         return cost_card(self, config, num_classes, sampling_flops(config), training_flops(config))
