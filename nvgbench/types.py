@@ -137,6 +137,8 @@ class Interval:
         level: coverage, e.g. 0.95.
         source: what varies: ``sampling`` (other images from the same model) or ``training`` (other trained models).
         method: how it was computed, e.g. ``bootstrap, 1000 replicates``.
+        n: number of repetitions (trainings, sampling seeds) that it is computed over; None for intervals of one evaluation.
+        df: degrees of freedom of Student's t, where it is one.
     """
 
     low: float
@@ -144,6 +146,8 @@ class Interval:
     level: float
     source: str
     method: str
+    n: int | None = None
+    df: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,9 +29,9 @@ from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.opening import open_extractor
 from nvgbench.interfaces import FeatureExtractor, ImageGenerator
 from nvgbench.metrics.extrapolation import fewest_images
-from nvgbench.metrics.protocol import INCEPTION
 from nvgbench.results.grouping import over_sampling_seeds
 from nvgbench.results.schema import RunRecord
+from nvgbench.results.scores import INCEPTION
 from nvgbench.results.store import ResultStore
 from nvgbench.runs.folder import RunFolder
 from nvgbench.sampling.job import sample_job

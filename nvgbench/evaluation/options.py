@@ -11,8 +11,8 @@ from nvgbench.errors import InputError
 from nvgbench.evaluation.scores import FEWEST_IMAGES
 from nvgbench.extractors.inception import check_extractor
 from nvgbench.extractors.vision import RECIPES
-from nvgbench.metrics.protocol import INCEPTION, named_protocol
-from nvgbench.results.compare import OWN_PROTOCOL
+from nvgbench.results.protocols import OWN, named_protocol
+from nvgbench.results.scores import INCEPTION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class EvaluationOptions:
         n: number of samples.
         seed: of the sampling job and of everything drawn in the scores.
         batch_size: images at once in sampling and extraction.
-        protocol: a key of `nvgbench.metrics.protocol.PROTOCOLS`.
+        protocol: a key of `nvgbench.results.protocols.PROTOCOLS`.
         extractor: one of `nvgbench.extractors.inception.EXTRACTORS`.
         inception_weights: file of the Inception weights.
         extractor_weights: folder of the weights of DINOv2 or CLIP.
@@ -66,9 +66,9 @@ class EvaluationOptions:
         ):
             if given is not None and self.extractor not in owners:
                 raise InputError(f"{option} goes with --extractor {' or '.join(owners)}, got --extractor {self.extractor}")
-        if self.fid_infinity and self.protocol != OWN_PROTOCOL:
+        if self.fid_infinity and self.protocol != OWN:
             raise InputError(
-                f"--fid-infinity is a score of --protocol {OWN_PROTOCOL}, got --protocol {self.protocol}; leave one of them out"
+                f"--fid-infinity is a score of --protocol {OWN}, got --protocol {self.protocol}; leave one of them out"
             )
         if self.n < FEWEST_IMAGES:
             raise InputError(f"-n {self.n} is too few for nearest neighbours; use at least {FEWEST_IMAGES}, better thousands")

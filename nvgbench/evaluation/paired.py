@@ -27,9 +27,10 @@ from nvgbench.metrics.jackknife import (
 )
 from nvgbench.metrics.kernel import kernel_contributions
 from nvgbench.metrics.prdc import neighbour_scores
-from nvgbench.metrics.protocol import PROTOCOL, score_name
 from nvgbench.results.compare import Margin, identity
+from nvgbench.results.protocols import OWN, PROTOCOLS
 from nvgbench.results.schema import RunRecord
+from nvgbench.results.scores import score_name
 
 _ROUNDING = 1e-12
 """What is left of a standard error of 0."""
@@ -120,7 +121,7 @@ def _contributions(generated: Features, real: Features, device: torch.device | s
 
 def _ours(record: RunRecord, name: str) -> bool:
     """Whether a record has this score by our own rules."""
-    return any(metric.name == name and metric.protocol == PROTOCOL for metric in record.metrics)
+    return any(metric.name == name and metric.protocol == PROTOCOLS[OWN].tag for metric in record.metrics)
 
 
 def _from_stored_moments(record: RunRecord) -> bool:

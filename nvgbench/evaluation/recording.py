@@ -13,7 +13,7 @@ from nvgbench.errors import InputError
 from nvgbench.evaluation.gallery import write_gallery
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.interfaces import ImageGenerator
-from nvgbench.metrics.protocol import named_protocol
+from nvgbench.results.protocols import named_protocol
 from nvgbench.results.provenance import collect
 from nvgbench.results.schema import Artifact
 from nvgbench.sampling.export import write_trace

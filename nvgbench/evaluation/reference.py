@@ -20,7 +20,7 @@ from nvgbench.data.catalog import SOURCES
 from nvgbench.data.source import ImageDataset, open_dataset
 from nvgbench.errors import InputError
 from nvgbench.evaluation.samples import ImageSet, open_samples
-from nvgbench.metrics.protocol import INCEPTION
+from nvgbench.results.scores import INCEPTION
 
 
 @dataclass(frozen=True)

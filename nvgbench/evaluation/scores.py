@@ -28,7 +28,6 @@ from nvgbench.metrics.inception_score import FIDELITY_SPLITS, SPLIT_SIZE, fideli
 from nvgbench.metrics.kernel import cmmd, cmmd_stderr, kernel_distance, kernel_stderr
 from nvgbench.metrics.moments import Moments
 from nvgbench.metrics.prdc import DENSITY_NEIGHBOURS, nearest_distances, neighbour_scores
-from nvgbench.metrics.protocol import INCEPTION, PROTOCOL, SCORES, score_name
 from nvgbench.metrics.uncertainty import (
     JACKKNIFE,
     centred_interval,
@@ -40,7 +39,8 @@ from nvgbench.metrics.uncertainty import (
     recall_interval,
     share_interval,
 )
-from nvgbench.results.compare import OWN_PROTOCOL
+from nvgbench.results.protocols import OWN
+from nvgbench.results.scores import INCEPTION, named_score, score_name
 from nvgbench.types import Interval, MetricValue
 
 FEWEST_IMAGES = DENSITY_NEIGHBOURS + 1
@@ -107,7 +107,7 @@ def evaluate_samples(
     all_generated = extract(images, extractor, cache, report, "features of the samples")
     all_real = extract(reference.images, extractor, cache, report, "features of the reference")
     generated, real = _pooled(all_generated, rules), _pooled(all_real, rules)
-    protocol = OWN_PROTOCOL if rules is None else rules.identity.id
+    protocol = OWN if rules is None else rules.identity.id
     moments, _ = reference.used_moments(protocol, extractor.name)
     metrics = score_features(generated, real, extractor.name, settings, moments=moments if rules is None else None)
     if rules is not None:
@@ -205,18 +205,16 @@ def value_of(
     note: str = "",
 ) -> MetricValue:
     """A `MetricValue` with the name, direction and unit of ``score``; its interval is cut to what the score can be."""
-    lowest, highest = SCORES[score].lowest, SCORES[score].highest
-    if interval is not None:
-        interval = dataclasses.replace(interval, low=max(interval.low, lowest), high=min(interval.high, highest))
+    known = named_score(score)
     return MetricValue(
-        name=score_name(score, extractor),
+        name=known.called(extractor),
         value=value,
         n=n,
         n_reference=n_reference,
-        unit=SCORES[score].unit,
-        higher_is_better=SCORES[score].higher_is_better,
-        interval=interval,
-        protocol=PROTOCOL,
+        unit=known.unit,
+        higher_is_better=known.higher_is_better,
+        interval=None if interval is None else known.clip(interval),
+        protocol=known.tag,
         note=note,
     )
 

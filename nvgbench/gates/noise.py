@@ -9,7 +9,6 @@ from statistics import NormalDist
 from scipy.special import stdtr, stdtrit
 
 from nvgbench.results.compare import standard_error
-from nvgbench.results.grouping import repetitions
 from nvgbench.types import MetricValue
 
 
@@ -39,9 +38,8 @@ def noise_of(metric: MetricValue) -> Noise | None:
     """
     if metric.interval is None:
         return None
-    count = repetitions(metric.interval)
-    if count is not None and metric.stderr is not None:
-        return Noise(metric.stderr, count - 1)
+    if metric.interval.df is not None and metric.stderr is not None:
+        return Noise(metric.stderr, metric.interval.df)
     return Noise(standard_error(metric.interval))
 
 

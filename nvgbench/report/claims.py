@@ -22,12 +22,10 @@ from nvgbench.report.quantities import noise, quantity, score, significant
 from nvgbench.report.scores import AllScores, codebook_use, has_value
 from nvgbench.results.compare import Scored, compare, score_key, why_not_comparable
 from nvgbench.results.schema import RunRecord
+from nvgbench.results.scores import SCORES, score_of
 
 Outcome = Literal["supported", "not supported", "inconclusive", "not comparable", "not measured here"]
 
-_SCORES = {"FID": ("FID", "FD"), "IS": ("IS",), "precision": ("precision",), "recall": ("recall",)}
-_SCORES |= {"rFID": ("rFID", "rFD"), "LPIPS": ("LPIPS",)}
-"""Score of a claim -> its names here: the first with the papers' Inception, also those with another extractor."""
 _PAPERS_PROTOCOL = "adm"
 _MEASURED = {"latency": "latency", "memory": "peak_memory_cuda"}
 _UNITS = {"latency": "s", "memory": "B"}
@@ -196,11 +194,11 @@ class Evidence:
     def _by_key(self, claim: Claim, subject: str, *, strict: bool = False) -> dict[str, Scored]:
         """The values that a subject has of a claim's score, that by the papers' protocol first."""
         metrics = self._scores.get(claim.metric, self._generated).get(subject, {})
-        names = _SCORES[claim.metric]
+        wanted = SCORES[claim.metric]
         found = []
         for key, scored in metrics.items():
-            stem, bracket, _ = scored.metric.name.partition("[")
-            if stem in names and not (strict and (bracket or stem != names[0])) and has_value(metrics, key):
+            name = scored.metric.name
+            if score_of(name) == wanted and not (strict and name != wanted.name) and has_value(metrics, key):
                 found.append(scored)
         found.sort(key=lambda scored: scored.key != score_key(scored.metric.name, _PAPERS_PROTOCOL))
         return {scored.key: scored for scored in found}
@@ -225,7 +223,7 @@ class Evidence:
         return None if found is None else of_record("codebook use, first stage", found[0], found[1])
 
     def _answer(self, claim: Claim, a: str, b: str, *, strict: bool = False) -> Judged:
-        if claim.metric in _SCORES:
+        if claim.metric in SCORES:
             return _by_interval(claim, *self._of_both(claim, a, b, strict=strict))
         if claim.metric in _MEASURED:
             one, other = self._measured(claim, a), self._measured(claim, b)

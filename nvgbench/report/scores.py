@@ -14,15 +14,13 @@ from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statem
 from nvgbench.results.compare import Difference, Scored, compare, latest_metrics, why_not_comparable
 from nvgbench.results.grouping import members
 from nvgbench.results.schema import RunRecord
+from nvgbench.results.scores import score_of, stem_of
 from nvgbench.types import Interval
 
 ANCHOR = "anchor"
 _REAL = "real"
 """How the name of the anchor begins that no model is expected to beat."""
 _FIRST = ("FID", "FD", "rFID", "rFD", "PSNR", "SSIM", "LPIPS", "KID", "KD", "IS", "precision", "recall")
-
-_TOKENIZER = ("rFID", "rFD", "PSNR", "SSIM", "LPIPS", "codebook-use", "codebook-perplexity")
-"""Scores of reconstructions, whichever record they stand in; the rest are scores of generated images."""
 
 _NUMBER = re.compile(r"-?\d[\d.]*(e[+-]?\d+)?")
 
@@ -47,7 +45,7 @@ def collect_scores(records: Iterable[RunRecord]) -> AllScores:
     reconstructed: dict[str, dict[str, Scored]] = {}
     for subject, metrics in latest_metrics(records, ("eval", "reconstruction")).items():
         for key, scored in metrics.items():
-            kind = reconstructed if _stem(scored) in _TOKENIZER else generated
+            kind = reconstructed if _judges_reconstructions(scored) else generated
             kind.setdefault(subject, {})[key] = scored
     anchors = {s: m for s, m in generated.items() if next(iter(m.values())).record.family == ANCHOR}
     models = {s: m for s, m in generated.items() if s not in anchors}
@@ -68,7 +66,13 @@ def ranked(models: Scores) -> Scores:
 
 def _stem(scored: Scored) -> str:
     """The score without extractor and protocol."""
-    return scored.metric.name.partition("[")[0]
+    return stem_of(scored.metric.name)
+
+
+def _judges_reconstructions(scored: Scored) -> bool:
+    """Whichever record the score stands in; the rest are scores of generated images."""
+    score = score_of(scored.metric.name)
+    return score is not None and score.of_reconstructions
 
 
 def metric_order(scores: Iterable[Mapping[str, Scored]]) -> list[str]:

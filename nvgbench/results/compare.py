@@ -9,19 +9,15 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 from nvgbench.errors import InputError
+from nvgbench.results.protocols import OWN
 from nvgbench.results.schema import RunRecord
+from nvgbench.results.scores import score_of
 from nvgbench.types import Interval, MetricValue
 
 Outcome = Literal["better", "worse", "different", "inconclusive"]
 
 IDENTITY = ("reference", "extractor", "dataset")
 """Provenance entries that must agree wherever both records have them."""
-OWN_PROTOCOL = "nvgbench"
-"""Id of the protocol whose scores go by their bare names."""
-WITHOUT_FEATURES = ("PSNR", "SSIM", "LPIPS", "codebook-use", "codebook-perplexity")
-"""Scores that do not depend on the extractor of the record in which they stand."""
-RECONSTRUCTIONS = ("rFID", "rFD", *WITHOUT_FEATURES)
-"""Scores of reconstructions, without their extractor: they are of the run's own held-out images, whatever --reference was."""
 _FINGERPRINTS = ("fingerprint", "sha256", "weights_sha256", "hash")
 
 
@@ -89,7 +85,7 @@ def score_key(name: str, protocol: str) -> str:
         protocol: id and version, or the id alone; empty for numbers that follow none.
     """
     id = protocol.partition("/")[0]
-    return name if id in ("", OWN_PROTOCOL) else f"{name} ({id})"
+    return name if id in ("", OWN) else f"{name} ({id})"
 
 
 def latest_metrics(records: Iterable[RunRecord], kinds: Iterable[str]) -> dict[str, dict[str, Scored]]:
@@ -126,7 +122,8 @@ def why_not_comparable(a: Scored, b: Scored) -> str | None:
     for what, left, right in checks:
         if left != right:
             return f"{what} differs: {left} and {right}"
-    for key in IDENTITY if a.metric.name not in WITHOUT_FEATURES else ("reference", "dataset"):
+    score = score_of(a.metric.name)
+    for key in IDENTITY if score is None or score.uses_extractor else ("reference", "dataset"):
         left, right = (reference_of(one) if key == "reference" else identity(one.record.provenance.get(key)) for one in (a, b))
         if key == "reference" and (left is None) != (right is None):
             return f"reference not recorded with the {'first' if left is None else 'second'} of the two"
@@ -141,8 +138,9 @@ def reference_of(scored: Scored) -> Any:
     Records that do not name the images behind their reconstructions (older ones) have one reference for all scores.
     """
     provenance = scored.record.provenance
-    reconstructed = scored.metric.name.partition("[")[0] in RECONSTRUCTIONS
-    own = provenance.get("reconstruction_reference") if reconstructed else None
+    score = score_of(scored.metric.name)
+    # Reconstructions are of the run's own held-out images, whatever reference the samples were scored against.
+    own = provenance.get("reconstruction_reference") if score is not None and score.of_reconstructions else None
     return identity(provenance.get("reference") if own is None else own)
 
 

@@ -11,14 +11,13 @@ import numpy as np
 from scipy.stats import t
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.protocol import SCORES
 from nvgbench.results.compare import Scored, latest_metrics, why_not_comparable
 from nvgbench.results.schema import RunRecord
+from nvgbench.results.scores import score_of
 from nvgbench.types import Interval, MetricValue
 
 LEVEL = 0.95
 _SEEDED = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)$")
-_STUDENTS = re.compile(r"Student's t over (?P<count>\d+) ")
 _REPEATED: dict[str, str] = {"training": "training runs", "sampling": "sampling seeds"}
 
 
@@ -87,13 +86,8 @@ def t_interval(values: Sequence[float], source: Literal["training", "sampling"])
         raise InputError(f"an interval over {len(values)} {_REPEATED[source]}; expected at least 2")
     mean = float(np.mean(values))
     reach = float(t.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return Interval(mean - reach, mean + reach, LEVEL, source, f"Student's t over {len(values)} {_REPEATED[source]}")
-
-
-def repetitions(interval: Interval) -> int | None:
-    """Over how many repetitions an interval is Student's (`t_interval`); None for any other interval."""
-    found = _STUDENTS.match(interval.method)
-    return int(found["count"]) if found else None
+    method = f"Student's t over {len(values)} {_REPEATED[source]}"
+    return Interval(mean - reach, mean + reach, LEVEL, source, method, n=len(values), df=len(values) - 1)
 
 
 def _group(
@@ -109,7 +103,9 @@ def _group(
         values = [float(one.metric.value) for one in scored if one.metric.value is not None]
         # Reconstructions do not depend on the sampling seed; their own interval stays.
         same = source == "sampling" and len(set(values)) == 1
-        interval = _cut(t_interval(values, source), leading.metric.name)
+        interval = t_interval(values, source)
+        if (score := score_of(leading.metric.name)) is not None:
+            interval = score.clip(interval)
         metrics.append(leading.metric if same else _mean(leading.metric, values, interval))
         rows.append({"score": key, **{one.record.subject + _tail(one, source): one.metric.value for one in scored}})
     return dataclasses.replace(
@@ -123,15 +119,6 @@ def _group(
         id=f"{first.id}-{source}",
         created=max(run[key].record.created for run in runs for key in runs[0] if key in run),
     )
-
-
-def _cut(interval: Interval, name: str) -> Interval:
-    """The interval within what the score can be: no share below 0 or above 1."""
-    stem = name.partition("[")[0]
-    for score in SCORES.values():
-        if stem in (score.name, score.other):
-            return dataclasses.replace(interval, low=max(interval.low, score.lowest), high=min(interval.high, score.highest))
-    return interval
 
 
 def _mean(metric: MetricValue, values: Sequence[float], interval: Interval) -> MetricValue:

@@ -20,7 +20,7 @@ from nvgbench.evaluation.lint.pixels import BLOCK, Pixels
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.inception_score import SPLIT_SIZE
-from nvgbench.metrics.protocol import INCEPTION
+from nvgbench.results.scores import INCEPTION
 
 PUBLISHED_N = 50_000
 """Samples behind published values that take stored reference statistics (guided-diffusion's evaluator)."""

@@ -30,8 +30,8 @@ from nvgbench.metrics.arrays import Floats
 from nvgbench.metrics.frechet import factor_of_covariance
 from nvgbench.metrics.inception_score import inception_score
 from nvgbench.metrics.jackknife import frechet_contributions, standard_error
-from nvgbench.metrics.protocol import PROTOCOLS
 from nvgbench.metrics.uncertainty import inception_score_interval
+from nvgbench.results.protocols import PROTOCOLS
 from nvgbench.types import MetricValue
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from nvgbench.evaluation.reference import Reference
 from nvgbench.extractors.cache import Features
 from nvgbench.interfaces import FeatureExtractor
-from nvgbench.metrics.protocol import SCORES
-from nvgbench.metrics.protocol import Protocol as Identity
+from nvgbench.results.protocols import Protocol as Identity
+from nvgbench.results.scores import SCORES
 from nvgbench.types import Interval, MetricValue
 
 
@@ -72,12 +72,13 @@ def moved(exact: MetricValue, value: float, identity: Identity, *, note: str = "
     interval = exact.interval
     if interval is not None and exact.value is not None:
         shift = value - exact.value
-        score = SCORES[exact.name]
-        interval = dataclasses.replace(
-            interval,
-            low=max(interval.low + shift, score.lowest),
-            high=min(interval.high + shift, score.highest),
-            method=f"{interval.method}, moved from nvgbench's score",
+        interval = SCORES[exact.name].clip(
+            dataclasses.replace(
+                interval,
+                low=interval.low + shift,
+                high=interval.high + shift,
+                method=f"{interval.method}, moved from nvgbench's score",
+            )
         )
     return dataclasses.replace(exact, value=value, interval=interval, protocol=identity.tag, note=note)
 

@@ -8,14 +8,14 @@ from nvgbench.evaluation.rules.adm import AdmRules
 from nvgbench.evaluation.rules.base import Rules
 from nvgbench.evaluation.rules.clean_fid import CleanFidRules
 from nvgbench.evaluation.rules.torch_fidelity import TorchFidelityRules
-from nvgbench.metrics.protocol import named_protocol
+from nvgbench.results.protocols import named_protocol
 
 
 def open_rules(id: str, device: torch.device | str = "cpu") -> Rules | None:
     """The rules of a protocol; None for nvgbench's own, which `nvgbench.evaluation.scores` follows.
 
     Args:
-        id: a key of `nvgbench.metrics.protocol.PROTOCOLS`.
+        id: a key of `nvgbench.results.protocols.PROTOCOLS`.
         device: where distances are computed.
 
     Raises:

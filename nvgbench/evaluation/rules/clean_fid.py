@@ -17,7 +17,7 @@ from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.base import few_images, moved
 from nvgbench.extractors.cache import Features
 from nvgbench.extractors.clean_fid import CleanFidExtractor, replaced
-from nvgbench.metrics.protocol import PROTOCOLS
+from nvgbench.results.protocols import PROTOCOLS
 from nvgbench.types import MetricValue
 
 

@@ -19,7 +19,7 @@ from nvgbench.evaluation.rules.base import few_images, moved
 from nvgbench.extractors.cache import Features
 from nvgbench.extractors.inception import InceptionExtractor
 from nvgbench.metrics.inception_score import FIDELITY_SEED, FIDELITY_SPLITS
-from nvgbench.metrics.protocol import PROTOCOLS
+from nvgbench.results.protocols import PROTOCOLS
 from nvgbench.types import MetricValue
 
 SUBSET = 1000

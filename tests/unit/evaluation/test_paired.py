@@ -14,8 +14,8 @@ from nvgbench.cli.app import main
 from nvgbench.evaluation.paired import paired_margins
 from nvgbench.evaluation.scores import ScoreSettings, score_features
 from nvgbench.extractors.cache import FeatureCache, Features
-from nvgbench.metrics.protocol import PROTOCOLS
 from nvgbench.results.compare import Scored, compare, latest_metrics
+from nvgbench.results.protocols import PROTOCOLS
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
 from nvgbench.types import Interval, MetricValue

@@ -22,8 +22,8 @@ from nvgbench.evaluation.samples import in_memory
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples, score_features
 from nvgbench.extractors import spatial
 from nvgbench.extractors.cache import FeatureCache, Features
-from nvgbench.metrics.protocol import PROTOCOLS
 from nvgbench.results.compare import Scored, why_not_comparable
+from nvgbench.results.protocols import PROTOCOLS
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Interval, MetricValue
 

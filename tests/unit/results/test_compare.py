@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.protocol import PROTOCOLS
 from nvgbench.results.compare import (
     Scored,
     compare,
@@ -17,6 +16,7 @@ from nvgbench.results.compare import (
     standard_error,
     why_not_comparable,
 )
+from nvgbench.results.protocols import PROTOCOLS
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Interval, MetricValue
 
