@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -126,6 +128,24 @@ class SampleResult:
 
     images_B3HW: Tensor
     trace: tuple[StageTrace, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an extractor made of N images.
+
+    Attributes:
+        features_ND: float32.
+        logits_NK: float32; K = 0 for extractors without logits.
+        fingerprint: SHA-256 of the images; empty if they are unknown.
+    """
+
+    features_ND: NDArray[np.float32]
+    logits_NK: NDArray[np.float32]
+    fingerprint: str = ""
+
+    def __len__(self) -> int:
+        return len(self.features_ND)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from torch import Tensor
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file, write_text
 from nvgbench.interfaces import FeatureExtractor
-from nvgbench.types import Share
+from nvgbench.types import Features, Share
 
 CHUNK = 500
 """Images a file; what is lost when an extraction is interrupted is at most so many."""
@@ -47,18 +47,6 @@ class Chunk:
     count: int
     read: Callable[[], Tensor]
     key: str | None = None
-
-
-@dataclass(frozen=True)
-class Features:
-    """What an extractor made of N images: ``features_ND``, ``logits_NK`` (float32) and the SHA-256 of the images."""
-
-    features_ND: NDArray[np.float32]
-    logits_NK: NDArray[np.float32]
-    fingerprint: str
-
-    def __len__(self) -> int:
-        return len(self.features_ND)
 
 
 class FeatureCache:

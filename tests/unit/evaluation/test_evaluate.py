@@ -22,8 +22,8 @@ from nvgbench.evaluation.samples import in_memory
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.gates.environment import environment_of
-from nvgbench.metrics.extrapolation import fewest_images
 from nvgbench.metrics.frechet import frechet_distance, frechet_from_features
+from nvgbench.metrics.frechet_extrapolated import fewest_images
 from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.results.compare import Scored, why_not_comparable
 from nvgbench.results.store import ResultStore
@@ -142,7 +142,7 @@ def test_memorised_images_are_noticed() -> None:
 def test_what_cannot_be_scored_is_refused() -> None:
     reference = Reference(image_set(50, 2))
     for samples, settings, message in (
-        (image_set(5, 1), SETTINGS, "5 images are too few for 5 nearest neighbours; use at least 6"),
+        (image_set(5, 1), SETTINGS, "5 images are too few; use at least 6"),
         (image_set(60, 1, side=32), SETTINGS, "32 px, the reference set 2 has 16 px"),
         (image_set(60, 1, labels=False), ScoreSettings(per_class=True), "need labels.*have none; add arr_1"),
     ):
@@ -315,7 +315,7 @@ def test_stored_statistics_are_warned_of_where_they_are_used(
 ) -> None:
     evaluator = Evaluator(tmp_path, EvaluationOptions(protocol=protocol, extractor=extractor))
     reference = Reference(image_set(50, 2), StoredMoments(np.zeros(12), np.eye(12)))
-    found = evaluator._lint(image_set(60, 1), reference, Thumbnails(extractor), None)
+    found = evaluator._lint(image_set(60, 1), reference, Thumbnails(extractor))
     assert [finding.check for finding in found if "stored" in finding.message] == warned
 
 
