@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from nvgbench.data.images import to_float, to_uint8
-from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.rules.base import Rules, moved
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.evaluation.scores import Scores, ScoreSettings, extract, value_of
@@ -19,6 +18,7 @@ from nvgbench.metrics.codebook import CodebookUse
 from nvgbench.metrics.frechet import distance_to_factor, gaussian_of
 from nvgbench.metrics.reconstruction import Distance, load_lpips, psnr, ssim
 from nvgbench.metrics.uncertainty import frechet_interval, mean_interval
+from nvgbench.progress import Report, quiet
 
 
 def evaluate_reconstructions(

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from nvgbench.errors import InputError
-from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.reference import Reference, StoredMoments
 from nvgbench.evaluation.rules.base import Rules
 from nvgbench.evaluation.samples import ImageSet
@@ -39,6 +38,7 @@ from nvgbench.metrics.uncertainty import (
     recall_interval,
     share_interval,
 )
+from nvgbench.progress import Report, quiet
 from nvgbench.results.protocols import OWN
 from nvgbench.results.scores import INCEPTION, named_score, score_name
 from nvgbench.types import Interval, MetricValue
