@@ -19,7 +19,6 @@ from nvgbench.evaluation import anchors, recording
 from nvgbench.evaluation.lint.checks import Finding, as_rows, check_classes_fit, check_extractor_fit, check_predicted_order
 from nvgbench.evaluation.lint.inspection import inspect
 from nvgbench.evaluation.options import EvaluationOptions
-from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, from_dataset, is_source, open_reference, run_reference
 from nvgbench.evaluation.rules.catalog import open_rules
@@ -29,6 +28,7 @@ from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.opening import open_extractor
 from nvgbench.interfaces import FeatureExtractor, ImageGenerator
 from nvgbench.metrics.frechet_extrapolated import fewest_images
+from nvgbench.progress import Report, quiet
 from nvgbench.results.grouping import over_sampling_seeds
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.scores import INCEPTION

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from nvgbench.data.images import to_float, to_uint8
-from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.rules.base import Rules, moved
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.evaluation.scores import Scores, ScoreSettings, extract, frechet_with_error

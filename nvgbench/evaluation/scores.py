@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from nvgbench.errors import InputError
-from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.base import BASIS, Rules
 from nvgbench.evaluation.samples import ImageSet
@@ -26,6 +25,7 @@ from nvgbench.metrics.frechet import distance_to_factor, frechet_contributions, 
 from nvgbench.metrics.metric import MetricInputs
 from nvgbench.metrics.registry import select_metrics
 from nvgbench.metrics.uncertainty import Contributions, interval_of
+from nvgbench.progress import Report, quiet
 from nvgbench.results.protocols import OWN
 from nvgbench.results.scores import named_score, score_name
 from nvgbench.types import Features, MetricValue

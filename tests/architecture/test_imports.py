@@ -12,7 +12,7 @@ from pathlib import Path
 import nvgbench
 
 ROOT = Path(nvgbench.__file__).parent
-ENTRANCE = {"errors", "types", "interfaces", "files", "registry", "device", "config"}
+ENTRANCE = {"errors", "types", "interfaces", "files", "progress", "registry", "device", "config"}
 """What every room may import."""
 
 ARROWS: dict[str, set[str]] = {

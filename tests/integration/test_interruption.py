@@ -99,7 +99,7 @@ def test_unpacking_goes_on(runs: Path, tmp_path: Path, monkeypatch: pytest.Monke
     [
         (["presets"], "nvgbench.config.load.load_preset"),
         (["data", "show", "shapes"], "nvgbench.data.source.open_dataset"),
-        (["import", "x.pth"], "nvgbench.weights.hub.find_published"),
+        (["import", "x.pth"], "nvgbench.weights.families.find_published"),
         (["export", "nvg-tiny", "--out", "x.ckpt"], "nvgbench.weights.exports.export_part"),
         (["verify", "nvg"], "nvgbench.parity.fixture.read_fixture"),
         (["lint", "x.npz"], "nvgbench.evaluation.samples.open_samples"),

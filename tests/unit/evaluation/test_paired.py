@@ -111,7 +111,10 @@ def test_no_margin_for_a_distance_to_stored_moments(models: tuple) -> None:
         return dataclasses.replace(record, provenance={**record.provenance, "reference": reference})
 
     old, new, _ = (stored(record, stored_moments=True) for record in found)
-    assert paired_margins(old, new, root).keys() == paired_margins(*found[:2], root).keys() - {"FD[classifier]", "FD∞[classifier]"}
+    assert paired_margins(old, new, root).keys() == paired_margins(*found[:2], root).keys() - {
+        "FD[classifier]",
+        "FD∞[classifier]",
+    }
     old, new, _ = (stored(record, stored_moments=False) for record in found)
     assert "FD[classifier]" in paired_margins(old, new, root)
 
