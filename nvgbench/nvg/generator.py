@@ -88,12 +88,12 @@ class NvgGenerator(nn.Module):
             state_dict = {name: value for name, value in state_dict.items() if not name.startswith("projector.")}
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
-    def stage_embeddings(self, labels_BL: Tensor) -> Tensor:
+    def stage_embeddings(self, structure_BL: Tensor) -> Tensor:
         """Structure embedding of every stage, float32 ``[B, S, L, K]``, from the last stage's labels."""
         layout = self.layout
         return torch.stack(
             [
-                structure_embedding(layout.coarser(labels_BL, layout.last, stage), layout.known(stage), layout.channels)
+                structure_embedding(layout.coarser(structure_BL, layout.last, stage), layout.known(stage), layout.channels)
                 for stage in range(layout.stages)
             ],
             dim=1,

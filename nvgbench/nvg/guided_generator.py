@@ -29,7 +29,7 @@ class GuidedGenerator:
     """
 
     def __init__(self, base: NvgImageGenerator, structure: GivenStructure) -> None:
-        digest = hashlib.sha256(structure.labels_BL.cpu().numpy().tobytes()).hexdigest()[:16]
+        digest = hashlib.sha256(structure.structure_BL.cpu().numpy().tobytes()).hexdigest()[:16]
         given = {"structure": digest, "structure_stage": structure.stage}
         self.spec = dataclasses.replace(base.spec, provenance={**base.spec.provenance, **given})
         self._base, self._structure = base, structure

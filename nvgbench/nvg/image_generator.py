@@ -52,7 +52,7 @@ class NvgImageGenerator:
         device = self.generator.content.scale_factors.device
         labels_B = self._labels(request).to(device)
         if structure is not None:
-            structure = GivenStructure(structure.labels_BL.to(device), structure.stage)
+            structure = GivenStructure(structure.structure_BL.to(device), structure.stage)
             structure = checked_structure(structure, layout, len(labels_B))
         noise = SeededNoise(request.seeds_B, device)
         noise_BLK = noise.normal(layout.positions, layout.channels)
@@ -66,7 +66,7 @@ class NvgImageGenerator:
 
     def _trace(self, state: StageState) -> StageTrace:
         tokens = state.logits_BnV.shape[1]
-        return StageTrace(tokens, self._image(state.canvas_BLC), state.labels_BL.unflatten(1, self.generator.layout.grid))
+        return StageTrace(tokens, self._image(state.canvas_BLC), state.structure_BL.unflatten(1, self.generator.layout.grid))
 
     def _labels(self, request: SampleRequest) -> Tensor:
         labels_B, classes = torch.as_tensor(request.labels_B), self.generator.num_classes

@@ -135,7 +135,7 @@ class NvgObjective:
     ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor | float]]]:
         """One loss; logs its parts as means over the stages. The same labels are dropped for content and structure."""
         device, layout = batch.labels_B.device, self.layout
-        structure_BL = batch.tokens.labels_BL
+        structure_BL = batch.tokens.structure_BL
         assert structure_BL is not None
         epsilon_BLK = _normal(rng, (len(batch.tokens), layout.positions, layout.channels), device)
         t_BT = _normal(rng, (len(batch.tokens), layout.structure_stages), device).sigmoid()

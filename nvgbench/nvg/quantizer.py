@@ -97,29 +97,29 @@ class GranularityQuantizer(nn.Module):
         with torch.autocast(latent_BChw.device.type, enabled=False):
             latent_BChw = latent_BChw.float()
             target_BChw = latent_BChw.detach()
-            labels_BSL = self.structure(target_BChw)
+            structure_BSL = self.structure(target_BChw)
             canvas_BChw = torch.zeros_like(latent_BChw)
             indices: list[Tensor] = []
             losses: list[Tensor] = []
             entropies: list[Tensor] = []
             for stage, clusters in enumerate(self.stage_tokens):
-                labels_BL = labels_BSL[:, stage]
+                structure_BL = structure_BSL[:, stage]
                 residual_BChw = target_BChw - (canvas_BChw if soft else canvas_BChw.detach())
-                means_NC = cluster_means(_rows(residual_BChw), labels_BL, clusters).flatten(0, 1)
+                means_NC = cluster_means(_rows(residual_BChw), structure_BL, clusters).flatten(0, 1)
                 indices_N, codes_NC = self._choose(means_NC, soft)
                 indices.append(indices_N.unflatten(0, (-1, clusters)))
-                canvas_BChw = canvas_BChw + self._refine(codes_NC.unflatten(0, (-1, clusters)), labels_BL, stage)
+                canvas_BChw = canvas_BChw + self._refine(codes_NC.unflatten(0, (-1, clusters)), structure_BL, stage)
                 losses.append(
                     self.commitment * F.mse_loss(canvas_BChw.detach(), latent_BChw) + F.mse_loss(canvas_BChw, target_BChw)
                 )
                 if self.entropy:
                     # The same means, but with a path to the encoder.
-                    means_NC = means_NC + cluster_means(_rows(latent_BChw - target_BChw), labels_BL, clusters).flatten(0, 1)
+                    means_NC = means_NC + cluster_means(_rows(latent_BChw - target_BChw), structure_BL, clusters).flatten(0, 1)
                     entropies.append(entropy_term(means_NC, self.codebook_VC))
             return QuantizerOutput(
                 latent_BChw=straight_through(canvas_BChw, latent_BChw),
                 codebook_loss=torch.stack(losses).mean(),
-                tokens=TokenSequence(tuple(indices), labels_BSL[:, -1]),
+                tokens=TokenSequence(tuple(indices), structure_BSL[:, -1]),
                 entropy_loss=torch.stack(entropies).mean() if entropies else None,
             )
 
@@ -128,15 +128,15 @@ class GranularityQuantizer(nn.Module):
         """Codes of every stage and the finest structure map."""
         with torch.autocast(latent_BChw.device.type, enabled=False):
             latent_BChw = latent_BChw.float()
-            labels_BSL = self.structure(latent_BChw)
+            structure_BSL = self.structure(latent_BChw)
             residual_BChw = latent_BChw
             indices: list[Tensor] = []
             for stage, clusters in enumerate(self.stage_tokens):
-                means_BnC = cluster_means(_rows(residual_BChw), labels_BSL[:, stage], clusters)
+                means_BnC = cluster_means(_rows(residual_BChw), structure_BSL[:, stage], clusters)
                 indices_Bn = nearest_codes(means_BnC.flatten(0, 1), self.codebook_VC).unflatten(0, (-1, clusters))
-                residual_BChw = residual_BChw - self._refine(self.codebook(indices_Bn), labels_BSL[:, stage], stage)
+                residual_BChw = residual_BChw - self._refine(self.codebook(indices_Bn), structure_BSL[:, stage], stage)
                 indices.append(indices_Bn)
-            return TokenSequence(tuple(indices), labels_BSL[:, -1])
+            return TokenSequence(tuple(indices), structure_BSL[:, -1])
 
     @torch.no_grad()
     def structure(self, latent_BChw: Tensor) -> Tensor:
@@ -164,9 +164,9 @@ class GranularityQuantizer(nn.Module):
 
     def canvases(self, tokens: TokenSequence) -> Tensor:
         """The canvas after each stage, ``[B, S, C, h, w]``; the last is the quantized latent."""
-        labels_BSL = self._stage_labels(tokens)
+        structure_BSL = self._stage_structure(tokens)
         updates = [
-            self._refine(self.codebook(indices_Bn), labels_BSL[:, stage], stage)
+            self._refine(self.codebook(indices_Bn), structure_BSL[:, stage], stage)
             for stage, indices_Bn in enumerate(tokens.indices)
         ]
         return torch.stack(updates, dim=1).cumsum(1)
@@ -176,20 +176,20 @@ class GranularityQuantizer(nn.Module):
         after_BSLC = self.canvases(tokens).flatten(3).transpose(2, 3)
         return torch.cat((torch.zeros_like(after_BSLC[:, :1]), after_BSLC[:, :-1]), dim=1)
 
-    def refine(self, indices_Bn: Tensor, labels_BL: Tensor, stage: int) -> Tensor:
+    def refine(self, indices_Bn: Tensor, structure_BL: Tensor, stage: int) -> Tensor:
         """What the codes of ``stage`` add to the canvas: phi_stage(a(c, s)), ``[B, L, C]``.
 
         Args:
             indices_Bn: int64 code of each cluster.
-            labels_BL: int64 structure map of this stage, 0 … n - 1.
+            structure_BL: int64 structure map of this stage, 0 … n - 1.
             stage: 0 … K.
         """
-        return _rows(self._refine(self.codebook(indices_Bn), labels_BL, stage))
+        return _rows(self._refine(self.codebook(indices_Bn), structure_BL, stage))
 
-    def _stage_labels(self, tokens: TokenSequence) -> Tensor:
-        if tokens.labels_BL is None:
+    def _stage_structure(self, tokens: TokenSequence) -> Tensor:
+        if tokens.structure_BL is None:
             raise InputError("tokens without a structure map were given to NVG's tokenizer; they come from another family")
-        return finest_to_stages(tokens.labels_BL, len(self.stage_tokens))
+        return finest_to_stages(tokens.structure_BL, len(self.stage_tokens))
 
     def _choose(self, means_NC: Tensor, soft: bool) -> tuple[Tensor, Tensor]:
         if soft:
@@ -197,9 +197,9 @@ class GranularityQuantizer(nn.Module):
         indices_N = nearest_codes(means_NC, self.codebook_VC)
         return indices_N, self.codebook(indices_N)
 
-    def _refine(self, codes_BnC: Tensor, labels_BL: Tensor, stage: int) -> Tensor:
+    def _refine(self, codes_BnC: Tensor, structure_BL: Tensor, stage: int) -> Tensor:
         with torch.autocast(codes_BnC.device.type, enabled=False):
-            index_BLC = labels_BL[:, :, None].expand(-1, -1, codes_BnC.shape[2])
+            index_BLC = structure_BL[:, :, None].expand(-1, -1, codes_BnC.shape[2])
             assigned_BChw = codes_BnC.gather(1, index_BLC).transpose(1, 2).unflatten(2, self.grid)
             return self.refiners[stage if len(self.refiners) > 1 else 0](assigned_BChw)
 
@@ -221,10 +221,10 @@ def stage_tokens(positions: int, group_size: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def cluster_means(values_BLC: Tensor, labels_BL: Tensor, clusters: int) -> Tensor:
+def cluster_means(values_BLC: Tensor, structure_BL: Tensor, clusters: int) -> Tensor:
     """Mean of the positions of each cluster, ``[B, n, C]``; every cluster has the same number of positions."""
     batch, length, channels = values_BLC.shape
-    order_BL = labels_BL.argsort(dim=1, stable=True)
+    order_BL = structure_BL.argsort(dim=1, stable=True)
     sorted_BLC = values_BLC.gather(1, order_BL[:, :, None].expand(-1, -1, channels))
     return sorted_BLC.view(batch, clusters, length // clusters, channels).mean(2)
 

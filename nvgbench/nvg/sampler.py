@@ -29,14 +29,14 @@ from nvgbench.types import TokenSequence
 class Refines(Protocol):
     """The part of the quantizer that sampling needs: what a stage's tokens add to the canvas."""
 
-    def refine(self, indices_Bn: Tensor, labels_BL: Tensor, stage: int) -> Tensor: ...
+    def refine(self, indices_Bn: Tensor, structure_BL: Tensor, stage: int) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class GivenStructure:
     """Structure maps that are not sampled: those of stages up to ``stage``, as int64 labels ``[B, L]`` of that stage."""
 
-    labels_BL: Tensor
+    structure_BL: Tensor
     stage: int
 
 
@@ -45,14 +45,14 @@ class StageState:
     """What one stage did.
 
     Attributes:
-        labels_BL: structure map used, int64.
+        structure_BL: structure map used, int64.
         logits_BnV: guided token logits.
         final_BLC: final canvas as predicted with the class.
         canvas_BLC: canvas after the stage.
         scores_BLb: the values that split this stage's clusters, in the flow's units (-1 … +1); absent where nothing was split.
     """
 
-    labels_BL: Tensor
+    structure_BL: Tensor
     logits_BnV: Tensor
     final_BLC: Tensor
     canvas_BLC: Tensor
@@ -116,7 +116,7 @@ class NvgSampler:
             canvas_BLC = canvas_BLC + self.quantizer.refine(indices[-1], used_BL, stage)
             scores_BLb = None
             if given is not None and stage < given.stage:
-                structure_BL = layout.coarser(given.labels_BL, given.stage, stage + 1)
+                structure_BL = layout.coarser(given.structure_BL, given.stage, stage + 1)
             elif stage < layout.last:
                 scores_BLb = self.structure_scores(canvas_BLC, used_BL, stage, labels_B, noise_BLK)
                 structure_BL = self._split(used_BL, stage, scores_BLb, uniform)

@@ -85,7 +85,7 @@ class StageLayout:
         """Structure channels that are decided at ``stage``."""
         return self.bits * stage
 
-    def coarser(self, labels_BL: Tensor, stage: int, wanted: int) -> Tensor:
+    def coarser(self, structure_BL: Tensor, stage: int, wanted: int) -> Tensor:
         """Labels of stage ``wanted`` from those of a later ``stage``."""
         assert 0 <= wanted <= stage
-        return labels_BL >> self.known(stage - wanted)
+        return structure_BL >> self.known(stage - wanted)

@@ -27,10 +27,10 @@ def structure_from_tokens(tokens: TokenSequence, layout: StageLayout, stage: int
     Raises:
         InputError: the tokens have no structure map, or ``stage`` does not exist.
     """
-    if tokens.labels_BL is None:
+    if tokens.structure_BL is None:
         raise InputError("these tokens have no structure map; they come from another family of models")
     wanted = _checked_stage(layout.last if stage is None else stage, layout)
-    return GivenStructure(layout.coarser(tokens.labels_BL, layout.last, wanted), wanted)
+    return GivenStructure(layout.coarser(tokens.structure_BL, layout.last, wanted), wanted)
 
 
 def structure_from_image(
@@ -82,14 +82,14 @@ def structure_from_mask(mask_HW: np.ndarray, layout: StageLayout, stage: int | N
         stage = next(stage for stage, clusters in enumerate(layout.tokens) if clusters >= count and stage > 0)
     stage = _checked_stage(stage, layout)
     places_L2 = np.stack(np.divmod(np.arange(layout.positions), layout.grid[1]), axis=1).astype(np.float64)
-    labels_L = np.zeros(layout.positions, dtype=np.int64)
+    structure_L = np.zeros(layout.positions, dtype=np.int64)
     for depth in range(layout.known(stage)):
-        odd_L = np.zeros_like(labels_L)
+        odd_L = np.zeros_like(structure_L)
         for label in range(1 << depth):
-            members = np.flatnonzero(labels_L == label)
+            members = np.flatnonzero(structure_L == label)
             odd_L[members] = _odd_half(regions_L[members], places_L2[members])
-        labels_L = 2 * labels_L + odd_L
-    return GivenStructure(torch.from_numpy(labels_L)[None], stage)
+        structure_L = 2 * structure_L + odd_L
+    return GivenStructure(torch.from_numpy(structure_L)[None], stage)
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -120,16 +120,16 @@ def checked_structure(given: GivenStructure, layout: StageLayout, batch: int) ->
         InputError: another number of maps, another grid, or clusters that are not of equal size.
     """
     stage = _checked_stage(given.stage, layout)
-    labels_BL = given.labels_BL
-    if labels_BL.ndim != 2 or len(labels_BL) not in (1, batch) or labels_BL.shape[1] != layout.positions:
+    structure_BL = given.structure_BL
+    if structure_BL.ndim != 2 or len(structure_BL) not in (1, batch) or structure_BL.shape[1] != layout.positions:
         raise InputError(
-            f"structure labels of shape {list(labels_BL.shape)}: expected [{batch}, {layout.positions}], "
+            f"structure labels of shape {list(structure_BL.shape)}: expected [{batch}, {layout.positions}], "
             "or one row for all images"
         )
-    expected_L = torch.arange(layout.positions, device=labels_BL.device) // (layout.positions // layout.tokens[stage])
-    if not torch.equal(labels_BL.sort(dim=1).values, expected_L.expand_as(labels_BL)):
+    expected_L = torch.arange(layout.positions, device=structure_BL.device) // (layout.positions // layout.tokens[stage])
+    if not torch.equal(structure_BL.sort(dim=1).values, expected_L.expand_as(structure_BL)):
         raise InputError(f"structure labels of stage {stage} must be 0 to {layout.tokens[stage] - 1}, each equally often")
-    return GivenStructure(labels_BL.expand(batch, -1), stage)
+    return GivenStructure(structure_BL.expand(batch, -1), stage)
 
 
 def _checked_stage(stage: int, layout: StageLayout) -> int:

@@ -101,10 +101,12 @@ def _check_autoencoder(ledger: Ledger, prefix: str) -> None:
 
 def packed(tokens: TokenSequence) -> Tensor:
     """Index and label at each position, ``[B, S, L, 2]``, as the reference stores them."""
-    assert tokens.labels_BL is not None
-    labels_BSL = finest_to_stages(tokens.labels_BL, tokens.stages)
-    index_BSL = torch.stack([index_Bn.gather(1, labels_BSL[:, stage]) for stage, index_Bn in enumerate(tokens.indices)], dim=1)
-    return torch.stack((index_BSL, labels_BSL), dim=-1)
+    assert tokens.structure_BL is not None
+    structure_BSL = finest_to_stages(tokens.structure_BL, tokens.stages)
+    index_BSL = torch.stack(
+        [index_Bn.gather(1, structure_BSL[:, stage]) for stage, index_Bn in enumerate(tokens.indices)], dim=1
+    )
+    return torch.stack((index_BSL, structure_BSL), dim=-1)
 
 
 def check_packed(ledger: Ledger, name: str, tokens: TokenSequence, before_BSLC: Tensor) -> None:

@@ -65,8 +65,8 @@ def tokens_of(packed_BSLX: Tensor, layout: StageLayout) -> TokenSequence:
     """Index a cluster from index and label a position."""
     indices = []
     for stage, clusters in enumerate(layout.tokens):
-        index_BL, labels_BL = packed_BSLX[:, stage, :, -2:].long().unbind(-1)
-        indices.append(index_BL.new_zeros(len(index_BL), clusters).scatter_(1, labels_BL, index_BL))
+        index_BL, structure_BL = packed_BSLX[:, stage, :, -2:].long().unbind(-1)
+        indices.append(index_BL.new_zeros(len(index_BL), clusters).scatter_(1, structure_BL, index_BL))
     return TokenSequence(tuple(indices), packed_BSLX[:, -1, :, -1].long())
 
 

@@ -28,8 +28,8 @@ class FakeTokenizer:
 def batch(images: int = 4) -> TokenBatch:
     generator = torch.Generator().manual_seed(1)
     indices = tuple(torch.randint(20, (images, count), generator=generator) for count in LAYOUT.tokens)
-    labels = torch.stack([torch.randperm(16, generator=generator) for _ in range(images)])
-    return TokenBatch(TokenSequence(indices, labels), torch.randint(3, (images,), generator=generator))
+    structure_BL = torch.stack([torch.randperm(16, generator=generator) for _ in range(images)])
+    return TokenBatch(TokenSequence(indices, structure_BL), torch.randint(3, (images,), generator=generator))
 
 
 def loss(
@@ -102,9 +102,9 @@ def test_labels_are_dropped_at_the_asked_rate(label_drop: float) -> None:
 @pytest.mark.parametrize("structure_input", ["partial-noise", "pure-noise"])
 def test_known_channels_are_shown_or_not(structure_input: str) -> None:
     model = tiny(structure_input=structure_input)
-    labels = batch().tokens.labels_BL
+    structure_BL = batch().tokens.structure_BL
     epsilon = torch.randn(4, 16, 4, generator=torch.Generator().manual_seed(2))
-    flow = flow_inputs(model, labels, epsilon, torch.full((4, 3), 0.25))
+    flow = flow_inputs(model, structure_BL, epsilon, torch.full((4, 3), 0.25))
     assert set(flow.data_BLK.unique().tolist()) == {-1.0, 1.0}
     for stage in range(3):
         noise, z = flow.noise_BTLK[:, stage], flow.z_BTLK[:, stage]
@@ -117,8 +117,8 @@ def test_known_channels_are_shown_or_not(structure_input: str) -> None:
 
 def test_a_perfect_prediction_costs_nothing() -> None:
     model, data = tiny(), batch()
-    labels = data.tokens.labels_BL
-    flow = flow_inputs(model, labels, torch.randn(4, 16, 4), torch.rand(4, 3))
+    structure_BL = data.tokens.structure_BL
+    flow = flow_inputs(model, structure_BL, torch.randn(4, 16, 4), torch.rand(4, 3))
     final = torch.randn(4, 16, 6)
     logits = 50 * torch.nn.functional.one_hot(torch.cat(data.tokens.indices, 1), 20).float()
     velocity = flow.noise_BTLK - flow.data_BLK[:, None]

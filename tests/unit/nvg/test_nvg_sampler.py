@@ -39,9 +39,9 @@ def test_structure_maps_are_balanced_and_nested(layout: StageLayout, options: di
     sample = draw(tiny(layout), settings, [1, 2, 3], [0, 1, 2])
     assert [index.shape[1] for index in sample.tokens.indices] == list(layout.tokens)
     for stage, state in enumerate(sample.stages):
-        counts = torch.stack([row.bincount(minlength=layout.tokens[stage]) for row in state.labels_BL])
+        counts = torch.stack([row.bincount(minlength=layout.tokens[stage]) for row in state.structure_BL])
         assert (counts == layout.positions // layout.tokens[stage]).all()
-        assert torch.equal(layout.coarser(sample.tokens.labels_BL, layout.last, stage), state.labels_BL)
+        assert torch.equal(layout.coarser(sample.tokens.structure_BL, layout.last, stage), state.structure_BL)
 
 
 @pytest.mark.parametrize("structure_input", ["partial-noise", "pure-noise"])
@@ -51,7 +51,7 @@ def test_an_image_is_the_same_in_every_batch(structure_input: str) -> None:
     whole = draw(model, settings, [7, 8, 9, 10], [0, 1, 2, 0])
     for rows in ([2], [3, 1]):
         part = draw(model, settings, [7 + row for row in rows], [[0, 1, 2, 0][row] for row in rows])
-        assert torch.equal(part.tokens.labels_BL, whole.tokens.labels_BL[rows])
+        assert torch.equal(part.tokens.structure_BL, whole.tokens.structure_BL[rows])
         assert all(torch.equal(a, b[rows]) for a, b in zip(part.tokens.indices, whole.tokens.indices, strict=True))
 
 
@@ -74,7 +74,7 @@ def test_every_setting_does_something(change: dict[str, object]) -> None:
         torch.nn.init.normal_(part.weight)  # at its initial size the class hardly shows
     one = draw(model, NvgSamplingConfig(flow_steps=3), seeds, classes)
     other = draw(model, NvgSamplingConfig(**{"flow_steps": 3, **change}), seeds, classes)  # type: ignore[arg-type]
-    same_structure = torch.equal(one.tokens.labels_BL, other.tokens.labels_BL)
+    same_structure = torch.equal(one.tokens.structure_BL, other.tokens.structure_BL)
     same_content = all(torch.equal(a, b) for a, b in zip(one.tokens.indices, other.tokens.indices, strict=True))
     assert not (same_structure and same_content)
 
@@ -101,9 +101,9 @@ def test_given_structure_is_used_and_the_rest_is_drawn() -> None:
     one = draw(model, NvgSamplingConfig(flow_steps=2), [1, 2], [0, 0], given)
     other = draw(model, NvgSamplingConfig(flow_steps=2), [3, 4], [0, 0], given)
     for sample in (one, other):
-        assert torch.equal(sample.stages[2].labels_BL, given.labels_BL)
-        assert torch.equal(sample.stages[1].labels_BL, given.labels_BL >> 1)
-    assert not torch.equal(one.stages[3].labels_BL, other.stages[3].labels_BL)
+        assert torch.equal(sample.stages[2].structure_BL, given.structure_BL)
+        assert torch.equal(sample.stages[1].structure_BL, given.structure_BL >> 1)
+    assert not torch.equal(one.stages[3].structure_BL, other.stages[3].structure_BL)
 
 
 def test_flow_times_run_from_noise_to_data() -> None:
