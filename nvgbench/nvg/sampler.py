@@ -8,7 +8,6 @@ Shape letters: B batch, L positions, C latent channels, K structure channels, V 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,7 +19,6 @@ from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.quantizer import cluster_means
 from nvgbench.nvg.structure import split_clusters, structure_embedding
-from nvgbench.nvg.structure_flow import flow_times
 from nvgbench.sampling.filters import choose_tokens
 from nvgbench.sampling.schedules import guidance_schedule, top_p_schedule
 from nvgbench.types import TokenSequence
@@ -83,7 +81,6 @@ class NvgSampler:
         self.content_guidance = guidance_schedule(*settings.content_guidance, stages)
         self.structure_guidance = guidance_schedule(*settings.structure_guidance, stages)
         self.top_p = top_p_schedule(*settings.top_p, stages)
-        self.times = flow_times(settings.flow_steps, settings.flow_schedule, generator.layout.positions)
 
     def sample(
         self,
@@ -140,25 +137,18 @@ class NvgSampler:
     def structure_scores(
         self, canvas_BLC: Tensor, structure_BL: Tensor, stage: int, labels_B: Tensor, noise_BLK: Tensor
     ) -> Tensor:
-        """The values ``[B, L, b]`` that split the clusters of ``stage``: the flow's result in the next b channels.
-
-        The last split needs no generator, since any is the same; the noise decides it.
-        """
-        layout = self.generator.layout
-        known, after = layout.known(stage), layout.known(stage + 1)
-        if stage >= layout.structure_stages:
-            return noise_BLK[..., known:after]
-        se_BLK = structure_embedding(structure_BL, known, layout.channels)
-        scale = self.structure_guidance[stage]
+        """The values ``[B, L, b]`` that split the clusters of ``stage``, by the guided structure generator."""
+        generator, layout, scale = self.generator, self.generator.layout, self.structure_guidance[stage]
+        se_BLK = structure_embedding(structure_BL, layout.known(stage), layout.channels)
         classes, canvas, se = self._branches(scale, labels_B, canvas_BLC, se_BLK)
         stages = torch.full_like(classes, stage)
-        z_BLK = self.generator.impose_known(noise_BLK, se_BLK - 1, known)
-        for now, later in itertools.pairwise(self.times):
-            t = torch.full(classes.shape, now, dtype=torch.float32, device=classes.device)
+
+        def predict(z_BLK: Tensor, t: float) -> Tensor:
+            times = torch.full(classes.shape, t, dtype=torch.float32, device=classes.device)
             (z,) = self._repeat(scale, z_BLK)
-            velocity_BLK = _guided(self.generator.structure.velocity(z, t, canvas, se, stages, classes), scale)
-            z_BLK = self.generator.impose_known(z_BLK + (later - now) * velocity_BLK, se_BLK - 1, known)
-        return z_BLK[..., known:after]
+            return _guided(generator.structure.velocity(z, times, canvas, se, stages, classes), scale)
+
+        return generator.flow.scores(predict, se_BLK, stage, noise_BLK, self.settings)
 
     def _choose(self, logits_BnV: Tensor, stage: int, uniform: Callable[[int], Tensor]) -> Tensor:
         settings = self.settings

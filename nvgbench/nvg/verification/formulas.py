@@ -13,11 +13,11 @@ from torch import Tensor
 
 from nvgbench.nvg.blocks import timestep_embedding
 from nvgbench.nvg.config import NvgModelConfig
+from nvgbench.nvg.flow import time_grid
 from nvgbench.nvg.objective import StageLosses
 from nvgbench.nvg.rope import StructureRope
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import split_clusters, structure_embedding, structure_labels
-from nvgbench.nvg.structure_flow import flow_times
 from nvgbench.nvg.verification import models
 from nvgbench.nvg.verification.generators import stored_input
 from nvgbench.parity.ledger import Ledger
@@ -46,7 +46,7 @@ def _matching(ledger: Ledger, pattern: str) -> list[tuple[str, re.Match[str]]]:
 
 def _check_schedules(ledger: Ledger) -> None:
     for name, match in _matching(ledger, r"E\.schedule_(\d+)_(\d+)"):
-        ledger.close(name, np.array(flow_times(int(match[1]), "shifted", int(match[2]))))
+        ledger.close(name, np.array(time_grid(int(match[1]), "shifted", int(match[2]))))
     for name, match in _matching(ledger, rf"E\.top_p_{_NUMBER}_{_NUMBER}_(\d+)"):
         ledger.close(name, np.array(top_p_schedule(float(match[1]), float(match[2]), int(match[3]))))
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from nvgbench.nvg.checkpoint import to_published_key
+from nvgbench.nvg.flow import FlowInputs
 from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator
-from nvgbench.nvg.objective import FlowInputs, StageLosses, canvases_of, flow_inputs, stage_losses
+from nvgbench.nvg.objective import StageLosses, canvases_of, stage_losses
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.verification import models
 from nvgbench.nvg.verification.autoencoding import check_packed, packed
@@ -89,10 +90,11 @@ def _forced(ledger: Ledger, module: NvgGenerator, packed_BSLX: Tensor, final_BLC
     """Outputs, flow inputs and losses for the stored canvases, indices, noise and times."""
     structure_BL = packed_BSLX[:, -1, :, -1].long()
     t_BT = ledger.given("D.u").flatten(1).sigmoid()
-    flow = flow_inputs(module, structure_BL, ledger.given("D.epsilon")[:, 0], t_BT)
+    flow = module.flow.mix(structure_BL, ledger.given("D.epsilon")[:, 0], t_BT)
     output = module(packed_BSLX[..., :-2], structure_BL, flow.z_BTLK, t_BT, ledger.given("D.class"))
     tokens = tokens_of(packed_BSLX, module.layout)
-    return _Forced(output, flow, stage_losses(output, flow, tokens, final_BLC))
+    structure_T = module.flow.losses(output.velocity_BTLK, flow)
+    return _Forced(output, flow, stage_losses(output, structure_T, tokens, final_BLC))
 
 
 def _check_outputs(ledger: Ledger, forced: _Forced) -> None:

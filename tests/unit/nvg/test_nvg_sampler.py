@@ -11,7 +11,6 @@ from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.sampler import GivenStructure, NvgSampler, Sample
 from nvgbench.nvg.stages import StageLayout
-from nvgbench.nvg.structure_flow import flow_times
 from nvgbench.sampling.noise import SeededNoise
 
 
@@ -104,26 +103,3 @@ def test_given_structure_is_used_and_the_rest_is_drawn() -> None:
         assert torch.equal(sample.stages[2].structure_BL, given.structure_BL)
         assert torch.equal(sample.stages[1].structure_BL, given.structure_BL >> 1)
     assert not torch.equal(one.stages[3].structure_BL, other.stages[3].structure_BL)
-
-
-def test_flow_times_run_from_noise_to_data() -> None:
-    for schedule in ("shifted", "uniform"):
-        times = flow_times(7, schedule, 64)  # type: ignore[arg-type]
-        assert times[0] == 1.0
-        assert times[-1] == 0.0
-        assert times == sorted(times, reverse=True)
-    assert flow_times(4, "uniform", 64) == [1.0, 0.75, 0.5, 0.25, 0.0]
-    assert flow_times(2, "shifted", 4096)[1] > flow_times(2, "shifted", 256)[1] > 0.5
-
-
-def test_one_euler_step_of_a_constant_flow_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny(structure_input="pure-noise")
-    data = torch.randn(2, 16, 4, generator=torch.Generator().manual_seed(3))
-    noise = torch.randn(2, 16, 4, generator=torch.Generator().manual_seed(4))
-    monkeypatch.setattr(model.structure, "velocity", lambda z, *rest: noise - data)
-    quantizer = GranularityQuantizer(GranularityConfig(), 20, 6, (4, 4))
-    for steps in (1, 5):
-        sampler = NvgSampler(model, quantizer, NvgSamplingConfig(flow_steps=steps, structure_guidance=(1.0, 1.0)))
-        structure = (torch.arange(16) >> 3).expand(2, -1)
-        scores = sampler.structure_scores(torch.zeros(2, 16, 6), structure, 1, torch.zeros(2).long(), noise)
-        torch.testing.assert_close(scores[..., 0], data[..., 1])
