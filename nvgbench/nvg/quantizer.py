@@ -7,6 +7,8 @@ h and w the latent grid, V codebook size.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +39,16 @@ class Refiner(nn.Module):
 
     def forward(self, codes_BChw: Tensor) -> Tensor:
         return codes_BChw + self.strength * self.conv(codes_BChw)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One stage: its structure map, the means that were looked up, the codes found, and the canvas after it."""
+
+    structure_BL: Tensor
+    means_NC: Tensor
+    indices_Bn: Tensor
+    canvas_BChw: Tensor
 
 
 class GranularityQuantizer(nn.Module):
@@ -98,24 +110,19 @@ class GranularityQuantizer(nn.Module):
             latent_BChw = latent_BChw.float()
             target_BChw = latent_BChw.detach()
             structure_BSL = self.structure(target_BChw)
-            canvas_BChw = torch.zeros_like(latent_BChw)
             indices: list[Tensor] = []
             losses: list[Tensor] = []
             entropies: list[Tensor] = []
-            for stage, clusters in enumerate(self.stage_tokens):
-                structure_BL = structure_BSL[:, stage]
-                residual_BChw = target_BChw - (canvas_BChw if soft else canvas_BChw.detach())
-                means_NC = cluster_means(_rows(residual_BChw), structure_BL, clusters).flatten(0, 1)
-                indices_N, codes_NC = self._choose(means_NC, soft)
-                indices.append(indices_N.unflatten(0, (-1, clusters)))
-                canvas_BChw = canvas_BChw + self._refine(codes_NC.unflatten(0, (-1, clusters)), structure_BL, stage)
+            for step in self._quantize(target_BChw, structure_BSL, soft):
+                canvas_BChw = step.canvas_BChw
+                indices.append(step.indices_Bn)
                 losses.append(
                     self.commitment * F.mse_loss(canvas_BChw.detach(), latent_BChw) + F.mse_loss(canvas_BChw, target_BChw)
                 )
                 if self.entropy:
                     # The same means, but with a path to the encoder.
-                    means_NC = means_NC + cluster_means(_rows(latent_BChw - target_BChw), structure_BL, clusters).flatten(0, 1)
-                    entropies.append(entropy_term(means_NC, self.codebook_VC))
+                    path_BnC = cluster_means(_rows(latent_BChw - target_BChw), step.structure_BL, step.indices_Bn.shape[1])
+                    entropies.append(entropy_term(step.means_NC + path_BnC.flatten(0, 1), self.codebook_VC))
             return QuantizerOutput(
                 latent_BChw=straight_through(canvas_BChw, latent_BChw),
                 codebook_loss=torch.stack(losses).mean(),
@@ -129,14 +136,24 @@ class GranularityQuantizer(nn.Module):
         with torch.autocast(latent_BChw.device.type, enabled=False):
             latent_BChw = latent_BChw.float()
             structure_BSL = self.structure(latent_BChw)
-            residual_BChw = latent_BChw
-            indices: list[Tensor] = []
-            for stage, clusters in enumerate(self.stage_tokens):
-                means_BnC = cluster_means(_rows(residual_BChw), structure_BSL[:, stage], clusters)
-                indices_Bn = nearest_codes(means_BnC.flatten(0, 1), self.codebook_VC).unflatten(0, (-1, clusters))
-                residual_BChw = residual_BChw - self._refine(self.codebook(indices_Bn), structure_BSL[:, stage], stage)
-                indices.append(indices_Bn)
-            return TokenSequence(tuple(indices), structure_BSL[:, -1])
+            steps = self._quantize(latent_BChw, structure_BSL, soft=False)
+            return TokenSequence(tuple(step.indices_Bn for step in steps), structure_BSL[:, -1])
+
+    def _quantize(self, latent_BChw: Tensor, structure_BSL: Tensor, soft: bool) -> Iterator[_Step]:
+        """Content construction, coarse to fine (equations 4 and 5).
+
+        Equation 4: c_i = the code nearest to the mean of R_i over each cluster. Equation 5: R_{i+1} = Z - sum over j <= i of
+        phi_j(a(c_j, s_j)), that is Z minus the canvas so far. As printed it subtracts the residuals R_j from Z, a misprint:
+        the reference implementation computes what is written here.
+        """
+        canvas_BChw = torch.zeros_like(latent_BChw)
+        for stage, clusters in enumerate(self.stage_tokens):
+            structure_BL = structure_BSL[:, stage]
+            residual_BChw = latent_BChw - (canvas_BChw if soft else canvas_BChw.detach())
+            means_NC = cluster_means(_rows(residual_BChw), structure_BL, clusters).flatten(0, 1)
+            indices_N, codes_NC = self._choose(means_NC, soft)
+            canvas_BChw = canvas_BChw + self._refine(codes_NC.unflatten(0, (-1, clusters)), structure_BL, stage)
+            yield _Step(structure_BL, means_NC, indices_N.unflatten(0, (-1, clusters)), canvas_BChw)
 
     @torch.no_grad()
     def structure(self, latent_BChw: Tensor) -> Tensor:
@@ -170,11 +187,6 @@ class GranularityQuantizer(nn.Module):
             for stage, indices_Bn in enumerate(tokens.indices)
         ]
         return torch.stack(updates, dim=1).cumsum(1)
-
-    def canvases_before(self, tokens: TokenSequence) -> Tensor:
-        """The canvas before each stage, ``[B, S, L, C]``: zeros at stage 0."""
-        after_BSLC = self.canvases(tokens).flatten(3).transpose(2, 3)
-        return torch.cat((torch.zeros_like(after_BSLC[:, :1]), after_BSLC[:, :-1]), dim=1)
 
     def refine(self, indices_Bn: Tensor, structure_BL: Tensor, stage: int) -> Tensor:
         """What the codes of ``stage`` add to the canvas: phi_stage(a(c, s)), ``[B, L, C]``.

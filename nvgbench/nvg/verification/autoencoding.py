@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nvgbench.nvg.objective import canvases_of
 from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.structure import finest_to_stages
 from nvgbench.nvg.verification import models
@@ -40,7 +41,7 @@ def _check_quantizer(ledger: Ledger, prefix: str) -> None:
         canvases_BSChw = module.canvases(tokens)
         loss_S = (1 + module.commitment) * (canvases_BSChw - latent_BChw[:, None]).square().mean((0, 2, 3, 4))
         ledger.close(f"{prefix}vq_losses", loss_S)
-        check_packed(ledger, f"{prefix}nvg_input_output", tokens, module.canvases_before(tokens))
+        check_packed(ledger, f"{prefix}nvg_input_output", tokens, canvases_of(module, tokens)[0])
         ledger.close(f"{prefix}final", canvases_BSChw[:, -1].flatten(2).transpose(1, 2))
         ledger.close(f"{prefix}fhat_from_indices", canvases_BSChw[:, -1])
 

@@ -58,7 +58,7 @@ def stored_input(ledger: Ledger) -> Tensor:
     module = models.generator_quantizer(ledger)
     with torch.no_grad():
         tokens = module.tokenize(ledger.given("D.latent"))
-        before_BSLC = module.canvases_before(tokens)
+        before_BSLC = canvases_of(module, tokens)[0]
         return torch.cat((before_BSLC, packed(tokens).to(before_BSLC)), dim=-1)
 
 
@@ -77,7 +77,7 @@ def _check_input(ledger: Ledger) -> tuple[Tensor, Tensor]:
     packed_BSLX = stored_input(ledger)
     if ledger.has("D.latent"):
         tokens = module.tokenize(ledger.given("D.latent"))
-        check_packed(ledger, "D.nvg_input_output", tokens, module.canvases_before(tokens))
+        check_packed(ledger, "D.nvg_input_output", tokens, canvases_of(module, tokens)[0])
     before_BSLC, final_BLC = canvases_of(module, tokens_of(packed_BSLX, layout))
     if ledger.has("D.nvg_input_output"):
         stored = ledger.fixture.array("D.nvg_input_output")[..., :-2]

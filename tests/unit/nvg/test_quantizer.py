@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from nvgbench.errors import InputError
 from nvgbench.nvg.config import GranularityConfig
+from nvgbench.nvg.objective import canvases_of
 from nvgbench.nvg.quantizer import GranularityQuantizer, cluster_means, stage_tokens
 from nvgbench.nvg.structure import finest_to_stages
 from nvgbench.types import TokenSequence
@@ -80,7 +81,7 @@ def test_the_stages_add_up_to_the_quantized_latent(latent: np.ndarray, variant: 
 def test_canvases_before_and_refine_retell_the_canvases() -> None:
     quantizer = make_quantizer()
     tokens = quantizer.tokenize(LATENT)
-    before = quantizer.canvases_before(tokens)
+    before, _ = canvases_of(quantizer, tokens)
     assert before[:, 0].abs().max().item() == 0
     structure_BSL = finest_to_stages(tokens.structure_BL, tokens.stages)
     for stage in range(1, tokens.stages):
