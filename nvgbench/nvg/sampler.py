@@ -15,9 +15,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from nvgbench.errors import InputError
 from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.quantizer import cluster_means
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import split_clusters, structure_embedding
 from nvgbench.sampling.filters import choose_tokens
 from nvgbench.sampling.schedules import guidance_schedule, top_p_schedule
@@ -32,10 +34,33 @@ class Refines(Protocol):
 
 @dataclass(frozen=True)
 class GivenStructure:
-    """Structure maps that are not sampled: those of stages up to ``stage``, as int64 labels ``[B, L]`` of that stage."""
+    """Structure maps that are given instead of sampled, up to a stage.
+
+    Attributes:
+        structure_BL: int64 maps of the last given stage; coarser ones follow from them. One row serves all images.
+        stage: that stage, 1 … K.
+    """
 
     structure_BL: Tensor
     stage: int
+
+    def for_batch(self, labels_B: Tensor, layout: StageLayout) -> GivenStructure:
+        """The same with a row per image, on the labels' device.
+
+        Raises:
+            InputError: another number of maps, another grid, or clusters of unequal size.
+        """
+        stage, structure_BL = layout.checked_stage(self.stage), self.structure_BL.to(labels_B.device)
+        batch = len(labels_B)
+        if structure_BL.ndim != 2 or len(structure_BL) not in (1, batch) or structure_BL.shape[1] != layout.positions:
+            raise InputError(
+                f"structure maps of shape {list(structure_BL.shape)}: expected [{batch}, {layout.positions}], "
+                "or one row for all images"
+            )
+        expected_L = torch.arange(layout.positions, device=structure_BL.device) // (layout.positions // layout.tokens[stage])
+        if not torch.equal(structure_BL.sort(dim=1).values, expected_L.expand_as(structure_BL)):
+            raise InputError(f"a structure map of stage {stage} holds 0 to {layout.tokens[stage] - 1}, each equally often")
+        return GivenStructure(structure_BL.expand(batch, -1), stage)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from nvgbench.errors import InputError
 from nvgbench.nvg.sampler import GivenStructure
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure_control import (
-    checked_structure,
     read_mask,
     structure_from_mask,
     structure_from_tokens,
@@ -57,7 +56,7 @@ def test_regions_stay_whole_where_their_sizes_allow() -> None:
 def test_any_mask_gives_balanced_clusters(seed: int, regions: int, stage: int) -> None:
     mask = np.random.default_rng(seed).integers(regions, size=(8, 8))
     given_structure = structure_from_mask(mask, LAYOUT, stage)
-    checked = checked_structure(given_structure, LAYOUT, 3)
+    checked = given_structure.for_batch(torch.zeros(3, dtype=torch.int64), LAYOUT)
     assert checked.structure_BL.shape == (3, 64)
     assert checked.stage == stage
 
@@ -118,5 +117,5 @@ def test_structure_of_tokens_and_traces() -> None:
     [torch.zeros(1, 64, dtype=torch.int64), torch.arange(64)[None] % 2, torch.arange(32)[None], torch.zeros(2, 64)],
 )
 def test_structure_that_does_not_fit_is_refused(structure_BL: torch.Tensor) -> None:
-    with pytest.raises(InputError, match="structure labels"):
-        checked_structure(GivenStructure(structure_BL, 2), LAYOUT, 3)
+    with pytest.raises(InputError, match="structure map"):
+        GivenStructure(structure_BL, 2).for_batch(torch.zeros(3, dtype=torch.int64), LAYOUT)
