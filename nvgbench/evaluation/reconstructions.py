@@ -19,6 +19,7 @@ from nvgbench.interfaces import FeatureExtractor, Tokenizer
 from nvgbench.metrics.codebook import CodebookUse
 from nvgbench.metrics.reconstruction import Distance, load_lpips, psnr, ssim
 from nvgbench.metrics.uncertainty import Contributions, contributions_to_mean, mean_interval
+from nvgbench.progress import Report, quiet
 from nvgbench.types import MetricValue
 
 

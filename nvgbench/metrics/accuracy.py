@@ -13,7 +13,6 @@ from nvgbench.results.scores import SCORES
 class AccuracyMetric:
     """Needs the requested classes, and an extractor whose logits are of the same classes: the data set's own classifier."""
 
-    name = "accuracy"
     scores = (SCORES["accuracy"],)
     needs_reference = False
     fewest_images = 2

@@ -70,7 +70,6 @@ def frechet_from_features(x: Any, y: Any) -> float:
 class FrechetDistance:
     """FID, or FD[extractor]: the distance between the Gaussians fitted to both sets, with its jackknife error."""
 
-    name = "frechet"
     scores = (SCORES["FID"],)
     needs_reference = True
     fewest_images = 3

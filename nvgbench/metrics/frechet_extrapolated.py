@@ -55,7 +55,6 @@ class ExtrapolatedFrechetDistance:
     the inputs ask for thoroughness.
     """
 
-    name = "frechet-extrapolated"
     scores = (SCORES["FID∞"],)
     needs_reference = True
     fewest_images = 3

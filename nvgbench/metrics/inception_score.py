@@ -37,7 +37,6 @@ class InceptionScore:
 class InceptionScoreMetric:
     """IS in ten splits, shuffled and cut as torch-fidelity does; above one split of 5,000 images also in the order given."""
 
-    name = "inception-score"
     scores = (SCORES["IS"], SCORES["IS-ordered"])
     needs_reference = False
     fewest_images = 1

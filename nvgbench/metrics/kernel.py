@@ -30,7 +30,6 @@ _HAJEK = "Hájek projection"
 class KernelMetric:
     """KID, or KD[extractor], with the error of its Hájek projection and of the drawn subsets."""
 
-    name = "kernel"
     scores = (SCORES["KID"],)
     needs_reference = True
     fewest_images = 2
@@ -52,7 +51,6 @@ class KernelMetric:
 class CmmdMetric:
     """CMMD, for CLIP embeddings alone."""
 
-    name = "cmmd"
     scores = (SCORES["CMMD"],)
     needs_reference = True
     fewest_images = 2

@@ -48,17 +48,15 @@ class MetricInputs:
 class Metric(Protocol):
     """Computes one score, or several that share their work.
 
-    Register a metric of your own under the entry-point group ``nvgbench.metrics``, as an instance.
+    The registry calls the class without arguments; other packages register theirs under the entry-point group
+    ``nvgbench.metrics``.
 
     Attributes:
-        name: its name in the registry.
         scores: the rows of the table of scores (`nvgbench.results.scores`) that it computes.
         needs_reference: whether it compares with reference images.
         fewest_images: the smallest number of images per set that it can work with.
     """
 
-    @property
-    def name(self) -> str: ...
     @property
     def scores(self) -> tuple[Score, ...]: ...
     @property

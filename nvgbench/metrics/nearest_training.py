@@ -16,7 +16,6 @@ from nvgbench.results.scores import SCORES
 class NearestTrainingMetric:
     """Median distance of samples to the nearest training image over that of the reference images; needs training images."""
 
-    name = "nearest-training"
     scores = (SCORES["nearest-training-ratio"],)
     needs_reference = True
     fewest_images = 1

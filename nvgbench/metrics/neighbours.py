@@ -75,7 +75,6 @@ class NeighbourScores:
 class NeighbourMetric:
     """Precision, recall, density and coverage, which share their distances."""
 
-    name = "neighbours"
     scores = (SCORES["precision"], SCORES["recall"], SCORES["density"], SCORES["coverage"])
     needs_reference = True
     fewest_images = DENSITY_NEIGHBOURS + 1

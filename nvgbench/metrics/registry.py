@@ -1,45 +1,36 @@
-"""The metrics of generated images. A metric is a file and a line here, or an entry point from elsewhere."""
+"""The metrics of generated images: a file and a line each, or an entry point of another package."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 
 from nvgbench.errors import InputError, did_you_mean
-from nvgbench.metrics.accuracy import AccuracyMetric
-from nvgbench.metrics.frechet import FrechetDistance
-from nvgbench.metrics.frechet_extrapolated import ExtrapolatedFrechetDistance
-from nvgbench.metrics.inception_score import InceptionScoreMetric
-from nvgbench.metrics.kernel import CmmdMetric, KernelMetric
 from nvgbench.metrics.metric import Metric
-from nvgbench.metrics.nearest_training import NearestTrainingMetric
-from nvgbench.metrics.neighbours import NeighbourMetric
+from nvgbench.registry import Registry
 from nvgbench.results.scores import register_scores
 
-GROUP = "nvgbench.metrics"
-
-_BUILT_IN: tuple[Metric, ...] = (
-    FrechetDistance(),
-    ExtrapolatedFrechetDistance(),
-    InceptionScoreMetric(),
-    NeighbourMetric(),
-    KernelMetric(),
-    CmmdMetric(),
-    AccuracyMetric(),
-    NearestTrainingMetric(),
+METRICS: Registry[type[Metric]] = Registry(
+    "metric",
+    "nvgbench.metrics",
+    {
+        "frechet": "nvgbench.metrics.frechet:FrechetDistance",
+        "frechet-extrapolated": "nvgbench.metrics.frechet_extrapolated:ExtrapolatedFrechetDistance",
+        "inception-score": "nvgbench.metrics.inception_score:InceptionScoreMetric",
+        "neighbours": "nvgbench.metrics.neighbours:NeighbourMetric",
+        "kernel": "nvgbench.metrics.kernel:KernelMetric",
+        "cmmd": "nvgbench.metrics.kernel:CmmdMetric",
+        "accuracy": "nvgbench.metrics.accuracy:AccuracyMetric",
+        "nearest-training": "nvgbench.metrics.nearest_training:NearestTrainingMetric",
+    },
 )
 
 
-@functools.cache
-def metrics() -> tuple[Metric, ...]:
-    """All metrics in the order of their scores in records: the built-in ones, then those registered as entry points."""
-    others = []
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        metric: Metric = entry.load()
+def metrics() -> dict[str, Metric]:
+    """All metrics by name, in the order of their scores in records: the built-in ones, then those of other packages."""
+    found: dict[str, Metric] = {name: METRICS.get(name)() for name in METRICS.names()}
+    for metric in found.values():
         register_scores(*metric.scores)
-        others.append(metric)
-    return (*_BUILT_IN, *others)
+    return found
 
 
 def select_metrics(names: Sequence[str] | None) -> tuple[Metric, ...]:
@@ -51,15 +42,16 @@ def select_metrics(names: Sequence[str] | None) -> tuple[Metric, ...]:
     Raises:
         InputError: a name that is neither.
     """
+    known = metrics()
     if names is None:
-        return metrics()
-    by_name = {name: metric for metric in metrics() for name in _names(metric)}
+        return tuple(known.values())
+    owners = {word: name for name, metric in known.items() for word in (name, *_score_names(metric))}
     for name in names:
-        if name not in by_name:
-            raise InputError(f"no metric or score {name!r}{did_you_mean(name, by_name)}; known: {', '.join(by_name)}")
-    chosen = [by_name[name] for name in names]
-    return tuple(metric for metric in metrics() if metric in chosen)
+        if name not in owners:
+            raise InputError(f"no metric or score {name!r}{did_you_mean(name, owners)}; known: {', '.join(owners)}")
+    chosen = {owners[name] for name in names}
+    return tuple(metric for name, metric in known.items() if name in chosen)
 
 
-def _names(metric: Metric) -> list[str]:
-    return [metric.name, *(name for score in metric.scores for name in (score.name, score.stem) if name)]
+def _score_names(metric: Metric) -> list[str]:
+    return [name for score in metric.scores for name in (score.name, score.stem) if name]
