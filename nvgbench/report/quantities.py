@@ -9,6 +9,7 @@ from nvgbench.types import Interval, Measurement, MetricValue
 
 NOT_AVAILABLE = "not available"
 THIN_SPACE = "\u202f"  # narrow no-break space between number and unit
+MINUS = "\u2212"
 
 _SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")),
@@ -45,6 +46,13 @@ def _scale(value: float, unit: str) -> tuple[float, str]:
         return 1.0, unit
     factor, symbol = next(((f, s) for f, s in scales if abs(value) >= f), scales[-1])
     return factor, f"{symbol}{slash}{denominator}"
+
+
+def signed(value: float, magnitude: str) -> str:
+    """``magnitude``, the text of ``abs(value)``, with the sign of ``value``; what is rounded to zero has no sign."""
+    if not magnitude.strip("0.%"):
+        return magnitude
+    return f"{'+' if value > 0 else MINUS}{magnitude}"
 
 
 def duration(seconds: float) -> str:

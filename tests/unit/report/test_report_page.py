@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import nvgbench
 from nvgbench.cli import report as report_command
 from nvgbench.errors import InputError
+from nvgbench.gates.baseline import update_baseline
 from nvgbench.gates.schema import Verdict
 from nvgbench.report.build import render_report
 from nvgbench.report.published import SENTENCE, match_published, published_results
@@ -257,12 +258,18 @@ def test_a_model_below_an_anchor_is_called_so(tmp_path: Path) -> None:
 
 def test_gate_verdicts_are_shown(tmp_path: Path) -> None:
     verdicts = [
+        Verdict(subject="m", metric="KD[x]", outcome="pass", reason="equal to the digit", baseline=2.0, value=2.0),
         Verdict(subject="m", metric="FD[x]", outcome="pass", reason="within the margin", baseline=1.0, value=1.01, margin=0.1),
         Verdict(subject="m", metric="IS[x]", outcome="fail", reason="worse, beyond the margin", baseline=3.0, value=1.0),
     ]
     page = render(tmp_path, evaluated("m", 5.0), verdicts=verdicts)
-    assert "The gate fails against its baseline: 1 pass, 1 fail, 0 inconclusive." in page.text
-    assert page.text.index("worse, beyond the margin") < page.text.index("within the margin")
+    assert "The gate fails: 1 fail, 0 inconclusive, 2 pass; 2 of 3 compared numbers have moved." in page.text
+    ordered = ("worse, beyond the margin", "within the margin", "equal to the digit")
+    assert sorted(ordered, key=page.text.index) == list(ordered)
+    assert "1.000 1.010 +0.0100 +1.0%" in page.text
+    assert "3.000 1.000 \u22122.00 \u221266.7%" in page.text
+    document = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert document["gate"] == [dataclasses.asdict(verdict) for verdict in verdicts]
 
 
 def test_published_numbers_come_with_the_package() -> None:
@@ -297,9 +304,10 @@ def test_the_command(runs: Path, tmp_path: Path) -> None:
     assert f"{records} records" in everything.output
     assert "did you mean 'nvg-shapes'" in str(run("nvg-shape").exception)
 
-    # the file that is about to be replaced may be the older report
-    assert run("--against", str(out)).exit_code == 0
-    assert re.search(r"Against the older report: \d+ unchanged\.", Page(out.read_text(encoding="utf-8")).text)
+    baseline = tmp_path / "baseline.json"
+    update_baseline(baseline, [one.record for one in located_records(runs)])
+    assert run("--baseline", str(baseline)).exit_code == 0
+    assert re.search(r"The gate passes: .*; 0 of \d+ compared numbers have moved\.", Page(out.read_text(encoding="utf-8")).text)
     assert out.with_suffix(".csv").read_text(encoding="utf-8").startswith("section,subject,metric,value")
 
 
