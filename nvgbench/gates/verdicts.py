@@ -1,9 +1,9 @@
 """New records against a baseline: pass, fail or inconclusive, metric by metric.
 
 An interval rule fails if a change exceeds the margin and noise does not explain the excess. Many metrics are tested at once:
-the p-values of all interval rules of a gate are adjusted (Benjamini and Hochberg 1995), which keeps false alarms at the promised
-rate. A change beyond the margin that noise could explain is inconclusive, not a pass; so is everything without a baseline in its
-own environment.
+the p-values of all interval rules of a gate are adjusted (Benjamini and Hochberg 1995), which keeps the rate of false alarms as
+promised. A change beyond the margin that noise could explain is inconclusive, not a pass; so is everything without a baseline
+in its own environment.
 """
 
 from __future__ import annotations

@@ -16,10 +16,12 @@ from nvgbench import __version__
 from nvgbench.errors import InputError
 from nvgbench.files import write_text
 from nvgbench.gates.schema import Verdict
-from nvgbench.report import cautions, claim_tables, costs, data, figures, gate, numbers, pairs, scores, sources
+from nvgbench.report import breakdowns, cautions, claim_tables, costs, data, figures, gate, numbers, pairs, scores, sources
 from nvgbench.report.claims import Evidence, Judged, load_claims
 from nvgbench.report.galleries import artifact_count, galleries
 from nvgbench.report.published import SENTENCE
+from nvgbench.report.score_statements import score_statements
+from nvgbench.report.score_table import score_table
 from nvgbench.report.tables import Statement, Table
 from nvgbench.results.grouping import training_groups
 from nvgbench.results.schema import RunRecord
@@ -130,7 +132,7 @@ def _report(
         *([gate.gate_statement(verdicts)] if verdicts else []),
         *cautions.caution_statements(warned),
         *pairs.forced_statements(tables["differences"]),
-        *scores.score_statements(models, anchors),
+        *score_statements(models, anchors),
         claim_tables.claim_statement(judged, scaled),
         *costs.budget_statements(records, models),
         *costs.cost_statements(records, models),
@@ -168,7 +170,7 @@ def _report(
 
 def _reconstruction(tokenizers: scores.Scores) -> Table:
     """Scores of reconstructions, and below them why some have no LPIPS."""
-    table = scores.score_table(tokenizers, {}, "Reconstruction of held-out images")
+    table = score_table(tokenizers, {}, "Reconstruction of held-out images")
     return dataclasses.replace(table, notes=[*table.notes, *cautions.lpips_notes(tokenizers)])
 
 
@@ -191,13 +193,13 @@ def _tables(
     return {
         "claims": claim_tables.claim_table(judged),
         "questions": claim_tables.scale_table(scaled),
-        "scores": scores.score_table(models, anchors, "Scores of generated images") if models or anchors else None,
+        "scores": score_table(models, anchors, "Scores of generated images") if models or anchors else None,
         "differences": pairs.pair_table(models, force) if len(models) > 1 else None,
-        "by class": scores.class_tables(records),
+        "by class": breakdowns.class_tables(records),
         "training": costs.budget_table(records),
         "costs": costs.cost_table(records),
         "reconstruction": _reconstruction(tokenizers) if tokenizers else None,
-        "codebooks": scores.codebook_table(records),
+        "codebooks": breakdowns.codebook_table(records),
         "published beside": beside,
         "published": published,
     }

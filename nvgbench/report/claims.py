@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nvgbench.report.breakdowns import codebook_use
 from nvgbench.report.costs import device_name, find_measurement, newest
 from nvgbench.report.numbers import Number, of_measurement, of_metric, of_record
 from nvgbench.report.published import published_results
 from nvgbench.report.quantities import noise, quantity, score, significant
-from nvgbench.report.scores import AllScores, codebook_use, has_value
+from nvgbench.report.scores import AllScores, has_value
 from nvgbench.results.compare import Scored, compare, score_key, why_not_comparable
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.scores import SCORES, score_of
