@@ -143,7 +143,9 @@ def _judge_change(empty: Verdict, rule: Rule, found: Difference) -> Verdict:
         return dataclasses.replace(verdict, outcome="pass", reason="better than the margin asks")
     if rule.kind == "interval" and noise is None:
         return dataclasses.replace(verdict, reason="beyond the margin, but without intervals noise cannot be told from change")
-    return dataclasses.replace(verdict, outcome="fail", reason=failure(rule, better, good, found.covers))
+    return dataclasses.replace(
+        verdict, outcome="fail", reason=failure(rule, better, good, "" if found.interval is None else found.interval.source)
+    )
 
 
 def _hold_false_alarms(judged: Sequence[tuple[Verdict, str]], alpha: float) -> list[Verdict]:
@@ -169,7 +171,7 @@ def _upheld(verdict: Verdict, p_value: float, alpha: float, more: str) -> Verdic
 def _noise(found: Difference) -> Noise | None:
     """Noise of the difference; None where an interval is missing, is of another level, or both have no width."""
     old, new = noise_of(found.baseline), noise_of(found.candidate)
-    return None if found.low is None or old is None or new is None else of_difference(old, new)
+    return None if found.interval is None or old is None or new is None else of_difference(old, new)
 
 
 def _p_value(change: float, margin: float, noise: Noise, harmless: bool | None) -> float:

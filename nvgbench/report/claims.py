@@ -272,14 +272,14 @@ def _by_interval(claim: Claim, a: Scored, b: Scored) -> Judged:
         return _judged(claim, "not comparable", reason, subjects, numbers, shown)
     found = compare(b, a)
     ahead = found.value > 0 if claim.higher_is_better else found.value < 0
-    if found.low is None or found.high is None:
+    if found.interval is None:
         reason = f"{'as the paper says' if ahead else 'the other way round'}, but without intervals nothing is decided"
         return _judged(claim, "inconclusive", reason, subjects, numbers, shown)
-    decided = not found.low <= 0 <= found.high
+    low, high, covers = found.interval.low, found.interval.high, found.interval.source
+    decided = not low <= 0 <= high
     outcome: Outcome = "inconclusive" if not decided else "supported" if ahead else "not supported"
-    covers = noise(found.covers)
-    reason = f"the interval of the difference {'leaves out' if decided else 'holds'} zero ({covers})"
-    return _judged(claim, outcome, reason, subjects, numbers, shown, (found.low, found.high), found.covers)
+    reason = f"the interval of the difference {'leaves out' if decided else 'holds'} zero ({noise(covers)})"
+    return _judged(claim, outcome, reason, subjects, numbers, shown, (low, high), covers)
 
 
 def _by_range(claim: Claim, a: str, b: str, one: Number, other: Number) -> Judged:

@@ -19,12 +19,12 @@ def of_difference(found: Difference, candidate: Scored) -> Number:
         of_metric(candidate),
         metric=f"{candidate.metric.name}: difference",
         value=found.value,
-        low=found.low,
-        high=found.high,
-        covers=found.covers,
+        low=None if found.interval is None else found.interval.low,
+        high=None if found.interval is None else found.interval.high,
+        covers="" if found.interval is None else found.interval.source,
         method="",
         note="",
-        verdict=found.outcome,
+        verdict=found.verdict,
     )
 
 

@@ -44,10 +44,10 @@ def _compared(best: str, other: str, leading: Scored, trailing: Scored) -> State
         return Statement(text=text, tone="warning", word="Not comparable")
     found = compare(leading, trailing)
     gap = _gap_text(found)
-    if found.outcome == "worse":
+    if found.verdict == "worse":
         text = f"{other} ({value_text(trailing)}) is worse than {best} by {gap}."
         return Statement(text=text, tone="worse", word="Worse")
-    why = "noise alone could explain it" if found.low is not None else "without intervals nothing can be decided"
+    why = "noise alone could explain it" if found.interval is not None else "without intervals nothing can be decided"
     text = f"{other} ({value_text(trailing)}) compared with {best}: the difference is {gap}; {why}."
     return Statement(text=text, tone="inconclusive", word="Inconclusive")
 
@@ -56,7 +56,7 @@ def _gap_text(found: Difference) -> str:
     """The difference and its interval, with as many decimals as the scores."""
     assert found.baseline.value is not None
     places = decimals(found.baseline.value)
-    interval = "" if found.low is None or found.high is None else f" [{found.low:.{places}f}, {found.high:.{places}f}]"
+    interval = "" if found.interval is None else f" [{found.interval.low:.{places}f}, {found.interval.high:.{places}f}]"
     return f"{abs(found.value):.{places}f}{interval}"
 
 
@@ -66,7 +66,7 @@ def _below_anchors(best: str, leading: Scored, anchors: Scores, name: str) -> li
     for subject, metrics in anchors.items():
         if subject.startswith(_REAL) or not has_value(metrics, name) or why_not_comparable(leading, metrics[name]):
             continue
-        if compare(leading, metrics[name]).outcome != "worse":
+        if compare(leading, metrics[name]).verdict != "worse":
             names.append(f"{subject} ({value_text(metrics[name])})")
     if not names:
         return []
