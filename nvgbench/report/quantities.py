@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from nvgbench.types import Interval, Measurement, MetricValue
 
@@ -111,18 +110,11 @@ def noise(source: str) -> str:
     return {"sampling": "sampling noise only", "training": "training noise"}.get(source, f"{source} noise")
 
 
-def median(samples: Sequence[float]) -> float:
-    """The middle of raw samples; at least one is needed."""
-    ordered = sorted(samples)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-
-
 def measurement_text(measurement: Measurement) -> str:
     """The median of the raw samples with its unit, or the reason why there are none."""
     if not measurement.samples:
         return measurement.note or NOT_AVAILABLE
-    return quantity(median(measurement.samples), measurement.unit)
+    return quantity(measurement.median, measurement.unit)
 
 
 def range_text(measurement: Measurement) -> str:
