@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nvgbench.report.breakdowns import codebook_use
 from nvgbench.report.costs import device_name, find_measurement, newest
 from nvgbench.report.numbers import Number, of_measurement, of_metric, of_record
 from nvgbench.report.published import published_results
 from nvgbench.report.quantities import noise, quantity, score, significant
-from nvgbench.report.scores import AllScores, codebook_use, has_value
+from nvgbench.report.scores import AllScores, has_value
 from nvgbench.results.compare import Scored, compare, score_key, why_not_comparable
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.scores import SCORES, score_of
@@ -271,14 +272,14 @@ def _by_interval(claim: Claim, a: Scored, b: Scored) -> Judged:
         return _judged(claim, "not comparable", reason, subjects, numbers, shown)
     found = compare(b, a)
     ahead = found.value > 0 if claim.higher_is_better else found.value < 0
-    if found.low is None or found.high is None:
+    if found.interval is None:
         reason = f"{'as the paper says' if ahead else 'the other way round'}, but without intervals nothing is decided"
         return _judged(claim, "inconclusive", reason, subjects, numbers, shown)
-    decided = not found.low <= 0 <= found.high
+    low, high, covers = found.interval.low, found.interval.high, found.interval.source
+    decided = not low <= 0 <= high
     outcome: Outcome = "inconclusive" if not decided else "supported" if ahead else "not supported"
-    covers = noise(found.covers)
-    reason = f"the interval of the difference {'leaves out' if decided else 'holds'} zero ({covers})"
-    return _judged(claim, outcome, reason, subjects, numbers, shown, (found.low, found.high), found.covers)
+    reason = f"the interval of the difference {'leaves out' if decided else 'holds'} zero ({noise(covers)})"
+    return _judged(claim, outcome, reason, subjects, numbers, shown, (low, high), covers)
 
 
 def _by_range(claim: Claim, a: str, b: str, one: Number, other: Number) -> Judged:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nvgbench.report.numbers import of_measurement, of_record
-from nvgbench.report.quantities import THIN_SPACE, count, duration, measurement_text, median, quantity, range_text
+from nvgbench.report.quantities import THIN_SPACE, count, duration, measurement_text, quantity, range_text
 from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table, unavailable
 from nvgbench.results.compare import identity
 from nvgbench.results.schema import RunRecord
@@ -212,4 +212,4 @@ def cost_statements(records: Iterable[RunRecord], models: Iterable[str]) -> list
 def _medians(profiles: Mapping[str, RunRecord], name: str, batch: int) -> dict[str, float]:
     """Medians of one measurement, of the models that have it."""
     found = {subject: find_measurement(record, name, batch) for subject, record in profiles.items()}
-    return {subject: median(one.samples) for subject, one in found.items() if one is not None and one.samples}
+    return {subject: one.median for subject, one in found.items() if one is not None and one.samples}

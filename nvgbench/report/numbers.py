@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nvgbench.report.quantities import median
 from nvgbench.results.compare import Scored, identity, reference_of
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Measurement
@@ -103,7 +102,7 @@ def of_measurement(measurement: Measurement, record: RunRecord, device: str) -> 
     batch = measurement.conditions.get("batch_size")
     return Number(
         metric=measurement.name if batch is None else f"{measurement.name}, batch {batch}",
-        value=median(samples),
+        value=measurement.median,
         unit=measurement.unit,
         low=min(samples) if len(samples) > 1 else None,
         high=max(samples) if len(samples) > 1 else None,

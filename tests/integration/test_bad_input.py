@@ -319,11 +319,9 @@ CASES = {
         ["report", "--records", "{root}/cost.jsonl", "--baseline", "{root}/b.json", "--rules", "{root}/rules.toml"],
         "did you mean 'relative'",
     ),
-    "report: option": (["report", "--agianst", "{root}/r.html"], "--against"),
+    "report: option": (["report", "--basline", "{root}/b.json"], "--baseline"),
     "report: no name": (["report", "--records", "{root}/cost.jsonl", "--out", ""], "no file name"),
     "report: no run": (["report", "nobody", "--out", "{root}/r.html"], "nobody"),
-    "report: no older report": (["report", "--against", "{root}/none.html", "--out", "{root}/r.html"], "no report at"),
-    "report: older report": (["report", "--against", "{root}/baseline.json", "--out", "{root}/r.html"], "damaged report data"),
 }
 
 

@@ -84,12 +84,15 @@ def test_pairs_of_images_narrow_the_interval(models: tuple) -> None:
     assert paired[name].stderr < 0.6 * alone[name].stderr
     before, after = ({metric.name: Scored(metric, one) for metric in one.metrics} for one in (old, new))
     with_pairs, without = compare(before[name], after[name], margin=paired[name]), compare(before[name], after[name])
-    assert (with_pairs.outcome, without.outcome) == ("worse", "inconclusive")
-    assert with_pairs.covers == "sampling"
+    assert (with_pairs.verdict, without.verdict) == ("worse", "inconclusive")
+    assert with_pairs.interval is not None
+    assert with_pairs.interval.source == "sampling"
     # Not paired, it is what the two intervals say.
     third = {metric.name: Scored(metric, other) for metric in other.metrics}[name]
     a, b = compare(before[name], third, margin=alone[name]), compare(before[name], third)
-    assert a.high - a.low == pytest.approx(b.high - b.low, rel=0.02)
+    assert a.interval is not None
+    assert b.interval is not None
+    assert a.interval.high - a.interval.low == pytest.approx(b.interval.high - b.interval.low, rel=0.02)
 
 
 def test_no_features_no_margin(models: tuple) -> None:
@@ -131,7 +134,7 @@ def test_images_that_all_count_alike_lend_no_margin(models: tuple) -> None:
     assert after.metric.value == 0
     assert after.metric.interval is not None
     assert (after.metric.interval.low, after.metric.interval.high) == (0, pytest.approx(3.8415 / (N + 3.8415), rel=1e-4))
-    assert compare(before, after).outcome == "worse"
+    assert compare(before, after).verdict == "worse"
 
 
 def run(*arguments: str) -> int:
@@ -150,7 +153,7 @@ def test_the_command(models: tuple, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("m0", "m1", "--json", "--metric", "FD[classifier]", *here) == 0
     tree = json.loads(capsys.readouterr().out)
     assert (tree["forced"], [row["metric"] for row in tree["differences"]]) == (False, ["FD[classifier]"])
-    assert tree["differences"][0]["outcome"] == "worse"
+    assert tree["differences"][0]["verdict"] == "worse"
     assert tree["differences"][0]["paired"] is True
 
     metrics = tuple(dataclasses.replace(metric, n=99) for metric in new.metrics)
@@ -199,7 +202,7 @@ def test_protocols_are_compared_each_with_itself(tmp_path: Path, capsys: pytest.
     assert run("a", "b", *here) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0].strip() for line in lines[1:3]] == ["better", "worse"]
-    assert lines[3:] == ["only of a: sFID (adm), KID", "only of b: KID (clean-fid)"]
+    assert lines[3:] == ["only a has: sFID (adm), KID", "only b has: KID (clean-fid)"]
     for metric, said in (("FDI", "did you mean 'FID'"), ("FID (amd)", "did you mean 'FID (adm)'"), ("KID", "both have: FID, ")):
         assert run("a", "b", "--metric", metric, *here) == 2
         assert said in capsys.readouterr().err

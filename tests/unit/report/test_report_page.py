@@ -14,9 +14,9 @@ from PIL import Image
 from synthetic_records import MODELS, profile_record, provenance, scores, train_record, write_runs
 from typer.testing import CliRunner
 
-import nvgbench
 from nvgbench.cli import report as report_command
 from nvgbench.errors import InputError
+from nvgbench.gates.baseline import update_baseline
 from nvgbench.gates.schema import Verdict
 from nvgbench.report.build import render_report
 from nvgbench.report.published import SENTENCE, match_published, published_results
@@ -108,11 +108,11 @@ def test_all_is_there_without_scripts(html: str) -> None:
         assert section in [attributes.get("id") for attributes in bare.all("section")]
     for words in (
         "nvg-shapes has the lowest FD[classifier]: 21.40 [20.56, 22.24], n = 2,000.",
-        "the difference is 0.70 [-0.51, 1.91], and noise alone could explain it",
+        "the difference is 0.70 [-0.51, 1.91]; noise alone could explain it",
         "ar-shapes (34.90 [33.65, 36.15]) is worse than nvg-shapes by 13.50 [12.00, 15.00]",
         "All models saw the same data and, in each phase, the same number of images.",
         "For scale, FD[classifier] of the anchors: real images 3.20",
-        "another training of the same model may move its score further",
+        "retraining a model may move its score further",
         "below each value its 95 % interval, sampling noise only",
         "var-shapes against nvg-shapes",
         "Of the paper's 30 claims none could be judged here.",
@@ -257,12 +257,18 @@ def test_a_model_below_an_anchor_is_called_so(tmp_path: Path) -> None:
 
 def test_gate_verdicts_are_shown(tmp_path: Path) -> None:
     verdicts = [
+        Verdict(subject="m", metric="KD[x]", outcome="pass", reason="equal to the digit", baseline=2.0, value=2.0),
         Verdict(subject="m", metric="FD[x]", outcome="pass", reason="within the margin", baseline=1.0, value=1.01, margin=0.1),
         Verdict(subject="m", metric="IS[x]", outcome="fail", reason="worse, beyond the margin", baseline=3.0, value=1.0),
     ]
     page = render(tmp_path, evaluated("m", 5.0), verdicts=verdicts)
-    assert "The gate fails against its baseline: 1 pass, 1 fail, 0 inconclusive." in page.text
-    assert page.text.index("worse, beyond the margin") < page.text.index("within the margin")
+    assert "The gate fails: 1 fail, 0 inconclusive, 2 pass; 2 of 3 compared numbers have moved." in page.text
+    ordered = ("worse, beyond the margin", "within the margin", "equal to the digit")
+    assert sorted(ordered, key=page.text.index) == list(ordered)
+    assert "1.000 1.010 +0.0100 +1.0%" in page.text
+    assert "3.000 1.000 \u22122.00 \u221266.7%" in page.text
+    document = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert document["gate"] == [dataclasses.asdict(verdict) for verdict in verdicts]
 
 
 def test_published_numbers_come_with_the_package() -> None:
@@ -271,10 +277,6 @@ def test_published_numbers_come_with_the_package() -> None:
     assert match_published("var-d24-shapes", rows).params == "1.0B"
     assert match_published("nvg-d160", rows) is None
     assert match_published("nvg-tiny", rows) is None
-    root = Path(nvgbench.__file__).parent
-    beside = root.parent / "reports" / "published_results.csv"
-    if beside.exists():  # a checkout
-        assert beside.read_bytes() == (root / "report" / "assets" / "published_results.csv").read_bytes()
 
 
 def test_the_command(runs: Path, tmp_path: Path) -> None:
@@ -297,9 +299,10 @@ def test_the_command(runs: Path, tmp_path: Path) -> None:
     assert f"{records} records" in everything.output
     assert "did you mean 'nvg-shapes'" in str(run("nvg-shape").exception)
 
-    # the file that is about to be replaced may be the older report
-    assert run("--against", str(out)).exit_code == 0
-    assert re.search(r"Against the older report: \d+ unchanged\.", Page(out.read_text(encoding="utf-8")).text)
+    baseline = tmp_path / "baseline.json"
+    update_baseline(baseline, [one.record for one in located_records(runs)])
+    assert run("--baseline", str(baseline)).exit_code == 0
+    assert re.search(r"The gate passes: .*; 0 of \d+ compared numbers have moved\.", Page(out.read_text(encoding="utf-8")).text)
     assert out.with_suffix(".csv").read_text(encoding="utf-8").startswith("section,subject,metric,value")
 
 
@@ -351,7 +354,7 @@ def test_the_luckiest_training_is_no_winner(tmp_path: Path) -> None:
     pairs = {number["subject"] for number in document["numbers"] if number["section"] == "differences"}
     assert pairs == {"k against m", "alone against m", "alone against k"}
     shown = [n["subject"] for n in document["numbers"] if n["section"] == "scores" and n["metric"] == "FD[classifier]"]
-    assert shown == ["m", "k", "alone", *(f"k-seed{s}" for s in range(3)), *(f"m-seed{s}" for s in range(5))]
+    assert shown == ["m", "k", "alone", *(f"m-seed{s}" for s in range(5)), *(f"k-seed{s}" for s in range(3))]
     assert page.text.index("Single trainings of the groups above") < page.text.index("k-seed0 nvg 9.50")
     apart = (tmp_path / "out.html").read_text(encoding="utf-8").split("Single trainings of the groups above")[1]
     assert "(best)" not in apart.split("</table>")[0]
