@@ -1,4 +1,4 @@
-"""Images in folders, one folder a class: ``imagefolder:PATH`` and ``imagenet:PATH``."""
+"""Data sets of image files, one folder per class: ``imagefolder:PATH`` and ``imagenet:PATH``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ImageFile:
 
 
 class FolderDataset(ImageDataset):
-    """Image files, decoded as they are asked for."""
+    """Image files, decoded on demand."""
 
     threaded = True
 
@@ -79,7 +79,7 @@ def open_folder(location: str, request: DataRequest) -> FolderDataset:
     train = "train" if class_folders(root / "train") else ""
     if not train and (not names or set(names) <= {"train", *_EVAL_FOLDERS}):
         where = root / "train" if "train" in names else root
-        raise InputError(f"{where} has no class folders; put the images into {where}/CLASS/, one folder a class")
+        raise InputError(f"{where} has no class folders; put the images into {where}/CLASS/, one folder per class")
     classes = class_folders(root / train)
     held = next((name for name in _EVAL_FOLDERS if train and class_folders(root / name)), None)
     if held is not None:
@@ -105,8 +105,8 @@ def open_imagenet(location: str, request: DataRequest) -> FolderDataset:
     location = location or os.environ.get(IMAGENET_VARIABLE, "")
     if not location:
         raise InputError(
-            f"ImageNet needs the path of your copy: --data imagenet:PATH (or ${IMAGENET_VARIABLE}); "
-            "other ways: --data imagefolder:PATH with images of your own, --data shapes, which needs none"
+            f"'imagenet' needs the path of your copy: `data='imagenet:PATH'` (or ${IMAGENET_VARIABLE}); alternatives: "
+            "`data='imagefolder:PATH'` with your own images, `data='shapes'` without any files"
         )
     root = _existing_folder(location, "imagenet")
     for part in ("train", "val"):
@@ -116,7 +116,7 @@ def open_imagenet(location: str, request: DataRequest) -> FolderDataset:
             found = f"holds {strange[0]!r}" if strange else "has no class folders"
             raise InputError(
                 f"{root / part} {found}; expected synset folders such as n01440764 in {root}/train and {root}/val; "
-                "for other layouts use --data imagefolder:PATH"
+                "for other layouts use `data='imagefolder:PATH'`"
             )
     classes = class_folders(root / "train")
     files = class_images(root, "train" if request.split == "train" else "val", classes)
@@ -164,9 +164,9 @@ def _check_known(base: Path, classes: Sequence[str]) -> None:
 
 def _existing_folder(location: str, source: str) -> Path:
     if not location:
-        raise InputError(f"--data {source} needs a folder: --data {source}:PATH")
+        raise InputError(f"{source!r} needs a folder: `data='{source}:PATH'`")
     root = Path(location).expanduser()
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
-        raise InputError(f"{root} {found}; --data {source}:PATH takes a folder of images")
+        raise InputError(f"{root} {found}; `data='{source}:PATH'` takes a folder of images")
     return root

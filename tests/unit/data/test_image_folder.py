@@ -156,7 +156,7 @@ def test_bad_folders_are_refused_in_one_line(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     assert "has no class folders" in message(tmp_path / "empty")
     _fill(tmp_path / "loose", 2)
-    assert "one folder a class" in message(tmp_path / "loose")
+    assert "one folder per class" in message(tmp_path / "loose")
     _fill(tmp_path / "loosetrain" / "train", 2)
     assert "loosetrain/train has no class folders" in message(tmp_path / "loosetrain")
     (tmp_path / "hollow" / "a").mkdir(parents=True)
@@ -188,5 +188,5 @@ def test_imagenet_without_a_path_names_the_ways_out(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("NVGBENCH_IMAGENET", raising=False)
     with pytest.raises(InputError) as caught:
         open_dataset("imagenet", image_size=16, split="train")
-    for way in ("--data imagenet:PATH", "--data imagefolder:PATH", "--data shapes", "NVGBENCH_IMAGENET"):
+    for way in ("data='imagenet:PATH'", "data='imagefolder:PATH'", "data='shapes'", "NVGBENCH_IMAGENET"):
         assert way in str(caught.value)
