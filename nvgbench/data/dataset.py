@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nvgbench.data.crop import centre_crop, random_crop
 from nvgbench.data.decode import decode_all
+from nvgbench.data.remarks import Notes, Remark
 
 Split = Literal["train", "eval"]
 Augment = Literal["none", "random-crop"]
@@ -73,6 +74,7 @@ class ImageDataset(ABC):
         labels: int64 ``[N]``.
         fingerprint: SHA-256 (hex) of what determines the images.
         augment: how an image is augmented when `get` or `images` is given a random generator.
+        notes: what is noticed in the images while they are read.
         in_memory: whether images stay in memory once decoded: they fit, and there is no augmentation.
     """
 
@@ -88,6 +90,7 @@ class ImageDataset(ABC):
         image_size: int,
         fingerprint: str,
         augment: Augment = "none",
+        remarks: Sequence[Remark] = (),
     ) -> None:
         assert labels.dtype == np.int64
         assert labels.ndim == 1
@@ -97,6 +100,8 @@ class ImageDataset(ABC):
         self.image_size = image_size
         self.fingerprint = fingerprint
         self.augment = augment
+        self.opening_remarks = tuple(remarks)
+        self.notes = Notes()
         self.in_memory = augment == "none" and len(labels) * 3 * image_size**2 <= CACHE_LIMIT_BYTES
         self._cache: Tensor | None = None
         self._cached = np.zeros(len(labels), dtype=bool)
@@ -105,9 +110,18 @@ class ImageDataset(ABC):
     def read(self, index: int) -> np.ndarray:
         """The image as stored: uint8 ``[h, w, 3]`` of any size."""
 
+    def describe(self, index: int) -> str:
+        """What to call an image in a message."""
+        return f"image {index}"
+
     def masks(self, index: int) -> Mapping[str, np.ndarray] | None:
         """The masks of an image, if the source has any."""
         return None
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What was unexpected and how it was read; complete once all images have been read."""
+        return (*self.opening_remarks, *self.notes.remarks())
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -165,6 +179,8 @@ class ImageDataset(ABC):
     def _cropped(self, job: tuple[int, np.random.Generator | None]) -> np.ndarray:
         index, rng = job
         pixels = self.read(index)
+        if (pixels == pixels[0, 0]).all():
+            self.notes.add(f"in which every pixel is {'the same' if pixels[0, 0].any() else 'black'}", self.describe(index))
         return centre_crop(pixels, self.image_size) if rng is None else random_crop(pixels, self.image_size, rng)
 
     def _stack(self, jobs: list[Any], make: Callable[[Any], np.ndarray]) -> Tensor:

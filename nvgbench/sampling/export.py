@@ -14,7 +14,7 @@ from PIL import Image
 from nvgbench.config.load import parse_value
 from nvgbench.data.archive import NpzImages
 from nvgbench.data.decode import read_image
-from nvgbench.data.files import SUFFIXES
+from nvgbench.data.files import is_image_name
 from nvgbench.data.images import save_grid
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file
@@ -106,7 +106,7 @@ def _refuse_other_images(folder: Path, names: frozenset[str]) -> None:
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        if path.suffix.lower() in SUFFIXES and path.name not in names and not path.name.startswith("."):
+        if is_image_name(path.name) and path.name not in names:
             raise InputError(f"{folder} holds other images ({path.name}); write to another folder, or remove them")
 
 
