@@ -76,7 +76,9 @@ def open_npz(location: str, request: DataRequest) -> ArrayDataset:
     if file.count < 2:
         raise InputError(f"{path}: arr_0 holds {file.count} image; a tenth is held out, which takes at least 2")
     labels_N = _labels(file)
-    classes = [str(label) for label in range(int(labels_N.max()) + 1)]
+    classes = file.class_names() or [str(label) for label in range(int(labels_N.max()) + 1)]
+    if labels_N.max() >= len(classes):
+        raise InputError(f"{path}: label {labels_N.max()} has no name; its array of class names holds {len(classes)}")
     chosen = held_out([str(i) for i in range(file.count)]) == (request.split == "eval")
     pixels_NHWC = file.load(np.flatnonzero(chosen).tolist())
     name = f"npz:{location} ({request.split}, {HELD_OUT})"

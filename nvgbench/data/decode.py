@@ -121,8 +121,9 @@ def _opened(handle: IO[bytes], name: str) -> Iterator[Image.Image]:
             image = Image.open(handle, formats=formats)
         except UnidentifiedImageError:
             handle.seek(0)
-            what = describe(handle.read(HEAD)) or "not an image of a format that Pillow reads here"
-            raise InputError(f"{name} cannot be read as an image: it is {what}") from None
+            kind = describe(handle.read(HEAD))
+            remedy = kind.remedy or "replace or remove the file"
+            raise InputError(f"{name} cannot be read as an image: it is {kind.what}; {remedy}") from None
         with image:
             if image.width * image.height > MOST_PIXELS:
                 raise InputError(
