@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from nvgbench.data.archive import NpzImages
 from nvgbench.data.dataset import Augment, ImageDataset, Split
+from nvgbench.data.labels import as_classes
 from nvgbench.data.selection import HELD_OUT, held_out, round_robin
 from nvgbench.errors import InputError
 
@@ -58,53 +60,44 @@ class ArrayDataset(ImageDataset):
 
 
 def open_npz(location: str, *, image_size: int, split: Split, augment: Augment, limit: int | None) -> ArrayDataset:
-    """``arr_0``: uint8 ``[N, H, W, 3]``; ``arr_1`` or ``labels``: integers ``[N]``, one class where neither is there.
+    """``arr_0``: uint8 ``[N, H, W, 3]``; ``arr_1`` or ``labels``: classes ``[N]``, a single class without them.
 
     A tenth of the images is held out, chosen by the hash of their positions.
 
     Raises:
-        InputError: the file is missing, is no .npz, or its arrays have another shape or type.
+        InputError: the file is missing or not an npz, or its arrays have another shape or type.
     """
     if not location:
         raise InputError("--data npz needs a file: --data npz:PATH")
     path = Path(location).expanduser()
-    images, labels = _read_npz(path)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise InputError(f"{path}: arr_0 is {images.dtype} {list(images.shape)}; expected uint8 images [N, H, W, 3]")
-    if len(images) < 2:
-        raise InputError(f"{path}: arr_0 holds {len(images)} images; a tenth is held out, which takes at least 2")
-    if labels is None:
-        labels = np.zeros(len(images), dtype=np.int64)
-    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"{path}: the labels are {labels.dtype} {list(labels.shape)}; expected integers [{len(images)}], one an image"
-        )
-    labels = labels.astype(np.int64)
-    if labels.min() < 0 or labels.max() >= _MOST_CLASSES:
-        wrong = labels.min() if labels.min() < 0 else labels.max()
-        raise InputError(f"{path}: label {wrong} is out of range; labels count from 0 and stay below {_MOST_CLASSES:,}")
-    classes = [str(label) for label in range(int(labels.max()) + 1)]
-    chosen = held_out([str(i) for i in range(len(images))]) == (split == "eval")
-    name = f"npz:{location} ({split}, {HELD_OUT})"
-    return ArrayDataset(images[chosen], labels[chosen], classes, name=name, image_size=image_size, augment=augment, limit=limit)
-
-
-def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     if not path.is_file():
-        raise InputError(f"{path} does not exist; --data npz:PATH takes a .npz file with arr_0 (uint8 images [N, H, W, 3])")
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError(f"{path} holds a bare array; write it with numpy.savez(path, images, labels)")
-        with archive:
-            if "arr_0" not in archive:
-                raise InputError(f"{path} has no arr_0, only {', '.join(archive.files) or 'nothing'}; name the images arr_0")
-            key = next((key for key in ("arr_1", "labels") if key in archive), None)
-            return archive["arr_0"], None if key is None else archive[key]
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read as .npz ({error}); write it with numpy.savez(path, images, labels)") from None
+        raise InputError(f"{path} does not exist; --data npz:PATH takes an .npz with arr_0 (uint8 images [N, H, W, 3])")
+    file = NpzImages(path)
+    if file.count < 2:
+        raise InputError(f"{path}: arr_0 holds {file.count} image; a tenth is held out, which takes at least 2")
+    labels_N = _labels(file)
+    classes = [str(label) for label in range(int(labels_N.max()) + 1)]
+    chosen = held_out([str(i) for i in range(file.count)]) == (split == "eval")
+    pixels_NHWC = file.load(np.flatnonzero(chosen).tolist())
+    name = f"npz:{location} ({split}, {HELD_OUT})"
+    return ArrayDataset(pixels_NHWC, labels_N[chosen], classes, name=name, image_size=image_size, augment=augment, limit=limit)
+
+
+def _labels(file: NpzImages) -> NDArray[np.int64]:
+    labels = file.labels()
+    if labels is None:
+        return np.zeros(file.count, dtype=np.int64)
+    labels_N = as_classes(labels, file.count, str(file.path))
+    if labels_N is None:
+        raise InputError(
+            f"{file.path}: labels are {labels.dtype} of shape {labels.shape}; "
+            f"expected {file.count} integers from 0, one per image"
+        )
+    if labels_N.max() >= _MOST_CLASSES:
+        raise InputError(
+            f"{file.path}: label {labels_N.max()} is out of range; labels count from 0 and stay below {_MOST_CLASSES:,}"
+        )
+    return labels_N
 
 
 def open_cifar(

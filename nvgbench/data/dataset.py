@@ -5,19 +5,17 @@ Shape letters: B batch, N images of the data set, H and W pixels (both `image_si
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from nvgbench.data.crop import centre_crop, random_crop
+from nvgbench.data.decode import decode_all
 
 Split = Literal["train", "eval"]
 Augment = Literal["none", "random-crop"]
@@ -148,10 +146,5 @@ class ImageDataset(ABC):
         return centre_crop(pixels, self.image_size) if rng is None else random_crop(pixels, self.image_size, rng)
 
     def _stack(self, jobs: list[Any], make: Callable[[Any], np.ndarray]) -> Tensor:
-        # A loader process is one of several already and takes no threads besides.
-        if self.threaded and len(jobs) > 1 and get_worker_info() is None:
-            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-                pictures = list(pool.map(make, jobs))
-        else:
-            pictures = [make(job) for job in jobs]
+        pictures = decode_all(make, jobs) if self.threaded else [make(job) for job in jobs]
         return torch.from_numpy(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2)))

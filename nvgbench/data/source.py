@@ -58,7 +58,7 @@ def open_dataset(
         from nvgbench.data.arrays import open_npz
 
         return open_npz(location, image_size=image_size, split=split, augment=augment, limit=limit)
-    from nvgbench.data.folder import open_folder, open_imagenet
+    from nvgbench.data.image_folder import open_folder, open_imagenet
 
     open_files = open_imagenet if name == "imagenet" else open_folder
     return open_files(location, image_size=image_size, split=split, augment=augment, limit=limit)

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nvgbench.data.image_set import CHUNK, ImageSet
 from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.pixels import Pixels, every, join, look
-from nvgbench.evaluation.samples import ImageSet
-from nvgbench.extractors.cache import CHUNK, content_key
+from nvgbench.extractors.cache import content_key
 from nvgbench.files import whole_file
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.sampling.job import check_classes, draw, job_key, job_labels

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from nvgbench.data.image_set import ImageSet
 from nvgbench.data.images import to_float, to_uint8
 from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.rules.base import Rules, moved
-from nvgbench.evaluation.samples import ImageSet
 from nvgbench.evaluation.scores import Scores, ScoreSettings, extract, value_of
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.interfaces import FeatureExtractor, Tokenizer

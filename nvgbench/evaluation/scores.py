@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from nvgbench.data.image_set import ImageSet
+from nvgbench.data.moments import StoredMoments
 from nvgbench.errors import InputError
 from nvgbench.evaluation.progress import Report, quiet
-from nvgbench.evaluation.reference import Reference, StoredMoments
+from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.base import Rules
-from nvgbench.evaluation.samples import ImageSet
 from nvgbench.extractors.cache import FeatureCache, Features
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.extrapolation import extrapolated_frechet, fewest_images

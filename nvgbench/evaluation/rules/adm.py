@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from nvgbench.data.moments import StoredMoments
 from nvgbench.errors import InputError
-from nvgbench.evaluation.reference import Reference, StoredMoments
+from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.base import few_images, moved, normal
 from nvgbench.extractors.cache import Features
 from nvgbench.extractors.inception import InceptionExtractor

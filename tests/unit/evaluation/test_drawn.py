@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from nvgbench.data.image_set import CHUNK, open_images
 from nvgbench.errors import InputError
 from nvgbench.evaluation.drawn import DrawnSet
 from nvgbench.evaluation.lint.pixels import every, look
-from nvgbench.evaluation.samples import open_samples
-from nvgbench.extractors.cache import CHUNK, FeatureCache
+from nvgbench.extractors.cache import FeatureCache
 from nvgbench.sampling.job import sample_job
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult
 
@@ -57,7 +57,7 @@ def drawn(generator: Painter, folder: Path, n: int = N) -> DrawnSet:
 
 
 def test_drawn_equals_kept(tmp_path: Path) -> None:
-    kept = open_samples(sample_job(Painter(), N, tmp_path / "kept", seed=3))
+    kept = open_images(sample_job(Painter(), N, tmp_path / "kept", seed=3))
     painter = Painter()
     job = drawn(painter, tmp_path / "drawn")
     images = job.images()

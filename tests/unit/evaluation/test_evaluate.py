@@ -12,13 +12,14 @@ import torch
 
 from nvgbench.config.load import to_dict
 from nvgbench.config.schema import DataConfig
+from nvgbench.data.image_set import in_memory
+from nvgbench.data.moments import StoredMoments
 from nvgbench.errors import InputError
 from nvgbench.evaluation import evaluate
 from nvgbench.evaluation.anchors import class_means
 from nvgbench.evaluation.evaluate import Evaluator
 from nvgbench.evaluation.options import EvaluationOptions
-from nvgbench.evaluation.reference import Reference, StoredMoments
-from nvgbench.evaluation.samples import in_memory
+from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.gates.environment import environment_of
