@@ -7,13 +7,14 @@ import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from nvgbench.data.archive import NpzImages
-from nvgbench.data.dataset import Augment, ImageDataset, Split
+from nvgbench.data.dataset import DataRequest, ImageDataset
 from nvgbench.data.labels import as_classes
 from nvgbench.data.selection import HELD_OUT, held_out, round_robin
 from nvgbench.errors import InputError
@@ -31,11 +32,10 @@ class ArrayDataset(ImageDataset):
         classes: Sequence[str],
         *,
         name: str,
-        image_size: int,
-        augment: Augment,
-        limit: int | None,
+        request: DataRequest,
     ) -> None:
-        order = round_robin(labels)[:limit]
+        image_size, augment = request.image_size, request.augment
+        order = round_robin(labels)[: request.limit]
         self._pixels_NHWC = np.ascontiguousarray(pixels_NHWC[order])
         labels = labels[order]
         digest = hashlib.sha256(f"array {pixels_NHWC.shape[1:]} size={image_size}\n".encode())
@@ -59,7 +59,7 @@ class ArrayDataset(ImageDataset):
         return self._pixels_NHWC[index]
 
 
-def open_npz(location: str, *, image_size: int, split: Split, augment: Augment, limit: int | None) -> ArrayDataset:
+def open_npz(location: str, request: DataRequest) -> ArrayDataset:
     """``arr_0``: uint8 ``[N, H, W, 3]``; ``arr_1`` or ``labels``: classes ``[N]``, a single class without them.
 
     A tenth of the images is held out, chosen by the hash of their positions.
@@ -77,10 +77,10 @@ def open_npz(location: str, *, image_size: int, split: Split, augment: Augment, 
         raise InputError(f"{path}: arr_0 holds {file.count} image; a tenth is held out, which takes at least 2")
     labels_N = _labels(file)
     classes = [str(label) for label in range(int(labels_N.max()) + 1)]
-    chosen = held_out([str(i) for i in range(file.count)]) == (split == "eval")
+    chosen = held_out([str(i) for i in range(file.count)]) == (request.split == "eval")
     pixels_NHWC = file.load(np.flatnonzero(chosen).tolist())
-    name = f"npz:{location} ({split}, {HELD_OUT})"
-    return ArrayDataset(pixels_NHWC, labels_N[chosen], classes, name=name, image_size=image_size, augment=augment, limit=limit)
+    name = f"npz:{location} ({request.split}, {HELD_OUT})"
+    return ArrayDataset(pixels_NHWC, labels_N[chosen], classes, name=name, request=request)
 
 
 def _labels(file: NpzImages) -> NDArray[np.int64]:
@@ -100,23 +100,35 @@ def _labels(file: NpzImages) -> NDArray[np.int64]:
     return labels_N
 
 
-def open_cifar(
-    source: str, location: str, *, image_size: int, split: Split, augment: Augment, limit: int | None, root: Path | None
-) -> ArrayDataset:
-    """CIFAR-10 or CIFAR-100 as published, downloaded by torchvision where it is not there yet.
+def open_cifar10(location: str, request: DataRequest) -> ArrayDataset:
+    """CIFAR-10 as published; see `_open_cifar`."""
+    from torchvision.datasets import CIFAR10
+
+    return _open_cifar("cifar10", CIFAR10, location, request)
+
+
+def open_cifar100(location: str, request: DataRequest) -> ArrayDataset:
+    """CIFAR-100 as published; see `_open_cifar`."""
+    from torchvision.datasets import CIFAR100
+
+    return _open_cifar("cifar100", CIFAR100, location, request)
+
+
+def _open_cifar(source: str, kind: Any, location: str, request: DataRequest) -> ArrayDataset:
+    """Downloaded by torchvision if it is not there yet.
 
     Args:
-        source: ``cifar10`` or ``cifar100``.
-        location: folder that holds the archive or its contents; empty for ``root``, else ``~/.cache/nvgbench``.
+        source: its name.
+        kind: torchvision's class.
+        location: folder that holds the archive or its contents; if empty, the request's ``root``, else
+            ``~/.cache/nvgbench``.
+        request: see `DataRequest`.
 
     Raises:
         InputError: the files are not there and cannot be downloaded.
     """
-    from torchvision.datasets import CIFAR10, CIFAR100
-
-    kind = CIFAR10 if source == "cifar10" else CIFAR100
-    folder = Path(location).expanduser() if location else root or Path.home() / ".cache" / "nvgbench"
-    train = split == "train"
+    folder = Path(location).expanduser() if location else request.root or Path.home() / ".cache" / "nvgbench"
+    train = request.split == "train"
     try:
         data = kind(str(folder), train=train, download=False)
     except RuntimeError:
@@ -129,5 +141,4 @@ def open_cifar(
                 "or use --data imagefolder:PATH or --data shapes"
             ) from None
     labels = np.array(data.targets, dtype=np.int64)
-    name = f"{source} ({split})"
-    return ArrayDataset(data.data, labels, data.classes, name=name, image_size=image_size, augment=augment, limit=limit)
+    return ArrayDataset(data.data, labels, data.classes, name=f"{source} ({request.split})", request=request)

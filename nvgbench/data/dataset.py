@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,27 @@ Augment = Literal["none", "random-crop"]
 # Below this the uint8 images of a data set are kept in memory once decoded.
 CACHE_LIMIT_BYTES = 2 << 30
 _CHUNK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRequest:
+    """What is asked of a data source.
+
+    Attributes:
+        image_size: side of the square images, pixels.
+        split: training images or held-out ones; no image is in both.
+        augment: of training images; ``none`` for held-out images, which are always cut from the centre.
+        limit: how many images at most, spread evenly over the classes; for procedural data, how many to draw.
+        seed: of procedural data.
+        root: folder for downloads; ``~/.cache/nvgbench`` if None.
+    """
+
+    image_size: int
+    split: Split = "train"
+    augment: Augment = "none"
+    limit: int | None = None
+    seed: int = 0
+    root: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nvgbench.data.dataset import Augment, ImageDataset, Split
+from nvgbench.data.dataset import DataRequest, ImageDataset
 from nvgbench.data.decode import read_image
 from nvgbench.data.files import SUFFIXES, list_images
 from nvgbench.data.selection import HELD_OUT, held_out, round_robin
@@ -42,15 +42,13 @@ class FolderDataset(ImageDataset):
         classes: Sequence[str],
         *,
         name: str,
-        image_size: int,
-        augment: Augment,
-        limit: int | None,
+        request: DataRequest,
     ) -> None:
         index = {class_name: label for label, class_name in enumerate(classes)}
         labels = np.array([index[file.class_name] for file in files], dtype=np.int64)
-        order = round_robin(labels)[:limit]
+        order = round_robin(labels)[: request.limit]
         files = [files[i] for i in order]
-        digest = hashlib.sha256(f"folder size={image_size}\n".encode())
+        digest = hashlib.sha256(f"folder size={request.image_size}\n".encode())
         for file in sorted(files, key=lambda file: file.path):
             digest.update(f"{file.path}\0{file.size}\n".encode("utf-8", "surrogateescape"))
         self.root = root
@@ -59,16 +57,16 @@ class FolderDataset(ImageDataset):
             name=name,
             classes=classes,
             labels=labels[order],
-            image_size=image_size,
+            image_size=request.image_size,
             fingerprint=digest.hexdigest(),
-            augment=augment,
+            augment=request.augment,
         )
 
     def read(self, index: int) -> np.ndarray:
         return read_image(self.root / self.paths[index])
 
 
-def open_folder(location: str, *, image_size: int, split: Split, augment: Augment, limit: int | None) -> FolderDataset:
+def open_folder(location: str, request: DataRequest) -> FolderDataset:
     """``PATH/train`` and ``PATH/val`` (else ``PATH/test``) with class folders, or class folders in PATH, split 90 to 10.
 
     Without a second folder a tenth of the files is held out, chosen by the hash of their relative paths.
@@ -86,19 +84,19 @@ def open_folder(location: str, *, image_size: int, split: Split, augment: Augmen
     held = next((name for name in _EVAL_FOLDERS if train and class_folders(root / name)), None)
     if held is not None:
         _check_known(root / held, classes)  # now rather than when the trained model is scored
-    files = class_images(root, train if split == "train" or held is None else held, classes)
+    files = class_images(root, train if request.split == "train" or held is None else held, classes)
     rule = ""
     if held is None:
         chosen = held_out([file.path for file in files])
         if len(files) < 2:
             raise InputError(f"{root} holds {len(files)} image; a tenth is held out, which takes at least 2")
-        files = [file for file, out in zip(files, chosen, strict=True) if out == (split == "eval")]
+        files = [file for file, out in zip(files, chosen, strict=True) if out == (request.split == "eval")]
         rule = f", {HELD_OUT}"
-    name = f"imagefolder:{location} ({split}{rule})"
-    return FolderDataset(root, files, classes, name=name, image_size=image_size, augment=augment, limit=limit)
+    name = f"imagefolder:{location} ({request.split}{rule})"
+    return FolderDataset(root, files, classes, name=name, request=request)
 
 
-def open_imagenet(location: str, *, image_size: int, split: Split, augment: Augment, limit: int | None) -> FolderDataset:
+def open_imagenet(location: str, request: DataRequest) -> FolderDataset:
     """ILSVRC 2012: ``PATH/train`` and ``PATH/val`` with synset folders; PATH may come from ``$NVGBENCH_IMAGENET``.
 
     Raises:
@@ -121,9 +119,9 @@ def open_imagenet(location: str, *, image_size: int, split: Split, augment: Augm
                 "for other layouts use --data imagefolder:PATH"
             )
     classes = class_folders(root / "train")
-    files = class_images(root, "train" if split == "train" else "val", classes)
-    name = f"imagenet:{location} ({split})"
-    return FolderDataset(root, files, classes, name=name, image_size=image_size, augment=augment, limit=limit)
+    files = class_images(root, "train" if request.split == "train" else "val", classes)
+    name = f"imagenet:{location} ({request.split})"
+    return FolderDataset(root, files, classes, name=name, request=request)
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:

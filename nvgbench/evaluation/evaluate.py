@@ -12,6 +12,7 @@ import torch
 
 from nvgbench.config.load import config_hash, override_dataclass, to_dict
 from nvgbench.config.schema import DataConfig, RunConfig
+from nvgbench.data.catalog import is_source
 from nvgbench.data.image_set import ImageSet, from_dataset, open_images
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
@@ -22,7 +23,7 @@ from nvgbench.evaluation.lint.inspection import inspect
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
-from nvgbench.evaluation.reference import Reference, is_source, open_reference, run_reference
+from nvgbench.evaluation.reference import Reference, open_reference, run_reference
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.scores import Scores, ScoreSettings, check_sets, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
