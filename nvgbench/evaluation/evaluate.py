@@ -13,6 +13,8 @@ import torch
 
 from nvgbench.config.load import config_hash, override_dataclass, to_dict
 from nvgbench.config.schema import DataConfig, RunConfig
+from nvgbench.data.catalog import is_source
+from nvgbench.data.image_set import ImageSet, from_dataset, open_images
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
 from nvgbench.evaluation import anchors, recording
@@ -20,9 +22,8 @@ from nvgbench.evaluation.lint.checks import Finding, as_rows, check_classes_fit,
 from nvgbench.evaluation.lint.inspection import inspect
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
-from nvgbench.evaluation.reference import Reference, from_dataset, is_source, open_reference, run_reference
+from nvgbench.evaluation.reference import Reference, open_reference, run_reference
 from nvgbench.evaluation.rules.catalog import open_rules
-from nvgbench.evaluation.samples import ImageSet, open_samples
 from nvgbench.evaluation.scores import Scores, check_sets, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.opening import open_extractor
@@ -86,7 +87,7 @@ class Evaluator:
         self._check_extrapolation(options.n, reference, extractor)
         record_id = _new_id()
         samples = self._sample(generator, run.samples_path)
-        images = open_samples(samples)
+        images = open_images(samples)
         findings = check_classes_fit(images, reference.images, generator.spec.num_classes, force=options.force)
         scores = self._score(images, reference, extractor, config.data, findings)
         if scores is None:
@@ -154,7 +155,7 @@ class Evaluator:
         Raises:
             InputError: no reference, or one that does not fit; the classifier without a data source to learn from.
         """
-        images = open_samples(samples)
+        images = open_images(samples)
         source = self.options.reference
         if source is None:
             raise InputError("--samples needs --reference: an .npz, a folder of images or a data source such as cifar10")
@@ -193,10 +194,10 @@ class Evaluator:
                 real = anchors.real_images(train, self.options.n, seed)
                 seeds = {"selection": seed, "scores": seed}
                 yield from self._anchor(f"real images ({source})", real, data, drawing={"seeds": seeds})
-                means = open_samples(self._sample(anchors.class_means(train), folder, plain=True))
+                means = open_images(self._sample(anchors.class_means(train), folder, plain=True))
                 yield from self._anchor(f"class means ({source})", means, data)
             untrained = anchors.untrained(config, len(train.classes), self.device)
-            images = open_samples(self._sample(untrained, folder))
+            images = open_images(self._sample(untrained, folder))
             drawing = self._drawing(config)
             yield from self._anchor(f"untrained {config.name}", images, data, preset=config.name, drawing=drawing)
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nvgbench.data.image_set import ImageSet
 from nvgbench.data.images import to_float, to_uint8
 from nvgbench.evaluation.rules.base import Rules, moved
-from nvgbench.evaluation.samples import ImageSet
 from nvgbench.evaluation.scores import Scores, ScoreSettings, extract, frechet_with_error
 from nvgbench.evaluation.values import metric_value
 from nvgbench.extractors.cache import FeatureCache

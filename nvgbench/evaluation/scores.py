@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nvgbench.data.image_set import ImageSet
 from nvgbench.errors import InputError
 from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.base import BASIS, Rules
-from nvgbench.evaluation.samples import ImageSet
 from nvgbench.evaluation.values import metric_value
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.interfaces import FeatureExtractor

@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nvgbench.data.image_set import in_memory
 from nvgbench.errors import InputError
 from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.catalog import open_rules
-from nvgbench.evaluation.samples import in_memory
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.clean_fid import MODES, SCRIPT_FILE, CleanFidExtractor

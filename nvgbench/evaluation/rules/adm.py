@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nvgbench.data.moments import StoredMoments
 from nvgbench.errors import InputError
-from nvgbench.evaluation.reference import Reference, StoredMoments
+from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.base import moved
 from nvgbench.evaluation.values import metric_value
 from nvgbench.extractors.inception import InceptionExtractor

@@ -30,7 +30,7 @@ def call(*arguments: str, root: Path) -> BaseException | None:
         (["a", "--name", "x"], "--name goes with --samples"),
         (["absent"], "no run 'absent'"),
         (["--all"], "no run with a trained generator"),
-        (["--samples", "absent.npz", "--reference", "shapes"], "no samples at absent.npz"),
+        (["--samples", "absent.npz", "--reference", "shapes"], "absent.npz does not exist"),
         (["--samples", "{npz}"], "needs --reference"),
         (["--samples", "{npz}", "--reference", "shapse"], "data source"),
         (["--samples", "{npz}", "--reference", "{big}", "--extractor", "inception"], "32 px"),

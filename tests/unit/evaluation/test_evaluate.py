@@ -12,13 +12,15 @@ import torch
 
 from nvgbench.config.load import to_dict
 from nvgbench.config.schema import DataConfig
+from nvgbench.data import catalog
+from nvgbench.data.image_set import in_memory
+from nvgbench.data.moments import StoredMoments
 from nvgbench.errors import InputError
 from nvgbench.evaluation import evaluate
 from nvgbench.evaluation.anchors import class_means
 from nvgbench.evaluation.evaluate import Evaluator
 from nvgbench.evaluation.options import EvaluationOptions
-from nvgbench.evaluation.reference import Reference, StoredMoments
-from nvgbench.evaluation.samples import in_memory
+from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.gates.environment import environment_of
@@ -322,7 +324,7 @@ def test_stored_statistics_are_warned_of_where_they_are_used(
 @pytest.mark.usefixtures("offline")
 def test_anchors_are_ordered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nvgbench.evaluation.anchors.untrained", lambda *_: Painter())
-    monkeypatch.setattr("nvgbench.data.shapes.DEFAULT_TRAIN", 300)
+    monkeypatch.setitem(catalog._BUILT_IN, "shapes", dataclasses.replace(catalog.get_source("shapes"), train_images=300))
     options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10)
     config = stub_run(tmp_path).config
     configs = [config, SimpleNamespace(data=config.data, name="another", sampling=config.sampling)]

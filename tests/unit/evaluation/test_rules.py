@@ -10,15 +10,16 @@ import scipy.linalg
 import torch
 from numpy.typing import NDArray
 
+from nvgbench.data.image_set import in_memory
+from nvgbench.data.moments import StoredMoments
 from nvgbench.errors import InputError
 from nvgbench.evaluation.evaluate import EvaluationOptions
-from nvgbench.evaluation.reference import Reference, StoredMoments, open_reference
+from nvgbench.evaluation.reference import Reference, open_reference
 from nvgbench.evaluation.rules.adm import AdmRules
 from nvgbench.evaluation.rules.base import moved
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.rules.clean_fid import CleanFidRules
 from nvgbench.evaluation.rules.torch_fidelity import TorchFidelityRules
-from nvgbench.evaluation.samples import in_memory
 from nvgbench.evaluation.scores import ScoreSettings, compute_scores, evaluate_samples
 from nvgbench.extractors import spatial
 from nvgbench.extractors.cache import FeatureCache
