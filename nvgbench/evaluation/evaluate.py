@@ -158,11 +158,11 @@ class Evaluator:
         images = open_images(samples)
         source = self.options.reference
         if source is None:
-            raise InputError("--samples needs --reference: an .npz, a folder of images or a data source such as cifar10")
+            raise InputError("samples need a `reference=`: an .npz, a folder of images or a data source such as cifar10")
         if self.options.extractor == "classifier" and not is_source(source):
             raise InputError(
-                f"the classifier learns from a data source, and --reference {source} is none; give one (e.g. npz:PATH, "
-                "imagefolder:PATH, cifar10) or use --extractor inception"
+                f"the classifier is trained on a data source, and `reference={source!r}` is not one; give one (e.g. npz:PATH, "
+                "imagefolder:PATH, cifar10) or use `extractor='inception'`"
             )
         reference = self._first_alone(lambda: open_reference(source, images.image_size))
         data = DataConfig(source=source, image_size=images.image_size)
@@ -302,7 +302,7 @@ class Evaluator:
         fewest = fewest_images(self._dimension(reference, extractor))
         if n < fewest:
             raise InputError(
-                f"--fid-infinity with {n} images: its line needs at least {fewest} with the extractor {extractor.name}; "
+                f"`fid_infinity=True` with {n} images: the extractor {extractor.name} needs at least {fewest}; "
                 "use more, or leave it out"
             )
 

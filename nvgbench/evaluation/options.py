@@ -61,22 +61,22 @@ class EvaluationOptions:
         check_extractor(self.extractor)
         if named_protocol(self.protocol).inception_only and self.extractor != INCEPTION:
             raise InputError(
-                f"the protocol {self.protocol} is defined for Inception features, got --extractor {self.extractor}; "
-                "leave the extractor out, or use --protocol nvgbench"
+                f"the protocol {self.protocol} is defined for Inception features, got `extractor={self.extractor!r}`; "
+                "leave the extractor out, or use `protocol='nvgbench'`"
             )
         for option, given, owners in (
-            ("--inception-weights", self.inception_weights, (INCEPTION,)),
-            ("--extractor-weights", self.extractor_weights, tuple(RECIPES)),
+            ("`inception_weights=`", self.inception_weights, (INCEPTION,)),
+            ("`extractor_weights=`", self.extractor_weights, tuple(RECIPES)),
         ):
             if given is not None and self.extractor not in owners:
-                raise InputError(f"{option} goes with --extractor {' or '.join(owners)}, got --extractor {self.extractor}")
+                raise InputError(f"{option} is for the extractor {' or '.join(owners)}, got `extractor={self.extractor!r}`")
         if self.fid_infinity and self.protocol != OWN:
             raise InputError(
-                f"--fid-infinity is a score of --protocol {OWN}, got --protocol {self.protocol}; leave one of them out"
+                f"`fid_infinity=True` goes with `protocol={OWN!r}`, got `protocol={self.protocol!r}`; leave one of them out"
             )
         fewest = self.score_settings("cpu").fewest_images
         if self.n < fewest:
-            raise InputError(f"-n {self.n} is too few for these scores; use at least {fewest}, better thousands")
+            raise InputError(f"`n={self.n}` is too few for these scores; use at least {fewest}, better thousands")
         if self.bootstrap < 2 or self.batch_size < 1:
             raise InputError(f"bootstrap {self.bootstrap} and batch size {self.batch_size}; expected at least 2 and 1")
 

@@ -58,6 +58,11 @@ class ScoreSettings:
         """The smallest number of images per set that all chosen metrics can work with."""
         return max(metric.fewest_images for metric in select_metrics(self.metrics))
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether any chosen metric compares with reference images."""
+        return any(metric.needs_reference for metric in select_metrics(self.metrics))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
@@ -177,9 +182,7 @@ def check_sets(images: ImageSet, reference: ImageSet, settings: ScoreSettings) -
     Raises:
         InputError: too few images, unequal sizes, per-class scores without labels.
     """
-    for what, given in (("samples", images), ("reference", reference)):
-        if given.count < settings.fewest_images:
-            raise InputError(f"{what} {given.name}: {given.count} images are too few; use at least {settings.fewest_images}")
+    check_counts(settings, {f"samples {images.name}": images.count, f"reference {reference.name}": reference.count})
     if images.image_size != reference.image_size:
         raise InputError(
             f"samples {images.name} have {images.image_size} px, the reference {reference.name} has {reference.image_size} px; "
@@ -189,6 +192,17 @@ def check_sets(images: ImageSet, reference: ImageSet, settings: ScoreSettings) -
         for what, given in (("samples", images), ("reference", reference)):
             if given.labels_N is None:
                 raise InputError(f"per-class scores need labels, and the {what} {given.name} have none; add arr_1 to the npz")
+
+
+def check_counts(settings: ScoreSettings, counts: Mapping[str, int]) -> None:
+    """Refuse sets that are too small for the chosen scores.
+
+    Raises:
+        InputError: names the set and the number that it takes.
+    """
+    for what, count in counts.items():
+        if count < settings.fewest_images:
+            raise InputError(f"{what}: {count} images are too few; use at least {settings.fewest_images}")
 
 
 def extract(images: ImageSet, extractor: FeatureExtractor, cache: FeatureCache, report: Report, what: str) -> Features:
