@@ -8,9 +8,10 @@ from typing import Any
 
 from nvgbench.report.claims import Judged, Outcome
 from nvgbench.report.differences import difference_cell, interval_of
-from nvgbench.report.numbers import Number, compact
+from nvgbench.report.entries import compact
 from nvgbench.report.quantities import noise
 from nvgbench.report.tables import BLANK, Cell, Column, Group, Statement, Table, Tone
+from nvgbench.results.numbers import Number
 
 _TONES: dict[Outcome, Tone] = {
     "supported": "better",

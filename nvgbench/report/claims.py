@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nvgbench.report.breakdowns import codebook_use
-from nvgbench.report.costs import device_name, find_measurement, newest
-from nvgbench.report.numbers import Number, of_measurement, of_metric, of_record
+from nvgbench.report.costs import find_measurement, newest
 from nvgbench.report.published import published_results
 from nvgbench.report.quantities import noise, quantity, score, significant
 from nvgbench.report.scores import AllScores, has_value
 from nvgbench.results.compare import Scored, compare, score_key, why_not_comparable
+from nvgbench.results.numbers import Number, of_measurement, of_metric, of_record
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.scores import SCORES, score_of
 
@@ -217,7 +217,7 @@ class Evidence:
         found = None if record is None else find_measurement(record, _MEASURED[claim.metric], 1)
         if record is None or found is None or not found.samples:
             return None
-        return of_measurement(found, record, device_name(record))
+        return of_measurement(found, record)
 
     def _codebook(self, subject: str) -> Number | None:
         found = self._codebooks.get(subject)
