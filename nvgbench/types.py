@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -36,12 +38,12 @@ class TokenSequence:
 
     Attributes:
         indices: one int64 tensor ``[B, n_i]`` a stage; n_i is the number of unique tokens of stage i.
-        labels_BL: int64 ``[B, L]``, the structure map of the last stage (0 … n_K - 1), for hierarchies built from the
+        structure_BL: int64 ``[B, L]``, the structure map of the last stage (0 … n_K - 1), for hierarchies built from the
             image; every coarser map follows from it. ``None`` where the layout is the same for every image.
     """
 
     indices: tuple[Tensor, ...]
-    labels_BL: Tensor | None = None
+    structure_BL: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of images B."""
@@ -52,13 +54,13 @@ class TokenSequence:
         return len(self.indices)
 
     def to(self, device: torch.device | str) -> TokenSequence:
-        labels = None if self.labels_BL is None else self.labels_BL.to(device)
-        return TokenSequence(tuple(index.to(device) for index in self.indices), labels)
+        structure_BL = None if self.structure_BL is None else self.structure_BL.to(device)
+        return TokenSequence(tuple(index.to(device) for index in self.indices), structure_BL)
 
     def __getitem__(self, rows: Any) -> TokenSequence:
         """Select images (slice, mask or index tensor)."""
-        labels = None if self.labels_BL is None else self.labels_BL[rows]
-        return TokenSequence(tuple(index[rows] for index in self.indices), labels)
+        structure_BL = None if self.structure_BL is None else self.structure_BL[rows]
+        return TokenSequence(tuple(index[rows] for index in self.indices), structure_BL)
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,24 @@ class SampleResult:
 
     images_B3HW: Tensor
     trace: tuple[StageTrace, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an extractor made of N images.
+
+    Attributes:
+        features_ND: float32.
+        logits_NK: float32; K = 0 for extractors without logits.
+        fingerprint: SHA-256 of the images; empty if they are unknown.
+    """
+
+    features_ND: NDArray[np.float32]
+    logits_NK: NDArray[np.float32]
+    fingerprint: str = ""
+
+    def __len__(self) -> int:
+        return len(self.features_ND)
 
 
 @dataclass(frozen=True)

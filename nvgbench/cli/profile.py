@@ -99,14 +99,14 @@ def _load(
 
 
 def _known_classes(config: RunConfig) -> int:
-    from nvgbench.data.catalog import SOURCES
+    from nvgbench.data.catalog import get_source, is_source
     from nvgbench.errors import InputError
 
-    source = SOURCES.get(config.data.source.partition(":")[0])
-    number = "" if source is None else source.classes.replace(",", "")
-    if not number.isdigit():
+    source = config.data.source
+    number = get_source(source.partition(":")[0]).num_classes if is_source(source) else None
+    if number is None:
         raise InputError(f"how many classes {config.data.source!r} has is not known beforehand; say it with --classes N")
-    return int(number)
+    return number
 
 
 def _parse_batch_sizes(text: str) -> tuple[int, ...]:

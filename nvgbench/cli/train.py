@@ -85,7 +85,7 @@ def _train_all(
 def _tokenizer_run(given: str | None, runs: Path, config: RunConfig) -> Iterator[Path | None]:
     """The folder of the run whose tokenizer is taken; of a published file, one that is there for as long as it is needed."""
     from nvgbench.runs.folder import CONFIG, find_run
-    from nvgbench.weights.hub import find_published, hub_files
+    from nvgbench.weights.families import find_published, hub_files
     from nvgbench.weights.imports import import_run
 
     if given is None:
@@ -98,7 +98,7 @@ def _tokenizer_run(given: str | None, runs: Path, config: RunConfig) -> Iterator
     file = find_published(given)
     runs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tokenizer-", dir=runs) as folder:
-        yield import_run(Path(folder) / file.name, file, demanded=config).path
+        yield import_run(Path(folder) / file.name, file, config=config).path
 
 
 def parse_seeds(text: str | None, option: str = "--seeds") -> list[int]:

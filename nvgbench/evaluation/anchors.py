@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from nvgbench.config.schema import RunConfig
+from nvgbench.data.image_set import ImageSet, from_dataset
 from nvgbench.data.source import ImageDataset
 from nvgbench.errors import InputError
-from nvgbench.evaluation.reference import from_dataset
-from nvgbench.evaluation.samples import ImageSet
 from nvgbench.extractors.opening import some_indices
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.runs.folder import untrained_generator

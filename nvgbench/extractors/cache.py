@@ -14,7 +14,6 @@ import logging
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -23,42 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nvgbench.data.image_set import Chunk
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file, write_text
 from nvgbench.interfaces import FeatureExtractor
-from nvgbench.types import Share
-
-CHUNK = 500
-"""Images a file; what is lost when an extraction is interrupted is at most so many."""
+from nvgbench.types import Features, Share
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Some images that are read when they are needed.
-
-    Attributes:
-        count: how many.
-        read: gives them, uint8 ``[count, 3, H, W]``.
-        key: their `content_key`, where it is known already; features in the cache are then found without reading.
-    """
-
-    count: int
-    read: Callable[[], Tensor]
-    key: str | None = None
-
-
-@dataclass(frozen=True)
-class Features:
-    """What an extractor made of N images: ``features_ND``, ``logits_NK`` (float32) and the SHA-256 of the images."""
-
-    features_ND: NDArray[np.float32]
-    logits_NK: NDArray[np.float32]
-    fingerprint: str
-
-    def __len__(self) -> int:
-        return len(self.features_ND)
 
 
 class FeatureCache:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from nvgbench.data.source import ImageDataset, open_dataset
-from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.rules.base import Rules
 from nvgbench.extractors.classifier_training import LabelledImages, Recipe, obtain_classifier
 from nvgbench.extractors.inception import InceptionExtractor, check_extractor
 from nvgbench.extractors.vision import VisionExtractor
 from nvgbench.interfaces import FeatureExtractor
+from nvgbench.progress import Report, quiet
 
 TRAINING_IMAGES = 20_000
 """The classifier learns from so many training images at the most, drawn at random from a fixed seed."""

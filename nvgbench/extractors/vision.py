@@ -78,7 +78,7 @@ class VisionExtractor:
     def __init__(self, name: str, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
         recipe = RECIPES[name]
         published = HubNetwork(
-            repository=recipe.repository, model=recipe.model, what=f"--extractor {name}", option="--extractor-weights"
+            repository=recipe.repository, model=recipe.model, what=f"the extractor {name}", argument="extractor_weights"
         )
         file = published.find(weights)
         with file.open("rb") as content:

@@ -259,7 +259,7 @@ def _first_tokens(job: _Job, tokenizer: nn.Module) -> TokenSequence:
         for batch in sequential_batches(job.dataset, _ENCODE_BATCH, limit=_PREPARE_IMAGES)
     ]
     indices = tuple(torch.cat([part.indices[stage] for part in parts]) for stage in range(parts[0].stages))
-    structure = [part.labels_BL for part in parts if part.labels_BL is not None]
+    structure = [part.structure_BL for part in parts if part.structure_BL is not None]
     return TokenSequence(indices, torch.cat(structure) if structure else None)
 
 

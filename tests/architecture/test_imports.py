@@ -12,7 +12,7 @@ from pathlib import Path
 import nvgbench
 
 ROOT = Path(nvgbench.__file__).parent
-ENTRANCE = {"errors", "types", "interfaces", "files", "registry", "device", "config"}
+ENTRANCE = {"errors", "types", "interfaces", "files", "progress", "registry", "device", "config"}
 """What every room may import."""
 
 ARROWS: dict[str, set[str]] = {
@@ -26,7 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "nvg": {"autoencoder", "data", "parity", "sampling", "weights"},
     "training": {"autoencoder", "data", "results", "runs"},
     "extractors": {"data", "evaluation", "weights"},
-    "metrics": {"autoencoder"},
+    "metrics": {"autoencoder", "results"},
     "evaluation": {"data", "extractors", "metrics", "results", "runs", "sampling"},
     "profiling": set(),
     "ablations": {"data", "metrics", "nvg", "results", "runs", "training"},

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from nvgbench.data.image_set import ImageSet
 from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.pixels import BLOCK, Pixels
-from nvgbench.evaluation.samples import ImageSet
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.inception_score import SPLIT_SIZE
 from nvgbench.results.scores import INCEPTION

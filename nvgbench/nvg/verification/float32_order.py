@@ -27,8 +27,8 @@ def float32_order(points_BLC: np.ndarray) -> np.ndarray:
 
 
 def _order(points_LC: Tensor) -> Tensor:
-    label_L = torch.arange(len(points_LC))
-    stages = [label_L]
+    structure_L = torch.arange(len(points_LC))
+    stages = [structure_L]
     # Half precision may be asked for around this; the arithmetic is the original's in any case.
     with torch.autocast("cpu", enabled=False):
         while (count := int(stages[-1].max()) + 1) > 1:
@@ -51,10 +51,10 @@ def _joined(distance_nn: Tensor) -> Tensor:
     return pair_n
 
 
-def labels_of_order(order_BSL: np.ndarray) -> np.ndarray:
-    """Nested labels from numbers of joining: children of class j are 2j and 2j + 1, the one joined earlier first."""
-    labels = [np.zeros_like(order_BSL[:, 0])]
+def structure_of_order(order_BSL: np.ndarray) -> np.ndarray:
+    """Nested structure maps from numbers of joining: children of class j are 2j and 2j + 1, the one joined earlier first."""
+    stages = [np.zeros_like(order_BSL[:, 0])]
     for order_BL in order_BSL[:, 1:].swapaxes(0, 1):
-        keys_BL = labels[-1] * order_BSL.shape[-1] + order_BL
-        labels.append(np.stack([np.unique(keys_L, return_inverse=True)[1].reshape(-1) for keys_L in keys_BL]))
-    return np.stack(labels, axis=1)
+        keys_BL = stages[-1] * order_BSL.shape[-1] + order_BL
+        stages.append(np.stack([np.unique(keys_L, return_inverse=True)[1].reshape(-1) for keys_L in keys_BL]))
+    return np.stack(stages, axis=1)

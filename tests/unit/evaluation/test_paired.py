@@ -12,13 +12,14 @@ import torch
 
 from nvgbench.cli.app import main
 from nvgbench.evaluation.paired import paired_margins
-from nvgbench.evaluation.scores import ScoreSettings, score_features
-from nvgbench.extractors.cache import FeatureCache, Features
+from nvgbench.evaluation.scores import compute_scores
+from nvgbench.extractors.cache import FeatureCache
+from nvgbench.metrics.metric import MetricInputs
 from nvgbench.results.compare import Scored, compare, latest_metrics
 from nvgbench.results.protocols import PROTOCOLS
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
-from nvgbench.types import Interval, MetricValue
+from nvgbench.types import Features, Interval, MetricValue
 
 N, D = 120, 6
 
@@ -46,11 +47,11 @@ def record(root: Path, subject: str, features: np.ndarray, mark: int, real: Feat
         kind="eval",
         subject=subject,
         family="nvg",
-        metrics=tuple(score_features(made, real, "classifier", ScoreSettings())),
+        metrics=tuple(compute_scores(MetricInputs(generated=made, reference=real, extractor="classifier"))[0]),
         provenance={
             "seeds": {"sampling": seed, "scores": 0},
             "extractor": {"name": "classifier", "fingerprint": "e" * 64},
-            "reference": {"name": "r", "fingerprint": real.fingerprint, "n": len(real)},
+            "reference": {"name": "r", "fingerprint": real.fingerprint, "images_fingerprint": real.fingerprint, "n": len(real)},
             "samples": {"name": "s", "fingerprint": made.fingerprint, "n": len(made)},
         },
     )
@@ -75,7 +76,7 @@ def test_pairs_of_images_narrow_the_interval(models: tuple) -> None:
     assert (
         paired.keys()
         == alone.keys()
-        == {f"{name}[classifier]" for name in ("FD", "KD", "IS", "precision", "recall", "density", "coverage")}
+        == {f"{name}[classifier]" for name in ("FD", "FD∞", "KD", "IS", "precision", "recall", "density", "coverage")}
     )
     assert all(margin.paired for margin in paired.values())
     assert not any(margin.paired for margin in alone.values())
@@ -113,7 +114,10 @@ def test_no_margin_for_a_distance_to_stored_moments(models: tuple) -> None:
         return dataclasses.replace(record, provenance={**record.provenance, "reference": reference})
 
     old, new, _ = (stored(record, stored_moments=True) for record in found)
-    assert paired_margins(old, new, root).keys() == paired_margins(*found[:2], root).keys() - {"FD[classifier]"}
+    assert paired_margins(old, new, root).keys() == paired_margins(*found[:2], root).keys() - {
+        "FD[classifier]",
+        "FD∞[classifier]",
+    }
     old, new, _ = (stored(record, stored_moments=False) for record in found)
     assert "FD[classifier]" in paired_margins(old, new, root)
 
@@ -125,7 +129,7 @@ def test_images_that_all_count_alike_lend_no_margin(models: tuple) -> None:
     assert real is not None
     far = record(root, "far", np.random.default_rng(9).standard_normal((N, D)) * 0.01 + 50, 9, real)
     found = paired_margins(old, far, root)
-    assert found.keys() == {f"{name}[classifier]" for name in ("FD", "KD", "IS")}
+    assert found.keys() == {f"{name}[classifier]" for name in ("FD", "FD∞", "KD", "IS")}
     before, after = (latest_metrics([one], ["eval"])[one.subject]["density[classifier]"] for one in (old, far))
     assert after.metric.value == 0
     assert after.metric.interval is not None

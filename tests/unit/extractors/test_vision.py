@@ -80,8 +80,8 @@ def test_what_is_missing_is_named(folders: dict[str, Path], tmp_path: Path, monk
     def offline(*_: object, **__: object) -> None:
         raise ConnectionError("no network\nand a second line")
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
-    with pytest.raises(InputError, match=r"--extractor dinov2 needs .* the download failed .*--extractor-weights") as raised:
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    with pytest.raises(InputError, match=r"the extractor dinov2 needs .* the download failed .*`extractor_weights=`") as raised:
         VisionExtractor("dinov2")
     assert "\n" not in str(raised.value)
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from synthetic_records import metric, provenance, scores, train_record, write_runs
 
 from nvgbench.errors import InputError
 from nvgbench.report.build import LIMIT, render_report
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import LocatedRecord, located_records
+from tests.helpers.report_records import metric, provenance, scores, train_record, write_runs
 
 
 class Cells(HTMLParser):

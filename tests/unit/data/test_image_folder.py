@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nvgbench.data.folder import read_image
+from nvgbench.data.decode import read_image
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
 

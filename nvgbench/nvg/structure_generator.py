@@ -1,15 +1,11 @@
-"""The structure generator: a rectified flow over the structure embedding (paper, section 3.2).
+"""The structure generator: the network behind the flow of the structure maps (paper, section 3.2).
 
-Time: t = 0 data, t = 1 noise, z_t = (1 - t)·data + t·noise, velocity = noise - data. Data are the structure embedding minus
-one, so -1 and +1.
+`nvgbench.nvg.flow` says what it is trained for and how it is sampled.
 
 Shape letters: B batch (a sample is one image at one stage), L positions, C latent channels, K structure channels, W width.
 """
 
 from __future__ import annotations
-
-import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +17,7 @@ from nvgbench.nvg.stages import StageLayout
 
 
 class StructureGenerator(nn.Module):
-    """Velocity of the structure map of the NEXT stage, given this stage's canvas and structure.
+    """Velocity of the flow to the structure map of the next stage, given this stage's canvas and structure.
 
     One network serves stages 0 … K - 2. Arguments as for `nvgbench.nvg.content.ContentGenerator`.
 
@@ -70,16 +66,3 @@ class StructureGenerator(nn.Module):
         return self.head(x_BLW, condition_BW).float()
 
     forward = velocity
-
-
-def flow_times(steps: int, schedule: Literal["shifted", "uniform"], positions: int) -> list[float]:
-    """Times 1 = t_0 > … > t_steps = 0 of the Euler integration.
-
-    ``shifted`` spends more steps near the noise, the more the more tokens there are: t' = e^mu / (e^mu + 1/t - 1) with mu
-    linear in the number of positions, 0.5 at 256 and 1.15 at 4096 (the schedule of FLUX, which the reference uses).
-    """
-    uniform = [1 - step / steps for step in range(steps + 1)]
-    if schedule == "uniform":
-        return uniform
-    shift = math.exp(0.5 + (1.15 - 0.5) * (positions - 256) / (4096 - 256))
-    return [shift / (shift + (1 / t - 1)) if t > 0 else 0.0 for t in uniform]

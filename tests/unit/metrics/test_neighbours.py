@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from nvgbench.errors import InputError
-from nvgbench.metrics import prdc
-from nvgbench.metrics.prdc import nearest_distances, neighbour_scores
+from nvgbench.metrics import neighbours
+from nvgbench.metrics.neighbours import nearest_distances, neighbour_scores
 
 
 def clouds(n: int, m: int, d: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +46,7 @@ def test_equals_torch_fidelity_exactly(n: int, m: int, d: int) -> None:
 
 @pytest.mark.parametrize("tile", [1, 17, 1024])
 def test_equals_the_definitions_for_every_tile(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prdc, "TILE", tile)
+    monkeypatch.setattr(neighbours, "TILE", tile)
     x, y = clouds(90, 120, 6, seed=1)
     ours = neighbour_scores(x, y, manifold_k=3, density_k=5)
     assert (ours.precision, ours.recall, ours.density, ours.coverage) == pytest.approx(by_definition(x, y, 3, 5), abs=1e-12)
@@ -56,13 +56,13 @@ def test_equals_the_definitions_for_every_tile(tile: int, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("tile", [1, 7, 1024])
 def test_hits_name_the_nearest_images_in_reach(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prdc, "TILE", tile)
+    monkeypatch.setattr(neighbours, "TILE", tile)
     x, y = clouds(40, 50, 4, seed=2)
     ours = neighbour_scores(x, y)
     radius = np.sort(cdist(y, y), axis=1)[:, 5]
     for hits, row, limit in zip(ours.coverage_hits_Mh, cdist(y, x), radius, strict=True):
-        inside = np.argsort(row)[: (row < limit).sum()][: prdc.KEPT_HITS]
-        assert hits.tolist() == [*inside, *[-1] * (prdc.KEPT_HITS - len(inside))]
+        inside = np.argsort(row)[: (row < limit).sum()][: neighbours.KEPT_HITS]
+        assert hits.tolist() == [*inside, *[-1] * (neighbours.KEPT_HITS - len(inside))]
 
 
 @settings(max_examples=20, deadline=None)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from nvgbench.data.dataset import Augment, ImageDataset, Split
+from nvgbench.data.dataset import DataRequest, ImageDataset
+from nvgbench.data.decode import read_image
+from nvgbench.data.files import SUFFIXES, list_images
 from nvgbench.data.selection import HELD_OUT, held_out, round_robin
 from nvgbench.errors import InputError, did_you_mean
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 IMAGENET_VARIABLE = "NVGBENCH_IMAGENET"
 _EVAL_FOLDERS = ("val", "test")
 
@@ -42,15 +42,13 @@ class FolderDataset(ImageDataset):
         classes: Sequence[str],
         *,
         name: str,
-        image_size: int,
-        augment: Augment,
-        limit: int | None,
+        request: DataRequest,
     ) -> None:
         index = {class_name: label for label, class_name in enumerate(classes)}
         labels = np.array([index[file.class_name] for file in files], dtype=np.int64)
-        order = round_robin(labels)[:limit]
+        order = round_robin(labels)[: request.limit]
         files = [files[i] for i in order]
-        digest = hashlib.sha256(f"folder size={image_size}\n".encode())
+        digest = hashlib.sha256(f"folder size={request.image_size}\n".encode())
         for file in sorted(files, key=lambda file: file.path):
             digest.update(f"{file.path}\0{file.size}\n".encode("utf-8", "surrogateescape"))
         self.root = root
@@ -59,16 +57,16 @@ class FolderDataset(ImageDataset):
             name=name,
             classes=classes,
             labels=labels[order],
-            image_size=image_size,
+            image_size=request.image_size,
             fingerprint=digest.hexdigest(),
-            augment=augment,
+            augment=request.augment,
         )
 
     def read(self, index: int) -> np.ndarray:
         return read_image(self.root / self.paths[index])
 
 
-def open_folder(location: str, *, image_size: int, split: Split, augment: Augment, limit: int | None) -> FolderDataset:
+def open_folder(location: str, request: DataRequest) -> FolderDataset:
     """``PATH/train`` and ``PATH/val`` (else ``PATH/test``) with class folders, or class folders in PATH, split 90 to 10.
 
     Without a second folder a tenth of the files is held out, chosen by the hash of their relative paths.
@@ -86,19 +84,19 @@ def open_folder(location: str, *, image_size: int, split: Split, augment: Augmen
     held = next((name for name in _EVAL_FOLDERS if train and class_folders(root / name)), None)
     if held is not None:
         _check_known(root / held, classes)  # now rather than when the trained model is scored
-    files = list_images(root, train if split == "train" or held is None else held, classes)
+    files = class_images(root, train if request.split == "train" or held is None else held, classes)
     rule = ""
     if held is None:
         chosen = held_out([file.path for file in files])
         if len(files) < 2:
             raise InputError(f"{root} holds {len(files)} image; a tenth is held out, which takes at least 2")
-        files = [file for file, out in zip(files, chosen, strict=True) if out == (split == "eval")]
+        files = [file for file, out in zip(files, chosen, strict=True) if out == (request.split == "eval")]
         rule = f", {HELD_OUT}"
-    name = f"imagefolder:{location} ({split}{rule})"
-    return FolderDataset(root, files, classes, name=name, image_size=image_size, augment=augment, limit=limit)
+    name = f"imagefolder:{location} ({request.split}{rule})"
+    return FolderDataset(root, files, classes, name=name, request=request)
 
 
-def open_imagenet(location: str, *, image_size: int, split: Split, augment: Augment, limit: int | None) -> FolderDataset:
+def open_imagenet(location: str, request: DataRequest) -> FolderDataset:
     """ILSVRC 2012: ``PATH/train`` and ``PATH/val`` with synset folders; PATH may come from ``$NVGBENCH_IMAGENET``.
 
     Raises:
@@ -121,9 +119,9 @@ def open_imagenet(location: str, *, image_size: int, split: Split, augment: Augm
                 "for other layouts use --data imagefolder:PATH"
             )
     classes = class_folders(root / "train")
-    files = list_images(root, "train" if split == "train" else "val", classes)
-    name = f"imagenet:{location} ({split})"
-    return FolderDataset(root, files, classes, name=name, image_size=image_size, augment=augment, limit=limit)
+    files = class_images(root, "train" if request.split == "train" else "val", classes)
+    name = f"imagenet:{location} ({request.split})"
+    return FolderDataset(root, files, classes, name=name, request=request)
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
@@ -133,8 +131,8 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")))
 
 
-def list_images(root: Path, part: str, classes: Sequence[str]) -> list[ImageFile]:
-    """All images below the class folders of ``root / part``, sorted by path.
+def class_images(root: Path, part: str, classes: Sequence[str]) -> list[ImageFile]:
+    """All images below the class folders of ``root / part``, class by class, sorted by path.
 
     Raises:
         InputError: a class folder is not among ``classes`` or holds no images, or there are none at all.
@@ -144,18 +142,15 @@ def list_images(root: Path, part: str, classes: Sequence[str]) -> list[ImageFile
     files: list[ImageFile] = []
     empty = None
     for class_name in class_folders(base):
-        before = len(files)
-        for folder, _, names in os.walk(base / class_name):
-            for name in names:
-                if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):
-                    path = os.path.join(folder, name)
-                    files.append(ImageFile(Path(path).relative_to(root).as_posix(), class_name, os.path.getsize(path)))
-        empty = class_name if len(files) == before else empty
+        place = Path(part, class_name)
+        found = [(place / path).as_posix() for path in list_images(root / place)]
+        files += [ImageFile(path, class_name, (root / path).stat().st_size) for path in found]
+        empty = empty if found else class_name
     if not files:
         raise InputError(f"no images below {base}; expected {base}/CLASS/*.png or another of {', '.join(sorted(SUFFIXES))}")
     if empty is not None:
         raise InputError(f"class folder {base / empty} holds no images; put some there, or remove the folder")
-    return sorted(files, key=lambda file: file.path)
+    return files
 
 
 def _check_known(base: Path, classes: Sequence[str]) -> None:
@@ -165,30 +160,6 @@ def _check_known(base: Path, classes: Sequence[str]) -> None:
                 f"class folder {base / class_name} is not among the training classes{did_you_mean(class_name, classes)}; "
                 "rename or remove it"
             )
-
-
-def read_image(path: Path) -> np.ndarray:
-    """An image file as uint8 RGB ``[h, w, 3]``; transparency is laid on white, 16-bit grey keeps its upper 8 bits.
-
-    Raises:
-        InputError: the file cannot be read as an image.
-    """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(_to_rgb(image))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).partition(str(path))[0]
-        raise InputError(f"{path} cannot be read as an image ({reason.strip(' :')}); replace or remove the file") from None
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        paper = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(paper, layer).convert("RGB")
-    return image.convert("RGB")
 
 
 def _existing_folder(location: str, source: str) -> Path:

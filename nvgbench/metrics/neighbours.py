@@ -1,14 +1,15 @@
-"""Precision, recall, density and coverage over nearest neighbours, never with the whole matrix of distances in memory.
+"""Precision, recall, density and coverage from nearest neighbours, without ever holding the whole distance matrix.
 
-Precision and recall: Kynkäänniemi et al. (2019), k = 3, with the point itself as neighbour 0 and closed balls, as OpenAI's
-guided-diffusion evaluator and torch-fidelity have it. Density and coverage: Naeem et al. (2020), k = 5, open balls, as their
-package prdc has it. Distances are float32 after the mean of the reference is taken off both sets (the evaluator's float16
+Precision and recall: Kynkäänniemi et al. (2019), k = 3, with the point itself as neighbour 0 and closed balls, as in OpenAI's
+guided-diffusion evaluator and torch-fidelity. Density and coverage: Naeem et al. (2020), k = 5, open balls, as in their
+package prdc. Distances are float32, with the mean of the reference subtracted from both sets (the evaluator's float16
 distances move precision by about 0.005). Shape letters: N generated, M reference, D features, k neighbours; n, m rows and
 columns of a tile of distances, o rows of it with a hit, h hits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,24 +19,35 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.arrays import Features, as_feature_pair
-from nvgbench.metrics.recall_error import recall_contributions
+from nvgbench.metrics.arrays import FeatureMatrix, Floats, as_feature_pair
+from nvgbench.metrics.metric import MetricInputs
+from nvgbench.metrics.recall_error import LEFT_OUT, recall_contributions
+from nvgbench.metrics.uncertainty import (
+    JACKKNIFE,
+    LEVEL,
+    Contributions,
+    contributions_to_mean,
+    leave_one_out,
+    share_interval,
+)
+from nvgbench.results.scores import SCORES
+from nvgbench.types import Interval
 
 MANIFOLD_NEIGHBOURS = 3
 DENSITY_NEIGHBOURS = 5
 TILE = 1024
-"""Rows and columns of distances computed at once: 4 MiB, which are compared while they are still in the cache."""
+"""Rows and columns of distances computed at once: 4 MiB, compared while they are still in the CPU's cache."""
 KEPT_HITS = 3
-"""Hits remembered of each reference image: the errors ask whether there is none, one, two, or more (`hits_contributions`)."""
+"""Hits remembered per reference image: the errors depend on whether there is none, one, two, or more (`hit_contributions`)."""
 _KEPT_RATIO = 4
-"""Neighbours that recall's error knows of each generated image, for each one that makes the radius: of 12 at least 3 stay."""
+"""Neighbours kept per generated image for recall's error, relative to k: of 12, at least 3 remain in nearly every subset."""
 _CANDIDATES = 12
-"""Generated images that recall's error knows of each reference image; some of 12 are always in a subset."""
+"""Generated images kept per reference image for recall's error; some of 12 are always in a subset."""
 
 
 @dataclass(frozen=True)
 class NeighbourScores:
-    """The four scores, and what their errors need.
+    """The four scores, and what their errors are computed from.
 
     Attributes:
         precision: share of generated images inside a ball of the reference.
@@ -46,7 +58,7 @@ class NeighbourScores:
         density_N: per generated image, its term of density.
         reached_M: per reference image, whether it counts for recall (float64, 0 or 1).
         recall_contributions_R: see `nvgbench.metrics.recall_error.recall_contributions`.
-        coverage_hits_Mh: for each reference image, the nearest generated images in its ball, up to `KEPT_HITS`; -1 behind them.
+        coverage_hits_Mh: the nearest generated images in each reference image's ball, up to `KEPT_HITS`, padded with -1.
     """
 
     precision: float
@@ -58,6 +70,74 @@ class NeighbourScores:
     reached_M: NDArray[np.float64]
     recall_contributions_R: NDArray[np.float64]
     coverage_hits_Mh: NDArray[np.int64]
+
+
+class NeighbourMetric:
+    """Precision, recall, density and coverage, which share their distances."""
+
+    scores = (SCORES["precision"], SCORES["recall"], SCORES["density"], SCORES["coverage"])
+    needs_reference = True
+    fewest_images = DENSITY_NEIGHBOURS + 1
+
+    def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:
+        found = neighbour_scores(inputs.generated.features_ND, inputs.reference.features_ND, device=inputs.device)
+        return {
+            "precision": Contributions(
+                value=found.precision, parts=contributions_to_mean(found.inside_N), interval=share_interval(found.inside_N)
+            ),
+            "recall": Contributions(
+                value=found.recall,
+                parts=found.recall_contributions_R,
+                method=f"{JACKKNIFE}, {LEFT_OUT:.0%} left out at once, {len(found.recall_contributions_R)} subsets",
+                degenerate=share_interval(found.reached_M),
+            ),
+            "density": Contributions(
+                value=found.density,
+                parts=contributions_to_mean(found.density_N),
+                degenerate=density_of_equal_terms(found.density_N),
+            ),
+            # As if reference images were reached one by one, if no image alone reaches any.
+            "coverage": Contributions(
+                value=found.coverage,
+                parts=hit_contributions(found.coverage_hits_Mh, len(inputs.generated)),
+                degenerate=share_interval(found.coverage_hits_Mh[:, 0] >= 0),
+            ),
+        }
+
+
+def hit_contributions(hits_Mh: NDArray[np.int64], n: int) -> Floats:
+    """Contributions ``[N]`` to coverage, the share of reference images that at least one generated image hits.
+
+    Leaving an image out loses the reference images that it alone hits. If the numbers of hits vary as Poisson numbers of mean
+    m, two images of one neighbourhood count m where 1 - exp(-m) = m - m²/2 + … is right; half of the second term, counted by
+    pairs with the same two hits, is subtracted, which errs on the wide side.
+
+    Args:
+        hits_Mh: hits of each reference image, padded with -1; see `NeighbourScores`.
+        n: number of generated images.
+    """
+    count_M = (hits_Mh >= 0).sum(axis=1)
+    alone = hits_Mh[count_M == 1].max(axis=1)
+    contributions_N = leave_one_out(-np.bincount(alone, minlength=n) / len(hits_Mh))
+    two = np.sort(hits_Mh[count_M == 2], axis=1)[:, -2:]
+    _, sizes = np.unique(two, axis=0, return_counts=True)
+    variance = (contributions_N**2).sum()
+    if variance == 0:
+        return contributions_N
+    kept = 1 - (sizes**2).sum() / 4 / len(hits_Mh) ** 2 / variance
+    return contributions_N * np.sqrt(max(kept, 0.5))
+
+
+def density_of_equal_terms(terms_N: Floats) -> Interval:
+    """Interval of a density to which all images contribute equally: none lies in any ball, or all show the same picture.
+
+    The share of other images with another term may be up to Wilson's limit of 0 in N, and such a term is taken to be 1 away, or
+    as far as 0 is. For a density of 0, 1 is what a real image has on average: it lies in each of the M balls with probability
+    k / M. If images that lie in any ball lie in far more than k, the upper end is too low.
+    """
+    value = float(terms_N.mean())
+    reach = share_interval(np.zeros(len(terms_N))).high * max(value, 1.0)
+    return Interval(max(value - reach, 0.0), value + reach, LEVEL, "sampling", "Wilson, share of images with another term")
 
 
 def neighbour_scores(
@@ -98,15 +178,15 @@ def neighbour_scores(
     inside_N = torch.zeros(len(ours), dtype=torch.bool, device=device)
     balls_N = torch.zeros(len(ours), dtype=torch.int64, device=device)
     nearest = _Smallest.none(len(theirs), KEPT_HITS, device)
-    # How far a reference image lies outside of a generated image's ball, below 0 inside.
+    # How far a reference image lies outside a generated image's ball; negative inside.
     candidates = _Smallest.none(len(theirs), min(_CANDIDATES, len(ours)), device)
     for rows in _tiles(len(theirs)):
         for columns in _tiles(len(ours)):
             distance_mn = squared_distances(theirs[rows], ours[columns])
-            # Counts of int32 take half the time of `any`; those of int64, the default, copy the tile into int64 first.
+            # An int32 sum takes half the time of `any`; an int64 sum, the default, would first copy the tile to int64.
             inside_N[columns] |= (distance_mn <= manifold_radius_M[rows, None]).sum(dim=0, dtype=torch.int32) > 0
             balls_N[columns] += (distance_mn < density_radius_M[rows, None]).sum(dim=0, dtype=torch.int32)
-            # Many a ball has no image of this tile inside, and the search of its row would take long.
+            # Most balls hold no image of this tile, and searching their rows would take long.
             hit_o = (distance_mn.amin(dim=1) < density_radius_M[rows]).nonzero().squeeze(1)
             nearest.add(hit_o + rows.start, distance_mn[hit_o], columns.start)
             candidates.add(rows, distance_mn.sub_(generated_radius_N[columns]), columns.start)
@@ -138,7 +218,7 @@ class Points:
 
     @classmethod
     def of(cls, points_ND: Tensor) -> Points:
-        # vecdot holds all products before it sums them: a tile's at a time.
+        # vecdot materialises all products before summing, so one tile at a time.
         parts = (points_ND[rows] for rows in _tiles(len(points_ND)))
         return cls(points_ND, torch.cat([torch.linalg.vecdot(part, part) for part in parts]))
 
@@ -151,20 +231,20 @@ class Points:
 
 @dataclass(frozen=True)
 class _Smallest:
-    """The smallest values of each row seen so far ``[R, c]``, rising, and the numbers of their columns."""
+    """The smallest values seen so far in each row ``[R, c]``, ascending, and the columns that they come from."""
 
     value_Rc: Tensor
     index_Rc: Tensor
 
     @classmethod
     def none(cls, rows: int, count: int, device: torch.device | str) -> _Smallest:
-        """Nothing seen yet."""
+        """Before anything was seen."""
         return cls(
             torch.full((rows, count), torch.inf, device=device), torch.zeros(rows, count, dtype=torch.int64, device=device)
         )
 
     def add(self, rows: slice | Tensor, value_rm: Tensor, first_column: int) -> None:
-        """Take in a tile of values of these rows, whose first column has that number."""
+        """Add a tile of values of these rows that starts at ``first_column``."""
         count = self.value_Rc.shape[1]
         value_rc, index_rc = value_rm.topk(min(count, value_rm.shape[1]), dim=1, largest=False)
         values = torch.cat((self.value_Rc[rows], value_rc), dim=1)
@@ -174,7 +254,7 @@ class _Smallest:
 
 
 def nearest_others(points: Points, count: int) -> tuple[Tensor, Tensor]:
-    """Squared distances ``[N, count]`` of every point to its nearest others, the nearest first, and their numbers (int64).
+    """Squared distances ``[N, count]`` from every point to its nearest others, ascending, and their indices (int64).
 
     Distances are symmetric, so a tile above the diagonal serves its rows and its columns.
     """
@@ -186,7 +266,7 @@ def nearest_others(points: Points, count: int) -> tuple[Tensor, Tensor]:
             if columns == rows:
                 distance_nm.fill_diagonal_(torch.inf)
             else:
-                # A search along columns takes longer than a copy and a search of its rows.
+                # A search along columns is slower than a copy and a search along its rows.
                 found.add(columns, distance_nm.T.contiguous(), rows.start)
             found.add(rows, distance_nm, columns.start)
     return found.value_Rc, found.index_Rc
@@ -203,13 +283,13 @@ def nearest_distances(x: Any, y: Any, *, device: torch.device | str = "cpu") -> 
     return nearest_N.double().sqrt().cpu().numpy()
 
 
-def _centred(generated: Features, reference: Features, device: torch.device | str) -> tuple[Points, Points]:
-    """Both sets in float32, the mean of the reference taken off."""
+def _centred(generated: FeatureMatrix, reference: FeatureMatrix, device: torch.device | str) -> tuple[Points, Points]:
+    """Both sets in float32, with the mean of the reference subtracted."""
     centre = reference.mean(axis=0, dtype=np.float64)
 
-    def move(points: Features) -> Points:
+    def move(points: FeatureMatrix) -> Points:
         moved = np.empty(points.shape, dtype=np.float32)
-        # Differences of float64, rounded as they are written: never a whole matrix of them.
+        # float64 differences, rounded as they are written: never a whole float64 matrix.
         np.subtract(points, centre, out=moved, dtype=np.float64, casting="same_kind")
         return Points.of(torch.from_numpy(moved).to(device))
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvgbench.data.npz import NpzImages
+from nvgbench.data.archive import NpzImages
 from nvgbench.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (37, 8, 8, 3), dtype=np.uint8)
@@ -36,7 +36,7 @@ def test_any_images_in_any_order(files: dict[str, Path], kind: str, asked: list[
 @pytest.mark.parametrize("kind", ["stored", "compressed"])
 def test_in_order(files: dict[str, Path], kind: str) -> None:
     file = NpzImages(files[kind])
-    assert (file.count, file.image_size) == (37, 8)
+    assert (file.count, file.height, file.width) == (37, 8, 8)
     np.testing.assert_array_equal(file.labels(), np.arange(37))
     for size in (1, 10, 37, 50):
         np.testing.assert_array_equal(np.concatenate(list(file.stream(size))), PIXELS)
@@ -47,7 +47,7 @@ def test_damage_is_named(files: dict[str, Path], kind: str, tmp_path: Path) -> N
     content = bytearray(files[kind].read_bytes())
     content[len(content) // 2] ^= 0xFF
     (tmp_path / "x.npz").write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.npz: damaged"):
+    with pytest.raises(InputError, match=r"x\.npz is damaged"):
         list(NpzImages(tmp_path / "x.npz").stream(10))
 
 
