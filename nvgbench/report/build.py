@@ -16,7 +16,7 @@ from nvgbench import __version__
 from nvgbench.errors import InputError
 from nvgbench.files import write_text
 from nvgbench.gates.schema import Verdict
-from nvgbench.report import breakdowns, cautions, claim_tables, costs, data, figures, gate, numbers, pairs, scores, sources
+from nvgbench.report import breakdowns, cautions, claim_tables, costs, data, entries, figures, gate, pairs, scores, sources
 from nvgbench.report.claims import Evidence, Judged, load_claims
 from nvgbench.report.galleries import artifact_count, galleries
 from nvgbench.report.published import SENTENCE
@@ -42,7 +42,7 @@ class _Report:
 
     content: dict[str, Any]
     document: dict[str, Any]
-    entries: list[numbers.Entry]
+    entries: list[entries.Entry]
     located: list[LocatedRecord]
 
 
@@ -75,7 +75,7 @@ def render_report(
     page = _fitting_page(report)
     records = data.record_trees([one.record for one in report.located])
     write_text(out.with_suffix(".json"), data.for_file({**report.document, "records": records}))
-    write_text(out.with_suffix(".csv"), numbers.as_csv(report.entries))
+    write_text(out.with_suffix(".csv"), entries.as_csv(report.entries))
     write_text(out, page)
     return out
 
@@ -127,7 +127,7 @@ def _report(
     warned = cautions.cautions(records)
     tables = _tables(records, found, judged, scaled, force)
     tables["gate"] = gate.gate_table(verdicts) if verdicts else None
-    entries = numbers.entries({section: _listed(held) for section, held in tables.items()})
+    found_entries = entries.entries({section: _listed(held) for section, held in tables.items()})
     statements = [
         *([gate.gate_statement(verdicts)] if verdicts else []),
         *cautions.caution_statements(warned),
@@ -148,7 +148,7 @@ def _report(
         "claims": claim_tables.claim_rows(judged, scaled),
         "warnings": [vars(one) for one in warned],
         "gate": [dataclasses.asdict(verdict) for verdict in verdicts],
-        "numbers": [numbers.as_tree(entry) for entry in entries],
+        "numbers": [entries.as_tree(entry) for entry in found_entries],
     }
     content = _content(tables, statements) | {
         "title": title,
@@ -165,7 +165,7 @@ def _report(
         "stability": figures.all_stability_figures(records),
         "provenance": sources.provenance_table(records),
     }
-    return _Report(content, document, entries, located)
+    return _Report(content, document, found_entries, located)
 
 
 def _reconstruction(tokenizers: scores.Scores) -> Table:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from nvgbench.report.numbers import REPETITIONS, Number, of_metric
 from nvgbench.report.quantities import decimals, ends_text, signed
 from nvgbench.report.tables import Cell, Tone
 from nvgbench.results.compare import Difference, Scored
+from nvgbench.results.numbers import REPETITIONS, Number, of_metric
 
 _TONES: Mapping[str, Tone] = {"better": "better", "worse": "worse", "different": "warning", "inconclusive": "inconclusive"}
 

@@ -114,7 +114,7 @@ def test_all_is_there_without_scripts(html: str) -> None:
         "retraining a model may move its score further",
         "below each value its 95 % interval, sampling noise only",
         "var-shapes against nvg-shapes",
-        "Of the paper's 30 claims none could be judged here.",
+        "None of the paper's 30 claims could be judged here.",
         "nvg-shapes beats var-shapes in FD[classifier]",
         "One image at a time, var-shapes is fastest",
         "n = 2,000 against 2,048 reference images",
