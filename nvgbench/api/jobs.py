@@ -179,9 +179,9 @@ def profiled_model(
 
 
 def _known_classes(source: str) -> int:
-    from nvgbench.data.catalog import get_source
+    from nvgbench.data.catalog import SOURCES
 
-    number = get_source(source.partition(":")[0]).num_classes
+    number = SOURCES.get(source.partition(":")[0]).num_classes
     if number is None:
         raise InputError(f"the number of classes of {source!r} is not known beforehand; give it as `classes=`")
     return number

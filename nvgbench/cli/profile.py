@@ -99,11 +99,11 @@ def _load(
 
 
 def _known_classes(config: RunConfig) -> int:
-    from nvgbench.data.catalog import get_source, is_source
+    from nvgbench.data.catalog import SOURCES, is_source
     from nvgbench.errors import InputError
 
     source = config.data.source
-    number = get_source(source.partition(":")[0]).num_classes if is_source(source) else None
+    number = SOURCES.get(source.partition(":")[0]).num_classes if is_source(source) else None
     if number is None:
         raise InputError(f"how many classes {config.data.source!r} has is not known beforehand; say it with --classes N")
     return number

@@ -324,7 +324,7 @@ def test_stored_statistics_are_warned_of_where_they_are_used(
 @pytest.mark.usefixtures("offline")
 def test_anchors_are_ordered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nvgbench.evaluation.anchors.untrained", lambda *_: Painter())
-    monkeypatch.setitem(catalog._BUILT_IN, "shapes", dataclasses.replace(catalog.get_source("shapes"), train_images=300))
+    monkeypatch.setattr(catalog, "SHAPES", dataclasses.replace(catalog.SHAPES, train_images=300))
     options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10)
     config = stub_run(tmp_path).config
     configs = [config, SimpleNamespace(data=config.data, name="another", sampling=config.sampling)]
