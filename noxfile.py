@@ -27,8 +27,7 @@ SHORT = ("train.tokenizer.steps=100", "train.generator.steps=60", "data.train_im
 def tests(session: nox.Session) -> None:
     """The test suite, without what needs a GPU."""
     session.install("-e", ".[test]")
-    # A process a core with one thread each: the models are too small for two threads to share.
-    session.env["OMP_NUM_THREADS"] = "1"
+    # One process per core, each on one thread (tests/conftest.py): the models are too small to share between threads.
     workers = ("-n", "auto", "--dist", "loadfile")
     session.run("pytest", *workers, "-m", "not gpu and not full_size and not slow", *session.posargs)
 

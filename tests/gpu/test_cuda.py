@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,7 @@ from nvgbench.profiling.memory import peak_cuda_memory
 from nvgbench.registry import family_names
 from nvgbench.runs.folder import RunFolder, seeded_tokenizer, untrained_generator
 from nvgbench.types import SampleRequest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
-from training_jobs import log, train
+from tests.helpers.training_jobs import log, train
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 CUDA = torch.device("cuda")

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluation_jobs import Thumbnails
 from PIL import Image
 
 from nvgbench.cli.app import main
+from tests.helpers.evaluation_jobs import Thumbnails
 
 SMALL = [
     word

@@ -10,24 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from evaluation_jobs import REFERENCE, SAMPLES, diary_of, evaluate_run, start
 
 from nvgbench.results.store import read_records
+from tests.helpers.evaluation_jobs import REFERENCE, SAMPLES, diary_of, evaluate_run, start
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    """The order of summation is the same in all processes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def restore_stubs() -> Any:
+    """Undo what `evaluate_run` replaces in this process."""
     patch = pytest.MonkeyPatch()
-    for name in ("open_extractor", "config_hash"):  # put back what the jobs replace
+    for name in ("open_extractor", "config_hash"):
         patch.setattr(f"nvgbench.evaluation.evaluate.{name}", None)
     patch.setattr("nvgbench.evaluation.reconstructions.load_lpips", None)
     yield
     patch.undo()
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

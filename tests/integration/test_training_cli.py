@@ -12,23 +12,14 @@ from pathlib import Path
 
 import pytest
 import typer
-from training_jobs import EXTRA, SMALL
 from typer.testing import CliRunner
 
-from nvgbench.cli import train as command
 from nvgbench.cli.train import parse_seeds
 from nvgbench.cli.training_progress import training_progress
 from nvgbench.errors import InputError
+from tests.helpers.training_jobs import EXTRA, SMALL
 
 SETTINGS = [word for setting in (*SMALL, *EXTRA["ar"]) for word in ("--set", setting)]
-
-
-@pytest.fixture
-def app() -> typer.Typer:
-    made = typer.Typer()
-    made.callback()(lambda: None)
-    command.register(made)
-    return made
 
 
 def run(app: typer.Typer, *arguments: str):

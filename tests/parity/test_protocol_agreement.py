@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from agreement_inputs import Pictures, image_pair, write_random_inception, write_scripted_inception
 from PIL import Image
 from torch import Tensor
 
@@ -31,6 +30,7 @@ from nvgbench.extractors.inception import InceptionExtractor
 from nvgbench.metrics.frechet import frechet_from_features
 from nvgbench.metrics.kernel import kernel_distance
 from nvgbench.types import MetricValue
+from tests.helpers.agreement_inputs import Pictures, image_pair, write_random_inception, write_scripted_inception
 
 FEW, MANY = 4, 1000
 HUB_FILE = "pt_inception-2015-12-05-6726825d.pth"

@@ -40,13 +40,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def app() -> typer.Typer:
-    app = typer.Typer()
-    ablate.register(app)
-    return app
-
-
 def test_list_names_every_table_of_the_study(app: typer.Typer) -> None:
     shown = CliRunner().invoke(app, ["ablate", "list"])
     assert shown.exit_code == 0

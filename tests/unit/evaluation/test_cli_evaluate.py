@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from nvgbench.cli.evaluate import _show, register
+from nvgbench.cli.app import build_app
+from nvgbench.cli.evaluate import _show
 from nvgbench.errors import InputError
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import MetricValue
@@ -19,10 +19,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uin
 
 
 def call(*arguments: str, root: Path) -> BaseException | None:
-    app = typer.Typer()
-    register(app)
-    app.command("other")(lambda: None)  # a single command would swallow its own name
-    return CliRunner().invoke(app, ["eval", *arguments, "--runs", str(root), "--device", "cpu"]).exception
+    return CliRunner().invoke(build_app(), ["eval", *arguments, "--runs", str(root), "--device", "cpu"]).exception
 
 
 @pytest.mark.parametrize(

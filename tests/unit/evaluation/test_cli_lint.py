@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
 from typer.testing import CliRunner, Result
 
-from nvgbench.cli.lint import register
+from nvgbench.cli.app import build_app
 from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.checks import check_classes_fit, check_extractor_fit
 from nvgbench.evaluation.samples import in_memory
@@ -19,10 +18,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), dtype=np.uin
 
 
 def call(*arguments: str) -> Result:
-    app = typer.Typer()
-    register(app)
-    app.command("other")(lambda: None)  # a single command would swallow its own name
-    return CliRunner().invoke(app, ["lint", *arguments])
+    return CliRunner().invoke(build_app(), ["lint", *arguments])
 
 
 def test_exit_codes(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from gate_records import HERE, evaluation, metric
 
 from nvgbench.errors import InputError
 from nvgbench.gates.baseline import Baseline, read_baseline, update_baseline
 from nvgbench.gates.idle import idle_rules
 from nvgbench.gates.rules import load_rules
 from nvgbench.results.schema import RunRecord
+from tests.helpers.gate_records import HERE, evaluation, metric
 
 ROOT = Path(__file__).parents[3]
 

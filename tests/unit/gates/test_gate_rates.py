@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from gate_records import evaluation, metric
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, false_discovery_control
@@ -20,6 +19,7 @@ from nvgbench.gates.schema import overall
 from nvgbench.gates.selftest import Rate, recorded_draw, selftest
 from nvgbench.gates.verdicts import evaluate_gates
 from nvgbench.results.schema import RunRecord
+from tests.helpers.gate_records import evaluation, metric
 
 
 @given(st.lists(st.floats(0, 1), max_size=60))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gate_records import HERE, evaluation, metric
 from scipy import stats
 
 from nvgbench.gates.baseline import Baseline, read_baseline, update_baseline
@@ -19,6 +18,7 @@ from nvgbench.gates.trainings import group_names
 from nvgbench.gates.verdicts import evaluate_gates
 from nvgbench.results.grouping import over_sampling_seeds, training_groups
 from nvgbench.results.schema import RunRecord
+from tests.helpers.gate_records import HERE, evaluation, metric
 
 BARE = RuleSet(rules=(Rule(metric="*"),))
 

@@ -8,7 +8,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny_nvg import tiny
 from torch import Tensor
 
 from nvgbench.errors import InputError
@@ -21,6 +20,7 @@ from nvgbench.nvg.stages import StageLayout
 from nvgbench.training.batches import split
 from nvgbench.training.optimizer import parameter_counts
 from nvgbench.types import TokenBatch, TokenSequence
+from tests.helpers.tiny_nvg import tiny
 
 LAYOUT = StageLayout((4, 4))
 FEATURES = 5

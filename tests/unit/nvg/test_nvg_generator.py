@@ -7,7 +7,6 @@ import json
 
 import pytest
 import torch
-from tiny_nvg import tiny
 
 from nvgbench.errors import InputError
 from nvgbench.nvg.checkpoint import (
@@ -20,6 +19,7 @@ from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import structure_embedding
+from tests.helpers.tiny_nvg import tiny
 
 LAYOUT = StageLayout((4, 4))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_nvg import tiny
 from torch import Tensor
 
 from nvgbench.nvg.config import NvgModelConfig
@@ -12,6 +11,7 @@ from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator
 from nvgbench.nvg.objective import NvgObjective, measure_scale_factors, stage_losses
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.types import TokenBatch, TokenSequence
+from tests.helpers.tiny_nvg import tiny
 
 LAYOUT = StageLayout((4, 4))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_nvg import tiny
 
 from nvgbench.nvg.config import GranularityConfig, NvgSamplingConfig
 from nvgbench.nvg.generator import NvgGenerator
@@ -12,6 +11,7 @@ from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.sampler import GivenStructure, NvgSampler, Sample
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.sampling.noise import SeededNoise
+from tests.helpers.tiny_nvg import tiny
 
 
 def draw(

@@ -9,19 +9,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from nvgbench.cli import profile as profile_command
 from nvgbench.errors import InputError
 from nvgbench.results.store import ResultStore
 
 SMALL = ("--batch-sizes", "1,2", "--repeats", "1", "--warmup", "0", "--device", "cpu")
-
-
-@pytest.fixture(scope="module")
-def app() -> typer.Typer:
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    profile_command.register(app)
-    return app
 
 
 def test_a_preset_is_profiled_with_random_weights(app: typer.Typer, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from synthetic_records import codebook_rows, metric, profile_record, provenance
 
 from nvgbench.report.claim_tables import claim_rows, claim_statement, claim_table, scale_table
 from nvgbench.report.claims import Evidence, Judged, load_claims
@@ -13,6 +12,7 @@ from nvgbench.report.published import published_results
 from nvgbench.report.scores import collect_scores
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Interval, Measurement
+from tests.helpers.report_records import codebook_rows, metric, profile_record, provenance
 
 IMAGENET = {"name": "imagenet (train)", "fingerprint": "i" * 64}
 TINY = {"name": "shapes (train)", "fingerprint": "d" * 64}

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from synthetic_records import metric, profile_record, provenance, scores, train_record, write_runs
 
 from nvgbench.errors import InputError
 from nvgbench.report.against import Move, moves
@@ -21,6 +20,7 @@ from nvgbench.report.build import LIMIT, render_report
 from nvgbench.report.data import read_report
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import LocatedRecord, located_records
+from tests.helpers.report_records import metric, profile_record, provenance, scores, train_record, write_runs
 
 
 class Cells(HTMLParser):

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
-from synthetic_records import MODELS, profile_record, provenance, scores, train_record, write_runs
 from typer.testing import CliRunner
 
 import nvgbench
-from nvgbench.cli import report as report_command
 from nvgbench.errors import InputError
 from nvgbench.gates.schema import Verdict
 from nvgbench.report.build import render_report
 from nvgbench.report.published import SENTENCE, match_published, published_results
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import LocatedRecord, ResultStore, located_records
+from tests.helpers.report_records import MODELS, profile_record, provenance, scores, train_record, write_runs
 
 VOID = {"meta", "img", "input", "br", "hr", "link", "path", "line", "use", "rect", "circle", "polyline", "polygon"}
 LIMIT = 5_000_000
@@ -189,7 +188,7 @@ def test_missing_broken_and_foreign_pictures_leave_a_note(tmp_path: Path) -> Non
     assert page.text.count("lies outside the folder of its record") == 2
 
 
-def test_pictures_of_the_data_set_stay_behind_where_asked(tmp_path: Path) -> None:
+def test_pictures_of_the_data_set_stay_behind_where_asked(app: typer.Typer, tmp_path: Path) -> None:
     kinds = ("samples", "reference", "trace")
     for number, kind in enumerate(kinds):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{kind}.png")
@@ -199,12 +198,10 @@ def test_pictures_of_the_data_set_stay_behind_where_asked(tmp_path: Path) -> Non
     anchor = dataclasses.replace(evaluated("real images", 1.0, artifacts=(real,)), family="anchor", preset="")
     ResultStore(tmp_path).append(model)
     ResultStore(tmp_path).append(anchor)
-    app = typer.Typer()
-    report_command.register(app)
     counted = []
     for choice in ([], ["--no-data-pictures"]):
         out = tmp_path / "page.html"
-        asked = ["--records", str(tmp_path), "--out", str(out), *choice]
+        asked = ["report", "--records", str(tmp_path), "--out", str(out), *choice]
         assert CliRunner().invoke(app, asked).exit_code == 0
         counted.append(len(Page(out.read_text()).all("img")))
         assert ("reference.png" in out.with_suffix(".json").read_text()) == (not choice)
@@ -277,10 +274,7 @@ def test_published_numbers_come_with_the_package() -> None:
         assert beside.read_bytes() == (root / "report" / "assets" / "published_results.csv").read_bytes()
 
 
-def test_the_command(runs: Path, tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    report_command.register(app)
+def test_the_command(app: typer.Typer, runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "report.html"
 
     def run(*arguments: str):

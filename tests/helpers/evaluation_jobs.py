@@ -111,7 +111,6 @@ def evaluate_run(root: Path, *, keep: bool = True, pause: float = 0.0) -> RunRec
 
 def _child(root: Path, keep: bool, pause: float, environment: dict[str, str]) -> None:
     os.environ.update(environment)
-    torch.set_num_threads(1)
     evaluate_run(root, keep=keep, pause=pause)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 import torch
 from torch import nn
 
@@ -76,8 +74,3 @@ def build_small(family: str, **sections: dict[str, Any]) -> Small:
         for weight in [*generator.parameters(), *tokenizer.quantizer.parameters()]:
             weight.normal_(std=0.4)
     return Small(found, config, tokenizer, generator)
-
-
-@pytest.fixture(scope="session")
-def small() -> Callable[..., Small]:
-    return build_small

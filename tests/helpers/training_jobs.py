@@ -37,18 +37,13 @@ def silent(event: object) -> None:
 
 
 def train(folder: Path, family: str, *settings: str, **options: Any) -> None:
-    """Train in this process, on one thread, so that the order of summation is the same everywhere."""
+    """Train in this process."""
     import torch
 
     from nvgbench.training.run import train_run
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        options = {"device": torch.device("cpu"), "progress": silent} | options
-        train_run(small_config(family, *settings), folder, **options)
-    finally:
-        torch.set_num_threads(threads)
+    options = {"device": torch.device("cpu"), "progress": silent} | options
+    train_run(small_config(family, *settings), folder, **options)
 
 
 def _child(folder: Path, family: str, settings: tuple[str, ...], environment: dict[str, str]) -> None:
