@@ -356,9 +356,12 @@ def append(record: RunRecord, path: AnyPath) -> Path:
 
 def _located(places: Sequence[AnyPath], runs: AnyPath) -> list[LocatedRecord]:
     """The records of ``places``: names of runs, record files, or folders of such."""
-    names, files = [], []
+    names: list[str] = []
+    files: list[Path] = []
     for place in places:
-        text = os.fspath(place)
-        is_run_name = not Path(text).exists() and Path(runs, text).exists()
-        (names if is_run_name or (not Path(text).exists() and not text.endswith(".jsonl")) else files).append(text)
-    return records_of(names, [Path(file) for file in files], Path(runs))
+        path = Path(place)
+        if path.exists() or path.suffix == ".jsonl":
+            files.append(path)
+        else:
+            names.append(os.fspath(place))
+    return records_of(names, files, Path(runs))

@@ -91,7 +91,7 @@ def inception_score(generated: Scorable, **options: Any) -> MetricValue:
         >>> import numpy as np, nvgbench as nb
         >>> certain = 100 * np.eye(10)[np.arange(500) % 10]
         >>> round(float(nb.inception_score(certain)), 1)
-        9.8
+        9.2
     """
     logits = features_of(generated)
     if logits is not None:
@@ -188,7 +188,7 @@ def score(
         >>> scores = nb.score(x, y, metrics=["FID", "KID"])
         >>> list(scores)
         ['FD[features]', 'KD[features]']
-        >>> scores.to_frame().loc["FD[features]", "n"]
+        >>> int(scores.to_frame().loc["FD[features]", "n"])
         300
     """
     place = resolve_device(device)
