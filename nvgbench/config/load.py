@@ -79,7 +79,18 @@ def to_toml(config: RunConfig) -> str:
 
 def config_hash(config: RunConfig) -> str:
     """First 16 hexadecimal digits of the SHA-256 of the configuration, independent of key order and formatting."""
-    return hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:16]
+    return _digest(to_dict(config))
+
+
+def replicate_hash(config: RunConfig) -> str:
+    """Like `config_hash`, without the training's seed: equal for the trainings of one configuration with several seeds."""
+    tree = to_dict(config)
+    del tree["train"]["seed"]
+    return _digest(tree)
+
+
+def _digest(tree: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def build_config(tree: dict[str, Any], origin: str) -> RunConfig:

@@ -122,6 +122,7 @@ class Evaluator:
                 **self._drawing(config),
                 n=images.count,
                 model=dict(generator.spec.provenance),
+                replicate=run.replicate,
                 **scores.provenance,
                 **again.provenance,
             ),

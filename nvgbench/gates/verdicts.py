@@ -20,7 +20,7 @@ from nvgbench.gates.noise import Noise, noise_of, of_difference
 from nvgbench.gates.reasons import NOT_IN_BASELINE, NOT_MEASURED, failure, no_baseline_here
 from nvgbench.gates.rules import Rule, RuleSet
 from nvgbench.gates.schema import Verdict
-from nvgbench.gates.trainings import spoken_for, with_groups
+from nvgbench.gates.trainings import judged_by_group, with_groups
 from nvgbench.results.compare import Difference, Scored, compare, latest_metrics
 from nvgbench.results.grouping import members
 from nvgbench.results.schema import RunRecord
@@ -89,7 +89,7 @@ def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunReco
 def _judge_scores(rules: RuleSet, baseline: Baseline, records: list[RunRecord]) -> list[Verdict]:
     now = latest_metrics(records, SCORED_KINDS)
     known = [(group.environment, latest_metrics(group.records, SCORED_KINDS)) for group in baseline.groups]
-    by_group = spoken_for([scores for _, scores in known], now)
+    by_group = judged_by_group([scores for _, scores in known], now)
     verdicts: list[Verdict] = []
     for subject in baseline.subjects:
         new = now.get(subject, {})

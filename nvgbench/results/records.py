@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from nvgbench.errors import InputError, did_you_mean
 from nvgbench.results.compare import Scored
+from nvgbench.results.grouping import replicate_of
 from nvgbench.results.numbers import NUMBER_FIELDS, of_measurement, of_metric
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import read_records
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     import pandas
 
 _FIELDS = tuple(entry.name for entry in dataclasses.fields(RunRecord))
-_ABOUT = ("kind", "subject", "family", "preset")
+_ABOUT = ("kind", "subject", "family", "preset", "replicate_of", "training_seed")
 _TYPES = {
     "value": "float",
     "low": "float",
     "high": "float",
     "level": "float",
     "higher_is_better": "boolean",
+    "training_seed": "Int64",
     "n": "Int64",
     "n_reference": "Int64",
 }
@@ -92,12 +94,18 @@ class Records(Sequence[RunRecord]):
 def to_frame(records: Iterable[RunRecord]) -> pandas.DataFrame:
     """Scores and measurements as a table: one row each, in the order of the records.
 
-    Columns: kind, subject, family and preset of the record, then the fields of `nvgbench.results.numbers.Number` without the
-    verdict: metric, value, unit, low, high … A measurement is its median, with its smallest and largest sample as low and high.
+    Columns: kind, subject, family and preset of the record; ``replicate_of`` (equal for trainings of one configuration) and
+    ``training_seed``; then the fields of `nvgbench.results.numbers.Number` but for the verdict: metric, value, low, high …
+    A measurement is its median, with its smallest and largest sample as low and high.
     """
     rows = []
     for record in records:
-        about = {name: getattr(record, name) for name in _ABOUT}
+        trained = replicate_of(record)
+        about = {
+            **{name: getattr(record, name) for name in ("kind", "subject", "family", "preset")},
+            "replicate_of": "" if trained is None else trained.of,
+            "training_seed": None if trained is None else trained.seed,
+        }
         numbers = [of_metric(Scored(metric, record)) for metric in record.metrics]
         numbers += [of_measurement(measurement, record) for measurement in record.measurements]
         rows += [{**about, **dataclasses.asdict(number)} for number in numbers]
@@ -108,4 +116,5 @@ def frame_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> panda
     """Rows that hold the fields of `Number` as a table of these columns, missing values as such."""
     import pandas
 
-    return pandas.DataFrame(rows, columns=list(columns)).astype(_TYPES)
+    types = {name: kind for name, kind in _TYPES.items() if name in columns}
+    return pandas.DataFrame(rows, columns=list(columns)).astype(types)

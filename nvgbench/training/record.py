@@ -59,6 +59,7 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
             config_hash(config),
             phases=phases,
             seeds=[config.train.seed],
+            replicate=run.replicate,
             dataset={"name": dataset.name, "images": dataset.images, "fingerprint": dataset.fingerprint},
             precision=resolve_precision(config.train.precision, device),
             notes={phase: list(state.notes) for phase, state in states.items() if state.notes},

@@ -204,6 +204,7 @@ def stub_run(root: Path) -> SimpleNamespace:
         config=config,
         samples_path=folder / "samples",
         records_path=folder / "records.jsonl",
+        replicate={"of": "0123456789abcdef", "seed": 0},
         load_generator=lambda device: Painter(),
         load_tokenizer=lambda device: Rounding(),
     )

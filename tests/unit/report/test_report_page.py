@@ -20,6 +20,7 @@ from nvgbench.report.build import render_report
 from nvgbench.report.published import SENTENCE, match_published, published_results
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import LocatedRecord, ResultStore, located_records
+from tests.helpers.replicates import replicate
 from tests.helpers.report_records import MODELS, profile_record, provenance, scores, train_record, write_runs
 
 VOID = {"meta", "img", "input", "br", "hr", "link", "path", "line", "use", "rect", "circle", "polyline", "polygon"}
@@ -84,6 +85,11 @@ def render(tmp_path: Path, *records: RunRecord, **options) -> Page:
 def evaluated(subject: str, fd: float, family: str = "nvg", **changes) -> RunRecord:
     changes = {"provenance": provenance(), **changes}
     return RunRecord(kind="eval", subject=subject, family=family, metrics=scores(fd), **changes)
+
+
+def trained(name: str, seed: int, fd: float, **changes) -> RunRecord:
+    """An evaluation of one training of the group ``name``."""
+    return evaluated(f"{name}-seed{seed}", fd, provenance=provenance(**replicate(name, seed)), **changes)
 
 
 def test_one_file_that_asks_for_nothing(html: str, page: Page) -> None:
@@ -320,7 +326,9 @@ def test_a_store_can_be_reported_while_it_grows(tmp_path: Path) -> None:
 def test_several_trainings_stand_as_one_model_too(tmp_path: Path) -> None:
     values = {"nvg-tiny": (10.0, 11.0, 12.0), "var-tiny": (20.0, 21.0, 22.0)}
     records = [
-        evaluated(f"{name}-seed{seed}", value, preset=name, provenance=provenance(seeds={"sampling": 0}))
+        evaluated(
+            f"{name}-seed{seed}", value, preset=name, provenance=provenance(seeds={"sampling": 0}, **replicate(name, seed))
+        )
         for name, of_seeds in values.items()
         for seed, value in enumerate(of_seeds)
     ]
@@ -335,7 +343,7 @@ def test_several_trainings_stand_as_one_model_too(tmp_path: Path) -> None:
 def test_the_luckiest_training_is_no_winner(tmp_path: Path) -> None:
     """Groups are held against each other and against what was trained once; their members are only shown."""
     values = {"m": (11.0, 10.5, 6.0, 12.0, 13.0), "k": (9.5, 14.0, 13.5)}
-    members = [evaluated(f"{name}-seed{seed}", fd) for name, of_seeds in values.items() for seed, fd in enumerate(of_seeds)]
+    members = [trained(name, seed, fd) for name, of_seeds in values.items() for seed, fd in enumerate(of_seeds)]
     page = render(tmp_path, *members[::-1], evaluated("alone", 30.0))
     assert "m has the lowest FD[classifier]: 10.50" in page.text
     for words in ("-seed2 has the lowest", "worse than m-seed2", "against m-seed2", "m-seed0 against", "above that of m-seed2"):
@@ -355,7 +363,10 @@ def test_the_luckiest_training_is_no_winner(tmp_path: Path) -> None:
 
 
 def test_one_group_alone_has_nothing_to_be_held_against(tmp_path: Path) -> None:
-    page = render(tmp_path, *(evaluated(f"m-seed{seed}", 10.0 + seed) for seed in range(11)))
+    page = render(
+        tmp_path,
+        *(trained("m", seed, 10.0 + seed) for seed in range(11)),
+    )
     assert "m is the only model with a score: FD[classifier] 15.00" in page.text
     assert "Models against each other" not in page.text
     assert page.text.index("m-seed2 nvg") < page.text.index("m-seed10 nvg")

@@ -12,6 +12,7 @@ from nvgbench.results.records import Records
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
 from nvgbench.types import Interval, Measurement, MetricValue
+from tests.helpers.replicates import replicate
 
 ROOT = Path(__file__).parents[3]
 FID = MetricValue(
@@ -23,7 +24,7 @@ EVAL = RunRecord(
     family="nvg",
     preset="nvg-tiny",
     metrics=(FID, MetricValue(name="LPIPS", value=None, n=100, note="no weights")),
-    provenance={"extractor": {"name": "inception", "fingerprint": "e"}, "reference": {"fingerprint": "r"}},
+    provenance={"extractor": {"name": "inception", "fingerprint": "e"}, "reference": {"fingerprint": "r"}, **replicate("a", 3)},
 )
 PROFILE = RunRecord(
     kind="profile",
@@ -60,6 +61,7 @@ def test_the_frame_has_a_row_per_score_and_measurement() -> None:
     assert (fid.value, fid.low, fid.high, fid.level, fid.covers) == (3.0, 2.0, 4.0, 0.95, "sampling")
     assert (fid.n, fid.n_reference, fid.protocol, fid.extractor, fid.reference) == (100, 50, "nvgbench/2", "e", "r")
     assert not fid.higher_is_better
+    assert (fid.replicate_of, fid.training_seed) == (replicate("a", 0)["replicate"]["of"], 3)
     assert math.isnan(lpips.value)
     assert lpips.note == "no weights"
     assert (latency.value, latency.low, latency.high, latency.covers, latency.unit) == (2.0, 1.0, 3.0, "repetitions", "s")
