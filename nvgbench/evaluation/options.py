@@ -9,8 +9,7 @@ from typing import Any
 
 from nvgbench.errors import InputError
 from nvgbench.evaluation.scores import FEWEST_IMAGES
-from nvgbench.extractors.inception import check_extractor
-from nvgbench.extractors.vision import RECIPES
+from nvgbench.extractors.registry import check_extractor
 from nvgbench.results.protocols import OWN, named_protocol
 from nvgbench.results.scores import INCEPTION
 
@@ -24,9 +23,8 @@ class EvaluationOptions:
         seed: of the sampling job and of everything drawn in the scores.
         batch_size: images at once in sampling and extraction.
         protocol: a key of `nvgbench.results.protocols.PROTOCOLS`.
-        extractor: one of `nvgbench.extractors.inception.EXTRACTORS`.
-        inception_weights: file of the Inception weights.
-        extractor_weights: folder of the weights of DINOv2 or CLIP.
+        extractor: a name in `nvgbench.extractors.registry.EXTRACTORS`, or ``module:callable``.
+        extractor_weights: file or folder of the extractor's weights; the published ones if not given.
         bootstrap: replicates of the intervals.
         settings: overrides of the model's sampling settings.
         reference: data source or file; the held-out images of the run's own data where not given.
@@ -42,7 +40,6 @@ class EvaluationOptions:
     batch_size: int = 64
     protocol: str = "nvgbench"
     extractor: str = "inception"
-    inception_weights: Path | None = None
     extractor_weights: Path | None = None
     bootstrap: int = 200
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -54,18 +51,12 @@ class EvaluationOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
-        check_extractor(self.extractor)
+        check_extractor(self.extractor, self.extractor_weights)
         if named_protocol(self.protocol).inception_only and self.extractor != INCEPTION:
             raise InputError(
                 f"the protocol {self.protocol} is defined for Inception features, got --extractor {self.extractor}; "
                 "leave the extractor out, or use --protocol nvgbench"
             )
-        for option, given, owners in (
-            ("--inception-weights", self.inception_weights, (INCEPTION,)),
-            ("--extractor-weights", self.extractor_weights, tuple(RECIPES)),
-        ):
-            if given is not None and self.extractor not in owners:
-                raise InputError(f"{option} goes with --extractor {' or '.join(owners)}, got --extractor {self.extractor}")
         if self.fid_infinity and self.protocol != OWN:
             raise InputError(
                 f"--fid-infinity is a score of --protocol {OWN}, got --protocol {self.protocol}; leave one of them out"

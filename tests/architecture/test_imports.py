@@ -25,7 +25,7 @@ ARROWS: dict[str, set[str]] = {
     "autoencoder": {"weights"},
     "nvg": {"autoencoder", "data", "parity", "sampling", "weights"},
     "training": {"autoencoder", "data", "results", "runs"},
-    "extractors": {"data", "evaluation", "weights"},
+    "extractors": {"data", "weights"},
     "metrics": {"autoencoder"},
     "evaluation": {"data", "extractors", "metrics", "results", "runs", "sampling"},
     "profiling": set(),
