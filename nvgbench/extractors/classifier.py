@@ -27,7 +27,7 @@ from nvgbench.errors import InputError
 from nvgbench.extractors.classifier_network import CODE_VERSION, MAX_SIDE, SmallResNet, preprocess
 from nvgbench.extractors.classifier_training import LabelledImages, Recipe, accuracy, train_classifier
 from nvgbench.extractors.registry import ExtractorEntry, ExtractorRequest
-from nvgbench.files import file_sha256
+from nvgbench.files import StrPath, file_sha256
 
 TRAINING_IMAGES = 20_000
 """The classifier learns from at most this many training images, a random subset with a fixed seed."""
@@ -107,7 +107,7 @@ def _in_memory(dataset: ImageDataset) -> LabelledImages:
 
 
 def obtain_classifier(
-    folder: Path,
+    folder: StrPath,
     identity: Mapping[str, Any],
     load: Callable[[], tuple[LabelledImages, LabelledImages]],
     classes: int,
@@ -134,7 +134,7 @@ def obtain_classifier(
     recipe = recipe or Recipe()
     content = {"data": dict(identity), "classes": classes, "recipe": asdict(recipe), "code": CODE_VERSION}
     name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-    home = folder / f"classifier-{name}"
+    home = Path(folder) / f"classifier-{name}"
     if not home.exists():
         train, held_out = load()
         network = train_classifier(train, held_out, classes, recipe, device=device, progress=progress)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nvgbench.errors import InputError
 from nvgbench.extractors.inception import PUBLISHED, find_inception_weights, is_published, read_inception_state
-from nvgbench.files import file_sha256
+from nvgbench.files import StrPath, file_sha256
 from nvgbench.weights.downloads import Pretrained
 
 MODES = ("clean", "legacy_pytorch", "legacy_tensorflow")
@@ -64,7 +64,7 @@ class CleanFidExtractor:
 
     name = "inception"
 
-    def __init__(self, mode: str, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
+    def __init__(self, mode: str, weights: StrPath | None = None, device: torch.device | str = "cpu") -> None:
         from cleanfid.resize import build_resizer
 
         assert mode in MODES, mode
@@ -100,7 +100,7 @@ class CleanFidExtractor:
         return features.float().cpu(), torch.empty(len(features), 0)
 
 
-def _find_weights(mode: str, weights: Path | None) -> Path:
+def _find_weights(mode: str, weights: StrPath | None) -> Path:
     return SCRIPT.fetch() if weights is None and mode != "legacy_pytorch" else find_inception_weights(weights)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from nvgbench.errors import InputError
 from nvgbench.extractors.registry import ExtractorEntry
 from nvgbench.extractors.spatial import SpatialTap
-from nvgbench.files import file_sha256
+from nvgbench.files import StrPath, file_sha256
 from nvgbench.weights.downloads import Pretrained
 
 PUBLISHED = Pretrained(
@@ -47,7 +47,7 @@ class InceptionExtractor:
 
     name = "inception"
 
-    def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu", *, spatial: bool = False) -> None:
+    def __init__(self, weights: StrPath | None = None, device: torch.device | str = "cpu", *, spatial: bool = False) -> None:
         path = find_inception_weights(weights)
         digest = file_sha256(path)
         self.network = _load_inception(path).to(device)
@@ -86,7 +86,7 @@ def is_published(digest: str) -> bool:
     return digest.startswith(PUBLISHED.sha256)
 
 
-def find_inception_weights(weights: Path | None) -> Path:
+def find_inception_weights(weights: StrPath | None) -> Path:
     """The given file of Inception weights, or else the published one.
 
     Raises:
@@ -94,9 +94,9 @@ def find_inception_weights(weights: Path | None) -> Path:
     """
     if weights is None:
         return PUBLISHED.fetch()
-    if not weights.is_file():
+    if not Path(weights).is_file():
         raise InputError(f"`extractor_weights={weights}`: no such file; expected {PUBLISHED.name} from {PUBLISHED.url}")
-    return weights
+    return Path(weights)
 
 
 def _load_inception(path: Path) -> torch.nn.Module:

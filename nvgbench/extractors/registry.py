@@ -10,10 +10,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvgbench.errors import InputError
+from nvgbench.files import StrPath
 from nvgbench.progress import Report, quiet
 from nvgbench.registry import Registry
 
@@ -37,9 +37,9 @@ class ExtractorRequest:
     """
 
     device: torch.device | str = "cpu"
-    weights: Path | None = None
+    weights: StrPath | None = None
     data: DataConfig | None = None
-    folder: Path = Path("runs/_extractors")
+    folder: StrPath = "runs/_extractors"
     report: Report = quiet
 
 
@@ -84,7 +84,7 @@ def find_extractor(name: str) -> ExtractorEntry:
     return ExtractorEntry(make=found, summary=summary, weights="a file or folder")
 
 
-def check_extractor(name: str, weights: Path | None = None) -> None:
+def check_extractor(name: str, weights: StrPath | None = None) -> None:
     """Refuse an extractor that does not exist, or weights for one that takes none.
 
     Raises:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from nvgbench.files import file_sha256
+from nvgbench.files import StrPath, file_sha256
 from nvgbench.weights.hub_network import CONFIG_FILE, WEIGHTS_FILES, HubNetwork
 
 WEIGHTS = f"a folder with {CONFIG_FILE} and {' or '.join(WEIGHTS_FILES)}"
@@ -45,7 +44,7 @@ class VisionExtractor:
     std: ClassVar[tuple[float, float, float]]
     preprocessing: ClassVar[str]
 
-    def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
+    def __init__(self, weights: StrPath | None = None, device: torch.device | str = "cpu") -> None:
         published = HubNetwork(
             repository=self.repository,
             model=self.model,

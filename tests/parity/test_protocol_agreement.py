@@ -133,7 +133,7 @@ def test_files_that_are_no_weights_of_clean_fid(few: Path, tmp_path: Path) -> No
         with pytest.raises(InputError) as raised:
             CleanFidExtractor("clean", tmp_path / name)
         assert "\n" not in str(raised.value)
-    with pytest.raises(InputError, match="takes the state dict"):
+    with pytest.raises(InputError, match="needs the state dict"):
         CleanFidExtractor("legacy_pytorch", tmp_path / "other.pt")
 
 
