@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nvgbench.api.inputs import Generated, Scorable, features_of, generated_images, reference_images
+from nvgbench.api.inputs import Scorable, features_of, generated_images, reference_images
 from nvgbench.device import resolve_device
 from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.checks import check_classes_fit
@@ -20,7 +20,7 @@ from nvgbench.evaluation.recording import provenance
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.scores import Scores, ScoreSettings, check_counts, compute_scores, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
-from nvgbench.extractors.opening import open_extractor
+from nvgbench.extractors.registry import ExtractorRequest, check_extractor, open_extractor
 from nvgbench.metrics.metric import MetricInputs
 from nvgbench.results.compare import Comparison, Margin, Scored, compare_all, latest_metrics
 from nvgbench.results.lookup import scores_of
@@ -205,7 +205,9 @@ def score(
         found = dataclasses.replace(found, images=dataclasses.replace(found.images, name=name))
     for finding in check_classes_fit(found.images, target.images, found.num_classes, force=force):
         warnings.warn(str(finding), stacklevel=2)
-    network = _open_extractor(extractor or INCEPTION, rules, data, found, weights=weights, device=place, runs=Path(runs))
+    request = ExtractorRequest(device=place, weights=weights, data=data, folder=Path(runs, "_extractors"))
+    check_extractor(extractor or INCEPTION, weights)
+    network = open_extractor(extractor or INCEPTION, request) if rules is None else rules.extractor(request)
     scores = evaluate_samples(
         found.images,
         target,
@@ -316,26 +318,6 @@ def _score_features(
     )
     scores = Scores(metrics=tuple(values), subject=name or "features", provenance=origin, contributions=contributions)
     return _chosen(scores, settings.metrics)
-
-
-def _open_extractor(name: str, rules: Any, data: Any, found: Generated, *, weights: Any, device: Any, runs: Path) -> Any:
-    if name == "classifier" and data is None:
-        raise InputError(
-            "the classifier is trained on a data source, and none is known here; give one as `reference=` (e.g. cifar10, "
-            "imagefolder:PATH), or use `extractor='inception'`"
-        )
-    path = None if weights is None else Path(weights)
-    return open_extractor(
-        name,
-        runs,
-        "" if data is None else data.source,
-        found.images.image_size,
-        data_seed=0 if data is None else data.seed,
-        inception_weights=path if name == INCEPTION else None,
-        extractor_weights=None if name == INCEPTION else path,
-        rules=rules,
-        device=device,
-    )
 
 
 def _chosen(scores: Scores, names: Sequence[str] | None) -> Scores:
