@@ -57,7 +57,7 @@ def _clusters(
     from nvgbench.cli.progress import counting
     from nvgbench.device import resolve_device
     from nvgbench.results.store import ResultStore
-    from nvgbench.runs.folder import find_run
+    from nvgbench.runs.find import find_run
 
     place = resolve_device(device)
     folders = [find_run(run, root) for run in runs]

@@ -80,7 +80,9 @@ def _load(
     from nvgbench.config.load import load_preset
     from nvgbench.errors import InputError, did_you_mean
     from nvgbench.registry import preset_files
-    from nvgbench.runs.folder import CONFIG, find_run, find_runs, untrained_generator
+    from nvgbench.runs.find import find_run, find_runs
+    from nvgbench.runs.folder import CONFIG
+    from nvgbench.runs.models import untrained_generator
     from nvgbench.sampling.export import parse_settings
 
     is_run = any((path / CONFIG).exists() for path in (runs / target, Path(target)))

@@ -84,7 +84,8 @@ def _train_all(
 @contextmanager
 def _tokenizer_run(given: str | None, runs: Path, config: RunConfig) -> Iterator[Path | None]:
     """The folder of the run whose tokenizer is taken; of a published file, one that is there for as long as it is needed."""
-    from nvgbench.runs.folder import CONFIG, find_run
+    from nvgbench.runs.find import find_run
+    from nvgbench.runs.folder import CONFIG
     from nvgbench.weights.families import find_published, hub_files
     from nvgbench.weights.imports import import_run
 

@@ -18,7 +18,7 @@ from nvgbench.errors import InputError
 from nvgbench.evaluation.reference import from_dataset
 from nvgbench.evaluation.samples import ImageSet
 from nvgbench.interfaces import ImageGenerator
-from nvgbench.runs.folder import untrained_generator
+from nvgbench.runs.models import untrained_generator
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult
 
 
