@@ -61,11 +61,13 @@ def register(app: typer.Typer) -> None:
             chosen = check_classes(export.parse_classes(classes), generator.spec)
             options = export.parse_settings(settings)
             if guided:
-                from nvgbench.nvg.guided_generator import guide
+                from nvgbench.nvg.structure_control import with_structure
 
                 number = structure_sample
                 drawn = None if number is None else (chosen[number % len(chosen)], image_seed(seed, number))
-                generator = guide(generator, image=structure_image, mask=structure_mask, sample=drawn, stage=structure_stage)
+                generator = with_structure(
+                    generator, image=structure_image, mask=structure_mask, sample=drawn, stage=structure_stage
+                )
             share = processes.share()
             with of_first(share)(f"sampling {generator.spec.name}") as progress:
                 made = sample_job(

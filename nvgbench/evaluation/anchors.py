@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from nvgbench.config.schema import RunConfig
+from nvgbench.data.image_set import ImageSet, from_dataset
 from nvgbench.data.selection import random_indices
 from nvgbench.data.source import ImageDataset
 from nvgbench.errors import InputError
-from nvgbench.evaluation.reference import from_dataset
-from nvgbench.evaluation.samples import ImageSet
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.runs.models import untrained_generator
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult

@@ -14,7 +14,6 @@ import logging
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -23,42 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nvgbench.data.image_set import Chunk
 from nvgbench.errors import InputError
 from nvgbench.files import StrPath, whole_file, write_text
 from nvgbench.interfaces import FeatureExtractor
-from nvgbench.types import Share
-
-CHUNK = 500
-"""Images per file; an interruption loses the features of at most this many."""
+from nvgbench.types import Features, Share
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Images that are read on demand.
-
-    Attributes:
-        count: how many.
-        read: returns them, uint8 ``[count, 3, H, W]``.
-        key: their `content_key` if it is known; features in the cache are then found without reading the images.
-    """
-
-    count: int
-    read: Callable[[], Tensor]
-    key: str | None = None
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features of N images: ``features_ND``, ``logits_NK`` (float32) and the SHA-256 of the images."""
-
-    features_ND: NDArray[np.float32]
-    logits_NK: NDArray[np.float32]
-    fingerprint: str
-
-    def __len__(self) -> int:
-        return len(self.features_ND)
 
 
 class FeatureCache:

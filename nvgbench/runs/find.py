@@ -16,6 +16,11 @@ def find_runs(root: StrPath) -> list[RunFolder]:
     return [RunFolder(path) for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
 
 
+def is_run(run: StrPath, root: StrPath) -> bool:
+    """Whether there is a run of this name in ``root``, or with this path."""
+    return any((path / CONFIG).exists() for path in (Path(root, run), Path(run)))
+
+
 def find_run(run: StrPath, root: StrPath) -> RunFolder:
     """A run by its name in ``root`` or by the path of its folder.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from nvgbench.config.load import config_hash, load_file, to_dict, to_toml
+from nvgbench.config.load import config_hash, load_file, replicate_hash, to_dict, to_toml
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
 from nvgbench.files import StrPath, write_text
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.toml"
 _DATASET = "dataset.json"
+_GROUP = "group.json"
 Phase = Literal["tokenizer", "generator"]
 PHASES: tuple[Phase, ...] = ("tokenizer", "generator")
 
@@ -56,8 +57,11 @@ class RunFolder:
         self.path = Path(path)
 
     @classmethod
-    def create(cls, path: StrPath, config: RunConfig) -> RunFolder:
+    def create(cls, path: StrPath, config: RunConfig, group: str = "") -> RunFolder:
         """Create the folder, or open it again with the same configuration.
+
+        Args:
+            group: common name of the trainings of several seeds, if this is one of them.
 
         Raises:
             InputError: the folder holds a run with another configuration, or other files.
@@ -66,10 +70,12 @@ class RunFolder:
         run, path = cls(path), Path(path)
         if (path / CONFIG).exists():
             run.check_same(config)
-            return run
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        elif path.is_file() or (path.is_dir() and any(path.iterdir())):
             raise InputError(f"{path} exists and is no run; use another `name=` or `runs=`, or remove it")
-        write_text(path / CONFIG, to_toml(config))
+        else:
+            write_text(path / CONFIG, to_toml(config))
+        if group and not (path / _GROUP).exists():
+            write_text(path / _GROUP, json.dumps({"name": group}) + "\n")
         return run
 
     def check_same(self, config: RunConfig) -> None:
@@ -107,6 +113,25 @@ class RunFolder:
     def hash(self) -> str:
         """Hash of the configuration."""
         return config_hash(self.config)
+
+    @property
+    def replicate(self) -> dict[str, Any]:
+        """What tells this training from others of the same configuration, for records.
+
+        ``of`` (hash of the configuration without its seed), ``seed`` and, if the run was trained together with others, their
+        common ``name``.
+
+        Raises:
+            InputError: this is no run folder, or a file of it is damaged.
+        """
+        config, path = self.config, self.path / _GROUP
+        found: dict[str, Any] = {"of": replicate_hash(config), "seed": config.train.seed}
+        try:
+            return found | {"name": json.loads(path.read_text(encoding="utf-8"))["name"]}
+        except FileNotFoundError:
+            return found
+        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); remove it") from None
 
     @property
     def records_path(self) -> Path:

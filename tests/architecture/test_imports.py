@@ -26,7 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "nvg": {"autoencoder", "data", "parity", "sampling", "weights"},
     "training": {"autoencoder", "data", "results", "runs"},
     "extractors": {"data", "weights"},
-    "metrics": {"autoencoder"},
+    "metrics": {"autoencoder", "results"},
     "evaluation": {"data", "extractors", "metrics", "results", "runs", "sampling"},
     "profiling": set(),
     "ablations": {"data", "metrics", "nvg", "results", "runs", "training"},

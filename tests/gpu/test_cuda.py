@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from nvgbench.config.load import load_preset
-from nvgbench.metrics.prdc import neighbour_scores
+from nvgbench.metrics.neighbours import neighbour_scores
 from nvgbench.nvg.clustering import build_structure
 from nvgbench.profiling.energy import energy_per_image
 from nvgbench.profiling.memory import peak_cuda_memory
@@ -18,9 +17,7 @@ from nvgbench.registry import family_names
 from nvgbench.runs.folder import RunFolder
 from nvgbench.runs.models import seeded_tokenizer, untrained_generator
 from nvgbench.types import SampleRequest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
-from training_jobs import log, train
+from tests.helpers.training_jobs import log, train
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 CUDA = torch.device("cuda")

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from training_jobs import log, train, weights
 
 from nvgbench.errors import InputError
 from nvgbench.nvg import alignment_target
@@ -20,6 +19,7 @@ from nvgbench.runs.folder import RunFolder
 from nvgbench.types import SampleRequest
 from nvgbench.weights.exports import export_part, original_state
 from nvgbench.weights.imports import import_run
+from tests.helpers.training_jobs import log, train, weights
 
 ONLINE = ("train.cache_tokens=false", "model.depth=2", "model.alignment_block=1")
 FEATURES = 7

@@ -6,11 +6,11 @@ import socket
 from pathlib import Path
 
 import pytest
-from training_jobs import log, start, train
 
 from nvgbench.results.store import read_records
 from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.folder import RunFolder
+from tests.helpers.training_jobs import log, start, train
 
 
 def _free_port() -> int:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_jobs import log, start, train, weights
 
 from nvgbench.errors import InputError
 from nvgbench.results.store import read_records
 from nvgbench.runs.find import find_run, find_runs
 from nvgbench.runs.folder import RunFolder
 from nvgbench.types import SampleRequest
+from tests.helpers.training_jobs import log, start, train, weights
 
 
 @pytest.fixture(scope="module", params=["nvg", "var", "ar"])

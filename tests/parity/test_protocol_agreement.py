@@ -16,14 +16,13 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from agreement_inputs import Pictures, image_pair, write_random_inception, write_scripted_inception
 from PIL import Image
 from torch import Tensor
 
+from nvgbench.data.image_set import in_memory
 from nvgbench.errors import InputError
 from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.catalog import open_rules
-from nvgbench.evaluation.samples import in_memory
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.clean_fid import MODES, SCRIPT, CleanFidExtractor
@@ -31,6 +30,7 @@ from nvgbench.extractors.inception import InceptionExtractor
 from nvgbench.metrics.frechet import frechet_from_features
 from nvgbench.metrics.kernel import kernel_distance
 from nvgbench.types import MetricValue
+from tests.helpers.agreement_inputs import Pictures, image_pair, write_random_inception, write_scripted_inception
 
 FEW, MANY = 4, 1000
 HUB_FILE = "pt_inception-2015-12-05-6726825d.pth"

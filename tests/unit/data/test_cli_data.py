@@ -5,23 +5,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from nvgbench.cli import data
 from nvgbench.errors import InputError
 
 # main() with this command group alone, as the console script runs it.
 _MAIN = "import nvgbench.cli.groups as groups; groups.COMMANDS = ('data',); import nvgbench.cli.app as app; app.main()"
-
-
-@pytest.fixture
-def app() -> typer.Typer:
-    app = typer.Typer()
-    data.register(app)
-    return app
 
 
 def _run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from nvgbench.cli.evaluate import _show, register
+from nvgbench.cli.app import build_app
+from nvgbench.cli.evaluate import _show
 from nvgbench.cli.options import as_options
 from nvgbench.errors import InputError
 from nvgbench.results.schema import RunRecord
@@ -20,10 +20,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uin
 
 
 def call(*arguments: str, root: Path) -> BaseException | None:
-    app = typer.Typer()
-    register(app)
-    app.command("other")(lambda: None)  # a single command would swallow its own name
-    return CliRunner().invoke(app, ["eval", *arguments, "--runs", str(root), "--device", "cpu"]).exception
+    return CliRunner().invoke(build_app(), ["eval", *arguments, "--runs", str(root), "--device", "cpu"]).exception
 
 
 @pytest.mark.parametrize(
@@ -34,8 +31,8 @@ def call(*arguments: str, root: Path) -> BaseException | None:
         (["a", "--name", "x"], "--name goes with --samples"),
         (["absent"], "no run 'absent'"),
         (["--all"], "no run with a trained generator"),
-        (["--samples", "absent.npz", "--reference", "shapes"], "no samples at absent.npz"),
-        (["--samples", "{npz}"], "needs --reference"),
+        (["--samples", "absent.npz", "--reference", "shapes"], "absent.npz does not exist"),
+        (["--samples", "{npz}"], "need a --reference"),
         (["--samples", "{npz}", "--reference", "shapse"], "data source"),
         (["--samples", "{npz}", "--reference", "{big}", "--extractor", "inception"], "32 px"),
         (["--samples", "{cut}", "--reference", "shapes"], "write or copy it again"),
@@ -47,7 +44,7 @@ def call(*arguments: str, root: Path) -> BaseException | None:
         (["a", "--extractor", "classifier", "--inception-weights", "x"], "goes with --extractor inception"),
         (["--samples", "{npz}", "--reference", "{npz}", "--protocol", "clean-fid", "--inception-weights", "no.pth"], "no.pth"),
         (["a", "--set", "top_k"], "not key=value"),
-        (["a", "--fid-infinity", "--protocol", "adm"], "--fid-infinity is a score of --protocol nvgbench, got --protocol adm"),
+        (["a", "--fid-infinity", "--protocol", "adm"], "--fid-infinity goes with --protocol nvgbench, got --protocol adm"),
         (["a", "--fid-infinity", "--protocol", "clean-fid"], "leave one of them out"),
     ],
 )

@@ -7,22 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
 from typer.testing import CliRunner, Result
 
-from nvgbench.cli.lint import register
+from nvgbench.cli.app import build_app
+from nvgbench.data.image_set import in_memory
 from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.checks import check_classes_fit, check_extractor_fit
-from nvgbench.evaluation.samples import in_memory
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
 
 
 def call(*arguments: str) -> Result:
-    app = typer.Typer()
-    register(app)
-    app.command("other")(lambda: None)  # a single command would swallow its own name
-    return CliRunner().invoke(app, ["lint", *arguments])
+    return CliRunner().invoke(build_app(), ["lint", *arguments])
 
 
 def test_exit_codes(tmp_path: Path) -> None:
@@ -45,8 +41,8 @@ def test_exit_codes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["absent.npz"], "no samples at absent.npz"),
-        (["{float}"], "float32, expected uint8; clamp, round and convert"),
+        (["absent.npz"], "absent.npz does not exist"),
+        (["{float}"], "float32 [60, 16, 16, 3]; expected uint8 images [N, H, W, 3]; clamp to 0 to 255, round and convert"),
         (["{cut}"], "write or copy it again"),
         (["{good}", "--reference", "shapse"], "neither a file or folder nor a data source"),
         (["{good}", "--reference", "{big}"], "samples have 16 px, the reference"),

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 import typer
-from gate_records import HERE, evaluation, metric
 from typer.testing import CliRunner
 
-from nvgbench.cli import gate as gate_command
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
 from nvgbench.types import Measurement
+from tests.helpers.gate_records import HERE, evaluation, metric
 
 ROOT = Path(__file__).parents[3]
 PRESETS = ("nvg-tiny", "var-tiny", "ar-tiny")
@@ -41,10 +40,9 @@ def leave_behind(runs: Path, fd: float, parameters: float, cpu: str = "C") -> No
         ResultStore(runs / "cost").append(RunRecord(kind="cost", subject=name, measurements=counted))
 
 
-def test_pull_requests_are_held_against_the_scores_of_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    gate_command.register(app)
+def test_pull_requests_are_held_against_the_scores_of_main(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "reports").symlink_to(ROOT / "reports")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))

@@ -10,15 +10,14 @@ from xml.etree import ElementTree
 
 import pytest
 import typer
-from gate_records import HERE, evaluation, metric
 from typer.testing import CliRunner
 
-from nvgbench.cli import gate as gate_command
 from nvgbench.errors import InputError
 from nvgbench.gates.outputs import as_junit, as_markdown, as_text
 from nvgbench.gates.schema import Verdict
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore, read_records
+from tests.helpers.gate_records import HERE, evaluation, metric
 
 VERDICTS = [
     Verdict(subject="a", metric="FD[x]", outcome="pass", reason="within the margin", baseline=1.0, value=1.25),
@@ -26,14 +25,6 @@ VERDICTS = [
     Verdict(subject="b|<c>\x01", metric="FD[x]", outcome="inconclusive", reason="not measured & lost"),
     Verdict(subject="b|<c>\x01", metric="KD[x]", outcome="fail", reason="worse", blocking=False),
 ]
-
-
-@pytest.fixture
-def app() -> typer.Typer:
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    gate_command.register(app)
-    return app
 
 
 @pytest.fixture

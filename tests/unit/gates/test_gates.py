@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gate_records import HERE, evaluation, metric, profile
 from scipy.stats import binom
 
 from nvgbench.errors import InputError
@@ -15,6 +14,7 @@ from nvgbench.gates.schema import Verdict, overall
 from nvgbench.gates.verdicts import evaluate_gates
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Measurement, MetricValue
+from tests.helpers.gate_records import HERE, evaluation, metric, profile
 
 RULES = load_rules()
 

@@ -100,7 +100,7 @@ def test_structure_from_another_image_is_kept(generator: NvgImageGenerator) -> N
     for stage in result.trace:
         depth = stage.tokens.bit_length() - 1
         assert stage.structure_BHW is not None
-        expected = layout.coarser(structure.labels_BL, 6, depth).view(1, 8, 8).expand(3, -1, -1)
+        expected = layout.coarser(structure.structure_BL, 6, depth).view(1, 8, 8).expand(3, -1, -1)
         assert torch.equal(stage.structure_BHW, expected)
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from other_fixtures import nvg_template, record, var_template, write
 
 from nvgbench.cli.app import main
 from nvgbench.parity.fixture import shipped_fixture
 from nvgbench.registry import get_family
+from tests.helpers.parity_fixtures import nvg_template, record, var_template, write
 
 
 @pytest.fixture(scope="module")

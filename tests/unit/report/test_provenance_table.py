@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from synthetic_records import provenance
-
 from nvgbench.report.sources import provenance_table
 from nvgbench.report.tables import Cell
 from nvgbench.results.schema import RunRecord
+from tests.helpers.report_records import provenance
 
 EVALUATION = {
     "protocol": {"id": "adm", "version": 1, "summary": "its rules", "library": ""},

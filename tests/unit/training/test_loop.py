@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_objective import ToyObjective, image_batches, loop_settings, phase_config
 
 from nvgbench.errors import InputError
 from nvgbench.runs import checkpoint as ckpt
@@ -17,6 +16,7 @@ from nvgbench.training.interrupt import Interrupted, StopSignal
 from nvgbench.training.loop import TrainingLoop
 from nvgbench.training.schedule import learning_rate
 from nvgbench.training.tally import DivergenceError
+from tests.helpers.toy_objective import ToyObjective, image_batches, loop_settings, phase_config
 
 
 def final_bytes(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,33 @@
+"""What every test shares: one thread per process, the command line, small models."""
+
+from __future__ import annotations
+
+import os
+
+# Set before torch is imported and inherited by child processes: sums are taken in the same order everywhere, and the workers
+# of pytest-xdist do not compete for cores.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import typer
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def app() -> typer.Typer:
+    """The command line, for ``CliRunner().invoke``."""
+    from nvgbench.cli.app import build_app
+
+    return build_app()
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable:
+    """``small("var")`` builds a tiny VAR or AR model; see `tests.helpers.small_models.build_small`."""
+    from tests.helpers.small_models import build_small
+
+    return build_small
