@@ -17,7 +17,7 @@ from nvgbench.data.selection import random_indices
 from nvgbench.data.source import ImageDataset
 from nvgbench.errors import InputError
 from nvgbench.interfaces import ImageGenerator
-from nvgbench.runs.folder import untrained_generator
+from nvgbench.runs.models import untrained_generator
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult
 
 
