@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from nvgbench.cli.options import DEFAULT_RUNS, RunsRoot
+from nvgbench.cli.options import DEFAULT_RUNS, RecordFiles, RulesFile, RunNames, RunsRoot
 from nvgbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from nvgbench.gates.schema import Verdict
     from nvgbench.gates.selftest import Rate
 
-RunNames = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs; all below --runs if none.")]
-RecordFiles = Annotated[list[Path] | None, typer.Option(help="A records.jsonl, or a folder of such. Repeatable.")]
-RulesFile = Annotated[Path | None, typer.Option(help="TOML file of rules; built-in ones if not given.")]
 JsonFile = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write as JSON; - for the screen.")]
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
