@@ -46,7 +46,7 @@ def test_rules_from_a_file(tmp_path: Path) -> None:
         ('[[rule]]\nmetric = "a"\nrelative = true', "line 3.*relative = True: .*number"),
         ('[[rule]]\nmetric = "a"\nkind = "intervall"', "line 3.*kind = 'intervall' .did you mean 'interval'"),
         ('[[rule]]\nmetric = "a"\nseverity = "blockng"', "line 3.*did you mean 'blocking'"),
-        ('[[rule]]\nmetric = "a"\nkind = "exact"\nrelative = 0.1', "line 4.*no use with kind = 'exact'"),
+        ('[[rule]]\nmetric = "a"\nkind = "exact"\nrelative = 0.1', "line 4.*no effect with kind = 'exact'"),
         ('[[rule]]\nmetric = "a"\nkind = "tolerance"', "line 3.*needs relative or absolute"),
         ('# one\n[[rule]]\nkind = "exact"', r"line 2, rule 1: key 'metric' is missing"),
         ("alpha = 2\n[[rule]]\nmetric = 'a'", "line 1: alpha = 2"),
