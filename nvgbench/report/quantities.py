@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from nvgbench.types import Interval, Measurement, MetricValue
+from nvgbench.types import Interval, Measurement
 
 NOT_AVAILABLE = "not available"
 THIN_SPACE = "\u202f"  # narrow no-break space, between number and unit
@@ -73,11 +73,6 @@ def count(value: int) -> str:
 def score(value: float) -> str:
     """A score: three significant digits below 10, two decimals above, as is usual for FID and IS."""
     return f"{value:,.2f}" if abs(value) >= 10 else significant(value)
-
-
-def metric_text(metric: MetricValue) -> str:
-    """The value alone, or "not available"."""
-    return NOT_AVAILABLE if metric.value is None else score(metric.value)
 
 
 def decimals(value: float) -> int:
