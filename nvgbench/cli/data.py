@@ -29,12 +29,12 @@ def _list() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from nvgbench.data.catalog import get_source, source_names
+    from nvgbench.data.catalog import SOURCES
 
     sources = {}
-    for name in source_names():
+    for name in SOURCES.names():
         try:
-            sources[name] = get_source(name)
+            sources[name] = SOURCES.get(name)
         except InputError as error:  # of an installed package; the other sources are listed all the same
             typer.echo(f"warning: {error}", err=True)
     table = Table("source", "classes", "training images", "held out", "size", "needs", box=None)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nvgbench.data.catalog import get_source
+from nvgbench.data import catalog
 from nvgbench.data.dataset import Augment, DataRequest, ImageDataset, Split
 from nvgbench.data.scene import ARRANGEMENTS, KINDS, Scene, draw_scene, render
 from nvgbench.errors import InputError
@@ -55,8 +55,7 @@ def open_shapes(location: str, request: DataRequest) -> ShapesDataset:
     """
     if location:
         raise InputError(f"'shapes:{location}': 'shapes' is drawn and takes no path; for your own images use imagefolder:PATH")
-    info = get_source("shapes")
-    count = request.limit or (info.train_images if request.split == "train" else info.eval_images)
+    count = request.limit or (catalog.SHAPES.train_images if request.split == "train" else catalog.SHAPES.eval_images)
     assert count is not None
     return ShapesDataset(
         image_size=request.image_size, split=request.split, count=count, seed=request.seed, augment=request.augment

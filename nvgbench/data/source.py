@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nvgbench.data.catalog import get_source, is_source, source_names
+from nvgbench.data.catalog import SOURCES, is_source
 from nvgbench.data.dataset import Augment, DataRequest, ImageDataset, Sample, Split
 from nvgbench.errors import InputError
 
@@ -38,8 +38,8 @@ def open_dataset(
     """
     name, _, location = source.partition(":")
     if not is_source(source) and (hint := _path_hint(source)):
-        raise InputError(f"no data source {source!r}{hint}; known: {', '.join(source_names())}")
-    info = get_source(name)
+        raise InputError(f"no data source {source!r}{hint}; known: {', '.join(SOURCES.names())}")
+    info = SOURCES.get(name)
     if image_size < 16:
         raise InputError(f"image size {image_size} is too small; 16 pixels and more are supported")
     if limit is not None and limit < 1:

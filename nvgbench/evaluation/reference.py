@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nvgbench.config.schema import DataConfig
-from nvgbench.data.catalog import is_source, source_names
+from nvgbench.data.catalog import SOURCES, is_source
 from nvgbench.data.image_set import ImageSet, from_dataset, open_images
 from nvgbench.data.moments import StoredMoments, read_moments
 from nvgbench.data.source import open_dataset
@@ -81,7 +81,7 @@ def open_reference(source: str, image_size: int) -> Reference:
         return Reference(from_dataset(open_dataset(source, image_size=image_size, split="eval")))
     path = Path(source)
     if not path.exists():
-        raise InputError(f"--reference {source!r}: neither a file or folder nor a data source ({', '.join(source_names())})")
+        raise InputError(f"`reference={source!r}` is neither a file or folder nor a data source ({', '.join(SOURCES.names())})")
     images = open_images(path)
     if images.image_size != image_size:
         raise InputError(

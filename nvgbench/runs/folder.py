@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -305,6 +306,11 @@ def find_runs(root: Path) -> list[RunFolder]:
     """All runs in and below ``root`` (itself included), sorted by path; hidden folders are what killed processes leave."""
     found = [path.parent for path in sorted(root.rglob(CONFIG))]
     return [RunFolder(path) for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+
+
+def is_run(run: str | os.PathLike[str], root: str | os.PathLike[str]) -> bool:
+    """Whether there is a run of this path, or of this name below ``root``."""
+    return any((path / CONFIG).exists() for path in (Path(root, run), Path(run)))
 
 
 def find_run(run: str, root: Path) -> RunFolder:

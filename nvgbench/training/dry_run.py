@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nvgbench.config.schema import PhaseConfig, RunConfig
-from nvgbench.data.catalog import get_source, is_source
+from nvgbench.data.catalog import SOURCES, is_source
 from nvgbench.data.source import open_dataset
 from nvgbench.registry import get_family
 from nvgbench.runs.folder import PHASES
@@ -145,7 +145,7 @@ def _cuts(config: RunConfig, device: torch.device) -> list[str]:
 def _dataset_size(config: RunConfig) -> tuple[int, int]:
     """Training images and classes; data sets of known size are not opened, so they need not be on this machine."""
     data = config.data
-    info = get_source(data.source.partition(":")[0]) if is_source(data.source) else None
+    info = SOURCES.get(data.source.partition(":")[0]) if is_source(data.source) else None
     if info is None or info.train_images is None or info.num_classes is None or info.unlimited:
         dataset = open_dataset(data.source, image_size=data.image_size, split="train", limit=data.train_images, seed=data.seed)
         return len(dataset), len(dataset.classes)

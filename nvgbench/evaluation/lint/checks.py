@@ -135,7 +135,7 @@ def check_classes_fit(
     )
     message = f"{given}, the reference {reference.name} has {known}: every score would compare different things"
     if not force:
-        raise InputError(f"{message}; give the reference of the model's own data, or score with --force all the same")
+        raise InputError(f"{message}; use a reference of the model's own data, or score anyway with `force=True`")
     return [Finding("classes", "forced", message)]
 
 
