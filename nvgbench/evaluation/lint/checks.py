@@ -68,20 +68,15 @@ class Subject:
 
 
 def lint(subject: Subject) -> list[Finding]:
-    """All findings of all checks."""
-    return [Finding(name, "warning", message) for name, check in CHECKS.items() for message in check(subject)]
+    """The remarks of both sides, then all findings of all checks."""
+    sides = [subject.images] if subject.reference is None else [subject.images, subject.reference]
+    remarks = [Finding(remark.about, "warning", remark.text) for side in sides for remark in side.remarks]
+    return remarks + [Finding(name, "warning", message) for name, check in CHECKS.items() for message in check(subject)]
 
 
 def as_rows(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     """As rows of a record: ``check``, ``severity``, ``message``."""
     return [dataclasses.asdict(finding) for finding in findings]
-
-
-def check_labels(subject: Subject) -> Iterator[str]:
-    """Labels that are not classes, on either side."""
-    yield from subject.images.remarks
-    if subject.reference is not None:
-        yield from subject.reference.remarks
 
 
 def check_order(subject: Subject) -> Iterator[str]:
@@ -228,11 +223,17 @@ def check_rounding(subject: Subject) -> Iterator[str]:
 
 
 def check_blocks(subject: Subject) -> Iterator[str]:
-    """Traces of JPEG: coefficients clustered at zero in its grid of blocks and in no other grid."""
+    """Files in a lossy format on either side, and traces of JPEG in the samples: coefficients of the cosine transform clustered
+    at zero in its grid of blocks and in no other grid."""
+    if subject.reference is not None and subject.reference.lossy:
+        yield (
+            f"{subject.reference.lossy} of {subject.reference.count} files of the reference are in a lossy format, such as "
+            "JPEG: FID and KID are higher for samples without its artefacts"
+        )
     if subject.images.lossy:
         yield (
-            f"{subject.images.lossy} of {subject.images.count} files are JPEG: its artefacts would raise FID and KID against "
-            "references without them, and change with the quality setting"
+            f"{subject.images.lossy} of {subject.images.count} files are in a lossy format, such as JPEG: its artefacts raise "
+            "FID and KID against references without them, and change with the quality setting"
         )
         return
     zeros_MG = subject.pixels.zeros_MG
@@ -249,11 +250,16 @@ def check_blocks(subject: Subject) -> Iterator[str]:
 
 
 def check_one_colour(subject: Subject) -> Iterator[str]:
-    """Images of a single colour."""
+    """Images of a single colour on either side."""
     if subject.pixels.one_colour:
         yield (
             f"{subject.pixels.one_colour} of {subject.images.count} images are of a single colour, as failed samples are: "
             "FID would be higher, precision lower"
+        )
+    if subject.reference is not None and subject.reference_pixels is not None and subject.reference_pixels.one_colour:
+        yield (
+            f"{subject.reference_pixels.one_colour} of {subject.reference.count} images of the reference are of a single colour, as "
+            "images that were misread are: FID would be higher, recall lower"
         )
 
 
@@ -280,7 +286,6 @@ def check_copies(subject: Subject) -> Iterator[str]:
 
 
 CHECKS = {
-    "labels": check_labels,
     "order": check_order,
     "balance": check_balance,
     "number": check_number,
