@@ -10,12 +10,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
+StrPath: TypeAlias = str | os.PathLike[str]
+"""What functions that take a path accept."""
 _FULL_BELOW_BYTES = 1 << 16
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_file(path: StrPath) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it into place if the block succeeds, remove it otherwise.
 
     A reader never sees half a file, and a full disk or a killed process leaves the old file unchanged.
@@ -47,13 +50,13 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise _about(error, path) from error
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: StrPath, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, completely or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def append_line(path: str | os.PathLike[str], line: str) -> None:
+def append_line(path: StrPath, line: str) -> None:
     """Append one line to ``path`` and flush it to disk; a last line cut short by a crash gets its newline first.
 
     Raises:
@@ -81,7 +84,7 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
         raise _about(error, path) from error
 
 
-def file_sha256(path: str | os.PathLike[str]) -> str:
+def file_sha256(path: StrPath) -> str:
     """SHA-256 of a file, hexadecimal.
 
     Raises:

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
         """Draw samples; after an interruption the same command resumes. Under torchrun, on several devices."""
         from nvgbench.cli.progress import of_first
         from nvgbench.device import resolve_device
-        from nvgbench.runs.folder import find_run
+        from nvgbench.runs.find import find_run
         from nvgbench.sampling import export
         from nvgbench.sampling.job import check_classes, image_seed, sample_job
         from nvgbench.training.distributed import join_processes

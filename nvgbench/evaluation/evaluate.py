@@ -26,7 +26,7 @@ from nvgbench.evaluation.reference import Reference, open_reference, run_referen
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.scores import Scores, check_sets, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
-from nvgbench.extractors.opening import open_extractor
+from nvgbench.extractors.registry import ExtractorRequest, open_extractor
 from nvgbench.interfaces import FeatureExtractor, ImageGenerator
 from nvgbench.metrics.frechet_extrapolated import fewest_images
 from nvgbench.progress import Report, quiet
@@ -122,6 +122,7 @@ class Evaluator:
                 **self._drawing(config),
                 n=images.count,
                 model=dict(generator.spec.provenance),
+                replicate=run.replicate,
                 **scores.provenance,
                 **again.provenance,
             ),
@@ -158,12 +159,7 @@ class Evaluator:
         images = open_images(samples)
         source = self.options.reference
         if source is None:
-            raise InputError("--samples needs --reference: an .npz, a folder of images or a data source such as cifar10")
-        if self.options.extractor == "classifier" and not is_source(source):
-            raise InputError(
-                f"the classifier learns from a data source, and --reference {source} is none; give one (e.g. npz:PATH, "
-                "imagefolder:PATH, cifar10) or use --extractor inception"
-            )
+            raise InputError("samples need a `reference=`: an .npz, a folder of images or a data source such as cifar10")
         reference = self._first_alone(lambda: open_reference(source, images.image_size))
         data = DataConfig(source=source, image_size=images.image_size)
         check_sets(images, reference.images, self.scoring)  # before a classifier is trained
@@ -302,7 +298,7 @@ class Evaluator:
         fewest = fewest_images(self._dimension(reference, extractor))
         if n < fewest:
             raise InputError(
-                f"--fid-infinity with {n} images: its line needs at least {fewest} with the extractor {extractor.name}; "
+                f"`fid_infinity=True` with {n} images: the extractor {extractor.name} needs at least {fewest}; "
                 "use more, or leave it out"
             )
 
@@ -311,19 +307,16 @@ class Evaluator:
             self.tell(str(finding))
 
     def _extractor(self, data: DataConfig) -> FeatureExtractor:
+        request = ExtractorRequest(
+            device=self.device,
+            weights=self.options.extractor_weights,
+            data=data if is_source(data.source) else None,
+            folder=self.root / "_extractors",
+            report=self.report,
+        )
+        rules = self.rules
         return self._first_alone(
-            lambda: open_extractor(
-                self.options.extractor,
-                self.root,
-                data.source,
-                data.image_size,
-                data_seed=data.seed,
-                inception_weights=self.options.inception_weights,
-                extractor_weights=self.options.extractor_weights,
-                rules=self.rules,
-                device=self.device,
-                report=self.report,
-            )
+            lambda: open_extractor(self.options.extractor, request) if rules is None else rules.extractor(request)
         )
 
     def _reference(self, data: DataConfig) -> Reference:

@@ -11,8 +11,7 @@ import torch
 
 from nvgbench.errors import InputError
 from nvgbench.evaluation.scores import ScoreSettings
-from nvgbench.extractors.inception import check_extractor
-from nvgbench.extractors.vision import RECIPES
+from nvgbench.extractors.registry import check_extractor
 from nvgbench.results.protocols import OWN, named_protocol
 from nvgbench.results.scores import INCEPTION
 
@@ -26,10 +25,9 @@ class EvaluationOptions:
         seed: of the sampling job and of everything drawn at random in the scores.
         batch_size: images per batch in sampling and extraction.
         protocol: a key of `nvgbench.results.protocols.PROTOCOLS`.
-        extractor: name of a feature extractor.
+        extractor: name of a feature extractor, or ``module:callable``; see `nvgbench.extractors.registry`.
+        extractor_weights: file or folder of the extractor's weights; the published ones if None.
         metrics: names of the scores or metrics to compute; all if None.
-        inception_weights: file of the Inception weights.
-        extractor_weights: folder of the weights of DINOv2 or CLIP.
         bootstrap: replicates of bootstrapped intervals.
         settings: overrides of the model's sampling settings.
         reference: data source or file; the held-out images of the run's own data if None.
@@ -46,7 +44,6 @@ class EvaluationOptions:
     protocol: str = OWN
     extractor: str = INCEPTION
     metrics: Sequence[str] | None = None
-    inception_weights: Path | None = None
     extractor_weights: Path | None = None
     bootstrap: int = 200
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -58,25 +55,19 @@ class EvaluationOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
-        check_extractor(self.extractor)
+        check_extractor(self.extractor, self.extractor_weights)
         if named_protocol(self.protocol).inception_only and self.extractor != INCEPTION:
             raise InputError(
-                f"the protocol {self.protocol} is defined for Inception features, got --extractor {self.extractor}; "
-                "leave the extractor out, or use --protocol nvgbench"
+                f"the protocol {self.protocol} is defined for Inception features, got `extractor={self.extractor!r}`; "
+                "leave the extractor out, or use `protocol='nvgbench'`"
             )
-        for option, given, owners in (
-            ("--inception-weights", self.inception_weights, (INCEPTION,)),
-            ("--extractor-weights", self.extractor_weights, tuple(RECIPES)),
-        ):
-            if given is not None and self.extractor not in owners:
-                raise InputError(f"{option} goes with --extractor {' or '.join(owners)}, got --extractor {self.extractor}")
         if self.fid_infinity and self.protocol != OWN:
             raise InputError(
-                f"--fid-infinity is a score of --protocol {OWN}, got --protocol {self.protocol}; leave one of them out"
+                f"`fid_infinity=True` goes with `protocol={OWN!r}`, got `protocol={self.protocol!r}`; leave one of them out"
             )
         fewest = self.score_settings("cpu").fewest_images
         if self.n < fewest:
-            raise InputError(f"-n {self.n} is too few for these scores; use at least {fewest}, better thousands")
+            raise InputError(f"`n={self.n}` is too few for these scores; use at least {fewest}, better thousands")
         if self.bootstrap < 2 or self.batch_size < 1:
             raise InputError(f"bootstrap {self.bootstrap} and batch size {self.batch_size}; expected at least 2 and 1")
 

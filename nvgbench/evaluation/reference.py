@@ -81,7 +81,7 @@ def open_reference(source: str, image_size: int) -> Reference:
         return Reference(from_dataset(open_dataset(source, image_size=image_size, split="eval")))
     path = Path(source)
     if not path.exists():
-        raise InputError(f"reference {source!r} is neither a file or folder nor a data source ({', '.join(SOURCES.names())})")
+        raise InputError(f"`reference={source!r}` is neither a file or folder nor a data source ({', '.join(SOURCES.names())})")
     images = open_images(path)
     if images.image_size != image_size:
         raise InputError(

@@ -6,9 +6,10 @@ Shape letters: N generated, M reference images, D features, K classes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,8 +28,13 @@ from nvgbench.metrics.registry import select_metrics
 from nvgbench.metrics.uncertainty import Contributions, interval_of
 from nvgbench.progress import Report, quiet
 from nvgbench.results.protocols import OWN
-from nvgbench.results.scores import named_score, score_name
+from nvgbench.results.records import to_frame
+from nvgbench.results.schema import RunRecord
+from nvgbench.results.scores import named_score, score_name, score_of
 from nvgbench.types import Features, MetricValue
+
+if TYPE_CHECKING:
+    import pandas
 
 FEWEST_OF_CLASS = 3
 
@@ -58,22 +64,68 @@ class ScoreSettings:
         """The smallest number of images per set that all chosen metrics can work with."""
         return max(metric.fewest_images for metric in select_metrics(self.metrics))
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether any chosen metric compares with reference images."""
+        return any(metric.needs_reference for metric in select_metrics(self.metrics))
 
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """Values, tables, and the identity of what they were computed from.
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Scores(Mapping[str, MetricValue]):
+    """Values by name, and the identity of what they were computed from.
+
+    A score is found by its recorded name (``FD[classifier]``) or by its name in the table of scores (``FID``).
 
     Attributes:
-        metrics: the values.
+        metrics: the values, in the order of their computation.
+        subject: what was scored.
+        family: of the model, ``anchor`` or ``external``.
         tables: longer results by name.
-        provenance: identity of extractor, reference and samples.
+        provenance: extractor, reference, samples, protocol, seeds, machine.
         contributions: recorded name -> where a value's error comes from, for paired comparisons.
     """
 
     metrics: tuple[MetricValue, ...]
+    subject: str = "samples"
+    family: str = "external"
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     contributions: Mapping[str, Contributions] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> MetricValue:
+        for value in self.metrics:
+            score = score_of(value.name)
+            if name == value.name or (score is not None and name == score.name):
+                return value
+        raise KeyError(f"no score {name!r}; there are {', '.join(self)}")
+
+    def __iter__(self) -> Iterator[str]:
+        return (value.name for value in self.metrics)
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+    @cached_property
+    def record(self) -> RunRecord:
+        """The scores as an evaluation records them."""
+        return RunRecord(
+            kind="eval",
+            subject=self.subject,
+            family=self.family,
+            metrics=self.metrics,
+            tables=self.tables,
+            provenance=self.provenance,
+        )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per score, by its recorded name; see `nvgbench.results.records.to_frame`."""
+        return to_frame([self.record]).set_index("metric")
+
+    def __repr__(self) -> str:
+        return "\n".join([f"{self.subject}:", *(f"  {value!r}" for value in self.metrics)])
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html())
 
 
 def evaluate_samples(
@@ -177,9 +229,7 @@ def check_sets(images: ImageSet, reference: ImageSet, settings: ScoreSettings) -
     Raises:
         InputError: too few images, unequal sizes, per-class scores without labels.
     """
-    for what, given in (("samples", images), ("reference", reference)):
-        if given.count < settings.fewest_images:
-            raise InputError(f"{what} {given.name}: {given.count} images are too few; use at least {settings.fewest_images}")
+    check_counts(settings, {f"samples {images.name}": images.count, f"reference {reference.name}": reference.count})
     if images.image_size != reference.image_size:
         raise InputError(
             f"samples {images.name} have {images.image_size} px, the reference {reference.name} has {reference.image_size} px; "
@@ -189,6 +239,17 @@ def check_sets(images: ImageSet, reference: ImageSet, settings: ScoreSettings) -
         for what, given in (("samples", images), ("reference", reference)):
             if given.labels_N is None:
                 raise InputError(f"per-class scores need labels, and the {what} {given.name} have none; add arr_1 to the npz")
+
+
+def check_counts(settings: ScoreSettings, counts: Mapping[str, int]) -> None:
+    """Refuse sets that are too small for the chosen scores.
+
+    Raises:
+        InputError: names the set and the number that it takes.
+    """
+    for what, count in counts.items():
+        if count < settings.fewest_images:
+            raise InputError(f"{what}: {count} images are too few; use at least {settings.fewest_images}")
 
 
 def extract(images: ImageSet, extractor: FeatureExtractor, cache: FeatureCache, report: Report, what: str) -> Features:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nvgbench.report.numbers import of_record
 from nvgbench.report.quantities import count, score
 from nvgbench.report.tables import BLANK, Cell, Column, Group, Table, unavailable
+from nvgbench.results.numbers import of_record
 from nvgbench.results.schema import RunRecord
 
 _RowsOf = tuple[RunRecord, Sequence[Mapping[str, Any]]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from nvgbench.report.numbers import of_metric
 from nvgbench.report.quantities import covered_text, interval_text, score
 from nvgbench.report.scores import (
     ANCHOR,
@@ -19,6 +18,7 @@ from nvgbench.report.scores import (
 )
 from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Table, unavailable
 from nvgbench.results.compare import Scored, why_not_comparable
+from nvgbench.results.numbers import of_metric
 
 _NUMBER = re.compile(r"-?\d[\d.]*(e[+-]?\d+)?")
 

@@ -26,12 +26,14 @@ class Pretrained:
         what: what needs it, for messages.
         without: the setting or argument that does without it, for messages.
         sha256: the first digits of its SHA-256, if they are published.
+        argument: the argument that names a copy of it elsewhere, if there is one, for messages.
     """
 
     url: str
     what: str
     without: str
     sha256: str = ""
+    argument: str = ""
 
     @property
     def name(self) -> str:
@@ -54,9 +56,10 @@ class Pretrained:
             torch.hub.download_url_to_file(self.url, str(file), hash_prefix=self.sha256 or None, progress=False)
         except (OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())
+            elsewhere = f" or name it by `{self.argument}=`" if self.argument else ""
             raise InputError(
                 f"{self.what} needs {self.name} in {file.parent}: it is not there and the download failed ({reason}); "
-                f"put the file from {self.url} there, or go without: `{self.without}`"
+                f"put the file from {self.url} there{elsewhere}, or go without: `{self.without}`"
             ) from None
         finally:
             socket.setdefaulttimeout(timeout)

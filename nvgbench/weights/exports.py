@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor
 from nvgbench.config.load import load_preset, to_dict
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
-from nvgbench.files import whole_file
+from nvgbench.files import StrPath, whole_file
 from nvgbench.interfaces import OriginalProject
 from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.folder import Phase, RunFolder
@@ -30,7 +29,7 @@ _TRAINING_ONLY = (
 )  # fmt: skip
 
 
-def export_part(run: RunFolder, part: Phase, out: str | os.PathLike[str]) -> list[str]:
+def export_part(run: RunFolder, part: Phase, out: StrPath) -> list[str]:
     """Write one part of a run as the original project's code would.
 
     An imported run reproduces the file that it was made from: every tensor with its name, type, shape and values, in the same

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import warnings
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.files import file_sha256
+from nvgbench.files import StrPath, file_sha256
 
 # Lightning stores the tensors under this key, beside the state of the training.
 LIGHTNING = "state_dict"
@@ -42,7 +41,7 @@ class PublishedFile:
         return {"file": self.name, "sha256": self.sha256}
 
 
-def read_published(path: str | os.PathLike[str]) -> PublishedFile:
+def read_published(path: StrPath) -> PublishedFile:
     """The tensors of a ``.pth`` (a state dict) or a Lightning ``.ckpt`` (a state dict under the key ``state_dict``).
 
     Raises:

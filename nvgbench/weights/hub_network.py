@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from nvgbench.errors import InputError
+from nvgbench.files import StrPath
 from nvgbench.weights.hub import hub_file
 
 CONFIG_FILE = "config.json"
@@ -34,7 +35,7 @@ class HubNetwork:
     argument: str
     without: str = ""
 
-    def find(self, folder: Path | None) -> Path:
+    def find(self, folder: StrPath | None) -> Path:
         """The file of weights, with its ``config.json`` in the same folder.
 
         Args:
@@ -49,8 +50,8 @@ class HubNetwork:
             )
         wanted = f"{CONFIG_FILE} and {' or '.join(WEIGHTS_FILES)} of {self.repository}"
         if folder is not None:
-            found = [folder / name for name in WEIGHTS_FILES if (folder / name).is_file()]
-            if not found or not (folder / CONFIG_FILE).is_file():
+            found = [file for name in WEIGHTS_FILES if (file := Path(folder, name)).is_file()]
+            if not found or not Path(folder, CONFIG_FILE).is_file():
                 raise InputError(f"`{self.argument}={folder}`: expected a folder with {wanted}{self._or_without}")
             return found[0]
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from nvgbench.config.load import load_preset
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
+from nvgbench.files import StrPath
 from nvgbench.interfaces import OriginalProject, OriginalSizes
 from nvgbench.registry import get_family
 from nvgbench.runs import checkpoint as ckpt
@@ -46,9 +46,9 @@ class _Part:
 
 
 def import_run(
-    folder: str | os.PathLike[str],
-    weights: str | os.PathLike[str],
-    tokenizer: str | os.PathLike[str] | None = None,
+    folder: StrPath,
+    weights: StrPath,
+    tokenizer: StrPath | None = None,
     *,
     config: RunConfig | None = None,
     settings: Sequence[str] = (),

@@ -11,7 +11,7 @@ import nvgbench
 
 ROOT = Path(nvgbench.__file__).parent
 NOT_YET = {
-    "ablations", "autoencoder", "config", "evaluation", "extractors", "gates", "nvg", "parity", "report", "results",
+    "ablations", "autoencoder", "config", "evaluation", "extractors", "nvg", "parity",
     "runs", "training", "weights",
 }  # fmt: skip
 """Rooms whose messages still name options."""

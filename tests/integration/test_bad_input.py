@@ -316,7 +316,7 @@ CASES = {
         "did you mean 'relative'",
     ),
     "report: option": (["report", "--basline", "{root}/b.json"], "--baseline"),
-    "report: no name": (["report", "--records", "{root}/cost.jsonl", "--out", ""], "no file name"),
+    "report: no name": (["report", "--records", "{root}/cost.jsonl", "--out", ""], "not a file name"),
     "report: no run": (["report", "nobody", "--out", "{root}/r.html"], "nobody"),
 }
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.base import moved
 from nvgbench.evaluation.values import metric_value
 from nvgbench.extractors.inception import InceptionExtractor
+from nvgbench.extractors.registry import ExtractorRequest
 from nvgbench.extractors.spatial import split_features
 from nvgbench.metrics.adm import adm_frechet, adm_gaussian, adm_precision_recall
 from nvgbench.metrics.arrays import Floats
@@ -43,8 +43,8 @@ class AdmRules:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = device
 
-    def extractor(self, weights: Path | None, device: torch.device | str) -> InceptionExtractor:
-        return InceptionExtractor(weights, device, spatial=True)
+    def extractor(self, request: ExtractorRequest) -> InceptionExtractor:
+        return InceptionExtractor(request.weights, request.device, spatial=True)
 
     def pool(self, features_NF: NDArray[np.float32]) -> NDArray[np.float32]:
         return split_features(features_NF)[0]

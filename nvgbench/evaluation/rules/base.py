@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nvgbench.evaluation.reference import Reference
+from nvgbench.extractors.registry import ExtractorRequest
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.results.protocols import Protocol as Identity
 from nvgbench.results.scores import SCORES
@@ -33,8 +32,8 @@ class Rules(Protocol):
 
     identity: Identity
 
-    def extractor(self, weights: Path | None, device: torch.device | str) -> FeatureExtractor:
-        """The network with the evaluator's preprocessing; see `nvgbench.extractors.inception.InceptionExtractor`."""
+    def extractor(self, request: ExtractorRequest) -> FeatureExtractor:
+        """The network with the evaluator's preprocessing."""
         ...
 
     def pool(self, features_NF: NDArray[np.float32]) -> NDArray[np.float32]:

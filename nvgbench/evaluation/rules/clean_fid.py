@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import scipy.linalg
-import torch
 from numpy.typing import NDArray
 
 from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.base import moved
 from nvgbench.extractors.clean_fid import CleanFidExtractor, replaced
+from nvgbench.extractors.registry import ExtractorRequest
 from nvgbench.metrics.frechet import small_sample_note
 from nvgbench.results.protocols import PROTOCOLS
 from nvgbench.types import Features, MetricValue
@@ -32,8 +31,8 @@ class CleanFidRules:
         self.identity = PROTOCOLS[id]
         self.mode = id.partition(":")[2] or "clean"
 
-    def extractor(self, weights: Path | None, device: torch.device | str) -> CleanFidExtractor:
-        return CleanFidExtractor(self.mode, weights, device)
+    def extractor(self, request: ExtractorRequest) -> CleanFidExtractor:
+        return CleanFidExtractor(self.mode, request.weights, request.device)
 
     def pool(self, features_NF: NDArray[np.float32]) -> NDArray[np.float32]:
         return features_NF

@@ -7,7 +7,6 @@ feature cache, keyed by a name alone, is not used.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from nvgbench.errors import InputError
 from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.base import moved
 from nvgbench.extractors.inception import InceptionExtractor
+from nvgbench.extractors.registry import ExtractorRequest
 from nvgbench.metrics.frechet import small_sample_note
 from nvgbench.metrics.inception_score import FIDELITY_SEED, FIDELITY_SPLITS
 from nvgbench.results.protocols import PROTOCOLS
@@ -32,8 +32,8 @@ class TorchFidelityRules:
 
     identity = PROTOCOLS["torch-fidelity"]
 
-    def extractor(self, weights: Path | None, device: torch.device | str) -> InceptionExtractor:
-        return InceptionExtractor(weights, device)
+    def extractor(self, request: ExtractorRequest) -> InceptionExtractor:
+        return InceptionExtractor(request.weights, request.device)
 
     def pool(self, features_NF: NDArray[np.float32]) -> NDArray[np.float32]:
         return features_NF

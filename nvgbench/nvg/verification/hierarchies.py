@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from nvgbench.nvg.clustering import build_structure, joining_order
-from nvgbench.nvg.verification.float32_order import float32_order, structure_of_order
+from nvgbench.nvg.sequential import sequential_order, structure_of_order
 from nvgbench.parity.ledger import Ledger
 
 FLAT = "flat image regions: float32 cancellation of the original decides the pairs; nested and balanced as it must be"
@@ -59,9 +61,19 @@ def _check_order(ledger: Ledger, name: str, raw_BSL: np.ndarray, structure_BSL: 
 
 def _replay(ledger: Ledger, name: str, excuse: str) -> None:
     """Recompute with the rounding of the original."""
-    order_BSL = float32_order(ledger.fixture.array(f"{name.rpartition('.')[0]}.points"))
+    order_BSL = float32_order(torch.from_numpy(ledger.fixture.array(f"{name.rpartition('.')[0]}.points")))
     ours_BSL = order_BSL if name.endswith(".raw") else structure_of_order(order_BSL)
     ledger.equal(name, ours_BSL, _REPLAYED, excuse=excuse)
+
+
+def float32_order(points_BLC: Tensor) -> Tensor:
+    """The order of joining ``[B, S, L]`` by float32 distances, which is how the original's golden structure maps were made.
+
+    The package clusters in exact arithmetic; pairs that are equally far apart up to float32 rounding may be joined in another
+    order there. On a CPU, whatever device and precision the rest is recomputed in: the rounding is that of its matrix product.
+    """
+    with torch.autocast("cpu", enabled=False):
+        return torch.stack([sequential_order(points_LC) for points_LC in points_BLC.to("cpu", torch.float32)])
 
 
 def _rows(structure_BSL: np.ndarray) -> np.ndarray:

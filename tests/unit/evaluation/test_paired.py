@@ -20,6 +20,7 @@ from nvgbench.results.protocols import PROTOCOLS
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
 from nvgbench.types import Features, Interval, MetricValue
+from tests.helpers.replicates import replicate
 
 N, D = 120, 6
 
@@ -222,7 +223,10 @@ def test_groups_of_training_seeds(models: tuple, capsys: pytest.CaptureFixture[s
             change = 0.01 * seed + (name == "b")
             shifted = tuple(dataclasses.replace(metric, value=(metric.value or 0) + change) for metric in source.metrics)
             subject = f"{name}-seed{seed}"
-            ResultStore(root / subject).append(dataclasses.replace(source, subject=subject, metrics=shifted, id=subject))
+            origin = {**source.provenance, **replicate(name, seed)}
+            ResultStore(root / subject).append(
+                dataclasses.replace(source, subject=subject, metrics=shifted, id=subject, provenance=origin)
+            )
     assert run("a", "b", "--metric", "FD[classifier]", "--runs", str(root), "--device", "cpu") == 0
     line = capsys.readouterr().out.splitlines()[1]
     assert line.startswith("worse ")

@@ -11,36 +11,25 @@ from hypothesis.extra import numpy as hnp
 
 from nvgbench.errors import InputError
 from nvgbench.nvg.clustering import build_structure
+from nvgbench.nvg.sequential import sequential_order, structure_of_order
 from nvgbench.nvg.structure import finest_to_stages
 
 METHODS = ("greedy", "quadtree", "random")
 
 
-def sequential_reference(points_LC: np.ndarray, tie_break: str) -> np.ndarray:
-    """Algorithm 1 one pair at a time on integer points, with the means of the original members; labels ``[S, L]``."""
+def sequential_reference(points_LC: np.ndarray, tie_break: str) -> torch.Tensor:
+    """Structure maps ``[S, L]`` of integer points by the loop of Algorithm 1, whose distances are exact here."""
     length = len(points_LC)
-    members = [[position] for position in range(length)]
-    children = []
-    while len(members) > 1:
-        sums = np.array([points_LC[cluster].sum(0) for cluster in members])
-        distance = ((sums[:, None] - sums[None]) ** 2).sum(-1)
-        pool, pairs = set(range(len(members))), []
-        while pool:
-            edges = ((i, j) for i in pool for j in pool if i < j)
-            if tie_break == "xor":
-                best = min(edges, key=lambda e: (distance[e], e[0] ^ e[1], e[0]))
-            else:
-                best = min(edges, key=lambda e: (distance[e], e))
-            pairs.append(best)
-            pool -= set(best)
-        members = [members[i] + members[j] for i, j in pairs]
-        children.append(pairs)
-    order = [0]
-    for pairs in reversed(children):
-        order = [child for cluster in order for child in pairs[cluster]]
-    finest = np.argsort(order)
-    stages = length.bit_length()
-    return np.stack([finest >> (stages - 1 - stage) for stage in range(stages)])
+
+    def keys(means_nC: torch.Tensor) -> torch.Tensor:
+        count = len(means_nC)
+        index_n = torch.arange(count)
+        tie_nn = index_n[:, None] ^ index_n if tie_break == "xor" else torch.zeros(count, count, dtype=torch.int64)
+        # Means are multiples of 1 / length. Row-major order decides among equal keys.
+        distance_nn = (length**2 * (means_nC[:, None] - means_nC).square().sum(-1)).round()
+        return count * distance_nn + tie_nn
+
+    return structure_of_order(sequential_order(torch.from_numpy(points_LC).double(), keys)[None])[0]
 
 
 def assert_hierarchy(structure_BSL: torch.Tensor, group_size: int = 2) -> None:
@@ -61,14 +50,14 @@ points_strategy = hnp.arrays(np.int64, (3, 16, 2), elements=st.integers(-4, 4))
 def test_equals_the_sequential_loop_with_many_ties(points: np.ndarray, tie_break: str) -> None:
     structure_BSL = build_structure(torch.from_numpy(points).float(), tie_break=tie_break)
     for image_LC, structure_SL in zip(points, structure_BSL, strict=True):
-        np.testing.assert_array_equal(structure_SL, sequential_reference(image_LC, tie_break))
+        assert torch.equal(structure_SL, sequential_reference(image_LC, tie_break))
 
 
 @pytest.mark.parametrize("tie_break", ["xor", "index"])
 def test_equals_the_sequential_loop_on_a_larger_grid(tie_break: str) -> None:
     points = np.random.default_rng(0).integers(-9, 9, (1, 64, 3))
     structure_BSL = build_structure(torch.from_numpy(points).float(), tie_break=tie_break)
-    np.testing.assert_array_equal(structure_BSL[0], sequential_reference(points[0], tie_break))
+    assert torch.equal(structure_BSL[0], sequential_reference(points[0], tie_break))
 
 
 @settings(max_examples=30, deadline=None)
