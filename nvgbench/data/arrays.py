@@ -62,7 +62,7 @@ class ArrayDataset(ImageDataset):
 def open_npz(location: str, request: DataRequest) -> ArrayDataset:
     """``arr_0``: uint8 ``[N, H, W, 3]``; ``arr_1`` or ``labels``: classes ``[N]``, a single class without them.
 
-    A tenth of the images is held out, chosen by the hash of their positions.
+    A tenth of each class is held out, chosen by the hash of the images' positions.
 
     Raises:
         InputError: the file is missing or not an npz, or its arrays have another shape or type.
@@ -73,13 +73,14 @@ def open_npz(location: str, request: DataRequest) -> ArrayDataset:
     if not path.is_file():
         raise InputError(f"{path} does not exist; `data='npz:PATH'` takes an .npz with arr_0 (uint8 images [N, H, W, 3])")
     file = NpzImages(path)
-    if file.count < 2:
-        raise InputError(f"{path}: arr_0 holds {file.count} image; a tenth is held out, which takes at least 2")
     labels_N = _labels(file)
     classes = file.class_names() or [str(label) for label in range(int(labels_N.max()) + 1)]
     if labels_N.max() >= len(classes):
         raise InputError(f"{path}: label {labels_N.max()} has no name; its array of class names holds {len(classes)}")
-    chosen = held_out([str(i) for i in range(file.count)]) == (request.split == "eval")
+    out = held_out([str(i) for i in range(file.count)], labels_N)
+    if not out.any():
+        raise InputError(f"{path}: no class has more than one image; a tenth is held out, which takes at least 2 of a class")
+    chosen = out == (request.split == "eval")
     pixels_NHWC = file.load(np.flatnonzero(chosen).tolist())
     name = f"npz:{location} ({request.split}, {HELD_OUT})"
     return ArrayDataset(pixels_NHWC, labels_N[chosen], classes, name=name, request=request)

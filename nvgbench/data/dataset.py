@@ -25,6 +25,7 @@ Augment = Literal["none", "random-crop"]
 # Up to this size the uint8 images of a data set are kept in memory once decoded.
 CACHE_LIMIT_BYTES = 2 << 30
 _CHUNK = 256
+_MOST_NAMES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ class ImageDataset(ABC):
         self.image_size = image_size
         self.fingerprint = fingerprint
         self.augment = augment
-        self.opening_remarks = tuple(remarks)
+        self.opening_remarks = (*remarks, *_missing_classes(self.classes, labels))
         self.notes = Notes()
         self.in_memory = augment == "none" and len(labels) * 3 * image_size**2 <= CACHE_LIMIT_BYTES
         self._cache: Tensor | None = None
@@ -186,3 +187,11 @@ class ImageDataset(ABC):
     def _stack(self, jobs: list[Any], make: Callable[[Any], np.ndarray]) -> Tensor:
         pictures = decode_all(make, jobs) if self.threaded else [make(job) for job in jobs]
         return torch.from_numpy(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2)))
+
+
+def _missing_classes(classes: Sequence[str], labels: np.ndarray) -> tuple[Remark, ...]:
+    missing = np.setdiff1d(np.arange(len(classes)), labels)
+    if not len(missing):
+        return ()
+    named = ", ".join(classes[label] for label in missing[:_MOST_NAMES]) + (" …" if len(missing) > _MOST_NAMES else "")
+    return (Remark("classes", f"no image of {len(missing)} of the {len(classes)} classes: {named}"),)
