@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nvgbench.data.archive import NpzImages
 from nvgbench.data.dataset import DataRequest, ImageDataset
+from nvgbench.data.file_hashes import cache_folder
 from nvgbench.data.labels import as_classes
 from nvgbench.data.selection import HELD_OUT, held_out, round_robin
 from nvgbench.errors import InputError
@@ -123,14 +124,16 @@ def _open_cifar(source: str, kind: Any, location: str, request: DataRequest) -> 
     Args:
         source: its name.
         kind: torchvision's class.
-        location: folder that holds the archive or its contents; if empty, the request's ``root``, else
-            ``~/.cache/nvgbench``.
+        location: folder that holds the archive or its contents; if empty, the request's ``root``, else the
+            user's cache.
         request: see `DataRequest`.
 
     Raises:
         InputError: the files are not there and cannot be downloaded.
     """
-    folder = Path(location).expanduser() if location else request.root or Path.home() / ".cache" / "nvgbench"
+    folder = Path(location).expanduser() if location else request.root or cache_folder()
+    if folder is None:
+        raise InputError(f"{source!r} has no place: this user has no home folder; give one with `data='{source}:PATH'`")
     train = request.split == "train"
     try:
         data = kind(str(folder), train=train, download=False)

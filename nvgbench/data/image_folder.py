@@ -13,6 +13,7 @@ import numpy as np
 
 from nvgbench.data.dataset import DataRequest, ImageDataset
 from nvgbench.data.decode import read_image
+from nvgbench.data.file_hashes import file_hashes
 from nvgbench.data.files import LeftOut, is_hidden, is_image_name, left_out_remarks, list_images
 from nvgbench.data.remarks import Remark
 from nvgbench.data.selection import HELD_OUT, held_out, round_robin
@@ -52,18 +53,22 @@ class FolderDataset(ImageDataset):
         order = round_robin(labels)[: request.limit]
         self.root = root
         self.paths = [paths[i] for i in order]
-        digest = hashlib.sha256(f"folder size={request.image_size}\n".encode())
-        for path in sorted(self.paths):
-            digest.update(f"{path}\0{(root / path).stat().st_size}\n".encode("utf-8", "surrogateescape"))
         super().__init__(
             name=name,
             classes=classes,
             labels=labels[order],
             image_size=request.image_size,
-            fingerprint=digest.hexdigest(),
+            fingerprint=self._content_fingerprint,
             augment=request.augment,
             remarks=remarks,
         )
+
+    def _content_fingerprint(self) -> str:
+        digest = hashlib.sha256(f"folder size={self.image_size}\n".encode())
+        paths = sorted(self.paths)
+        for path, sha256 in zip(paths, file_hashes(self.root, paths), strict=True):
+            digest.update(f"{path}\0{sha256}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
 
     def read(self, index: int) -> np.ndarray:
         return read_image(self.root / self.paths[index], self.notes)

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from nvgbench.data.archive import NpzImages, large_uint8
 from nvgbench.data.dataset import ImageDataset
-from nvgbench.data.decode import decode_all, read_header, read_image
+from nvgbench.data.decode import read_header, read_image
 from nvgbench.data.files import left_out_remarks, list_images
 from nvgbench.data.labels import usable_classes, usable_names
 from nvgbench.data.remarks import Notes, Remark
+from nvgbench.data.threads import in_threads
 from nvgbench.errors import InputError
 
 CHUNK = 500
@@ -218,7 +219,7 @@ def _open_folder(folder: Path, name: str) -> ImageSet:
     notes = Notes()
 
     def load(indices: Sequence[int]) -> Tensor:
-        return _planes(np.stack(decode_all(lambda index: read_image(files[index], notes), indices)))
+        return _planes(np.stack(in_threads(lambda index: read_image(files[index], notes), indices)))
 
     return ImageSet(
         name=name,
