@@ -19,7 +19,9 @@ from nvgbench.parity.ledger import Check, Comparison, Ledger, judge
 from nvgbench.registry import get_family
 
 FAMILIES = ("var", "nvg")
-SHIPPED = {family: [read_fixture(path) for path in get_family(family).verification.shipped] for family in FAMILIES}  # type: ignore[attr-defined]
+SHIPPED = {
+    family: [read_fixture(*shipped) for shipped in get_family(family).verification.shipped.items()] for family in FAMILIES
+}  # type: ignore[attr-defined]
 ARRAYS = [(family, name) for family in FAMILIES for fixture in SHIPPED[family] for name in fixture.arrays]
 EXCEPTED = {"A.image_flat_256x32.labels", "A.image_flat_256x32.raw"}
 STREAM = {"rng0_tokens", "rng0_fhat", "rng0_smooth_tokens", "rng0_smooth_fhat"}

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import itertools
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nvgbench_baselines.var.verification import FIXTURES
 
 from nvgbench.config.schema import PhaseConfig
 from nvgbench.training.schedule import learning_rate, weight_decay
 
-GOLDEN = json.loads((importlib.resources.files("nvgbench.parity") / "fixtures" / "var_train_recipe_numbers.json").read_text())[
-    "schedules"
-]
+GOLDEN = json.loads((FIXTURES / "var_train_recipe_numbers.json").read_text())["schedules"]
 
 # first word of the schedule's name -> shape, peak, decay_start, final_fraction, total steps, warm-up steps
 RECIPES = {
