@@ -6,8 +6,8 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,21 @@ class Fixture:
         if name not in self.arrays:
             raise InputError(f"{self.name} is incomplete: array {name!r}, from which others are recomputed, is not in it")
         return self.arrays[name]
+
+    @property
+    def settings(self) -> Mapping[str, Mapping[str, Any]]:
+        """What groups of arrays were computed with: the start of their names to settings."""
+        return self.facts.get("settings", {})
+
+    def with_settings(self, read: Callable[[Fixture, str], tuple[str, dict[str, Any]] | None]) -> Fixture:
+        """A fixture that lists its settings: this one, or a copy with what ``read`` finds in the name of each array or fact.
+
+        Fixtures of the first layout have their settings nowhere else.
+        """
+        if "settings" in self.facts:
+            return self
+        found = filter(None, (read(self, name) for name in (*self.arrays, *self.facts)))
+        return replace(self, facts={**self.facts, "settings": dict(found)})
 
     @property
     def absent(self) -> list[str]:

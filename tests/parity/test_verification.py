@@ -104,6 +104,20 @@ def test_scalars_are_covered(family: str) -> None:
     assert SCALARS[family] <= {check.name for check in checks(family)}
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fixtures_without_settings_have_them_in_names(family: str) -> None:
+    """The first layout: the same arrays are checked, with the same settings."""
+    fixture = next(fixture for fixture in SHIPPED[family] if fixture.arrays)
+    facts = {key: value for key, value in fixture.facts.items() if key != "settings"}
+    if family == "var":
+        facts["lowvar_probe"] = {"tensors_times_0.01": fixture.settings["lowvar_logits_rows"]["tensors"]}
+    verification = get_family(family).verification
+    ledger = Ledger(dataclasses.replace(fixture, facts=facts), Arithmetic(torch.device("cpu")), verification.tolerance)
+    found = {(check.name, check.part): check.verdict for check in verification.verify(ledger)}
+    assert found.items() <= {(check.name, check.part): check.verdict for check in checks(family)}.items()
+    assert {name for name, _ in found} >= set(fixture.arrays)
+
+
 def altered(reference: np.ndarray, place: int, limit: float) -> np.ndarray:
     """One number changed: an integer by one, a float by three times what its own magnitude or the array's allows."""
     changed = reference.astype(np.float64)

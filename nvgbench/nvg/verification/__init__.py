@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nvgbench.nvg.verification import autoencoding, formulas, generators, hierarchies, sampling
+from nvgbench.nvg.verification.names import settings_in_name
 from nvgbench.parity.ledger import Check, Ledger
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
@@ -29,6 +30,7 @@ class NvgVerification:
             InputError: the fixture is incomplete or of another layout.
         """
         ledger.fixture.fact("config")
+        ledger.fixture = ledger.fixture.with_settings(settings_in_name)
         with ledger.arithmetic.active():
             hierarchies.check(ledger)
             autoencoding.check(ledger)

@@ -9,6 +9,7 @@ from pathlib import Path
 from nvgbench.parity.ledger import Check, Ledger
 from nvgbench_baselines.var.verification import recipe, sampling, teacher, tokenizing
 from nvgbench_baselines.var.verification.models import Models
+from nvgbench_baselines.var.verification.names import settings_in_name
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 
@@ -33,6 +34,7 @@ class VarVerification:
         if recipe.is_recipe(ledger.fixture):
             recipe.check(ledger)
             return ledger.finish()
+        ledger.fixture = ledger.fixture.with_settings(settings_in_name)
         models = Models(ledger)
         with ledger.arithmetic.active():
             tokenizing.check(ledger, models)
