@@ -1,7 +1,7 @@
-"""Everything a person or CI runs on this project: ``nox -s quickstart``, ``nox -s tests``, ``nox -s lint`` …
+"""Tasks for people and CI: ``nox -s quickstart``, ``nox -s tests``, ``nox -s lint``, ``nox -s docs`` …
 
-Environments are made by uv where it is installed (it links files instead of copying them, so that a second environment costs
-next to nothing) and by virtualenv and pip where it is not.
+uv makes the environments if it is installed: it links files instead of copying them, so that another environment costs little.
+Otherwise virtualenv and pip do.
 """
 
 from __future__ import annotations
@@ -9,23 +9,24 @@ from __future__ import annotations
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import nox
 
-nox.needs_version = ">=2024.10.9"
+nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "tests"]
+nox.options.sessions = ["lint", "docs", "tests"]
 
 TINY = ("nvg-tiny", "var-tiny", "ar-tiny")
 GATE = ("--baseline", "reports/gates/baselines/tiny.json", "--rules", "reports/gates/tiny.toml")
-# A training that shows whether anything is learnt, in a minute.
+# A minute of training, enough to show whether anything is learnt.
 SHORT = ("train.tokenizer.steps=100", "train.generator.steps=60", "data.train_images=1024", "data.eval_images=512")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The test suite, without what needs a GPU."""
+    """The test suite, except for tests that need a GPU or take minutes."""
     session.install("-e", ".[test]")
     # One process per core, each on one thread (tests/conftest.py): the models are too small to share between threads.
     workers = ("-n", "auto", "--dist", "loadfile")
@@ -41,7 +42,7 @@ def gpu(session: nox.Session) -> None:
 
 @nox.session
 def full_size(session: nox.Session) -> None:
-    """Models of the published sizes: minutes, and several GiB of memory and disk."""
+    """Tests of models of the published sizes: minutes, and several GiB of memory and disk."""
     session.install("-e", ".[test]")
     session.run("pytest", "-m", "full_size", *session.posargs)
 
@@ -56,8 +57,28 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into build/site; every warning is an error."""
+    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "docs"))
+    for notebook in Path("docs").glob("*.ipynb"):
+        session.run("jupyter", "nbconvert", "--to", "markdown", "--log-level", "WARN", str(notebook))
+    said = session.run("zensical", "build", "--clean", "--strict", silent=True)
+    session.log(said)
+    if "griffe:" in said:  # mistakes in docstrings, which Zensical does not count as warnings
+        session.error("fix the docstrings named above")
+
+
+@nox.session
+def notebook(session: nox.Session) -> None:
+    """Run docs/tour.ipynb and keep its outputs."""
+    session.install("-e", ".", "nbconvert", "ipykernel")
+    quiet = "--ExecutePreprocessor.record_timing=False"  # the committed file changes only where its outputs do
+    session.run("jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", quiet, "docs/tour.ipynb")
+
+
+@nox.session
 def verify(session: nox.Session) -> None:
-    """The golden numbers of the original codes, recomputed by a fresh installation."""
+    """Recompute the golden numbers of the original codes with a fresh installation."""
     session.install(".")
     for family in ("var", "nvg"):
         session.run("nvgbench", "verify", family, *session.posargs)
@@ -65,9 +86,9 @@ def verify(session: nox.Session) -> None:
 
 @nox.session
 def gate(session: nox.Session) -> None:
-    """Costs of presets exactly, scores of very short trainings, the gate's own rates; ``-- --update`` renews the baseline."""
+    """Gate costs of presets and scores of very short trainings; ``-- --update`` renews the baseline."""
     session.install("-e", ".")
-    # Another number of threads sums in another order, and the trainings would end with other numbers.
+    # The order of summation, and with it the result of a training, depends on the number of threads.
     session.env["OMP_NUM_THREADS"] = "1"
     runs = "runs/gate"
     shutil.rmtree(runs, ignore_errors=True)
@@ -82,7 +103,7 @@ def gate(session: nox.Session) -> None:
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """How fast the hot pieces are, beside what they replace."""
+    """Time the hot code and what it replaces."""
     session.install("-e", ".[test]")
     session.run("pytest", "benchmarks", "--benchmark-only", "--benchmark-columns=median,iqr,rounds", *session.posargs)
 
@@ -100,7 +121,7 @@ def quickstart(session: nox.Session) -> None:
 
 
 def _train_side_by_side(session: nox.Session, runs: str) -> None:
-    """Several trainings at once, each with its share of the cores: models this small make poor use of more than one."""
+    """Train in parallel, each process with its share of the cores: models this small make poor use of more than one."""
     cores = os.cpu_count() or 1
     at_once = min(len(TINY), cores)
     threads = {"OMP_NUM_THREADS": str(max(1, cores // at_once))}

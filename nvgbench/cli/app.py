@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from nvgbench import __version__
 from nvgbench.cli import groups
+from nvgbench.cli.options import as_options
 from nvgbench.errors import InputError, file_error
 
 # What the parser raises for a misspelt option or a value out of range; typer gives no public name to it.
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
         line = _one_line(error)
         if line is None or os.environ.get("NVGBENCH_DEBUG"):
             raise
-        typer.echo(f"error: {line}", err=True)
+        typer.echo(f"error: {as_options(line)}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -80,5 +81,5 @@ def _one_line(error: Exception) -> str | None:
     if isinstance(error, OSError):
         return file_error(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
-        return f"not enough memory ({' '.join(str(error).split())[:200]}); use smaller batches or another --device"
+        return f"not enough memory ({' '.join(str(error).split())[:200]}); use smaller batches or another `device=`"
     return " ".join(str(error).split()) if isinstance(error, InputError) else None

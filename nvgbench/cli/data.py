@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from nvgbench.errors import InputError
+
 
 class _Split(StrEnum):
     train = "train"
@@ -29,12 +31,19 @@ def _list() -> None:
 
     from nvgbench.data.catalog import SOURCES
 
-    table = Table("source", "classes", "images", "size", "needs", box=None)
-    for source in SOURCES.values():
-        table.add_row(source.form, source.classes, source.images, source.size, source.needs)
+    sources = {}
+    for name in SOURCES.names():
+        try:
+            sources[name] = SOURCES.get(name)
+        except InputError as error:  # of an installed package; the other sources are listed all the same
+            typer.echo(f"warning: {error}", err=True)
+    table = Table("source", "classes", "training images", "held out", "size", "needs", box=None)
+    for source in sources.values():
+        numbers = (source.num_classes, source.train_images, source.eval_images)
+        table.add_row(source.form, *("as found" if n is None else f"{n:,}" for n in numbers), source.size, source.needs)
     Console().print(table)
     typer.echo()
-    for name, source in SOURCES.items():
+    for name, source in sources.items():
         typer.echo(f"{name}: {source.summary}")
 
 
@@ -49,7 +58,6 @@ def _show(
     """Write a picture of samples by class, with object and part masks beside them where there are any."""
     from nvgbench.data.gallery import save_gallery
     from nvgbench.data.source import open_dataset
-    from nvgbench.errors import InputError
 
     if out is not None and out.suffix.lower() != ".png":
         raise InputError(f"--out {out} does not end in .png; the picture is a PNG file")

@@ -20,12 +20,12 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Look for what would move scores: order and balance of classes, number, range, rounding, JPEG, copies."""
         from nvgbench.cli.progress import counting
+        from nvgbench.data.image_set import open_images
         from nvgbench.evaluation.lint.checks import check_classes_fit
         from nvgbench.evaluation.lint.inspection import inspect
         from nvgbench.evaluation.reference import open_reference
-        from nvgbench.evaluation.samples import open_samples
 
-        images = open_samples(samples)
+        images = open_images(samples)
         target = None if reference is None else open_reference(reference, images.image_size)
         if target is not None:
             check_classes_fit(images, target.images)

@@ -22,9 +22,6 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("reports/index.html"),
         title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
         baseline: Annotated[Path | None, typer.Option(help="Also show what a gate says against this baseline.")] = None,
-        against: Annotated[
-            Path | None, typer.Option(help="An older report (.html or .json); the page says which numbers moved since.")
-        ] = None,
         rules: Annotated[Path | None, typer.Option(help="Rules of that gate; built-in rules if not given.")] = None,
         force: Annotated[bool, typer.Option("--force", help="Compare what must not be compared, and mark it.")] = False,
         data_pictures: Annotated[
@@ -38,7 +35,6 @@ def register(app: typer.Typer) -> None:
         from nvgbench.gates.rules import load_rules
         from nvgbench.gates.verdicts import evaluate_gates
         from nvgbench.report.build import DEFAULT_TITLE, render_report
-        from nvgbench.report.data import read_report
         from nvgbench.report.galleries import without_data_pictures
         from nvgbench.results.store import records_of
 
@@ -53,8 +49,6 @@ def register(app: typer.Typer) -> None:
             found = [one.record for one in located]
             whole = not (targets or records)
             verdicts = evaluate_gates(load_rules(rules), read_baseline(baseline), found, whole=whole)
-        # read before writing: the older report may be the file that is about to be replaced
-        older = None if against is None else read_report(against)
-        written = render_report(located, out, title=title or DEFAULT_TITLE, verdicts=verdicts, older=older, force=force)
+        written = render_report(located, out, title=title or DEFAULT_TITLE, verdicts=verdicts, force=force)
         size = written.stat().st_size / 1e6
         typer.echo(f"{written}: {len(located)} records, {size:.1f} MB; the numbers also as .json and .csv beside it")

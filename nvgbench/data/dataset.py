@@ -5,19 +5,18 @@ Shape letters: B batch, N images of the data set, H and W pixels (both `image_si
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from nvgbench.data.crop import centre_crop, random_crop
+from nvgbench.data.decode import decode_all
 
 Split = Literal["train", "eval"]
 Augment = Literal["none", "random-crop"]
@@ -25,6 +24,27 @@ Augment = Literal["none", "random-crop"]
 # Below this the uint8 images of a data set are kept in memory once decoded.
 CACHE_LIMIT_BYTES = 2 << 30
 _CHUNK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRequest:
+    """What is asked of a data source.
+
+    Attributes:
+        image_size: side of the square images, pixels.
+        split: training images or held-out ones; no image is in both.
+        augment: of training images; ``none`` for held-out images, which are always cut from the centre.
+        limit: how many images at most, spread evenly over the classes; for procedural data, how many to draw.
+        seed: of procedural data.
+        root: folder for downloads; ``~/.cache/nvgbench`` if None.
+    """
+
+    image_size: int
+    split: Split = "train"
+    augment: Augment = "none"
+    limit: int | None = None
+    seed: int = 0
+    root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -148,10 +168,5 @@ class ImageDataset(ABC):
         return centre_crop(pixels, self.image_size) if rng is None else random_crop(pixels, self.image_size, rng)
 
     def _stack(self, jobs: list[Any], make: Callable[[Any], np.ndarray]) -> Tensor:
-        # A loader process is one of several already and takes no threads besides.
-        if self.threaded and len(jobs) > 1 and get_worker_info() is None:
-            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-                pictures = list(pool.map(make, jobs))
-        else:
-            pictures = [make(job) for job in jobs]
+        pictures = decode_all(make, jobs) if self.threaded else [make(job) for job in jobs]
         return torch.from_numpy(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2)))

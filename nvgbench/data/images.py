@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,16 +55,20 @@ def write_png(image_3HW: Tensor, path: Path) -> Path:
     return _write(Image.fromarray(np.ascontiguousarray(image_3HW.permute(1, 2, 0).cpu().numpy())), path)
 
 
-def save_grid(
+def save_grid(images_B3HW: Tensor, path: Path, **layout: Any) -> Path:
+    """Write `grid_image` as PNG, whole or not at all, and return its path."""
+    return _write(grid_image(images_B3HW, **layout), path)
+
+
+def grid_image(
     images_B3HW: Tensor,
-    path: Path,
     *,
     columns: int | None = None,
     padding: int = 2,
     captions: Sequence[str] | None = None,
     scale: int = 1,
-) -> Path:
-    """Write images side by side, row after row, into one PNG and return its path.
+) -> Image.Image:
+    """Images side by side, row after row.
 
     Args:
         images_B3HW: uint8.
@@ -96,7 +101,7 @@ def save_grid(
     image = Image.fromarray(sheet)
     if captions is not None:
         _write_captions(image, corners, captions, font_size, width)
-    return _write(image, path)
+    return image
 
 
 def _write_captions(

@@ -25,3 +25,8 @@ def round_robin(labels: np.ndarray) -> np.ndarray:
     ordered = labels[by_class]
     rank = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
     return by_class[np.lexsort((ordered, rank))]
+
+
+def random_indices(count: int, limit: int, seed: int = 0) -> np.ndarray:
+    """``limit`` of ``count`` indices in random order, all of them if there are fewer."""
+    return np.random.default_rng(seed).permutation(count)[:limit]

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nvgbench.data.dataset import Augment, ImageDataset, Split
+from nvgbench.data import catalog
+from nvgbench.data.dataset import Augment, DataRequest, ImageDataset, Split
 from nvgbench.data.scene import ARRANGEMENTS, KINDS, Scene, draw_scene, render
+from nvgbench.errors import InputError
 
 # Raise when the pictures change: the fingerprint, and with it every cache keyed by it, follows.
 VERSION = 1
-DEFAULT_TRAIN, DEFAULT_EVAL = 8192, 2048
 _PLURALS = {"circle": "circles", "square": "squares", "triangle": "triangles", "star": "stars", "cross": "crosses"}
 CLASSES = tuple(name for kind in KINDS for name in (f"one {kind}", f"several {_PLURALS[kind]}"))
 
@@ -44,3 +45,18 @@ class ShapesDataset(ImageDataset):
         kind, arrangement = divmod(index % len(CLASSES), len(ARRANGEMENTS))
         stream = 0 if self.split == "train" else 1
         return draw_scene(KINDS[kind], ARRANGEMENTS[arrangement], np.random.default_rng([self.seed, stream, index]))
+
+
+def open_shapes(location: str, request: DataRequest) -> ShapesDataset:
+    """As many images as the request's limit, else the numbers of the catalog.
+
+    Raises:
+        InputError: a path was given.
+    """
+    if location:
+        raise InputError(f"'shapes:{location}': 'shapes' is drawn and takes no path; for your own images use imagefolder:PATH")
+    count = request.limit or (catalog.SHAPES.train_images if request.split == "train" else catalog.SHAPES.eval_images)
+    assert count is not None
+    return ShapesDataset(
+        image_size=request.image_size, split=request.split, count=count, seed=request.seed, augment=request.augment
+    )

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from nvgbench.config.schema import RunConfig
+from nvgbench.data.image_set import ImageSet, from_dataset
+from nvgbench.data.selection import random_indices
 from nvgbench.data.source import ImageDataset
 from nvgbench.errors import InputError
-from nvgbench.evaluation.reference import from_dataset
-from nvgbench.evaluation.samples import ImageSet
-from nvgbench.extractors.opening import some_indices
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.runs.folder import untrained_generator
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult
@@ -64,7 +63,7 @@ def class_means(dataset: ImageDataset, batch_size: int = 500) -> ClassMeans:
 
 def real_images(dataset: ImageDataset, n: int, seed: int = 0) -> ImageSet:
     """``n`` training images (all where there are fewer) as samples: their score against held-out images is the floor."""
-    return from_dataset(dataset, some_indices(len(dataset), n, seed))
+    return from_dataset(dataset, random_indices(len(dataset), n, seed))
 
 
 def untrained(config: RunConfig, num_classes: int, device: torch.device | str, seed: int = 0) -> ImageGenerator:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nvgbench.data.image_set import ImageSet
 from nvgbench.data.images import save_grid
-from nvgbench.evaluation.samples import ImageSet
 from nvgbench.results.schema import Artifact
 
 COLUMNS = 6

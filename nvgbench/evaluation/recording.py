@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from nvgbench.data.image_set import ImageSet
 from nvgbench.device import describe_device
 from nvgbench.errors import InputError
 from nvgbench.evaluation.gallery import write_gallery
-from nvgbench.evaluation.samples import ImageSet
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.results.protocols import named_protocol
 from nvgbench.results.provenance import collect

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -52,26 +51,26 @@ def _judge_measurement(
 ) -> Verdict | None:
     """One measurement: find its baseline and judge the change; None where it never was available."""
     if new is None:
-        return dataclasses.replace(empty, baseline=_median(olds[0][1]), reason=NOT_MEASURED) if olds else None
+        return dataclasses.replace(empty, baseline=olds[0][1].median, reason=NOT_MEASURED) if olds else None
     measurement, record = new
     if not measurement.samples:
         note = measurement.note or "not available this time"
-        return dataclasses.replace(empty, baseline=_median(olds[0][1]), reason=note) if olds else None
+        return dataclasses.replace(empty, baseline=olds[0][1].median, reason=note) if olds else None
     if not olds:
-        return dataclasses.replace(empty, value=_median(measurement), reason=NOT_IN_BASELINE, blocking=False)
+        return dataclasses.replace(empty, value=measurement.median, reason=NOT_IN_BASELINE, blocking=False)
     here = environment_of(record)
     anywhere = measurement.name.startswith(_COUNTED)
     old = next((one for environment, one in olds if environment == here), olds[-1][1] if anywhere else None)
     if old is None:
         reason = no_baseline_here([environment for environment, _ in olds], here)
-        return dataclasses.replace(empty, value=_median(measurement), reason=reason, blocking=rule.blocking_elsewhere)
+        return dataclasses.replace(empty, value=measurement.median, reason=reason, blocking=rule.blocking_elsewhere)
     # What is counted has no noise: a single number says all.
     return _judge_change(empty, rule, old, measurement, counted=anywhere or record.kind in COUNTED_KINDS)
 
 
 def _judge_change(empty: Verdict, rule: Rule, old: Measurement, new: Measurement, counted: bool) -> Verdict:
     """The verdict of one rule alone; failures of interval rules still have to pass the adjustment for their number."""
-    before, after = _median(old), _median(new)
+    before, after = old.median, new.median
     margin = rule.margin(before)
     better = new.higher_is_better
     good = better is not None and after != before and (after > before) == better
@@ -91,10 +90,6 @@ def _judge_change(empty: Verdict, rule: Rule, old: Measurement, new: Measurement
         reason = f"beyond the margin, but of {counts} repetitions noise cannot be told from change; it takes {LEAST} of each"
         return dataclasses.replace(verdict, reason=reason)
     return dataclasses.replace(verdict, outcome="fail", reason=failure(rule, better, good, "the repetitions" if noisy else ""))
-
-
-def _median(measurement: Measurement) -> float:
-    return statistics.median(measurement.samples)
 
 
 def _p_value(old: Sequence[float], new: Sequence[float], margin: float, bad: Direction | None) -> float:

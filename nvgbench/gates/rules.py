@@ -70,7 +70,7 @@ class RuleSet:
 
     Attributes:
         rules: the first that fits a metric's name applies.
-        alpha: the promised rate of false alarms over all interval rules of one gate (see `nvgbench.gates.discoveries`).
+        alpha: the promised rate of false alarms over all interval rules of one gate (see `nvgbench.gates.verdicts`).
         chosen: whether they come from a file that somebody named, so that each is expected to fit something.
     """
 

@@ -6,12 +6,11 @@ Nothing here knows where scores come from: a `Draw` makes a record, of new noise
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
+from scipy.stats import binomtest
 
 from nvgbench.errors import InputError
 from nvgbench.gates.baseline import SCORED_KINDS, Baseline
@@ -54,19 +53,16 @@ class Rate:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of the share."""
-        z = NormalDist().inv_cdf(0.975)
-        centre = (self.share + z * z / (2 * self.pairs)) / (1 + z * z / self.pairs)
-        reach = z / (1 + z * z / self.pairs) * math.sqrt(self.share * (1 - self.share) / self.pairs + (z / self.pairs) ** 2 / 4)
-        return max(centre - reach, 0.0), min(centre + reach, 1.0)
+        found = binomtest(self.count, self.pairs).proportion_ci(0.95, method="wilson")
+        return float(found.low), float(found.high)
 
     @property
     def broken(self) -> bool:
         """Whether chance does not explain that the promise was missed (binomial, `CHANCE`)."""
         if self.promised is None:
             return False
-        if self.at_most:
-            return _at_least(self.count, self.pairs, self.promised) < CHANCE
-        return _at_least(self.pairs - self.count, self.pairs, 1 - self.promised) < CHANCE
+        tail = "greater" if self.at_most else "less"
+        return bool(binomtest(self.count, self.pairs, self.promised, alternative=tail).pvalue < CHANCE)
 
 
 def selftest(rules: RuleSet, draw: Draw, *, pairs: int, loss: float, seed: int, told: Callable[[int], None]) -> list[Rate]:
@@ -162,8 +158,3 @@ def _caught(verdicts: Sequence[Verdict], reason: str) -> bool:
 
 def _without_margin(rule: Rule) -> Rule:
     return dataclasses.replace(rule, relative=0.0, absolute=0.0) if rule.kind == "interval" else rule
-
-
-def _at_least(count: int, pairs: int, share: float) -> float:
-    """Probability of ``count`` or more of ``pairs``, each with probability ``share``."""
-    return sum(math.comb(pairs, k) * share**k * (1 - share) ** (pairs - k) for k in range(count, pairs + 1))

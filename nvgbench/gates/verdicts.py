@@ -1,9 +1,9 @@
 """New records against a baseline: pass, fail or inconclusive, metric by metric.
 
-A change fails an interval rule where it is larger than the margin and noise does not explain the excess. Many metrics are
-tested at once, so false alarms are held at the rate that the rules promise over all interval rules of a gate
-(`nvgbench.gates.discoveries`). A change beyond the margin that noise could explain is inconclusive, not a pass, and so is
-everything that has no baseline in the environment it was measured in.
+An interval rule fails if a change exceeds the margin and noise does not explain the excess. Many metrics are tested at once:
+the p-values of all interval rules of a gate are adjusted (Benjamini and Hochberg 1995), which keeps the rate of false alarms as
+promised. A change beyond the margin that noise could explain is inconclusive, not a pass; so is everything without a baseline
+in its own environment.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 
 from nvgbench.errors import InputError
 from nvgbench.gates.baseline import GATED_KINDS, SCORED_KINDS, Baseline
-from nvgbench.gates.discoveries import adjusted_p_values
 from nvgbench.gates.environment import Environment, environment_of
 from nvgbench.gates.idle import idle_rules
 from nvgbench.gates.measured import judge_measurements
@@ -21,7 +20,7 @@ from nvgbench.gates.noise import Noise, noise_of, of_difference
 from nvgbench.gates.reasons import NOT_IN_BASELINE, NOT_MEASURED, failure, no_baseline_here
 from nvgbench.gates.rules import Rule, RuleSet
 from nvgbench.gates.schema import Verdict
-from nvgbench.gates.trainings import spoken_for, with_groups
+from nvgbench.gates.trainings import judged_by_group, with_groups
 from nvgbench.results.compare import Difference, Scored, compare, latest_metrics
 from nvgbench.results.grouping import members
 from nvgbench.results.schema import RunRecord
@@ -90,7 +89,7 @@ def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunReco
 def _judge_scores(rules: RuleSet, baseline: Baseline, records: list[RunRecord]) -> list[Verdict]:
     now = latest_metrics(records, SCORED_KINDS)
     known = [(group.environment, latest_metrics(group.records, SCORED_KINDS)) for group in baseline.groups]
-    by_group = spoken_for([scores for _, scores in known], now)
+    by_group = judged_by_group([scores for _, scores in known], now)
     verdicts: list[Verdict] = []
     for subject in baseline.subjects:
         new = now.get(subject, {})
@@ -144,7 +143,9 @@ def _judge_change(empty: Verdict, rule: Rule, found: Difference) -> Verdict:
         return dataclasses.replace(verdict, outcome="pass", reason="better than the margin asks")
     if rule.kind == "interval" and noise is None:
         return dataclasses.replace(verdict, reason="beyond the margin, but without intervals noise cannot be told from change")
-    return dataclasses.replace(verdict, outcome="fail", reason=failure(rule, better, good, found.covers))
+    return dataclasses.replace(
+        verdict, outcome="fail", reason=failure(rule, better, good, "" if found.interval is None else found.interval.source)
+    )
 
 
 def _hold_false_alarms(judged: Sequence[tuple[Verdict, str]], alpha: float) -> list[Verdict]:
@@ -152,7 +153,10 @@ def _hold_false_alarms(judged: Sequence[tuple[Verdict, str]], alpha: float) -> l
 
     ``judged``: verdicts, each with what more of would decide it.
     """
-    adjusted = iter(adjusted_p_values([verdict.p_value for verdict, _ in judged if verdict.p_value is not None]))
+    from scipy.stats import false_discovery_control
+
+    p_values = [verdict.p_value for verdict, _ in judged if verdict.p_value is not None]
+    adjusted = map(float, false_discovery_control(p_values) if p_values else ())
     return [verdict if verdict.p_value is None else _upheld(verdict, next(adjusted), alpha, more) for verdict, more in judged]
 
 
@@ -167,7 +171,7 @@ def _upheld(verdict: Verdict, p_value: float, alpha: float, more: str) -> Verdic
 def _noise(found: Difference) -> Noise | None:
     """Noise of the difference; None where an interval is missing, is of another level, or both have no width."""
     old, new = noise_of(found.baseline), noise_of(found.candidate)
-    return None if found.low is None or old is None or new is None else of_difference(old, new)
+    return None if found.interval is None or old is None or new is None else of_difference(old, new)
 
 
 def _p_value(change: float, margin: float, noise: Noise, harmless: bool | None) -> float:
@@ -177,5 +181,5 @@ def _p_value(change: float, margin: float, noise: Noise, harmless: bool | None) 
     """
     far = noise.tail(abs(change) - margin)
     if harmless is None:
-        return far + noise.tail(abs(change) + margin)
+        return min(1.0, far + noise.tail(abs(change) + margin))
     return noise.tail(-abs(change) - margin) if harmless else far

@@ -20,7 +20,7 @@ from torch import Tensor
 from nvgbench.errors import InputError
 from nvgbench.metrics.arrays import Floats, as_pair
 from nvgbench.metrics.frechet import distance_to_factor, factor_of_features
-from nvgbench.metrics.prdc import MANIFOLD_NEIGHBOURS, Points, squared_distances
+from nvgbench.metrics.neighbours import MANIFOLD_NEIGHBOURS, Points, squared_distances
 
 BLOCK = 10_000
 """Rows and columns of a block; whether a distance is finite is asked once a block, so its size is part of the rules."""

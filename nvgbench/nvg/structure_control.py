@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nvgbench.data.crop import centre_crop
-from nvgbench.data.folder import read_image
+from nvgbench.data.decode import read_image
 from nvgbench.data.images import to_float
 from nvgbench.errors import InputError
 from nvgbench.interfaces import ImageGenerator, Tokenizer

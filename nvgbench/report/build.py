@@ -16,10 +16,12 @@ from nvgbench import __version__
 from nvgbench.errors import InputError
 from nvgbench.files import write_text
 from nvgbench.gates.schema import Verdict
-from nvgbench.report import against, cautions, claim_tables, costs, data, figures, numbers, pairs, scores, sources
+from nvgbench.report import breakdowns, cautions, claim_tables, costs, data, entries, figures, gate, pairs, scores, sources
 from nvgbench.report.claims import Evidence, Judged, load_claims
 from nvgbench.report.galleries import artifact_count, galleries
 from nvgbench.report.published import SENTENCE
+from nvgbench.report.score_statements import score_statements
+from nvgbench.report.score_table import score_table
 from nvgbench.report.tables import Statement, Table
 from nvgbench.results.grouping import training_groups
 from nvgbench.results.schema import RunRecord
@@ -40,7 +42,7 @@ class _Report:
 
     content: dict[str, Any]
     document: dict[str, Any]
-    entries: list[numbers.Entry]
+    entries: list[entries.Entry]
     located: list[LocatedRecord]
 
 
@@ -50,7 +52,6 @@ def render_report(
     *,
     title: str = DEFAULT_TITLE,
     verdicts: Sequence[Verdict] = (),
-    older: data.OldReport | None = None,
     force: bool = False,
 ) -> Path:
     """Write the page for ``located`` records to ``out`` and its numbers beside it as ``.json`` and ``.csv``.
@@ -62,7 +63,6 @@ def render_report(
             fits, and say so.
         title: heading of the page.
         verdicts: of a gate, where one was run.
-        older: a report of earlier to compare with (`nvgbench.report.data.read_report`).
         force: show differences of models that must not be compared, marked as forced.
 
     Raises:
@@ -71,11 +71,11 @@ def render_report(
     """
     if not located:
         raise InputError("no records to report on; run 'nvgbench eval' or 'nvgbench profile' first, or name other --runs")
-    report = _report(located, title, verdicts, older, force)
+    report = _report(located, title, verdicts, force)
     page = _fitting_page(report)
     records = data.record_trees([one.record for one in report.located])
     write_text(out.with_suffix(".json"), data.for_file({**report.document, "records": records}))
-    write_text(out.with_suffix(".csv"), numbers.as_csv(report.entries))
+    write_text(out.with_suffix(".csv"), entries.as_csv(report.entries))
     write_text(out, page)
     return out
 
@@ -111,7 +111,6 @@ def _report(
     located: Sequence[LocatedRecord],
     title: str,
     verdicts: Sequence[Verdict],
-    older: data.OldReport | None,
     force: bool,
 ) -> _Report:
     groups = training_groups(one.record for one in located)
@@ -127,18 +126,13 @@ def _report(
     judged, scaled = [evidence.judge(claim) for claim in claims], evidence.at_this_scale(claims)
     warned = cautions.cautions(records)
     tables = _tables(records, found, judged, scaled, force)
-    tables["gate"] = sources.gate_table(verdicts) if verdicts else None
-    entries = numbers.entries({section: _listed(held) for section, held in tables.items()})
-    moved = None if older is None else against.moves(older, entries)
-    if moved is not None and older is not None:
-        tables["over time"] = against.move_table(moved, older)
-        entries += numbers.entries({"over time": _listed(tables["over time"])})
+    tables["gate"] = gate.gate_table(verdicts) if verdicts else None
+    found_entries = entries.entries({section: _listed(held) for section, held in tables.items()})
     statements = [
-        *([sources.gate_statement(verdicts)] if verdicts else []),
-        *([against.move_statement(moved)] if moved is not None else []),
+        *([gate.gate_statement(verdicts)] if verdicts else []),
         *cautions.caution_statements(warned),
         *pairs.forced_statements(tables["differences"]),
-        *scores.score_statements(models, anchors),
+        *score_statements(models, anchors),
         claim_tables.claim_statement(judged, scaled),
         *costs.budget_statements(records, models),
         *costs.cost_statements(records, models),
@@ -153,8 +147,8 @@ def _report(
         "statements": [{"word": one.word, "text": one.text, "tone": one.tone} for one in statements],
         "claims": claim_tables.claim_rows(judged, scaled),
         "warnings": [vars(one) for one in warned],
-        "moves": against.move_rows(moved or ()),
-        "numbers": [numbers.as_tree(entry) for entry in entries],
+        "gate": [dataclasses.asdict(verdict) for verdict in verdicts],
+        "numbers": [entries.as_tree(entry) for entry in found_entries],
     }
     content = _content(tables, statements) | {
         "title": title,
@@ -171,12 +165,12 @@ def _report(
         "stability": figures.all_stability_figures(records),
         "provenance": sources.provenance_table(records),
     }
-    return _Report(content, document, entries, located)
+    return _Report(content, document, found_entries, located)
 
 
 def _reconstruction(tokenizers: scores.Scores) -> Table:
     """Scores of reconstructions, and below them why some have no LPIPS."""
-    table = scores.score_table(tokenizers, {}, "Reconstruction of held-out images")
+    table = score_table(tokenizers, {}, "Reconstruction of held-out images")
     return dataclasses.replace(table, notes=[*table.notes, *cautions.lpips_notes(tokenizers)])
 
 
@@ -199,13 +193,13 @@ def _tables(
     return {
         "claims": claim_tables.claim_table(judged),
         "questions": claim_tables.scale_table(scaled),
-        "scores": scores.score_table(models, anchors, "Scores of generated images") if models or anchors else None,
+        "scores": score_table(models, anchors, "Scores of generated images") if models or anchors else None,
         "differences": pairs.pair_table(models, force) if len(models) > 1 else None,
-        "by class": scores.class_tables(records),
+        "by class": breakdowns.class_tables(records),
         "training": costs.budget_table(records),
         "costs": costs.cost_table(records),
         "reconstruction": _reconstruction(tokenizers) if tokenizers else None,
-        "codebooks": scores.codebook_table(records),
+        "codebooks": breakdowns.codebook_table(records),
         "published beside": beside,
         "published": published,
     }
@@ -216,7 +210,7 @@ def _content(tables: dict[str, Any], statements: Sequence[Statement]) -> dict[st
     return {
         "version": __version__,
         "statements": statements,
-        "tables": {"over time": None, **tables},
+        "tables": tables,
         "published_sentence": SENTENCE,
         "css": Markup(_asset("report.css")),
         "script": Markup(_asset("sort.js")),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nvgbench.report.numbers import of_measurement, of_record
-from nvgbench.report.quantities import THIN_SPACE, count, duration, measurement_text, median, quantity, range_text
+from nvgbench.report.quantities import THIN_SPACE, count, duration, measurement_text, quantity, range_text
 from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table, unavailable
 from nvgbench.results.compare import identity
+from nvgbench.results.numbers import device_name, of_measurement, of_record
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Measurement
 
@@ -136,13 +136,6 @@ def _cost_row(subject: str, record: RunRecord, batch: int, notes: Footnotes) -> 
     ]
 
 
-def device_name(record: RunRecord) -> str:
-    """The GPU or CPU that did the work."""
-    machine, device = record.provenance.get("machine") or {}, record.provenance.get("device")
-    used = device.get("device") if isinstance(device, Mapping) else device
-    return str(machine.get("cpu") if str(used or "cpu").startswith("cpu") else machine.get("gpu")) or "unknown"
-
-
 def find_measurement(record: RunRecord, name: str, batch: int | None = None) -> Measurement | None:
     """A record's measurement by name and, where given, batch size."""
     return next((m for m in record.measurements if m.name == name and batch in (None, _batch(m))), None)
@@ -162,7 +155,7 @@ def _measured(record: RunRecord, name: str, batch: int, notes: Footnotes) -> Cel
         return unavailable(notes.sign(reason) if reason else "")
     # the unit's second half stands in the column's head
     text, spread = (_bare(text) for text in (measurement_text(found), range_text(found)))
-    return Cell(text=text, sub=spread, number=of_measurement(found, record, device_name(record)))
+    return Cell(text=text, sub=spread, number=of_measurement(found, record))
 
 
 def _bare(text: str) -> str:
@@ -212,4 +205,4 @@ def cost_statements(records: Iterable[RunRecord], models: Iterable[str]) -> list
 def _medians(profiles: Mapping[str, RunRecord], name: str, batch: int) -> dict[str, float]:
     """Medians of one measurement, of the models that have it."""
     found = {subject: find_measurement(record, name, batch) for subject, record in profiles.items()}
-    return {subject: median(one.samples) for subject, one in found.items() if one is not None and one.samples}
+    return {subject: one.median for subject, one in found.items() if one is not None and one.samples}

@@ -9,7 +9,7 @@ from typing import Any
 from nvgbench.report import charts
 from nvgbench.report.charts import Dot, Line
 from nvgbench.report.costs import find_measurement, newest
-from nvgbench.report.quantities import interval_text, median, score
+from nvgbench.report.quantities import interval_text, score
 from nvgbench.report.scores import Scores, primary_metric
 from nvgbench.results.schema import RunRecord
 
@@ -75,7 +75,7 @@ def tradeoff_figure(records: Sequence[RunRecord], models: Scores, series: Mappin
         latency = find_measurement(record, "latency", 1)
         scored = models.get(subject, {}).get(name or "")
         if latency and latency.samples and scored and scored.metric.value is not None:
-            dots.append(Dot(label=subject, series=series[subject], x=median(latency.samples) * 1000, y=scored.metric.value))
+            dots.append(Dot(label=subject, series=series[subject], x=latency.median * 1000, y=scored.metric.value))
     if len(dots) < 2:
         return None
     described = "; ".join(f"{dot.label}: {dot.x:.3g} ms, {score(dot.y)}" for dot in dots)

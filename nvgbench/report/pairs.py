@@ -97,8 +97,9 @@ def pair_figure(models: Scores, series: Mapping[str, int]) -> Figure | None:
         if why_not_comparable(leading, models[other][name]) is None:
             found = compare(leading, models[other][name])
             number = series.get(other, 0) % series_count()
-            dots.append(Dot(label=other, series=number, x=found.value, low=found.low, high=found.high))
-            described.append(f"{other} {found.value:+.3g}, {found.outcome}")
+            low, high = (None, None) if found.interval is None else (found.interval.low, found.interval.high)
+            dots.append(Dot(label=other, series=number, x=found.value, low=low, high=high))
+            described.append(f"{other} {found.value:+.3g}, {found.verdict}")
     if not dots:
         return None
     svg = dot_chart(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from nvgbench.types import Interval, Measurement, MetricValue
 
 NOT_AVAILABLE = "not available"
 THIN_SPACE = "\u202f"  # narrow no-break space between number and unit
+MINUS = "\u2212"
 
 _SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")),
@@ -45,6 +45,13 @@ def _scale(value: float, unit: str) -> tuple[float, str]:
         return 1.0, unit
     factor, symbol = next(((f, s) for f, s in scales if abs(value) >= f), scales[-1])
     return factor, f"{symbol}{slash}{denominator}"
+
+
+def signed(value: float, magnitude: str) -> str:
+    """``magnitude``, the text of ``abs(value)``, with the sign of ``value``; what is rounded to zero has no sign."""
+    if not magnitude.strip("0.%"):
+        return magnitude
+    return f"{'+' if value > 0 else MINUS}{magnitude}"
 
 
 def duration(seconds: float) -> str:
@@ -103,18 +110,11 @@ def noise(source: str) -> str:
     return {"sampling": "sampling noise only", "training": "training noise"}.get(source, f"{source} noise")
 
 
-def median(samples: Sequence[float]) -> float:
-    """The middle of raw samples; at least one is needed."""
-    ordered = sorted(samples)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-
-
 def measurement_text(measurement: Measurement) -> str:
     """The median of the raw samples with its unit, or the reason why there are none."""
     if not measurement.samples:
         return measurement.note or NOT_AVAILABLE
-    return quantity(median(measurement.samples), measurement.unit)
+    return quantity(measurement.median, measurement.unit)
 
 
 def range_text(measurement: Measurement) -> str:

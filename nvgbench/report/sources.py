@@ -1,16 +1,15 @@
-"""Where the numbers of the page come from: provenance of every record, published numbers, gates, the data themselves."""
+"""Where the numbers of the page come from: provenance of every record, published numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nvgbench.gates.schema import Verdict, overall
-from nvgbench.report.numbers import Number
 from nvgbench.report.published import SENTENCE, Published, match_published, published_results
-from nvgbench.report.quantities import NOT_AVAILABLE, quantity, significant
-from nvgbench.report.tables import BLANK, Cell, Column, Group, Statement, Table, Tone
+from nvgbench.report.quantities import NOT_AVAILABLE, quantity
+from nvgbench.report.tables import BLANK, Cell, Column, Group, Table
 from nvgbench.results.compare import identity
+from nvgbench.results.numbers import Number
 from nvgbench.results.paths import without_machine_paths
 from nvgbench.results.schema import RunRecord
 
@@ -212,43 +211,3 @@ def _text(value: str, name: str) -> Cell:
         return Cell(text=value, number=Number(metric=name.strip("_"), value=float(value), note="as published"))
     except ValueError:
         return Cell(text=value) if value else BLANK
-
-
-def gate_table(verdicts: Sequence[Verdict]) -> Table:
-    """The verdicts of a gate, failures first."""
-    order = {"fail": 0, "inconclusive": 1, "pass": 2}
-    rows = [
-        [
-            Cell(text=verdict.metric, sub=verdict.subject),
-            Cell(text=verdict.outcome, sub="" if verdict.blocking else "advisory"),
-            _gate_number(verdict, "baseline", verdict.baseline),
-            _gate_number(verdict, "now", verdict.value),
-            _gate_number(verdict, "margin", verdict.margin, digits=3),
-            Cell(text=verdict.reason),
-        ]
-        for verdict in sorted(verdicts, key=lambda verdict: order[verdict.outcome])
-    ]
-    numbers = {"baseline", "now", "margin"}
-    columns = [Column(label=h, number=h in numbers) for h in ("metric", "verdict", "baseline", "now", "margin", "reason")]
-    return Table(caption="Gate: the newest records against the baseline", columns=columns, groups=[Group(rows=rows)])
-
-
-def _gate_number(verdict: Verdict, what: str, value: float | None, digits: int = 4) -> Cell:
-    if value is None:
-        return BLANK
-    metric = f"{verdict.metric} of {verdict.subject}, {what}"
-    return Cell(text=significant(value, digits), number=Number(metric=metric, value=value, verdict=verdict.outcome))
-
-
-def gate_statement(verdicts: Sequence[Verdict]) -> Statement:
-    """What the gate says, in one sentence."""
-    numbers = {outcome: sum(v.outcome == outcome for v in verdicts) for outcome in ("pass", "fail", "inconclusive")}
-    verdict = overall(verdicts)
-    counts = f"{numbers['pass']} pass, {numbers['fail']} fail, {numbers['inconclusive']} inconclusive"
-    words: dict[str, tuple[str, Tone, str]] = {
-        "pass": ("passes", "better", "Gate passes"),
-        "fail": ("fails", "worse", "Gate fails"),
-        "inconclusive": ("is inconclusive", "inconclusive", "Gate open"),
-    }
-    says, tone, word = words[verdict]
-    return Statement(text=f"The gate {says} against its baseline: {counts}.", tone=tone, word=word)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nvgbench.report.numbers import Number
+from nvgbench.results.numbers import Number
 
 Tone = Literal["better", "worse", "inconclusive", "warning", "plain"]
 

@@ -17,6 +17,9 @@ from nvgbench.types import Interval
 INCEPTION = "inception"
 """The extractor whose scores go by the papers' names."""
 
+HEADLINE = "FID"
+"""The score by which models are ranked."""
+
 Need = Literal["features", "logits", "spatial", "labels", "training", "reconstructions", "tokens"]
 """What a score is computed from: pooled features, class logits, sFID's spatial features, labels of the samples, training
 images, images and their reconstructions, tokens."""
@@ -266,6 +269,12 @@ def score_name(score: str, extractor: str | None) -> str:
         InputError: no such score.
     """
     return named_score(score).called(extractor)
+
+
+def score_rank(recorded: str) -> int:
+    """Place of a recorded score in the table, which is its place in every list of scores; unknown names come last."""
+    score = score_of(recorded)
+    return len(SCORES) if score is None else list(SCORES).index(score.name)
 
 
 def stem_of(recorded: str) -> str:

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.files import speaks_of_a_full_disk
+from nvgbench.files import is_disk_full
 
 WEIGHTS, EMA, OPTIMIZER, STATE = "weights.safetensors", "ema.safetensors", "optimizer.pt", "state.json"
 _FOLDER = re.compile(r"step-(\d{8,})")
@@ -205,7 +205,7 @@ def _save_tensors(tree: Mapping[str, Tensor], path: Path) -> None:
 
 def _not_written(error: Exception, target: Path) -> OSError:
     """What stopped the writing, whichever library wrote, with the checkpoint's name and not its temporary one."""
-    if speaks_of_a_full_disk(error, target.parent):
+    if is_disk_full(error, target.parent):
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
     if isinstance(error, OSError) and error.errno is not None:
         return OSError(error.errno, error.strerror, str(target))

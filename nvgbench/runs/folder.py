@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from nvgbench.config.load import config_hash, load_file, to_dict, to_toml
+from nvgbench.config.load import config_hash, load_file, replicate_hash, to_dict, to_toml
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError, did_you_mean
 from nvgbench.files import write_text
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.toml"
 _DATASET = "dataset.json"
+_GROUP = "group.json"
 Phase = Literal["tokenizer", "generator"]
 PHASES: tuple[Phase, ...] = ("tokenizer", "generator")
 
@@ -58,8 +60,11 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig) -> RunFolder:
+    def create(cls, path: Path, config: RunConfig, group: str = "") -> RunFolder:
         """Make the folder, or open it again for the same configuration.
+
+        Args:
+            group: common name of the trainings of several seeds, if this is one of them.
 
         Raises:
             InputError: the folder holds a run with another configuration, or files that are no run.
@@ -68,10 +73,12 @@ class RunFolder:
         run = cls(path)
         if (path / CONFIG).exists():
             run.check_same(config)
-            return run
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        elif path.is_file() or (path.is_dir() and any(path.iterdir())):
             raise InputError(f"{path} exists and is no run; choose another --name or --runs, or remove it")
-        write_text(path / CONFIG, to_toml(config))
+        else:
+            write_text(path / CONFIG, to_toml(config))
+        if group and not (path / _GROUP).exists():
+            write_text(path / _GROUP, json.dumps({"name": group}) + "\n")
         return run
 
     def check_same(self, config: RunConfig) -> None:
@@ -109,6 +116,25 @@ class RunFolder:
     def hash(self) -> str:
         """Hash of the configuration."""
         return config_hash(self.config)
+
+    @property
+    def replicate(self) -> dict[str, Any]:
+        """What tells this training from others of the same configuration, for records.
+
+        ``of`` (hash of the configuration without its seed), ``seed`` and, if the run was trained together with others, their
+        common ``name``.
+
+        Raises:
+            InputError: this is no run folder, or a file of it is damaged.
+        """
+        config, path = self.config, self.path / _GROUP
+        found: dict[str, Any] = {"of": replicate_hash(config), "seed": config.train.seed}
+        try:
+            return found | {"name": json.loads(path.read_text(encoding="utf-8"))["name"]}
+        except FileNotFoundError:
+            return found
+        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); remove it") from None
 
     @property
     def records_path(self) -> Path:
@@ -280,6 +306,11 @@ def find_runs(root: Path) -> list[RunFolder]:
     """All runs in and below ``root`` (itself included), sorted by path; hidden folders are what killed processes leave."""
     found = [path.parent for path in sorted(root.rglob(CONFIG))]
     return [RunFolder(path) for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+
+
+def is_run(run: str | os.PathLike[str], root: str | os.PathLike[str]) -> bool:
+    """Whether there is a run of this path, or of this name below ``root``."""
+    return any((path / CONFIG).exists() for path in (Path(root, run), Path(run)))
 
 
 def find_run(run: str, root: Path) -> RunFolder:

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from nvgbench.config.load import parse_value
-from nvgbench.data.folder import SUFFIXES, read_image
+from nvgbench.data.archive import NpzImages
+from nvgbench.data.decode import read_image
+from nvgbench.data.files import SUFFIXES
 from nvgbench.data.images import save_grid
-from nvgbench.data.npz import NpzImages
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file
 from nvgbench.interfaces import ImageGenerator

@@ -65,6 +65,7 @@ def train_run(
     progress: Progress,
     tokenizer_from: Path | None = None,
     phases: Sequence[Phase] = PHASES,
+    group: str = "",
 ) -> RunFolder:
     """Train what is not trained yet of a run, and append a record of it.
 
@@ -78,6 +79,7 @@ def train_run(
         progress: called with ``phase, done, total`` (and ``losses, lr, images_per_second`` now and then), or ``message``.
         tokenizer_from: folder of a run whose tokenizer is taken instead of training one.
         phases: ``tokenizer``, ``generator`` or both.
+        group: common name of the trainings of several seeds, if this is one of them.
 
     Raises:
         InputError: bad configuration, data or folder; a loss that is not finite.
@@ -94,7 +96,7 @@ def train_run(
         if not RunFolder(folder).is_finished("generator"):
             _check_training(config, phases)
         dataset = _open(config)
-        run = _prepare_folder(config, folder, dataset, processes)
+        run = _prepare_folder(config, folder, dataset, processes, group)
         tensorboard = folder / "tensorboard" if config.train.tensorboard and processes.is_first else None
         with contextlib.closing(TrainLog(run.log_path, tensorboard)) as log:
             job = _Job(
@@ -141,9 +143,9 @@ def _open(config: RunConfig) -> ImageDataset:
     )
 
 
-def _prepare_folder(config: RunConfig, folder: Path, dataset: ImageDataset, processes: Processes) -> RunFolder:
+def _prepare_folder(config: RunConfig, folder: Path, dataset: ImageDataset, processes: Processes, group: str) -> RunFolder:
     if processes.is_first:
-        run = RunFolder.create(folder, config)
+        run = RunFolder.create(folder, config, group)
         run.note_dataset(
             DatasetInfo(name=dataset.name, classes=dataset.classes, images=len(dataset), fingerprint=dataset.fingerprint)
         )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nvgbench.config.load import load_preset
-from nvgbench.metrics.prdc import neighbour_scores
+from nvgbench.metrics.neighbours import neighbour_scores
 from nvgbench.nvg.clustering import build_structure
 from nvgbench.profiling.energy import energy_per_image
 from nvgbench.profiling.memory import peak_cuda_memory

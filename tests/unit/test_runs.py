@@ -24,6 +24,21 @@ def test_the_same_configuration_opens_the_folder_again(tmp_path: Path) -> None:
         RunFolder.create(tmp_path / "a", load_preset("nvg-tiny", ["train.seed=1"]))
 
 
+def test_a_run_knows_which_trainings_are_its_replicates(tmp_path: Path) -> None:
+    configs = [load_preset("nvg-tiny", [f"train.seed={seed}"]) for seed in (0, 1)]
+    alone = RunFolder.create(tmp_path / "alone", configs[0])
+    runs = [RunFolder.create(tmp_path / f"run{seed}", config, "mine") for seed, config in enumerate(configs)]
+    of = alone.replicate["of"]
+    assert alone.replicate == {"of": of, "seed": 0}
+    assert [run.replicate for run in runs] == [{"of": of, "seed": seed, "name": "mine"} for seed in (0, 1)]
+    # Killed before the name was written, the same call writes it.
+    (runs[0].path / "group.json").unlink()
+    assert RunFolder.create(runs[0].path, configs[0], "mine").replicate == runs[0].replicate
+    (runs[0].path / "group.json").write_text("{")
+    with pytest.raises(InputError, match=r"group\.json is damaged"):
+        _ = runs[0].replicate
+
+
 def test_a_folder_with_other_things_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(InputError, match="is no run"):

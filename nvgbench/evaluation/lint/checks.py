@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from nvgbench.data.image_set import ImageSet
 from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.pixels import BLOCK, Pixels
-from nvgbench.evaluation.samples import ImageSet
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.inception_score import SPLIT_SIZE
 from nvgbench.results.scores import INCEPTION
@@ -135,7 +135,7 @@ def check_classes_fit(
     )
     message = f"{given}, the reference {reference.name} has {known}: every score would compare different things"
     if not force:
-        raise InputError(f"{message}; give the reference of the model's own data, or score with --force all the same")
+        raise InputError(f"{message}; use a reference of the model's own data, or score anyway with `force=True`")
     return [Finding("classes", "forced", message)]
 
 

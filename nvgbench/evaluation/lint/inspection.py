@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from nvgbench.data.image_set import ImageSet
 from nvgbench.evaluation.lint.checks import Finding, Subject, lint
 from nvgbench.evaluation.lint.pixels import Pixels, look_at
-from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.reference import Reference
-from nvgbench.evaluation.samples import ImageSet
+from nvgbench.progress import Report, quiet
 
 
 def inspect(

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nvgbench.evaluation.samples import ImageSet
+from nvgbench.data.image_set import ImageSet
 
 BLOCK = 8
 """Side of JPEG's blocks, pixels."""

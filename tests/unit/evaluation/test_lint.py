@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from nvgbench.data.image_set import ImageSet, in_memory
 from nvgbench.data.source import open_dataset
 from nvgbench.evaluation.lint.checks import Subject, as_rows, check_predicted_order, lint
 from nvgbench.evaluation.lint.pixels import MOST, every, join, look, look_at
-from nvgbench.evaluation.samples import ImageSet, in_memory
 
 KINDS = ("pink", "soft", "noise", "shapes", "blocky", "enlarged")
 
@@ -198,11 +198,11 @@ def test_numbers_and_the_reference() -> None:
 
 
 def test_jpeg_files_are_named(tmp_path: Path) -> None:
-    from nvgbench.evaluation.samples import open_samples
+    from nvgbench.data.image_set import open_images
 
     for number, image in enumerate(pictures("pink", 12, 32, 0).permute(0, 2, 3, 1).numpy()):
         Image.fromarray(image).save(tmp_path / f"{number}.jpg")
-    assert "12 of 12 files are JPEG" in findings(open_samples(tmp_path))["jpeg"]
+    assert "12 of 12 files are JPEG" in findings(open_images(tmp_path))["jpeg"]
 
 
 def test_chunks_together_equal_the_whole() -> None:

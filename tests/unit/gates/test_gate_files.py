@@ -68,7 +68,6 @@ def test_broken_rules_are_named_by_line_and_key(text: str, message: str, tmp_pat
 
 def test_committed_rules_and_baselines_load() -> None:
     built_in = load_rules()
-    assert load_rules(ROOT / "reports/gates/default.toml") == built_in
     dinov2, tiny = built_in.rule_for("FD[dinov2]"), load_rules(ROOT / "reports/gates/tiny.toml").rule_for("FD[classifier]")
     assert dinov2 is not None
     assert dinov2.relative == 0.02

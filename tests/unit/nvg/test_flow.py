@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_nvg import tiny
 
 from nvgbench.nvg.config import GranularityConfig, NvgSamplingConfig
 from nvgbench.nvg.flow import time_grid
 from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.sampler import NvgSampler
+from tests.helpers.tiny_nvg import tiny
 
 
 @pytest.mark.parametrize("structure_input", ["partial-noise", "pure-noise"])

@@ -56,7 +56,7 @@ def test_published_keys_translate_both_ways() -> None:
         (lambda state: state.pop("content_embed.weight"), r"missing: content_embed\.weight;"),
         (
             lambda state: state.update({"content_blocks.0.linear3.bias": torch.zeros(1)}),
-            r"left over: content_blocks\.0\.linear3\.bias",
+            r"unexpected: content_blocks\.0\.linear3\.bias",
         ),
         (
             lambda state: state.update({"content_embed.weight": torch.zeros(2, 2)}),
