@@ -29,7 +29,7 @@ _HEADINGS = {
 _CLAIMS_NOTE = (
     "A claim is judged only by runs of the models it names: the same preset, ImageNet at 256 px, as many training images, the "
     "papers' Inception; for time and memory the same preset, measured on the devices of this page. Supported and not supported "
-    "mean that the interval of the difference excludes zero; below it stands what it covers."
+    "mean that the interval of the difference excludes zero; what it covers is given below it."
 )
 _SCALE_NOTE = (
     "These models are smaller than the published ones, and trained on other data or for a shorter time. Their answers are no "
