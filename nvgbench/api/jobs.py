@@ -148,7 +148,8 @@ def profiled_model(
     from nvgbench.device import resolve_device
     from nvgbench.profiling.record import profile_record
     from nvgbench.registry import preset_files
-    from nvgbench.runs.folder import find_run, find_runs, is_run, untrained_generator
+    from nvgbench.runs.find import find_run, find_runs, is_run
+    from nvgbench.runs.models import untrained_generator
 
     text, root, place = os.fspath(target), Path(runs), resolve_device(device)
     if is_run(text, root):
@@ -216,7 +217,7 @@ def ablate(
     from nvgbench.ablations.plan import STUDIES
     from nvgbench.ablations.runner import cluster_record
     from nvgbench.device import resolve_device
-    from nvgbench.runs.folder import find_run
+    from nvgbench.runs.find import find_run
 
     if study not in STUDIES:
         raise InputError(f"no study {study!r}{did_you_mean(study, STUDIES)}; known: {', '.join(STUDIES)}")
