@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import re
 
-from nvgbench.report import charts
-from nvgbench.report.charts import Dot, Line
+from nvgbench.reporting import charts
+from nvgbench.reporting.charts import Dot, Line
 
 
 def panel(name: str = "c", title: str = "loss", **changes) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nvgbench.report.provenance_table import provenance_table
-from nvgbench.report.tables import Cell
+from nvgbench.reporting.provenance_table import provenance_table
+from nvgbench.reporting.tables import Cell
 from nvgbench.results.schema import RunRecord
 from tests.helpers.report_records import provenance
 

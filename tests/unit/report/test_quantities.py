@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvgbench.report import quantities
+from nvgbench.reporting import quantities
 from nvgbench.types import Measurement
 
 

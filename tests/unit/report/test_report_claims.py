@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from nvgbench.report.claim_tables import claim_rows, claim_statement, claim_table, scale_table
-from nvgbench.report.claims import Evidence, Judged, load_claims
-from nvgbench.report.published import published_results
-from nvgbench.report.scores import collect_scores
+from nvgbench.reporting.claim_tables import claim_rows, claim_statement, claim_table, scale_table
+from nvgbench.reporting.claims import Evidence, Judged, load_claims
+from nvgbench.reporting.published import published_results
+from nvgbench.reporting.scores import collect_scores
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Interval, Measurement
 from tests.helpers.report_records import codebook_rows, metric, profile_record, provenance

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from nvgbench.errors import InputError
-from nvgbench.report.build import LIMIT, render_report
+from nvgbench.reporting.build import LIMIT, render_report
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import LocatedRecord, located_records
 from tests.helpers.report_records import metric, provenance, scores, train_record, write_runs
@@ -135,7 +135,7 @@ def test_the_limit_holds_for_large_inputs(tmp_path: Path) -> None:
 
 
 def test_too_many_records_for_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nvgbench.report.build.LIMIT", 20_000)
+    monkeypatch.setattr("nvgbench.reporting.build.LIMIT", 20_000)
     with pytest.raises(InputError, match="choose fewer runs"):
         render_report(located(tmp_path, evaluated("m", 5.0)), tmp_path / "index.html")
     assert list(tmp_path.iterdir()) == []

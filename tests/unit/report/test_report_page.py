@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from nvgbench.errors import InputError
 from nvgbench.gates.baseline import update_baseline
 from nvgbench.gates.schema import Verdict
-from nvgbench.report.build import render_report
-from nvgbench.report.published import SENTENCE, match_published, published_results
+from nvgbench.reporting.build import render_report
+from nvgbench.reporting.published import SENTENCE, match_published, published_results
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import LocatedRecord, ResultStore, located_records
 from tests.helpers.replicates import replicate

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from nvgbench.report.claims import Claim, Judged, Outcome
-from nvgbench.report.differences import difference_cell, interval_of
-from nvgbench.report.entries import compact
-from nvgbench.report.quantities import noise
-from nvgbench.report.tables import BLANK, Cell, Column, Group, Statement, Table, Tone
+from nvgbench.reporting.claims import Claim, Judged, Outcome
+from nvgbench.reporting.differences import difference_cell, interval_of
+from nvgbench.reporting.entries import compact
+from nvgbench.reporting.quantities import noise
+from nvgbench.reporting.tables import BLANK, Cell, Column, Group, Statement, Table, Tone
 from nvgbench.results.numbers import Number
 
 _TONES: dict[Outcome, Tone] = {

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from nvgbench.report.quantities import interval_text, score
+from nvgbench.reporting.quantities import interval_text, score
 from nvgbench.results.compare import Scored, latest_metrics, why_not_comparable
 from nvgbench.results.grouping import members
 from nvgbench.results.schema import RunRecord

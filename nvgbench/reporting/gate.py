@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nvgbench.gates.schema import Outcome, Verdict, overall
-from nvgbench.report.quantities import signed, significant
-from nvgbench.report.tables import BLANK, Cell, Column, Group, Statement, Table, Tone
+from nvgbench.reporting.quantities import signed, significant
+from nvgbench.reporting.tables import BLANK, Cell, Column, Group, Statement, Table, Tone
 from nvgbench.results.numbers import Number
 
 _ORDER: tuple[Outcome, ...] = ("fail", "inconclusive", "pass")
