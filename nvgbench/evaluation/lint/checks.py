@@ -258,8 +258,8 @@ def check_one_colour(subject: Subject) -> Iterator[str]:
         )
     if subject.reference is not None and subject.reference_pixels is not None and subject.reference_pixels.one_colour:
         yield (
-            f"{subject.reference_pixels.one_colour} of {subject.reference.count} images of the reference are of a single colour, "
-            "as images that were misread are: FID would be higher, recall lower"
+            f"{subject.reference_pixels.one_colour} of {subject.reference.count} images of the reference are of a "
+            "single colour, as images that were misread are: FID would be higher, recall lower"
         )
 
 
