@@ -18,7 +18,7 @@ from nvgbench.data.catalog import is_source
 from nvgbench.data.image_set import ImageSet, in_memory, open_images
 from nvgbench.errors import InputError
 from nvgbench.evaluation.reference import Reference, open_reference, run_reference
-from nvgbench.runs.folder import is_run
+from nvgbench.runs.find import is_run
 from nvgbench.types import Features
 
 Scorable: TypeAlias = "NDArray[Any] | torch.Tensor | str | os.PathLike[str] | Run | Samples | ImageSet"

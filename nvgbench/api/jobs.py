@@ -14,8 +14,8 @@ from nvgbench.gates.rules import load_rules
 from nvgbench.gates.schema import Outcome, Verdict, overall
 from nvgbench.gates.verdicts import evaluate_gates
 from nvgbench.interfaces import Progress
-from nvgbench.report.build import DEFAULT_TITLE, render_report
-from nvgbench.report.galleries import without_data_pictures
+from nvgbench.reporting.build import DEFAULT_TITLE, render_report
+from nvgbench.reporting.galleries import without_data_pictures
 from nvgbench.results.records import Records
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import LocatedRecord, ResultStore, records_of
@@ -148,7 +148,8 @@ def profiled_model(
     from nvgbench.device import resolve_device
     from nvgbench.profiling.record import profile_record
     from nvgbench.registry import preset_files
-    from nvgbench.runs.folder import find_run, find_runs, is_run, untrained_generator
+    from nvgbench.runs.find import find_run, find_runs, is_run
+    from nvgbench.runs.models import untrained_generator
 
     text, root, place = os.fspath(target), Path(runs), resolve_device(device)
     if is_run(text, root):
@@ -216,7 +217,7 @@ def ablate(
     from nvgbench.ablations.plan import STUDIES
     from nvgbench.ablations.runner import cluster_record
     from nvgbench.device import resolve_device
-    from nvgbench.runs.folder import find_run
+    from nvgbench.runs.find import find_run
 
     if study not in STUDIES:
         raise InputError(f"no study {study!r}{did_you_mean(study, STUDIES)}; known: {', '.join(STUDIES)}")

@@ -23,7 +23,8 @@ from nvgbench.errors import InputError
 from nvgbench.interfaces import CodebookTokenizer, ImageGenerator, Tokenizer
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
-from nvgbench.runs.folder import RunFolder, find_run
+from nvgbench.runs.find import find_run
+from nvgbench.runs.folder import RunFolder
 from nvgbench.sampling.classes import select_classes
 from nvgbench.sampling.job import image_seed, labels_of
 from nvgbench.sampling.pictures import trace_image

@@ -205,7 +205,12 @@ def score(
         found = dataclasses.replace(found, images=dataclasses.replace(found.images, name=name))
     for finding in check_classes_fit(found.images, target.images, found.num_classes, force=force):
         warnings.warn(str(finding), stacklevel=2)
-    request = ExtractorRequest(device=place, weights=weights, data=data, folder=Path(runs, "_extractors"))
+    request = ExtractorRequest(
+        device=place,
+        weights=weights,
+        data=None if data is None else dataclasses.replace(data, image_size=found.images.image_size),
+        folder=Path(runs, "_extractors"),
+    )
     check_extractor(extractor or INCEPTION, weights)
     network = open_extractor(extractor or INCEPTION, request) if rules is None else rules.extractor(request)
     scores = evaluate_samples(

@@ -56,7 +56,7 @@ def _clusters(
     from nvgbench.api.jobs import ablate, append
     from nvgbench.cli.progress import counting
     from nvgbench.device import resolve_device
-    from nvgbench.runs.folder import find_run
+    from nvgbench.runs.find import find_run
 
     targets = [find_run(run, root) for run in runs]
     if retrain:

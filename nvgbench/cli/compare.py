@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nvgbench.cli.options import DEFAULT_RUNS, Device, RunsRoot
+from nvgbench.cli.options import DEFAULT_RUNS, Device, Force, RunsRoot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,12 +23,12 @@ def register(app: typer.Typer) -> None:
         run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="A run, a name in the records, or a group of trainings.")],
         run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="What is compared with it.")],
         metric: Annotated[list[str] | None, typer.Option(help="Only this score: FID, or 'FID (adm)'. Repeatable.")] = None,
-        force: Annotated[bool, typer.Option("--force", help="Compare scores that are not comparable, and mark them.")] = False,
+        force: Force = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
-        """Tell for each score whether RUN_B is better or worse than RUN_A, or whether the data cannot tell.
+        """Decide for each score whether RUN_B is better or worse than RUN_A, or whether the data leave it open.
 
         Scores of several protocols have a line each. If the features of both models are still cached, images with equal seeds
         are compared pairwise. Scores with unequal number of images, reference, extractor or preprocessing are refused.
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
             from nvgbench.device import resolve_device
             from nvgbench.evaluation.paired import paired_margins
 
-            # The interval of a mean over trainings or sampling seeds says more than the images of one evaluation.
+            # Means over trainings or sampling seeds have intervals of their own.
             if any("repeated" in one.provenance for one in (old, new)):
                 return {}
             return paired_margins(old, new, runs, device=resolve_device(device))

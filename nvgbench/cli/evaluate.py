@@ -137,7 +137,7 @@ def _sampling_seeds(text: str | None, samples: Path | None) -> list[int]:
 
 
 def _choose(names: list[str], all_runs: bool, root: Path) -> list[RunFolder]:
-    from nvgbench.runs.folder import find_run, find_runs
+    from nvgbench.runs.find import find_run, find_runs
 
     if not all_runs:
         return [find_run(name, root) for name in names]

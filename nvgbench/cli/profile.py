@@ -77,7 +77,7 @@ def _print(record: RunRecord) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from nvgbench.report.quantities import count, measurement_text, range_text
+    from nvgbench.reporting.quantities import count, measurement_text, range_text
 
     table = Table("quantity", "batch", "median", "range", box=None, title=record.subject, title_justify="left")
     for row in record.tables["parameters"]:

@@ -86,15 +86,14 @@ def _train_all(
 @contextmanager
 def _tokenizer_run(given: str | None, runs: Path, config: RunConfig) -> Iterator[Path | None]:
     """The folder of the run whose tokenizer is taken; of a published file, one that is there for as long as it is needed."""
-    from nvgbench.runs.folder import CONFIG, find_run
+    from nvgbench.runs.find import find_run, is_run
     from nvgbench.weights.families import find_published, hub_files
     from nvgbench.weights.imports import import_run
 
     if given is None:
         yield None
         return
-    is_run = any((path / CONFIG).exists() for path in (runs / given, Path(given)))
-    if is_run or not (Path(given).is_file() or given in hub_files()):
+    if is_run(given, runs) or not (Path(given).is_file() or given in hub_files()):
         yield find_run(given, runs).path
         return
     file = find_published(given)

@@ -25,9 +25,9 @@ class EvaluationOptions:
         seed: of the sampling job and of everything drawn at random in the scores.
         batch_size: images per batch in sampling and extraction.
         protocol: a key of `nvgbench.results.protocols.PROTOCOLS`.
-        extractor: a name in `nvgbench.extractors.registry.EXTRACTORS`, or ``module:callable``.
-        metrics: names of the scores or metrics to compute; all if None.
+        extractor: name of a feature extractor, or ``module:callable``; see `nvgbench.extractors.registry`.
         extractor_weights: file or folder of the extractor's weights; the published ones if None.
+        metrics: names of the scores or metrics to compute; all if None.
         bootstrap: replicates of bootstrapped intervals.
         settings: overrides of the model's sampling settings.
         reference: data source or file; the held-out images of the run's own data if None.

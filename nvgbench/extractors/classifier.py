@@ -76,8 +76,8 @@ def open_classifier(request: ExtractorRequest) -> ClassifierExtractor:
     data = request.data
     if data is None:
         raise InputError(
-            "the classifier learns from a data source, and the reference is none; give one (`reference=npz:PATH`, "
-            "imagefolder:PATH, cifar10 …) or use `extractor='inception'`"
+            "the classifier is trained on a data source, and none is known here; give one as `reference=` (e.g. cifar10, "
+            "imagefolder:PATH, npz:PATH), or use `extractor='inception'`"
         )
     train = open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed)
     held_out = open_dataset(data.source, image_size=data.image_size, split="eval", seed=data.seed)

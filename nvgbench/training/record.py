@@ -13,7 +13,7 @@ from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
 from nvgbench.runs.checkpoint import CheckpointState
 from nvgbench.runs.folder import PHASES, RunFolder
-from nvgbench.training.log import read_log
+from nvgbench.runs.log import read_log
 from nvgbench.training.precision import resolve_precision
 from nvgbench.types import Measurement
 

@@ -20,7 +20,8 @@ from nvgbench.errors import InputError
 from nvgbench.interfaces import Objective, Progress
 from nvgbench.registry import get_family
 from nvgbench.runs import checkpoint as ckpt
-from nvgbench.runs.folder import PHASES, DatasetInfo, Phase, RunFolder, seeded_generator, seeded_tokenizer
+from nvgbench.runs.folder import PHASES, DatasetInfo, Phase, RunFolder
+from nvgbench.runs.models import seeded_generator, seeded_tokenizer
 from nvgbench.runs.seeding import mix_seed
 from nvgbench.training.batches import join_tokens
 from nvgbench.training.distributed import Processes, join_processes

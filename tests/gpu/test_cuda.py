@@ -14,7 +14,8 @@ from nvgbench.nvg.clustering import build_structure
 from nvgbench.profiling.energy import energy_per_image
 from nvgbench.profiling.memory import peak_cuda_memory
 from nvgbench.registry import family_names
-from nvgbench.runs.folder import RunFolder, seeded_tokenizer, untrained_generator
+from nvgbench.runs.folder import RunFolder
+from nvgbench.runs.models import seeded_tokenizer, untrained_generator
 from nvgbench.types import SampleRequest
 from tests.helpers.training_jobs import log, train
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
+import signal
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,18 +55,50 @@ def train(folder: Path, family: str, *settings: str, **options: Any) -> None:
     train_run(small_config(family, *settings), folder, **options)
 
 
-def _child(folder: Path, family: str, settings: tuple[str, ...], environment: dict[str, str]) -> None:
+@dataclass(frozen=True)
+class Signal:
+    """A signal that a training sends itself right before its ``operation``-th change of a file named ``*name``, counted from 1.
+
+    File operations happen in the same order on every machine, however fast it is.
+    """
+
+    number: signal.Signals
+    operation: int
+    name: str = ""
+
+    def arm(self, folder: Path) -> None:
+        """Count the changes of files in ``folder`` by this process, which cannot be undone."""
+        operations = itertools.count(1)
+
+        def count(event: str, arguments: tuple) -> None:
+            if event not in _CHANGES and not (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+                return
+            file = str(arguments[0])
+            if file.startswith(str(folder)) and file.endswith(self.name) and next(operations) == self.operation:
+                os.kill(os.getpid(), self.number)
+
+        sys.addaudithook(count)
+
+
+_CHANGES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate", "shutil.rmtree"}
+
+
+def _child(folder: Path, family: str, settings: tuple[str, ...], environment: dict[str, str], sent: Signal | None) -> None:
     os.environ.update(environment)
+    if sent is not None:
+        sent.arm(folder)
     train(folder, family, *settings)
 
 
-def start(folder: Path, family: str, *settings: str, environment: dict[str, str] | None = None) -> Any:
-    """Train in a process of its own. The fork server has imported torch already, so that it begins at once."""
+def start(
+    folder: Path, family: str, *settings: str, environment: dict[str, str] | None = None, sent: Signal | None = None
+) -> Any:
+    """Train in a new process. The fork server has torch imported already, so that it starts at once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["nvgbench.training.run", "nvgbench.autoencoder.objective", "nvgbench.nvg.objective", "nvgbench.nvg.generator"]
     )
-    process = context.Process(target=_child, args=(folder, family, settings, environment or {}))
+    process = context.Process(target=_child, args=(folder, family, settings, environment or {}, sent))
     process.start()
     return process
 

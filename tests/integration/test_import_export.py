@@ -27,10 +27,12 @@ from torch import Tensor
 from nvgbench.cli.app import main
 from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
+from nvgbench.files import file_sha256
 from nvgbench.nvg.verification import FIXTURES
 from nvgbench.results.records import Records
 from nvgbench.runs import checkpoint as ckpt
-from nvgbench.runs.folder import RunFolder, untrained_generator
+from nvgbench.runs.folder import RunFolder
+from nvgbench.runs.models import untrained_generator
 from nvgbench.weights.exports import original_state
 from nvgbench.weights.imports import import_run
 from tests.helpers.stand_ins import nvg_generator_file, nvg_stand_in, var_stand_in
@@ -188,7 +190,7 @@ def test_an_imported_run_is_sampled_and_profiled(root: Path, run: str, setting: 
     assert call(root, "profile", run, "--set", setting, *quick, "--device", "cpu") == 0
     record = Records.read(RunFolder(root / "runs" / run).records_path).select(kind="profile")[-1]
     file = root / ("nvg.ckpt" if run == "nvg" else "var.pth")
-    assert record.provenance["model"]["published"]["generator"] == {"file": file.name, "sha256": ckpt.file_hash(file)}
+    assert record.provenance["model"]["published"]["generator"] == {"file": file.name, "sha256": file_sha256(file)}
 
 
 def test_an_imported_run_is_scored_and_reported(root: Path) -> None:
@@ -310,7 +312,7 @@ def test_a_generator_is_trained_on_a_published_tokenizer(
     run = RunFolder(tmp_path / "on_published")
     state = run.state("tokenizer")
     assert state is not None
-    assert state.source["sha256"] == ckpt.file_hash(root / "vae.pth")
+    assert state.source["sha256"] == file_sha256(root / "vae.pth")
     assert not list(tmp_path.glob(".tokenizer-*"))
     assert_identical(
         {k: v for k, v in original_state(run, "tokenizer").items() if "ema_vocab" not in k},

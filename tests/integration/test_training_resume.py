@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -13,35 +10,53 @@ import torch
 
 from nvgbench.errors import InputError
 from nvgbench.results.store import read_records
-from nvgbench.runs.folder import RunFolder, find_run, find_runs
+from nvgbench.runs.find import find_run, find_runs
+from nvgbench.runs.folder import RunFolder
 from nvgbench.types import SampleRequest
-from tests.helpers.training_jobs import log, start, train, weights
+from tests.helpers.training_jobs import Signal, log, start, train, weights
 
 
 @pytest.fixture(scope="module", params=["nvg", "var", "ar"])
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, float]:
-    """An uninterrupted run: family, folder, seconds."""
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """An uninterrupted run: family and folder."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    began = time.monotonic()
     train(folder, request.param)
-    return request.param, folder, time.monotonic() - began
+    return request.param, folder
 
 
-def test_killed_at_random_moments(whole: tuple[str, Path, float], tmp_path: Path) -> None:
-    family, reference, seconds = whole
-    moments = random.Random(family)
-    kills = 0
-    for _ in range(3):
-        process = start(tmp_path / "run", family)
-        process.join(timeout=moments.uniform(0.1, 0.8) * min(max(seconds, 0.5), 3.0))
-        if process.is_alive():
-            process.kill()
-            kills += 1
+# An uninterrupted run changes files 84 times. Before which of these changes three attempts are killed, one after the other:
+KILLS = {"nvg": (19, 27, 20), "var": (29, 12, 33), "ar": (8, 27, 20)}
+# Before which a kill is known to leave files behind, or a folder that is refused.
+LEFTOVERS = {3, 4, 5, 9, 10, 11, 41, 42, 43, 44, 45, 48, 49, 77, 78, 79, 80, 81, 82}
+
+
+def test_killed_three_times(whole: tuple[str, Path], tmp_path: Path) -> None:
+    family, reference = whole
+    for operation in KILLS[family]:
+        process = start(tmp_path / "run", family, sent=Signal(signal.SIGKILL, operation))
         process.join()
+        assert process.exitcode == -signal.SIGKILL
     process = start(tmp_path / "run", family)
-    process.join(timeout=60)
+    process.join()
     assert process.exitcode == 0
-    assert kills > 0
+    assert weights(tmp_path / "run") == weights(reference)
+    assert log(tmp_path / "run") == log(reference)
+    assert not list((tmp_path / "run").rglob(".*")), "leftovers"
+    assert len(read_records(tmp_path / "run")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", ["ar"], indirect=True)
+@pytest.mark.parametrize(
+    "operation",
+    [pytest.param(n, marks=[pytest.mark.xfail(strict=True)] if n in LEFTOVERS else []) for n in range(1, 85)],
+)
+def test_killed_at_any_moment(whole: tuple[str, Path], tmp_path: Path, operation: int) -> None:
+    family, reference = whole
+    process = start(tmp_path / "run", family, sent=Signal(signal.SIGKILL, operation))
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    train(tmp_path / "run", family)
     assert weights(tmp_path / "run") == weights(reference)
     assert log(tmp_path / "run") == log(reference)
     assert not list((tmp_path / "run").rglob(".*")), "leftovers"
@@ -49,16 +64,13 @@ def test_killed_at_random_moments(whole: tuple[str, Path, float], tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop(whole: tuple[str, Path, float], tmp_path: Path, number: signal.Signals) -> None:
-    family, reference, _ = whole
+def test_asked_to_stop(whole: tuple[str, Path], tmp_path: Path, number: signal.Signals) -> None:
+    family, reference = whole
     if family != "nvg":
         pytest.skip("signals know nothing of families")
-    process = start(tmp_path / "run", family, "train.checkpoint_every=1000")
-    while not (tmp_path / "run" / "train.jsonl").exists():  # two steps are done
-        assert process.is_alive()
-        time.sleep(0.01)
-    os.kill(process.pid, number)
-    process.join(timeout=60)
+    when = Signal(number, 1, "train.jsonl")  # two steps are done
+    process = start(tmp_path / "run", family, "train.checkpoint_every=1000", sent=when)
+    process.join()
     assert process.exitcode == 1  # Interrupted is an exception; the command line makes 130 of it
     state = RunFolder(tmp_path / "run").state("tokenizer")
     assert state is not None, "no checkpoint was written"
@@ -67,8 +79,8 @@ def test_asked_to_stop(whole: tuple[str, Path, float], tmp_path: Path, number: s
     assert weights(tmp_path / "run") == weights(reference)
 
 
-def test_a_finished_run_is_left_alone(whole: tuple[str, Path, float]) -> None:
-    family, folder, _ = whole
+def test_a_finished_run_is_left_alone(whole: tuple[str, Path]) -> None:
+    family, folder = whole
     before = weights(folder), log(folder), (folder / "records.jsonl").read_bytes()
     said: list = []
     train(folder, family, progress=said.append)
@@ -76,8 +88,8 @@ def test_a_finished_run_is_left_alone(whole: tuple[str, Path, float]) -> None:
     assert (weights(folder), log(folder), (folder / "records.jsonl").read_bytes()) == before
 
 
-def test_the_record(whole: tuple[str, Path, float]) -> None:
-    family, folder, _ = whole
+def test_the_record(whole: tuple[str, Path]) -> None:
+    family, folder = whole
     (record,) = read_records(folder)
     assert (record.kind, record.subject, record.family, record.preset) == ("train", "whole", family, f"{family}-tiny")
     rows = {row["phase"]: row for row in record.tables["training"]}
@@ -91,8 +103,8 @@ def test_the_record(whole: tuple[str, Path, float]) -> None:
     assert record.provenance["notes"]["tokenizer"]
 
 
-def test_what_was_trained_can_be_loaded(whole: tuple[str, Path, float]) -> None:
-    family, folder, _ = whole
+def test_what_was_trained_can_be_loaded(whole: tuple[str, Path]) -> None:
+    family, folder = whole
     assert [run.path for run in find_runs(folder.parent)] == [folder]
     generator = find_run("whole", folder.parent).load_generator("cpu")
     assert (generator.spec.name, generator.spec.family, generator.spec.num_classes) == ("whole", family, 10)
@@ -104,20 +116,20 @@ def test_what_was_trained_can_be_loaded(whole: tuple[str, Path, float]) -> None:
     assert plain.spec.provenance["weights"] != generator.spec.provenance["weights"]
 
 
-def test_another_configuration_is_refused(whole: tuple[str, Path, float]) -> None:
-    family, folder, _ = whole
-    with pytest.raises(InputError, match=r"train\.generator\.learning_rate: 0\.001 there, 0\.5 now.*another --name"):
+def test_another_configuration_is_refused(whole: tuple[str, Path]) -> None:
+    family, folder = whole
+    with pytest.raises(InputError, match=r"train\.generator\.learning_rate: 0\.001 there, 0\.5 now.*another `name=`"):
         train(folder, family, "train.generator.learning_rate=0.5")
 
 
-def test_a_damaged_checkpoint_is_refused_with_a_remedy(whole: tuple[str, Path, float], tmp_path: Path) -> None:
-    family, reference, _ = whole
+def test_a_damaged_checkpoint_is_refused_with_a_remedy(whole: tuple[str, Path], tmp_path: Path) -> None:
+    family, reference = whole
     folder = tmp_path / "run"
     train(folder, family, phases=("tokenizer",))
     file = next(folder.rglob("ema.safetensors"))
     content = file.read_bytes()
     file.write_bytes(content[:-10])
-    with pytest.raises(InputError, match=r"ema\.safetensors is damaged.*trains the tokenizer anew"):
+    with pytest.raises(InputError, match=r"ema\.safetensors is damaged.*the training repeats the tokenizer"):
         train(folder, family)
     file.write_bytes(content)
     train(folder, family)
@@ -125,8 +137,8 @@ def test_a_damaged_checkpoint_is_refused_with_a_remedy(whole: tuple[str, Path, f
     assert [record.provenance["phases"] for record in read_records(folder)] == [["tokenizer"], ["generator", "tokenizer"]]
 
 
-def test_another_runs_tokenizer(whole: tuple[str, Path, float], tmp_path: Path) -> None:
-    family, reference, _ = whole
+def test_another_runs_tokenizer(whole: tuple[str, Path], tmp_path: Path) -> None:
+    family, reference = whole
     folder = tmp_path / "second"
     train(folder, family, "train.seed=7", tokenizer_from=reference)
     assert RunFolder(folder).tokenizer_fingerprint() == RunFolder(reference).tokenizer_fingerprint()
@@ -140,17 +152,17 @@ def test_another_runs_tokenizer(whole: tuple[str, Path, float], tmp_path: Path) 
         train(tmp_path / "fourth", family, phases=("generator",))
 
 
-def test_online_tokens_train_like_cached_ones(whole: tuple[str, Path, float], tmp_path: Path) -> None:
+def test_online_tokens_train_like_cached_ones(whole: tuple[str, Path], tmp_path: Path) -> None:
     """The same batches in the same order; only the batch in which an image is tokenized differs, so up to rounding."""
-    family, reference, _ = whole
+    family, reference = whole
     train(tmp_path / "online", family, "train.cache_tokens=false")
     for one, other in zip(log(tmp_path / "online"), log(reference), strict=True):
         assert one["losses"] == pytest.approx(other["losses"], rel=1e-3)
 
 
-def test_other_images_are_refused(whole: tuple[str, Path, float]) -> None:
-    _, folder, _ = whole
+def test_other_images_are_refused(whole: tuple[str, Path]) -> None:
+    _, folder = whole
     run = RunFolder(folder)
     info = run.dataset
-    with pytest.raises(InputError, match="begun with other images"):
+    with pytest.raises(InputError, match="started with other images"):
         run.note_dataset(type(info)(name=info.name, classes=info.classes, images=3, fingerprint="other"))

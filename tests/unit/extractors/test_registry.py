@@ -107,11 +107,11 @@ def test_weights_go_with_extractors_that_take_them() -> None:
 
 
 def test_the_classifier_needs_a_data_source(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="learns from a data source"):
+    with pytest.raises(InputError, match="trained on a data source"):
         open_extractor("classifier", ExtractorRequest())
     path = tmp_path / "theirs.npz"
     np.savez(path, arr_0=np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8))
-    with pytest.raises(InputError, match="learns from a data source"):
+    with pytest.raises(InputError, match="trained on a data source"):
         Evaluator(tmp_path, EvaluationOptions(extractor="classifier", reference=str(path))).files(path)
 
 

@@ -1,4 +1,4 @@
-"""Rules from TOML, baselines that notice changes."""
+"""Rules from TOML, baselines with a checksum."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nvgbench.gates.baseline import Baseline, read_baseline, update_baseline
 from nvgbench.gates.idle import idle_rules
 from nvgbench.gates.rules import load_rules
 from nvgbench.results.schema import RunRecord
+from nvgbench.results.scores import SCORES
 from tests.helpers.gate_records import HERE, evaluation, metric
 
 ROOT = Path(__file__).parents[3]
@@ -46,7 +47,7 @@ def test_rules_from_a_file(tmp_path: Path) -> None:
         ('[[rule]]\nmetric = "a"\nrelative = true', "line 3.*relative = True: .*number"),
         ('[[rule]]\nmetric = "a"\nkind = "intervall"', "line 3.*kind = 'intervall' .did you mean 'interval'"),
         ('[[rule]]\nmetric = "a"\nseverity = "blockng"', "line 3.*did you mean 'blocking'"),
-        ('[[rule]]\nmetric = "a"\nkind = "exact"\nrelative = 0.1', "line 4.*no use with kind = 'exact'"),
+        ('[[rule]]\nmetric = "a"\nkind = "exact"\nrelative = 0.1', "line 4.*no effect with kind = 'exact'"),
         ('[[rule]]\nmetric = "a"\nkind = "tolerance"', "line 3.*needs relative or absolute"),
         ('# one\n[[rule]]\nkind = "exact"', r"line 2, rule 1: key 'metric' is missing"),
         ("alpha = 2\n[[rule]]\nmetric = 'a'", "line 1: alpha = 2"),
@@ -64,6 +65,14 @@ def test_broken_rules_are_named_by_line_and_key(text: str, message: str, tmp_pat
     with pytest.raises(InputError, match=message) as caught:
         load_rules(file)
     assert "\n" not in str(caught.value)
+
+
+def test_the_built_in_rules_name_scores_and_measurements_that_exist() -> None:
+    measured = {"latency", "throughput", "energy", "peak_memory_process", "peak_memory_cuda", "flops", "flops_analytic"}
+    costs = {"parameters[x]", "memory_model[x]"}
+    scores = {name for score in SCORES.values() for name in (score.name, f"{score.stem or score.name}[x]")}
+    idle = [rule.metric for rule in load_rules().rules if not any(map(rule.fits, scores | measured | costs))]
+    assert idle == []
 
 
 def test_committed_rules_and_baselines_load() -> None:
@@ -96,7 +105,7 @@ def test_baseline_round_trip(tmp_path: Path) -> None:
         update_baseline(file, [RunRecord(kind="train", subject="model")])
 
 
-def test_a_baseline_holds_the_newest_of_every_protocol(tmp_path: Path) -> None:
+def test_a_baseline_keeps_the_newest_of_every_protocol(tmp_path: Path) -> None:
     ours, older, theirs = (
         evaluation(dataclasses.replace(metric("FID", 9.0), protocol=protocol), created=f"2026-01-0{day}T00:00:00+00:00")
         for day, protocol in ((1, "nvgbench/2"), (2, "adm/1"), (3, "adm/2"))
@@ -127,13 +136,13 @@ def test_an_update_replaces_its_own_environment_and_subject_only(tmp_path: Path)
     assert "/home/me" not in file.read_text()
 
 
-def test_a_baseline_notices_every_change(tmp_path: Path) -> None:
+def test_an_edited_baseline_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "baseline.json"
     record = evaluation(metric("FD[x]", 10.0), provenance=HERE)
     update_baseline(file, [record])
     whole = file.read_text()
 
-    # Reformatting is no change of content; a changed digit or environment is.
+    # Reformatting does not change the content; a digit or an environment does.
     file.write_text(json.dumps(json.loads(whole)))
     assert read_baseline(file) == Baseline.of([record])
     for before, after in (

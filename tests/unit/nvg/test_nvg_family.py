@@ -19,7 +19,7 @@ from nvgbench.nvg import FAMILY
 from nvgbench.nvg.image_generator import NvgImageGenerator
 from nvgbench.nvg.structure_control import structure_from_image
 from nvgbench.registry import preset_files
-from nvgbench.runs.folder import untrained_generator
+from nvgbench.runs.models import untrained_generator
 from nvgbench.types import ImageBatch, ModelSpec, SampleRequest, TokenBatch
 
 SMALL = (
