@@ -13,7 +13,8 @@ import torch
 from nvgbench.ablations.clusters import Count, Subject, study_clusters
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
-from nvgbench.interfaces import Progress
+from nvgbench.interfaces import LatentTokenizer, Progress
+from nvgbench.nvg.config import GranularityConfig
 from nvgbench.results.provenance import collect
 from nvgbench.results.schema import RunRecord
 from nvgbench.runs.folder import RunFolder
@@ -81,11 +82,11 @@ def cluster_subject(run: RunFolder, device: torch.device) -> Subject:
         InputError: not trained yet, or the tokenizer has no continuous latent.
     """
     tokenizer = run.load_tokenizer(device)
-    encode, grid = getattr(tokenizer, "latent", None), getattr(tokenizer, "grid", None)
-    if not callable(encode) or grid is None:
+    if not isinstance(tokenizer, LatentTokenizer):
         raise InputError(f"the tokenizer of {run.name} has no 'latent' and 'grid'; the study needs its continuous latents")
-    group_size = getattr(run.config.tokenizer.quantizer, "group_size", 2)
-    return Subject(name=run.name, encode=encode, grid=grid, group_size=group_size, device=device)
+    quantizer = run.config.tokenizer.quantizer
+    group_size = quantizer.group_size if isinstance(quantizer, GranularityConfig) else 2
+    return Subject(name=run.name, encode=tokenizer.latent, grid=tokenizer.grid, group_size=group_size, device=device)
 
 
 def retrained_tokenizers(
