@@ -76,7 +76,7 @@ def _train_all(
         folder = runs / name
         with _tokenizer_run(tokenizer, runs, config) as source, training_progress(name) as progress:
             try:
-                train_run(config, folder, device=target, progress=progress, tokenizer_from=source, phases=phases, group=group)
+                train_run(config, folder, device=target, progress=progress, tokenizer=source, phases=phases, group=group)
             except Interrupted:
                 progress({"message": "interrupted; the same command continues where this one stopped"})
                 raise typer.Exit(130) from None

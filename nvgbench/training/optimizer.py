@@ -1,4 +1,4 @@
-"""One AdamW a module."""
+"""One AdamW per module."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nvgbench.training.distributed import Processes
 
 
 def weight_decay_groups(module: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
-    """Trained parameters by name: those that are pulled towards zero, and those that are not.
+    """Trained parameters by name: those with weight decay, and those without.
 
-    Exempt are parameters of one dimension (gains, biases), and those that a module names: its attribute ``no_weight_decay``
-    lists patterns of `fnmatch` for the names of its own parameters (embeddings of positions, say).
+    Exempt are parameters of one dimension (gains, biases) and those that a module names: its attribute ``no_weight_decay``
+    lists `fnmatch` patterns for the names of its own parameters (positional embeddings, for example).
     """
     named = {
         id(parameter)
@@ -35,8 +35,8 @@ def weight_decay_groups(module: nn.Module) -> tuple[dict[str, nn.Parameter], dic
 def parameter_counts(modules: Mapping[str, nn.Module]) -> dict[str, int]:
     """Number of trained parameters of each module.
 
-    Children that a module names in its attribute ``training_only`` serve training alone; they are no part of the model, and
-    are counted under their own names.
+    Children that a module names in its attribute ``training_only`` are not part of the model and are counted under their own
+    names.
     """
     counts = {}
     for name, module in modules.items():
@@ -54,10 +54,7 @@ def _trained(module: nn.Module) -> int:
 
 
 class ModuleOptimizer:
-    """AdamW over the trained parameters of one module, with clipping.
-
-    Weight decay acts on the parameters that `weight_decay_groups` says.
-    """
+    """AdamW for the trained parameters of one module, with gradient clipping; weight decay as in `weight_decay_groups`."""
 
     def __init__(self, module: nn.Module, phase: PhaseConfig, processes: Processes) -> None:
         self.parameters = [value for value in module.parameters() if value.requires_grad]
@@ -77,11 +74,11 @@ class ModuleOptimizer:
         )
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of ``loss``; nothing but this module's parameters is touched."""
+        """Accumulate the gradients of ``loss`` with respect to this module's parameters only."""
         loss.backward(inputs=self.parameters)
 
     def step(self, learning_rate: float, weight_decay: float) -> Tensor:
-        """Update the weights with the gradients collected so far and forget these; returns their norm before clipping."""
+        """Update the weights with the accumulated gradients and clear them; returns their norm before clipping."""
         self._processes.average_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self._clip_norm, foreach=True)
         for group in self._adamw.param_groups:
