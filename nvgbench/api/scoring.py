@@ -20,7 +20,7 @@ from nvgbench.evaluation.recording import provenance
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.scores import Scores, ScoreSettings, check_counts, compute_scores, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
-from nvgbench.extractors.registry import ExtractorRequest, open_extractor
+from nvgbench.extractors.registry import ExtractorRequest, check_extractor, open_extractor
 from nvgbench.metrics.metric import MetricInputs
 from nvgbench.results.compare import Comparison, Margin, Scored, compare_all, latest_metrics
 from nvgbench.results.lookup import scores_of
@@ -211,6 +211,7 @@ def score(
         data=None if data is None else dataclasses.replace(data, image_size=found.images.image_size),
         folder=Path(runs, "_extractors"),
     )
+    check_extractor(extractor or INCEPTION, weights)
     network = open_extractor(extractor or INCEPTION, request) if rules is None else rules.extractor(request)
     scores = evaluate_samples(
         found.images,

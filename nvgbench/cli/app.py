@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Any
 
 import typer
@@ -58,6 +59,7 @@ def build_app() -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: bad input ends with exit code 2 and one line, an interruption with 130."""
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # Pillow's; such images are refused in one line
     try:
         sys.exit(build_app()(arguments, standalone_mode=False) or 0)
     except (InputError, OSError, MemoryError, RuntimeError, _UsageError) as error:

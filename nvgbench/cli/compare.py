@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nvgbench.cli.options import DEFAULT_RUNS, Device, RunsRoot
+from nvgbench.cli.options import DEFAULT_RUNS, Device, Force, RunsRoot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
         run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="A run, a name in the records, or a group of trainings.")],
         run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="What is compared with it.")],
         metric: Annotated[list[str] | None, typer.Option(help="Only this score: FID, or 'FID (adm)'. Repeatable.")] = None,
-        force: Annotated[bool, typer.Option("--force", help="Compare scores that are not comparable, and mark them.")] = False,
+        force: Force = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,

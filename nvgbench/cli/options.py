@@ -15,6 +15,11 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. train.steps=100 or sampling.top_k=5. Repeatable."),
 ]
 
+RunNames = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs; everything below --runs if none.")]
+RecordFiles = Annotated[list[Path] | None, typer.Option(help="A records.jsonl, or a folder with such files. Repeatable.")]
+RulesFile = Annotated[Path | None, typer.Option(help="TOML file with the gate's rules; built-in rules if not given.")]
+Force = Annotated[bool, typer.Option("--force", help="Also compare scores that are not comparable, and mark them.")]
+
 DEFAULT_RUNS = Path("runs")
 
 _ARGUMENT = re.compile(r"`([a-z][a-z0-9_.]*)=([^`]*)`")

@@ -1,4 +1,4 @@
-"""Images that come as arrays: ``npz:PATH``, ``cifar10`` and ``cifar100``."""
+"""Data sets that come as arrays: ``npz:PATH``, ``cifar10`` and ``cifar100``."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def open_npz(location: str, request: DataRequest) -> ArrayDataset:
         InputError: the file is missing or not an npz, or its arrays have another shape or type.
     """
     if not location:
-        raise InputError("--data npz needs a file: --data npz:PATH")
+        raise InputError("'npz' needs a file: `data='npz:PATH'`")
     path = Path(location).expanduser()
     if not path.is_file():
-        raise InputError(f"{path} does not exist; --data npz:PATH takes an .npz with arr_0 (uint8 images [N, H, W, 3])")
+        raise InputError(f"{path} does not exist; `data='npz:PATH'` takes an .npz with arr_0 (uint8 images [N, H, W, 3])")
     file = NpzImages(path)
     if file.count < 2:
         raise InputError(f"{path}: arr_0 holds {file.count} image; a tenth is held out, which takes at least 2")
@@ -138,7 +138,7 @@ def _open_cifar(source: str, kind: Any, location: str, request: DataRequest) -> 
         except (OSError, RuntimeError) as error:
             raise InputError(
                 f"{source} is not in {folder} and cannot be downloaded ({error}); put {kind.filename} there, "
-                "or use --data imagefolder:PATH or --data shapes"
+                "or use `data='imagefolder:PATH'` or `data='shapes'`"
             ) from None
     labels = np.array(data.targets, dtype=np.int64)
     return ArrayDataset(data.data, labels, data.classes, name=f"{source} ({request.split})", request=request)

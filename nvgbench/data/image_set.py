@@ -19,8 +19,9 @@ from torch import Tensor
 from nvgbench.data.archive import NpzImages, large_uint8
 from nvgbench.data.dataset import ImageDataset
 from nvgbench.data.decode import decode_all, read_header, read_image
-from nvgbench.data.files import SUFFIXES, list_images
+from nvgbench.data.files import left_out_remarks, list_images
 from nvgbench.data.labels import usable_classes
+from nvgbench.data.remarks import Notes, Remark
 from nvgbench.errors import InputError
 
 CHUNK = 500
@@ -55,7 +56,8 @@ class ImageSet:
         labels_N: int64 classes, if known.
         classes: names of the classes, if known.
         lossy: number of images from files in a lossy format.
-        remarks: what was unexpected in the source and how it was read, one line each.
+        opening_remarks: what was unexpected when the source was opened.
+        notes: what is noticed in the images while they are read.
         keys: number of a chunk of `CHUNK` images -> hash of its content, if known; its features are then found without
             reading it.
     """
@@ -68,8 +70,14 @@ class ImageSet:
     labels_N: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
     lossy: int = 0
-    remarks: tuple[str, ...] = ()
+    opening_remarks: tuple[Remark, ...] = ()
+    notes: Notes = field(default_factory=Notes)
     keys: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What was unexpected and how it was read; complete once all images have been read."""
+        return (*self.opening_remarks, *self.notes.remarks())
 
     def read(self, size: int) -> Iterator[Tensor]:
         """All images in order, ``size`` at a time, uint8 ``[B, 3, H, W]``."""
@@ -149,7 +157,7 @@ def in_memory(name: str, images_N3HW: Tensor, labels_N: NDArray[np.int64] | None
         load=lambda indices: images_N3HW[list(indices)],
         stream=lambda size: iter(images_N3HW.split(size)),
         labels_N=classes_N,
-        remarks=remarks,
+        opening_remarks=remarks,
     )
 
 
@@ -167,6 +175,8 @@ def from_dataset(dataset: ImageDataset, indices: NDArray[np.int64] | None = None
         load=load,
         labels_N=dataset.labels[chosen],
         classes=dataset.classes,
+        opening_remarks=dataset.opening_remarks,
+        notes=dataset.notes,
     )
 
 
@@ -182,25 +192,37 @@ def _open_npz(path: Path, name: str) -> ImageSet:
         load=lambda indices: _planes(file.load(indices)),
         stream=lambda size: map(_planes, file.stream(size)),
         labels_N=labels_N,
-        remarks=remarks,
+        opening_remarks=remarks,
     )
 
 
 def _open_folder(folder: Path, name: str) -> ImageSet:
-    files = [folder / path for path in list_images(folder)]
-    if not files:
-        raise InputError(f"{folder}: no images in this folder; expected files ending in {', '.join(sorted(SUFFIXES))}")
+    listing = list_images(folder)
+    remarks = left_out_remarks(listing.left_out, str(folder))
+    if not listing.paths:
+        found = f"; {remarks[0].text}" if remarks else ""
+        raise InputError(f"{folder}: no images in this folder; expected .png, .jpg or other image files{found}")
+    files = [folder / path for path in listing.paths]
     headers = [read_header(file) for file in files]  # now rather than during the extraction; a few bytes of each
     side = headers[0].height
     for file, header in zip(files, headers, strict=True):
         if (header.width, header.height) != (side, side):
             raise InputError(f"{file}: {header.width}x{header.height} pixels, expected {side}x{side} as in every other image")
 
-    def load(indices: Sequence[int]) -> Tensor:
-        return _planes(np.stack(decode_all(read_image, [files[index] for index in indices])))
+    notes = Notes()
 
-    lossy = sum(header.lossy for header in headers)
-    return ImageSet(name=name, count=len(files), image_size=side, load=load, lossy=lossy)
+    def load(indices: Sequence[int]) -> Tensor:
+        return _planes(np.stack(decode_all(lambda index: read_image(files[index], notes), indices)))
+
+    return ImageSet(
+        name=name,
+        count=len(files),
+        image_size=side,
+        load=load,
+        lossy=sum(header.lossy for header in headers),
+        opening_remarks=remarks,
+        notes=notes,
+    )
 
 
 def _planes(pixels_BHW3: NDArray[np.uint8]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nvgbench.data.remarks import Remark
 from nvgbench.errors import InputError
 
 
@@ -39,7 +40,7 @@ def as_classes(labels: NDArray, count: int, name: str) -> NDArray[np.int64] | No
     return classes_N if classes_N.min() >= 0 and np.array_equal(classes_N, labels) else None
 
 
-def usable_classes(labels: NDArray | None, count: int, name: str) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+def usable_classes(labels: NDArray | None, count: int, name: str) -> tuple[NDArray[np.int64] | None, tuple[Remark, ...]]:
     """Labels of a set that is scored: classes ``[N]``, or None and a remark if they are not usable as classes.
 
     Raises:
@@ -54,4 +55,4 @@ def usable_classes(labels: NDArray | None, count: int, name: str) -> tuple[NDArr
         f"the labels of {name} are {labels.dtype} of shape {labels.shape}, not classes (integers from 0); they are ignored: "
         "no accuracy, no scores per class, and the order and balance of the classes are not checked"
     )
-    return None, (remark,)
+    return None, (Remark("labels", remark),)

@@ -1,4 +1,4 @@
-"""Opening a source of images by the name used in configurations and on the command line."""
+"""Opening a data source by the name used in configurations and on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What samples are held against: held-out images of a data set, or files."""
+"""What samples are compared with: held-out images of a data set, or files."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from nvgbench.results.scores import INCEPTION
 
 @dataclass(frozen=True)
 class Reference:
-    """Reference images and, in files of guided-diffusion's evaluator, the moments stored with them."""
+    """Reference images and, in reference files of guided-diffusion's evaluator, the moments stored with them."""
 
     images: ImageSet
     moments: StoredMoments | None = None
     spatial_moments: StoredMoments | None = None
 
     def used_moments(self, protocol: str, extractor: str) -> tuple[StoredMoments | None, StoredMoments | None]:
-        """The stored moments of pool and spatial features, as far as scores are computed from them.
+        """The stored moments of pool and spatial features that scores are computed from.
 
         Args:
-            protocol: id of the rules: nvgbench's take the pool's, adm's both, others compute their own.
-            extractor: name of the extractor; the moments are of Inception features.
+            protocol: id of the rules: nvgbench's use the pool's, adm's both, others compute their own.
+            extractor: name of the extractor; the stored moments are of Inception features.
         """
         if extractor != INCEPTION:
             return None, None
         return self.moments if protocol in ("nvgbench", "adm") else None, self.spatial_moments if protocol == "adm" else None
 
     def identity(self, images_fingerprint: str, protocol: str, extractor: str) -> dict[str, Any]:
-        """What a record says of the reference.
+        """What a record says about the reference.
 
         Args:
             images_fingerprint: SHA-256 (hex) of the images; the feature cache finds their features by it.
             protocol, extractor: see `used_moments`.
 
         Returns:
-            ``name``, ``n``, ``fingerprint`` (SHA-256 of all that scores are computed from: the images and, where they are used,
-            the stored moments), ``images_fingerprint`` and ``stored_moments`` (whether any are used).
+            ``name``, ``n``, ``fingerprint`` (SHA-256 of everything that scores are computed from: the images and the stored
+            moments that are used), ``images_fingerprint`` and ``stored_moments`` (whether any are used).
         """
         used = self.used_moments(protocol, extractor)
         stored = any(moments is not None for moments in used)
@@ -68,14 +68,14 @@ def run_reference(data: DataConfig) -> Reference:
 
 
 def open_reference(source: str, image_size: int) -> Reference:
-    """A reference given on the command line.
+    """A reference by name.
 
     Args:
         source: an ``.npz``, a folder of images, or a data source such as ``cifar10`` (its held-out images).
-        image_size: side of the samples, pixels; a data source is cut to it, files have to have it.
+        image_size: side of the samples, pixels; a data source is cropped to it, files must have it.
 
     Raises:
-        InputError: nothing of that name, unreadable, or images of another size.
+        InputError: nothing of that name, an unreadable file, or images of another size.
     """
     if is_source(source):
         return Reference(from_dataset(open_dataset(source, image_size=image_size, split="eval")))
@@ -86,7 +86,7 @@ def open_reference(source: str, image_size: int) -> Reference:
     if images.image_size != image_size:
         raise InputError(
             f"the samples have {image_size} px, the reference {path} has {images.image_size} px; "
-            "resize one of them beforehand, as the choice of the filter moves the scores"
+            "resize one of them beforehand; the choice of the filter changes the scores"
         )
     return Reference(images, read_moments(path, "mu", "sigma"), read_moments(path, "mu_s", "sigma_s"))
 
@@ -97,7 +97,7 @@ def load_all(images: ImageSet) -> Tensor:
 
 
 def _fingerprint(images_fingerprint: str, used: Sequence[StoredMoments | None]) -> str:
-    """SHA-256 (hex) of the images' fingerprint and of each stored array's place, shape and values."""
+    """SHA-256 (hex) of the images' fingerprint and of each stored array's position, shape and values."""
     digest = hashlib.sha256(images_fingerprint.encode())
     for place, moments in enumerate(used):
         if moments is not None:

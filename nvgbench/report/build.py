@@ -1,9 +1,10 @@
-"""One self-contained HTML page from records and their artifact files alone, so that it can be rebuilt at any time."""
+"""One self-contained HTML page, built from records and their artifact files alone."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,20 @@ from nvgbench import __version__
 from nvgbench.errors import InputError
 from nvgbench.files import write_text
 from nvgbench.gates.schema import Verdict
-from nvgbench.report import breakdowns, cautions, claim_tables, costs, data, entries, figures, gate, pairs, scores, sources
+from nvgbench.report import (
+    breakdowns,
+    cautions,
+    claim_tables,
+    costs,
+    data,
+    entries,
+    figures,
+    gate,
+    pairs,
+    provenance_table,
+    published_tables,
+    scores,
+)
 from nvgbench.report.claims import Evidence, Judged, load_claims
 from nvgbench.report.galleries import artifact_count, galleries
 from nvgbench.report.published import SENTENCE
@@ -29,16 +43,16 @@ from nvgbench.results.store import LocatedRecord
 
 DEFAULT_TITLE = "Structured image generators, measured"
 LIMIT = 5_000_000
-"""Bytes of the page at the most."""
+"""Largest size of the page, bytes."""
 _MOST_DATA = 1_500_000
-"""Bytes of the embedded data above which the records' tables, and then the records, are left to the JSON beside the page."""
+"""Size of the embedded data, bytes, above which the records' tables, then the records, are only in the JSON beside the page."""
 _PICTURE_TEXT = 2_000
-"""Bytes that a picture takes beside its data."""
+"""Bytes of HTML around a picture."""
 
 
 @dataclass(frozen=True)
 class _Report:
-    """The page before its pictures and data: what the template needs, and the document that holds the same numbers."""
+    """The page before pictures and data are added: what the template shows, and the document with the same numbers."""
 
     content: dict[str, Any]
     document: dict[str, Any]
@@ -48,29 +62,33 @@ class _Report:
 
 def render_report(
     located: Sequence[LocatedRecord],
-    out: Path,
+    out: str | os.PathLike[str],
     *,
     title: str = DEFAULT_TITLE,
     verdicts: Sequence[Verdict] = (),
     force: bool = False,
 ) -> Path:
-    """Write the page for ``located`` records to ``out`` and its numbers beside it as ``.json`` and ``.csv``.
+    """Write the page for ``located`` records to ``out``, and its numbers beside it as ``.json`` and ``.csv``.
 
     Args:
-        located: what to show; of several records of one kind about one subject the newest counts. A missing picture leaves
-            a note on the page.
-        out: HTML file; needs no network and no script to be read, and has at most 5 MB: pictures are scaled down until it
-            fits, and say so.
+        located: what to show; of several records of one kind and subject the newest counts. A missing picture leaves a note on
+            the page.
+        out: HTML file of at most 5 MB, readable without network and scripts. Pictures are scaled down until it fits, with a
+            note below each.
         title: heading of the page.
-        verdicts: of a gate, where one was run.
-        force: show differences of models that must not be compared, marked as forced.
+        verdicts: of a gate, if one was run.
+        force: also show differences of scores that are not comparable, marked as forced.
+
+    Returns:
+        ``out``.
 
     Raises:
         InputError: no records, or so many that their tables alone exceed 5 MB.
         OSError: a file cannot be written.
     """
+    out = Path(out)
     if not located:
-        raise InputError("no records to report on; run 'nvgbench eval' or 'nvgbench profile' first, or name other --runs")
+        raise InputError("no records to report on; evaluate or profile a run first, or choose another folder (`runs=`)")
     report = _report(located, title, verdicts, force)
     page = _fitting_page(report)
     records = data.record_trees([one.record for one in report.located])
@@ -81,7 +99,7 @@ def render_report(
 
 
 def _fitting_page(report: _Report) -> str:
-    """The page with as much of data and pictures as its limit has room for."""
+    """The page with as much data and as many pictures as fit."""
     template = _environment().get_template("page.html.j2")
     content = {**report.content, "data": Markup(_embedded(report)), "galleries": []}
     bare = len(template.render(content).encode())
@@ -89,16 +107,16 @@ def _fitting_page(report: _Report) -> str:
     if room < 0:
         raise InputError(
             f"a page of {len(report.located)} records would have {bare / 1e6:.1f} MB without pictures, more than "
-            f"{LIMIT / 1e6:.0f} MB; name fewer runs"
+            f"{LIMIT / 1e6:.0f} MB; choose fewer runs"
         )
-    # base64 makes four bytes of three
+    # Base64 turns three bytes into four.
     page = template.render({**content, "galleries": galleries(report.located, room * 3 // 4)})
     assert len(page.encode()) <= LIMIT
     return page
 
 
 def _embedded(report: _Report) -> str:
-    """The data as the page holds them: all records, or those without their long tables, or none, as room allows."""
+    """The data inside the page: all records, or records without their tables, or no records, as fits."""
     records = [one.record for one in report.located]
     for trees in (data.record_trees(records), data.record_trees(records, tables=False), None):
         text = data.for_page(report.document if trees is None else {**report.document, "records": trees})
@@ -117,7 +135,7 @@ def _report(
     located = [*located, *(LocatedRecord(group, located[0].file, 0) for group in groups)]
     found = scores.collect_scores(one.record for one in located)
     models, anchors = found.models, found.anchors
-    # Every table and legend lists the models in the order of the main table.
+    # Every table and legend lists the models in the order of the table of scores.
     rank = {subject: number for number, subject in enumerate(scores.model_order(models))}
     located = sorted(located, key=lambda one: rank.get(one.record.subject, len(rank)))
     records = [one.record for one in located]
@@ -127,7 +145,7 @@ def _report(
     warned = cautions.cautions(records)
     tables = _tables(records, found, judged, scaled, force)
     tables["gate"] = gate.gate_table(verdicts) if verdicts else None
-    found_entries = entries.entries({section: _listed(held) for section, held in tables.items()})
+    found_entries = entries.entries({section: _listed(found) for section, found in tables.items()})
     statements = [
         *([gate.gate_statement(verdicts)] if verdicts else []),
         *cautions.caution_statements(warned),
@@ -163,13 +181,13 @@ def _report(
         ),
         "curves": figures.training_figures(records, series),
         "stability": figures.all_stability_figures(records),
-        "provenance": sources.provenance_table(records),
+        "provenance": provenance_table.provenance_table(records),
     }
     return _Report(content, document, found_entries, located)
 
 
 def _reconstruction(tokenizers: scores.Scores) -> Table:
-    """Scores of reconstructions, and below them why some have no LPIPS."""
+    """Scores of reconstructions, with notes on why some have no LPIPS."""
     table = score_table(tokenizers, {}, "Reconstruction of held-out images")
     return dataclasses.replace(table, notes=[*table.notes, *cautions.lpips_notes(tokenizers)])
 
@@ -177,7 +195,7 @@ def _reconstruction(tokenizers: scores.Scores) -> Table:
 def _tables(
     records: Sequence[RunRecord], found: scores.AllScores, judged: Sequence[Judged], scaled: Sequence[Judged], force: bool
 ) -> dict[str, Any]:
-    """The page's tables by section: one, several or None each."""
+    """The page's tables by section: one, several or None for each."""
     models, anchors = found.models, found.anchors
     order = scores.model_order(models)
     tokenizers = dict(
@@ -189,7 +207,6 @@ def _tables(
         for subject, metrics in models.items()
         if primary is not None and scores.has_value(metrics, primary)
     }
-    beside, published = sources.published_tables(records, measured)
     return {
         "claims": claim_tables.claim_table(judged),
         "questions": claim_tables.scale_table(scaled),
@@ -200,13 +217,13 @@ def _tables(
         "costs": costs.cost_table(records),
         "reconstruction": _reconstruction(tokenizers) if tokenizers else None,
         "codebooks": breakdowns.codebook_table(records),
-        "published beside": beside,
-        "published": published,
+        "published beside": published_tables.matched_table(records, measured),
+        "published": published_tables.published_tables(),
     }
 
 
 def _content(tables: dict[str, Any], statements: Sequence[Statement]) -> dict[str, Any]:
-    """What the template shows of the tables, by name, and the page's fixed parts."""
+    """What the template shows: statements, tables by section, and the fixed parts of the page."""
     return {
         "version": __version__,
         "statements": statements,
@@ -217,8 +234,8 @@ def _content(tables: dict[str, Any], statements: Sequence[Statement]) -> dict[st
     }
 
 
-def _listed(held: Table | list[Table] | None) -> list[Table]:
-    return held if isinstance(held, list) else [] if held is None else [held]
+def _listed(tables: Table | list[Table] | None) -> list[Table]:
+    return tables if isinstance(tables, list) else [] if tables is None else [tables]
 
 
 def _drawn(*found: figures.Figure | None) -> list[figures.Figure]:

@@ -14,17 +14,17 @@ FORMAT, VERSION = "nvgbench report", 1
 
 
 def record_trees(records: Sequence[RunRecord], *, tables: bool = True) -> list[dict[str, Any]]:
-    """Records as JSON trees, without the folders of the machines that wrote them; without their long tables if asked."""
+    """Records as JSON trees, without the paths of the machines that wrote them; without their tables if ``tables`` is False."""
     found = [without_machine_paths(json.loads(encode_record(record))) for record in records]
     return found if tables else [{**tree, "tables": {}} for tree in found]
 
 
 def for_page(document: Mapping[str, Any]) -> str:
-    """The document as JSON that can stand inside a script element."""
+    """The document as JSON that is safe inside a script element."""
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def for_file(document: Mapping[str, Any]) -> str:
-    """The document as JSON that people may look into."""
+    """The document as indented JSON."""
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""Differences as cells: the value, its interval and a verdict in words, the same wherever two numbers are compared."""
+"""Table cells of differences: value, interval and verdict in words, the same wherever two numbers are compared."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def of_difference(found: Difference, candidate: Scored) -> Number:
 
 
 def interval_of(number: Number) -> str:
-    """The interval of a score as text; nothing where it has none."""
+    """The interval of a score as text; empty if it has none."""
     if number.low is None or number.high is None or number.covers == REPETITIONS:
         return ""
     return ends_text(number.low, number.high, number.value)
 
 
 def difference_cell(number: Number, like: float, extra: str = "") -> Cell:
-    """``number`` with a sign and as many decimals as the score ``like``; below it interval and verdict, in colour.
+    """``number`` with its sign and as many decimals as the score ``like``; below it interval and verdict, in colour.
 
     Args:
-        number: a difference, ``verdict`` included.
-        like: a score that the difference is of.
+        number: a difference with its verdict.
+        like: one of the two scores.
         extra: a last line below.
     """
     parts = [number.value, *(end for end in (number.low, number.high) if end is not None)]
@@ -48,9 +48,4 @@ def difference_cell(number: Number, like: float, extra: str = "") -> Cell:
     value, *ends = (signed(part, f"{abs(part):.{places}f}") for part in parts)
     interval = f"[{', '.join(ends)}]" if len(ends) == 2 else ""
     below = "\n".join(part for part in (interval, number.verdict, extra) if part)
-    return Cell(text=value, sub=below, number=number, tone=tone_of(number))
-
-
-def tone_of(number: Number) -> Tone:
-    """The colour of a difference's verdict."""
-    return _TONES.get(number.verdict, "plain")
+    return Cell(text=value, sub=below, number=number, tone=_TONES.get(number.verdict, "plain"))

@@ -1,6 +1,6 @@
 """The table of scores: names, unit, direction, range, inputs, and the metric that computes each.
 
-Evaluation, comparison, gates, claims and the report all read this table; nothing else says what a score is. No torch.
+Evaluation, comparison, gates, claims and the report read this table; no other file defines a score. No torch.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Score:
         name: its name with the Inception-v3 of the original papers.
         stem: its name with any other extractor, which follows in brackets: ``FD`` in ``FD[classifier]``.
         metric: the metric that computes it (`nvgbench.metrics.registry`).
-        higher_is_better: None where neither direction is better.
+        higher_is_better: None if neither direction is better.
         definition: one line with its source.
         needs: what it is computed from.
         unit: empty for plain numbers.
         lowest, highest: its range; intervals are clipped to it.
-        extractor: the only extractor it is defined for, where there is one; its name then carries no brackets.
-        version: of nvgbench's own rules for this score, raised whenever the same images would get another number.
+        extractor: the only extractor it is defined for, if there is one; its name then has no brackets.
+        version: of nvgbench's own rules for this score, raised whenever the same images would get another score.
     """
 
     name: str

@@ -28,12 +28,16 @@ ARROWS: dict[str, set[str]] = {
     "extractors": {"data", "weights"},
     "metrics": {"autoencoder", "results"},
     "evaluation": {"data", "extractors", "metrics", "results", "runs", "sampling"},
-    "profiling": set(),
+    "profiling": {"results"},
     "ablations": {"data", "metrics", "nvg", "results", "runs", "training"},
     "gates": {"results"},
     "report": {"gates", "results"},
+    "api": {
+        "ablations", "data", "evaluation", "extractors", "gates", "metrics", "nvg", "profiling",
+        "report", "results", "runs", "sampling", "training",
+    },
     "cli": {
-        "ablations", "data", "evaluation", "gates", "nvg", "parity", "profiling",
+        "ablations", "api", "data", "evaluation", "gates", "nvg", "parity", "profiling",
         "report", "results", "runs", "sampling", "training", "weights",
     },
 }  # fmt: skip

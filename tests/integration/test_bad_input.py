@@ -185,7 +185,7 @@ CASES = {
     "data: labels": (["data", "show", "npz:{root}/one_label.npz"], "one per image"),
     "data: class": (["data", "show", "npz:{root}/negative.npz"], "integers from 0, one per image"),
     "data: no folder": (["data", "show", "imagefolder:{root}/nowhere"], "nowhere"),
-    "data: a text": (["data", "show", "imagefolder:{root}/text"], "one folder a class"),
+    "data: a text": (["data", "show", "imagefolder:{root}/text"], "one folder per class"),
     "data: a class without images": (["data", "show", "imagefolder:{root}/hollow"], "hollow/b holds no images"),
     "data: an unreadable image": (["data", "show", "imagefolder:{root}/torn"], "replace or remove the file"),
     "data: a bare path": (["data", "show", "{root}/classes.npz"], "did you mean 'npz:"),
@@ -211,7 +211,7 @@ CASES = {
     "sample: mask's regions": (["sample", "nvg-tiny", "--structure-mask", "{root}/noisy.png"], "regions"),
     "sample: no image": (["sample", "nvg-tiny", "--structure-image", "{root}/no.png"], "no.png"),
     "sample: stage": (["sample", "nvg-tiny", "--structure-sample", "0", "--structure-stage", "9"], "stages 1 to"),
-    "sample: stage alone": (["sample", "nvg-tiny", "--structure-stage", "2"], "goes with --structure-image"),
+    "sample: stage alone": (["sample", "nvg-tiny", "--structure-stage", "2"], "needs --structure-image"),
     "sample: image of the job": (["sample", "nvg-tiny", "--structure-sample", "-1"], "use 0 or more"),
     "eval: run": (["eval", "nobody"], "nobody"),
     "eval: nothing": (["eval"], "--all"),
@@ -316,7 +316,7 @@ CASES = {
         "did you mean 'relative'",
     ),
     "report: option": (["report", "--basline", "{root}/b.json"], "--baseline"),
-    "report: no name": (["report", "--records", "{root}/cost.jsonl", "--out", ""], "no file name"),
+    "report: no name": (["report", "--records", "{root}/cost.jsonl", "--out", ""], "not a file name"),
     "report: no run": (["report", "nobody", "--out", "{root}/r.html"], "nobody"),
 }
 

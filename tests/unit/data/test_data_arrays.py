@@ -131,5 +131,5 @@ def test_a_failed_download_names_the_archive_and_other_sources(tmp_path: Path, m
     monkeypatch.setattr(torchvision.datasets, "CIFAR100", Offline)
     with pytest.raises(InputError) as caught:
         open_dataset(f"cifar100:{tmp_path}", image_size=32, split="train")
-    for part in ("no network", str(tmp_path), "cifar-100-python.tar.gz", "--data imagefolder:PATH", "--data shapes"):
+    for part in ("no network", str(tmp_path), "cifar-100-python.tar.gz", "data='imagefolder:PATH'", "data='shapes'"):
         assert part in str(caught.value)

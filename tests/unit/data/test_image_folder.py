@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from nvgbench.data.decode import read_image
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
 
@@ -113,36 +112,6 @@ def test_indices_out_of_range_end_iteration(flat: Path):
         _open(flat)[54]
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "CMYK", "RGBA", "LA", "P", "I;16", "YCbCr"])
-def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str):
-    if mode == "I;16":
-        image = Image.fromarray(np.full((8, 8), 0x8040, dtype=np.uint16))
-        expected = 0x80
-    else:
-        expected = 0 if mode == "1" else 128
-        image = Image.fromarray(np.full((8, 8), expected, dtype=np.uint8)).convert(mode)
-    path = tmp_path / f"x.{'tif' if mode in ('CMYK', 'YCbCr', 'I;16') else 'png'}"
-    image.save(path)
-    pixels = read_image(path)
-    assert pixels.shape == (8, 8, 3)
-    assert pixels.dtype == np.uint8
-    # 2: colour conversion there and back.
-    assert np.abs(pixels.astype(int) - expected).max() <= 2
-
-
-def test_transparency_is_laid_on_white(tmp_path: Path):
-    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "x.png")
-    assert (read_image(tmp_path / "x.png") == 255).all()
-
-
-def test_a_cut_file_is_named(tmp_path: Path):
-    path = tmp_path / "cut.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
-    path.write_bytes(path.read_bytes()[:700])
-    with pytest.raises(InputError, match=r"cut\.jpg cannot be read as an image \(.*truncated.*\); replace or remove"):
-        read_image(path)
-
-
 def test_bad_folders_are_refused_in_one_line(tmp_path: Path):
     def message(path: Path, split="train") -> str:
         with pytest.raises(InputError) as caught:
@@ -156,7 +125,7 @@ def test_bad_folders_are_refused_in_one_line(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     assert "has no class folders" in message(tmp_path / "empty")
     _fill(tmp_path / "loose", 2)
-    assert "one folder a class" in message(tmp_path / "loose")
+    assert "one folder per class" in message(tmp_path / "loose")
     _fill(tmp_path / "loosetrain" / "train", 2)
     assert "loosetrain/train has no class folders" in message(tmp_path / "loosetrain")
     (tmp_path / "hollow" / "a").mkdir(parents=True)
@@ -188,5 +157,35 @@ def test_imagenet_without_a_path_names_the_ways_out(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("NVGBENCH_IMAGENET", raising=False)
     with pytest.raises(InputError) as caught:
         open_dataset("imagenet", image_size=16, split="train")
-    for way in ("--data imagenet:PATH", "--data imagefolder:PATH", "--data shapes", "NVGBENCH_IMAGENET"):
+    for way in ("data='imagenet:PATH'", "data='imagefolder:PATH'", "data='shapes'", "NVGBENCH_IMAGENET"):
         assert way in str(caught.value)
+
+
+def test_links_are_followed_and_the_rest_is_counted(flat: Path):
+    before = len(_paths(flat, "train") | _paths(flat, "eval"))
+    (flat / "ähre" / "more").symlink_to("../b c/deeper")
+    (flat / "ähre" / "up").symlink_to("..")
+    (flat / "linked class").symlink_to("b c")
+    shutil.copy(flat / "ähre" / "bild 000 ü.png", flat / "loose.png")
+    assert len(_paths(flat, "train") | _paths(flat, "eval")) == before + 10 + 30
+    assert [str(remark) for remark in _open(flat).remarks] == [
+        f"files: left out of {flat}: 1 image outside of the class folders, 1 linked folder (already in the set), "
+        "2 other files (.txt)"
+    ]
+
+
+def test_black_images_are_noted_once_they_are_read(tmp_path: Path):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
+    noise[3], noise[5], noise[7] = 0, 255, (9, 0, 0)
+    (tmp_path / "a").mkdir()
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / "a" / f"{number:02}.png")
+    noted = {}
+    for dataset in (_open(tmp_path), _open(tmp_path, "eval")):
+        assert dataset.remarks == ()
+        dataset.preload()
+        noted |= {remark.text.rpartition("/")[2]: remark.text for remark in dataset.remarks}
+    texts = " ".join(noted.values())
+    assert "1 image in which every pixel is black" in texts
+    assert texts.count("in which every pixel is the same") in (1, 2), "one remark per split"
+    assert "03.png)" in noted

@@ -117,7 +117,7 @@ def test_labels_that_are_not_classes_are_ignored_with_a_remark(tmp_path: Path, l
     images = open_images(path)
     assert images.labels_N is None
     assert len(images.remarks) == 1
-    assert f"x.npz are {labels.dtype} of shape {labels.shape}" in images.remarks[0]
+    assert f"x.npz are {labels.dtype} of shape {labels.shape}" in images.remarks[0].text
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
@@ -198,3 +198,18 @@ def test_training_and_scoring_see_the_same_files(tmp_path: Path) -> None:
         Image.fromarray(PIXELS[0]).save(tmp_path / "class" / ".hidden" / f"y{suffix}")
     splits = [open_dataset(f"imagefolder:{tmp_path}", image_size=16, split=split) for split in ("train", "eval")]
     assert sum(map(len, splits)) == open_images(tmp_path).count == 6
+
+
+def test_remarks_on_a_folder(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS[0]).save(tmp_path / "0.png")
+    image = Image.fromarray(PIXELS[1]).convert("RGBA")
+    image.putalpha(9)
+    image.save(tmp_path / "1.png")
+    (tmp_path / "2.png").symlink_to("nowhere")
+    images = open_images(tmp_path)
+    assert [str(remark) for remark in images.remarks] == [f"files: left out of {tmp_path}: 1 dangling link"]
+    list(images.read(10))
+    list(images.read(10))
+    assert [str(remark) for remark in images.remarks[1:]] == [
+        f"images: 1 image with transparent pixels, laid on white ({tmp_path / '1.png'})"
+    ]

@@ -70,7 +70,7 @@ def test_other_classes_are_refused_or_marked() -> None:
     reference = dataclasses.replace(images, name="y", classes=("a", "b", "c"))
     assert check_classes_fit(images, reference) == check_classes_fit(images, reference, 3) == []
     assert check_classes_fit(images, images, 7) == []  # a reference without names says nothing about its classes
-    with pytest.raises(InputError, match=r"the model knows 7 classes, the reference y has 3.*score with --force"):
+    with pytest.raises(InputError, match=r"the model has 7 classes, the reference y has 3.*anyway with `force=True`"):
         check_classes_fit(images, reference, 7)
     (finding,) = check_classes_fit(images, reference, 7, force=True)
     assert (finding.check, finding.severity) == ("classes", "forced")
@@ -92,4 +92,4 @@ def test_extractors_that_nobody_else_has() -> None:
     extractor.provenance = {"weights_published": True}
     assert check_extractor_fit(extractor, True) == []
     extractor.name = "classifier"
-    assert "FD[classifier] takes the images" in check_extractor_fit(extractor, True)[0].message
+    assert "FD[classifier] is computed from the images" in check_extractor_fit(extractor, True)[0].message

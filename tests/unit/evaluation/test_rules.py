@@ -241,5 +241,5 @@ def test_protocols_are_looked_up_by_name() -> None:
         open_rules("amd")
     with pytest.raises(InputError, match="did you mean 'torch-fidelity'"):
         EvaluationOptions(protocol="torch_fidelity")
-    with pytest.raises(InputError, match="adm is defined for Inception features, got --extractor classifier"):
+    with pytest.raises(InputError, match="adm is defined for Inception features, got `extractor='classifier'`"):
         EvaluationOptions(protocol="adm", extractor="classifier")

@@ -85,7 +85,7 @@ def _recorded() -> RunRecord:
 
 def test_selftest_on_recorded_noise() -> None:
     done: list[int] = []
-    rates = selftest(load_rules(), recorded_draw([_recorded()]), pairs=200, loss=0.05, seed=1, told=done.append)
+    rates = selftest(load_rules(), recorded_draw([_recorded()]), pairs=200, loss=0.05, seed=1, progress=done.append)
     by_name = {rate.name: rate for rate in rates}
     alarms, bare = by_name["false alarms, nothing changed"], by_name["the same without any margin"]
     assert alarms.share <= 0.05
@@ -111,7 +111,7 @@ def test_selftest_sees_a_gate_that_sleeps_and_one_that_cries_wolf() -> None:
     draw = recorded_draw([_recorded()])
 
     def rates(rules: RuleSet, draw=draw) -> list[Rate]:  # type: ignore[no-untyped-def]
-        return selftest(rules, draw, pairs=60, loss=0.05, seed=0, told=lambda done: None)
+        return selftest(rules, draw, pairs=60, loss=0.05, seed=0, progress=lambda done: None)
 
     asleep = RuleSet(rules=(Rule(metric="*", relative=0.5),))
     assert [rate.broken for rate in rates(asleep)] == [False, False, True, True]
@@ -138,6 +138,6 @@ def test_broken_promises_allow_for_chance() -> None:
 
 def test_selftest_refuses_what_it_cannot_measure() -> None:
     with pytest.raises(InputError, match="at least 20 pairs"):
-        selftest(load_rules(), recorded_draw([_recorded()]), pairs=5, loss=0.05, seed=0, told=lambda done: None)
+        selftest(load_rules(), recorded_draw([_recorded()]), pairs=5, loss=0.05, seed=0, progress=lambda done: None)
     with pytest.raises(InputError, match="has an interval"):
         recorded_draw([evaluation(metric("FD[x]", 1.0, half=None))])

@@ -130,5 +130,7 @@ def test_selftest_on_means_over_sampling_seeds() -> None:
         evaluation(metric("FD[x]", value), provenance={"seeds": {"sampling": seed}})
         for seed, value in enumerate((10, 10.1, 9.9))
     ]
-    rates = selftest(BARE, recorded_draw([over_sampling_seeds(records)]), pairs=100, loss=0.5, seed=0, told=lambda done: None)
+    rates = selftest(
+        BARE, recorded_draw([over_sampling_seeds(records)]), pairs=100, loss=0.5, seed=0, progress=lambda done: None
+    )
     assert not any(rate.broken for rate in rates)

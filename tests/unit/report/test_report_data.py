@@ -108,8 +108,8 @@ def test_protocols_stand_apart_on_page_and_in_the_data(tmp_path: Path) -> None:
             ("scores", "a", "sFID", "adm/1"): 7.0,
             ("scores", "b", "FID", "nvgbench/2"): 4.0,
             ("scores", "b", "FID", "adm/1"): 21.0,
-            ("differences", "a against b", "FID: difference", "nvgbench/2"): 1.0,
-            ("differences", "a against b", "FID: difference", "adm/1"): -1.0,
+            ("differences", "a vs b", "FID: difference", "nvgbench/2"): 1.0,
+            ("differences", "a vs b", "FID: difference", "adm/1"): -1.0,
             ("reconstruction", "a", "rFID", "adm/1"): 1.0,
         }
 
@@ -136,7 +136,7 @@ def test_the_limit_holds_for_large_inputs(tmp_path: Path) -> None:
 
 def test_too_many_records_for_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nvgbench.report.build.LIMIT", 20_000)
-    with pytest.raises(InputError, match="name fewer runs"):
+    with pytest.raises(InputError, match="choose fewer runs"):
         render_report(located(tmp_path, evaluated("m", 5.0)), tmp_path / "index.html")
     assert list(tmp_path.iterdir()) == []
 
@@ -161,7 +161,7 @@ def test_a_missing_lpips_is_explained_below_its_table(tmp_path: Path) -> None:
     lacking = [evaluated(name, 5.0, metrics=(psnr,), provenance=provenance(**reason)) for name in "ab"]
     having = evaluated("c", 5.0, metrics=(psnr, metric("LPIPS", 0.2, 0.01, False)), provenance=provenance(lpips="loaded"))
     text = render_report(located(tmp_path, *lacking, having), tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "No LPIPS of a, b: the LPIPS loss needs …/vgg.pth." in text
+    assert "No LPIPS for a, b: the LPIPS loss needs …/vgg.pth." in text
 
 
 def test_warnings_and_forced_scores_are_shown(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_warnings_and_forced_scores_are_shown(tmp_path: Path) -> None:
     ]
     page = render_report(located(tmp_path, *records), tmp_path / "r.html")
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", page.read_text(encoding="utf-8")))
-    assert "Scores of b were computed although the rules refuse it (extractor); do not compare them." in text
-    assert "Something moves the scores of a, b (class order)" in text
+    assert "Scores of b were computed although the checks refuse it (extractor); do not compare them." in text
+    assert "The linter has warnings about the scores of a, b (class order)" in text
     assert text.index("weights other than the published ones") < text.index("sorted by class, IS is far too low")
     assert len(json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))["warnings"]) == 2
