@@ -97,6 +97,7 @@ def train_run(
         if not RunFolder(folder).is_finished("generator"):
             _check_training(config, phases)
         dataset = _open(config)
+        told = _tell_remarks(dataset, progress, set())
         run = _prepare_folder(config, folder, dataset, processes, group)
         tensorboard = folder / "tensorboard" if config.train.tensorboard and processes.is_first else None
         with contextlib.closing(TrainLog(run.log_path, tensorboard)) as log:
@@ -108,8 +109,10 @@ def train_run(
                 _copy_tokenizer(job, RunFolder(tokenizer))
             if "tokenizer" in phases:
                 _train_tokenizer(job)
+                told = _tell_remarks(dataset, progress, told)
             if "generator" in phases:
                 _train_generator(job)
+                _tell_remarks(dataset, progress, told)
         if processes.is_first:
             append_train_record(run, device, processes.world_size)
         processes.barrier()
@@ -128,6 +131,14 @@ def _check_training(config: RunConfig, phases: Sequence[Phase]) -> None:
     if "generator" not in phases:
         return
     get_family(config.family).check_training(config)
+
+
+def _tell_remarks(dataset: ImageDataset, progress: Progress, told: set[str]) -> set[str]:
+    """Print the remarks on the data that are not told yet; some are known only once the images have been read."""
+    remarks = {str(remark) for remark in dataset.remarks}
+    for remark in sorted(remarks - told):
+        progress({"message": f"warning: {remark}"})
+    return told | remarks
 
 
 def _open(config: RunConfig) -> ImageDataset:
