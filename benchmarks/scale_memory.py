@@ -38,11 +38,11 @@ def peak_bytes() -> int:
 
 def measure(n: int, d: int, scores: tuple[str, ...] = SCORES) -> dict[str, tuple[float, int]]:
     """Seconds and peak bytes after each score."""
-    from nvgbench.metrics.extrapolation import extrapolated_frechet
     from nvgbench.metrics.frechet import distance_to_factor, gaussian_of
+    from nvgbench.metrics.frechet_extrapolated import extrapolated_frechet
     from nvgbench.metrics.inception_score import inception_score
     from nvgbench.metrics.kernel import kernel_distance, kernel_stderr
-    from nvgbench.metrics.prdc import neighbour_scores
+    from nvgbench.metrics.neighbours import neighbour_scores
     from nvgbench.metrics.uncertainty import frechet_interval
 
     found: dict[str, tuple[float, int]] = {}

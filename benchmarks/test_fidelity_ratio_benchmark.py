@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from nvgbench.metrics.frechet import distance_to_factor, frechet_from_features, gaussian_of
-from nvgbench.metrics.prdc import TILE, neighbour_scores
+from nvgbench.metrics.neighbours import TILE, neighbour_scores
 
 
 def pair(n: int, d: int = 2048) -> tuple[np.ndarray, np.ndarray]:

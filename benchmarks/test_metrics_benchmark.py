@@ -8,7 +8,7 @@ import torch
 
 from nvgbench.metrics.frechet import frechet_from_features, gaussian_of
 from nvgbench.metrics.kernel import kernel_distance
-from nvgbench.metrics.prdc import neighbour_scores
+from nvgbench.metrics.neighbours import neighbour_scores
 from nvgbench.metrics.reconstruction import ssim
 from nvgbench.metrics.uncertainty import frechet_interval
 

@@ -1,4 +1,4 @@
-"""Choosing the device, and what a record says of it."""
+"""Choosing the device, and describing it in records."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from nvgbench.errors import InputError
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+    """The device for ``auto`` (CUDA if available, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        InputError: no such device here.
+        InputError: unknown name, or this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -22,14 +22,14 @@ def resolve_device(name: str) -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device {name!r} is unknown; use auto, cpu, cuda or cuda:N")
+        raise InputError(f"`device={name!r}` is unknown; use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
+        raise InputError(f"`device={name!r}`: this machine has {torch.cuda.device_count()} CUDA devices; use `device='cpu'`")
     return device
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:
-    """Name and settings of the device that speed, memory and the last digits of scores depend on (memory in bytes)."""
+    """Name and settings of the device that affect speed, memory and the last digits of scores; memory in bytes."""
     found: dict[str, Any] = {
         "device": str(device),
         "threads": torch.get_num_threads(),

@@ -1,27 +1,32 @@
-"""Writing files whole or not at all."""
+"""Writing files completely or not at all, and hashing them."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
-_NO_ROOM = 1 << 16
+StrPath: TypeAlias = str | os.PathLike[str]
+"""What functions that take a path accept."""
+_FULL_BELOW_BYTES = 1 << 16
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; move it into place when the block ends well, remove it when not.
+def whole_file(path: StrPath) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; move it into place if the block succeeds, remove it otherwise.
 
-    A reader never sees half a file, and a full disk or a killed process leaves the old file as it was.
+    A reader never sees half a file, and a full disk or a killed process leaves the old file unchanged.
 
     Raises:
-        OSError: the folder cannot be written to, or the disk is full; it names ``path``, never the temporary file.
+        OSError: the folder is not writable, or the disk is full; the error names ``path``, never the temporary file.
     """
+    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
@@ -36,27 +41,28 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.chmod(0o644)
             temporary.replace(path)
         except Exception as error:
-            if not isinstance(error, OSError) and speaks_of_a_full_disk(error, path.parent):
+            if not isinstance(error, OSError) and is_disk_full(error, path.parent):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise _of(error, path) from error
+        raise _about(error, path) from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
+def write_text(path: StrPath, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, completely or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def append_line(path: Path, line: str) -> None:
-    """Append one line to ``path`` and flush it to disk; a line cut short by a crash is finished with a newline first.
+def append_line(path: StrPath, line: str) -> None:
+    """Append one line to ``path`` and flush it to disk; a last line cut short by a crash gets its newline first.
 
     Raises:
-        OSError: it could not be written; the file is as long as it was, for half a line would spoil it for its readers.
+        OSError: the line could not be written; the file keeps its length, as half a line would break its readers.
     """
+    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+", buffering=0) as handle:
@@ -75,20 +81,30 @@ def append_line(path: Path, line: str) -> None:
                 handle.truncate(end)
                 raise
     except OSError as error:
-        raise _of(error, path) from error
+        raise _about(error, path) from error
 
 
-def speaks_of_a_full_disk(error: Exception, folder: Path) -> bool:
-    """torch and safetensors do not pass on what the file system said: one says nothing of it, the other says it in words."""
+def file_sha256(path: StrPath) -> str:
+    """SHA-256 of a file, hexadecimal.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def is_disk_full(error: Exception, folder: Path) -> bool:
+    """Whether torch or safetensors failed to write because the disk is full: neither passes the system's error number on."""
     if type(error).__name__ == "SafetensorError":
         return "os error 28" in str(error)
-    return isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < _NO_ROOM
+    return isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < _FULL_BELOW_BYTES
 
 
-def _of(error: OSError, path: Path) -> OSError:
-    """The same error with the file that was to be written, where it names none or only the temporary one."""
-    if error.errno is None:  # numpy says in words alone how much of what was written
-        return OSError(errno.EIO, f"could not be written whole ({error})", str(path))
+def _about(error: OSError, path: Path) -> OSError:
+    """The same error, naming ``path`` if it names no file or the temporary one."""
+    if error.errno is None:  # numpy's message only says how much was written
+        return OSError(errno.EIO, f"could not be written completely ({error})", str(path))
     named = [Path(os.fsdecode(name)).name for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     ours = not named or any(name.startswith(f".{path.name}.") for name in named)
     return OSError(error.errno, error.strerror, str(path) if ours else error.filename)

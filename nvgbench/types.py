@@ -5,12 +5,17 @@ Shape letters: B batch, S stages, L positions of the latent grid (h·w), C laten
 
 from __future__ import annotations
 
+import html
+import math
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -33,12 +38,12 @@ class TokenSequence:
 
     Attributes:
         indices: one int64 tensor ``[B, n_i]`` a stage; n_i is the number of unique tokens of stage i.
-        labels_BL: int64 ``[B, L]``, the structure map of the last stage (0 … n_K - 1), for hierarchies built from the
+        structure_BL: int64 ``[B, L]``, the structure map of the last stage (0 … n_K - 1), for hierarchies built from the
             image; every coarser map follows from it. ``None`` where the layout is the same for every image.
     """
 
     indices: tuple[Tensor, ...]
-    labels_BL: Tensor | None = None
+    structure_BL: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of images B."""
@@ -49,13 +54,13 @@ class TokenSequence:
         return len(self.indices)
 
     def to(self, device: torch.device | str) -> TokenSequence:
-        labels = None if self.labels_BL is None else self.labels_BL.to(device)
-        return TokenSequence(tuple(index.to(device) for index in self.indices), labels)
+        structure_BL = None if self.structure_BL is None else self.structure_BL.to(device)
+        return TokenSequence(tuple(index.to(device) for index in self.indices), structure_BL)
 
     def __getitem__(self, rows: Any) -> TokenSequence:
         """Select images (slice, mask or index tensor)."""
-        labels = None if self.labels_BL is None else self.labels_BL[rows]
-        return TokenSequence(tuple(index[rows] for index in self.indices), labels)
+        structure_BL = None if self.structure_BL is None else self.structure_BL[rows]
+        return TokenSequence(tuple(index[rows] for index in self.indices), structure_BL)
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,24 @@ class SampleResult:
 
 
 @dataclass(frozen=True)
+class Features:
+    """What an extractor made of N images.
+
+    Attributes:
+        features_ND: float32.
+        logits_NK: float32; K = 0 for extractors without logits.
+        fingerprint: SHA-256 of the images; empty if they are unknown.
+    """
+
+    features_ND: NDArray[np.float32]
+    logits_NK: NDArray[np.float32]
+    fingerprint: str = ""
+
+    def __len__(self) -> int:
+        return len(self.features_ND)
+
+
+@dataclass(frozen=True)
 class Interval:
     """An uncertainty interval and what it covers.
 
@@ -137,8 +160,8 @@ class Interval:
         level: coverage, e.g. 0.95.
         source: what varies: ``sampling`` (other images from the same model) or ``training`` (other trained models).
         method: how it was computed, e.g. ``bootstrap, 1000 replicates``.
-        n: number of repetitions (trainings, sampling seeds) that it is computed over; None for intervals of one evaluation.
-        df: degrees of freedom of Student's t, where it is one.
+        n: number of repetitions (trainings, sampling seeds) behind it; None for intervals of one evaluation.
+        df: degrees of freedom, if it is Student's t.
     """
 
     low: float
@@ -149,18 +172,22 @@ class Interval:
     n: int | None = None
     df: int | None = None
 
+    def __str__(self) -> str:
+        return f"[{self.low:.4g}, {self.high:.4g}] ({100 * self.level:g} %, {self.source})"
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MetricValue:
-    """A score with everything that makes it comparable.
+    """A score with everything that makes it comparable; ``float(x)`` is its value, NaN if it has none.
 
     Attributes:
         name: with its extractor, e.g. ``FD[classifier]``, ``precision[classifier]``, ``FID``, ``PSNR``.
-        value: the number; ``None`` only where it could not be computed, and then ``note`` says why.
+        value: the number; ``None`` only if it could not be computed, and then ``note`` says why.
         n: number of generated (or reconstructed) images behind it.
-        n_reference: number of reference images, where there is a reference.
-        higher_is_better: ``None`` where neither direction is better.
+        n_reference: number of reference images, if there is a reference.
+        higher_is_better: ``None`` if neither direction is better.
         protocol: id and version of the rules it follows, e.g. ``nvgbench/2``.
+        stderr: standard error, in the unit of the value.
     """
 
     name: str
@@ -174,6 +201,23 @@ class MetricValue:
     stderr: float | None = None
     note: str = ""
 
+    def __float__(self) -> float:
+        return math.nan if self.value is None else self.value
+
+    def __repr__(self) -> str:
+        return f"{self.name} = {'; '.join(self._parts())}"
+
+    def _repr_html_(self) -> str:
+        value, *rest = map(html.escape, self._parts())
+        return f"<b>{html.escape(self.name)}</b> = {value} <small>{'; '.join(rest)}</small>"
+
+    def _parts(self) -> list[str]:
+        """Value with interval, numbers of images, protocol, note."""
+        shown = "not available" if self.value is None else f"{self.value:.5g} {self.unit}".strip()
+        reference = "" if self.n_reference is None else f" against {self.n_reference:,} reference images"
+        parts = [f"{shown} {self.interval or ''}".strip(), f"n = {self.n:,}{reference}", self.protocol, self.note]
+        return [part for part in parts if part]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
@@ -182,7 +226,7 @@ class Measurement:
     Attributes:
         name: e.g. ``latency``, ``throughput``, ``peak_memory_cuda``, ``energy``.
         unit: SI: ``s``, ``B``, ``J``, ``FLOP``, ``images/s``.
-        samples: one value a repetition; empty where the quantity is not available, and then ``note`` says why.
+        samples: one value per repetition; empty if the quantity is not available, and then ``note`` says why.
         conditions: batch size, device, dtype, warm-up …
     """
 
@@ -192,6 +236,11 @@ class Measurement:
     higher_is_better: bool | None = False
     conditions: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+
+    @property
+    def median(self) -> float:
+        """Median of the samples; at least one is needed."""
+        return statistics.median(self.samples)
 
 
 def _alone(value: Any) -> list[Any]:

@@ -106,9 +106,9 @@ def study_clusters(
     for batch in sequential_batches(dataset, _BATCH, limit=count):
         latents = [each.latent(batch.images_B3HW) for each in subjects]
         maps = [_all_maps(each, latent_BChw, draws, each.name) for each, latent_BChw in zip(subjects, latents, strict=True)]
-        for clustering, labels_BSL in maps[0].items():
-            first_maps[clustering].append(labels_BSL.cpu())
-            scores.add("explained", "", clustering, explained_variance(latents[0], labels_BSL[:, 1:-1]))
+        for clustering, structure_BSL in maps[0].items():
+            first_maps[clustering].append(structure_BSL.cpu())
+            scores.add("explained", "", clustering, explained_variance(latents[0], structure_BSL[:, 1:-1]))
         for (a, maps_a), (b, maps_b) in itertools.combinations(zip(subjects, maps, strict=True), 2):
             for clustering in CLUSTERINGS:
                 pair = f"{a.name} / {b.name}"
@@ -122,20 +122,20 @@ def study_clusters(
         done += len(batch.labels_B)
         progress(done, count)
     for clustering, parts in first_maps.items():
-        labels_NSL = torch.cat(parts)
-        scores.compare("chance", "", clustering, labels_NSL, labels_NSL.roll(1, 0), same_place, subject.grid)
+        structure_NSL = torch.cat(parts)
+        scores.compare("chance", "", clustering, structure_NSL, structure_NSL.roll(1, 0), same_place, subject.grid)
     return scores.tables(tokens)
 
 
-def explained_variance(latent_BChw: Tensor, labels_BTL: Tensor) -> np.ndarray:
+def explained_variance(latent_BChw: Tensor, structure_BTL: Tensor) -> np.ndarray:
     """Share of the sum of squares around the image's mean that cluster means explain, float64 ``[B, T]``; NaN if flat."""
     values_BLC = latent_BChw.flatten(2).transpose(1, 2).double()
     values_BLC = values_BLC - values_BLC.mean(1, keepdim=True)
     total_B = values_BLC.square().sum((1, 2))
     shares = []
-    for labels_BL in labels_BTL.unbind(1):
-        clusters = int(labels_BL.max()) + 1
-        means_BnC = cluster_means(values_BLC, labels_BL, clusters)
+    for structure_BL in structure_BTL.unbind(1):
+        clusters = int(structure_BL.max()) + 1
+        means_BnC = cluster_means(values_BLC, structure_BL, clusters)
         shares.append(means_BnC.square().sum((1, 2)) * (values_BLC.shape[1] / clusters) / total_B)
     return torch.stack(shares, dim=1).cpu().numpy()
 

@@ -16,7 +16,7 @@ from nvgbench.weights.downloads import Pretrained
 DINO = Pretrained(
     url="https://dl.fbaipublicfiles.com/dino/dino_deitsmall16_pretrain/dino_deitsmall16_pretrain.pth",
     what="the DINO discriminator",
-    way_out="tokenizer.losses.adversarial=patch",
+    without="tokenizer.losses.adversarial=patch",
 )
 CHANNELS = 384
 LEVELS = (2, 5, 8, 11)

@@ -13,8 +13,9 @@ from nvgbench.weights.downloads import Pretrained
 
 VGG = Pretrained(
     url="https://download.pytorch.org/models/vgg16-397923af.pth",
+    sha256="397923af",
     what="the LPIPS loss",
-    way_out="tokenizer.losses.perceptual=none",
+    without="tokenizer.losses.perceptual=none",
 )
 
 

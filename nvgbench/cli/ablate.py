@@ -53,27 +53,27 @@ def _clusters(
     """
     from rich.console import Console
 
-    from nvgbench.ablations.runner import cluster_record
+    from nvgbench.api.jobs import ablate, append
     from nvgbench.cli.progress import counting
     from nvgbench.device import resolve_device
-    from nvgbench.results.store import ResultStore
-    from nvgbench.runs.folder import find_run
+    from nvgbench.runs.find import find_run
 
-    place = resolve_device(device)
-    folders = [find_run(run, root) for run in runs]
+    targets = [find_run(run, root) for run in runs]
     if retrain:
-        folders += _retrain(folders[0], retrain, root, place)
+        targets += _retrain(targets[0], retrain, root, resolve_device(device))
     with counting("structure maps") as progress:
-        record = cluster_record(folders, images=images, seed=seed, device=place, progress=progress, data=data)
-    store = ResultStore(out if out is not None else root)
-    store.append(record)
+        record = ablate(
+            "clusters", [run.path for run in targets],
+            images=images, seed=seed, data=data, device=device, runs=root, progress=progress,
+        )  # fmt: skip
+    path = append(record, root if out is None else out)
     console = Console()
     for table in cluster_tables(record):
         console.print(table)
         console.print()
-    if len(folders) == 1:
+    if len(targets) == 1:
         typer.echo("one run only: tokenizer seeds were not compared (name more runs, or --retrain 1)")
-    typer.echo(f"added to {store.path}")
+    typer.echo(f"added to {path}")
 
 
 def _retrain(run: RunFolder, count: int, root: Path, device: Any) -> list[RunFolder]:

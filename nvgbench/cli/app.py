@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Any
 
 import typer
@@ -11,6 +12,7 @@ from typer.core import TyperGroup
 
 from nvgbench import __version__
 from nvgbench.cli import groups
+from nvgbench.cli.options import as_options
 from nvgbench.errors import InputError, file_error
 
 # What the parser raises for a misspelt option or a value out of range; typer gives no public name to it.
@@ -57,6 +59,7 @@ def build_app() -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: bad input ends with exit code 2 and one line, an interruption with 130."""
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # Pillow's; such images are refused in one line
     try:
         sys.exit(build_app()(arguments, standalone_mode=False) or 0)
     except (InputError, OSError, MemoryError, RuntimeError, _UsageError) as error:
@@ -65,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
         line = _one_line(error)
         if line is None or os.environ.get("NVGBENCH_DEBUG"):
             raise
-        typer.echo(f"error: {line}", err=True)
+        typer.echo(f"error: {as_options(line)}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -80,5 +83,5 @@ def _one_line(error: Exception) -> str | None:
     if isinstance(error, OSError):
         return file_error(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
-        return f"not enough memory ({' '.join(str(error).split())[:200]}); use smaller batches or another --device"
+        return f"not enough memory ({' '.join(str(error).split())[:200]}); use smaller batches or another `device=`"
     return " ".join(str(error).split()) if isinstance(error, InputError) else None

@@ -1,4 +1,4 @@
-"""``nvgbench data``: where images come from, and what they look like."""
+"""``nvgbench data``: the data sources, and pictures of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from nvgbench.errors import InputError
+
 
 class _Split(StrEnum):
     train = "train"
@@ -16,40 +18,46 @@ class _Split(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
-    group = typer.Typer(no_args_is_help=True, help="List the sources of images, or look at one.")
+    group = typer.Typer(no_args_is_help=True, help="List the data sources, or show images of one.")
     group.command("list")(_list)
     group.command("show")(_show)
     app.add_typer(group, name="data")
 
 
 def _list() -> None:
-    """List the sources that --data takes."""
+    """List the data sources that --data accepts."""
     from rich.console import Console
     from rich.table import Table
 
     from nvgbench.data.catalog import SOURCES
 
-    table = Table("source", "classes", "images", "size", "needs", box=None)
-    for source in SOURCES.values():
-        table.add_row(source.form, source.classes, source.images, source.size, source.needs)
+    sources = {}
+    for name in SOURCES.names():
+        try:
+            sources[name] = SOURCES.get(name)
+        except InputError as error:  # of an installed package; the other sources are listed all the same
+            typer.echo(f"warning: {error}", err=True)
+    table = Table("source", "classes", "training images", "held out", "size", "needs", box=None)
+    for source in sources.values():
+        numbers = (source.num_classes, source.train_images, source.eval_images)
+        table.add_row(source.form, *("as found" if n is None else f"{n:,}" for n in numbers), source.size, source.needs)
     Console().print(table)
     typer.echo()
-    for name, source in SOURCES.items():
+    for name, source in sources.items():
         typer.echo(f"{name}: {source.summary}")
 
 
 def _show(
-    source: Annotated[str, typer.Argument(metavar="NAME", help="A source as --data takes it: shapes, imagefolder:PATH …")],
+    source: Annotated[str, typer.Argument(metavar="NAME", help="A data source as for --data: shapes, imagefolder:PATH …")],
     size: Annotated[int, typer.Option("--size", min=16, max=1024, help="Side of the images, pixels.")] = 32,
-    out: Annotated[Path | None, typer.Option("--out", help="PNG to write; named after the source where not given.")] = None,
-    count: Annotated[int, typer.Option("-n", min=1, max=1000, help="How many images.")] = 20,
+    out: Annotated[Path | None, typer.Option("--out", help="PNG to write; named after the source by default.")] = None,
+    count: Annotated[int, typer.Option("-n", min=1, max=1000, help="Number of images.")] = 20,
     split: Annotated[_Split, typer.Option("--split", help="Training images or held-out ones.")] = _Split.train,
     seed: Annotated[int, typer.Option("--seed", help="Seed of procedural data.")] = 0,
 ) -> None:
-    """Write a picture of samples by class, with object and part masks beside them where there are any."""
+    """Write a picture of images by class, with object and part masks beside them if there are any."""
     from nvgbench.data.gallery import save_gallery
     from nvgbench.data.source import open_dataset
-    from nvgbench.errors import InputError
 
     if out is not None and out.suffix.lower() != ".png":
         raise InputError(f"--out {out} does not end in .png; the picture is a PNG file")

@@ -31,14 +31,15 @@ def register(app: typer.Typer) -> None:
         extractor: Annotated[
             str | None,
             typer.Option(
-                help="inception (the papers' FID, IS …), classifier (trained here, needs no download), dinov2 or clip."
+                help="inception (the papers' FID, IS …), classifier (trained here, no download), dinov2, clip, an installed "
+                "extractor or MODULE:CALLABLE."
             ),
         ] = None,
         protocol: Annotated[
             str, typer.Option(help="Whose rules: nvgbench, adm, torch-fidelity, clean-fid, clean-fid:legacy_pytorch …")
         ] = "nvgbench",
         inception_weights: Annotated[Path | None, typer.Option(help="Inception weights; implies inception.")] = None,
-        extractor_weights: Annotated[Path | None, typer.Option(help="Folder of the weights of dinov2 or clip.")] = None,
+        extractor_weights: Annotated[Path | None, typer.Option(help="File or folder of the extractor's weights.")] = None,
         n: Annotated[int, typer.Option("-n", "--number", help="How many samples of each run.")] = 2000,
         seed: Annotated[int, typer.Option(min=0, help="Seed of the samples and of everything drawn in the scores.")] = 0,
         sampling_seeds: Annotated[
@@ -74,9 +75,9 @@ def register(app: typer.Typer) -> None:
         from nvgbench.training.distributed import join_processes
 
         options = EvaluationOptions(
-            n=n, seed=seed, batch_size=batch_size, bootstrap=bootstrap, inception_weights=inception_weights,
+            n=n, seed=seed, batch_size=batch_size, bootstrap=bootstrap, protocol=protocol,
             extractor=extractor or ("inception" if inception_weights or protocol != "nvgbench" else "classifier"),
-            protocol=protocol, extractor_weights=extractor_weights,
+            extractor_weights=_weights(extractor, extractor_weights, inception_weights),
             settings=parse_settings(settings), reference=reference, per_class=per_class, nearest_training=nearest_training,
             keep_samples=keep_samples, force=force, fid_infinity=fid_infinity,
         )  # fmt: skip
@@ -115,6 +116,15 @@ def _check_choice(names: list[str], all_runs: bool, samples: Path | None, name: 
         raise InputError("--name goes with --samples; a run is called by its folder's name")
 
 
+def _weights(extractor: str | None, weights: Path | None, inception_weights: Path | None) -> Path | None:
+    if inception_weights is None:
+        return weights
+    if weights is not None or extractor not in (None, "inception"):
+        other = "--extractor-weights" if weights is not None else f"--extractor {extractor}"
+        raise InputError(f"--inception-weights goes with --extractor inception, got {other}; leave one of them out")
+    return inception_weights
+
+
 def _sampling_seeds(text: str | None, samples: Path | None) -> list[int]:
     from nvgbench.cli.train import parse_seeds
 
@@ -127,7 +137,7 @@ def _sampling_seeds(text: str | None, samples: Path | None) -> list[int]:
 
 
 def _choose(names: list[str], all_runs: bool, root: Path) -> list[RunFolder]:
-    from nvgbench.runs.folder import find_run, find_runs
+    from nvgbench.runs.find import find_run, find_runs
 
     if not all_runs:
         return [find_run(name, root) for name in names]

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
         """Write weights in the original layout; of an imported run exactly the tensors of the file it was made of."""
-        from nvgbench.runs.folder import find_run
+        from nvgbench.runs.find import find_run
         from nvgbench.weights.exports import export_part
 
         not_carried = export_part(find_run(run, runs), part, out)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from nvgbench.cli.options import DEFAULT_RUNS, RunsRoot
+from nvgbench.cli.options import DEFAULT_RUNS, RecordFiles, RulesFile, RunNames, RunsRoot
 from nvgbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from nvgbench.gates.schema import Verdict
     from nvgbench.gates.selftest import Rate
 
-RunNames = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs; all below --runs if none.")]
-RecordFiles = Annotated[list[Path] | None, typer.Option(help="A records.jsonl, or a folder of such. Repeatable.")]
-RulesFile = Annotated[Path | None, typer.Option(help="TOML file of rules; built-in ones if not given.")]
-JsonFile = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write as JSON; - for the screen.")]
+JsonFile = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON; - for standard output.")]
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 
@@ -38,7 +35,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     gate = typer.Typer(
         cls=_GateGroup,
-        help="Hold the newest records against a baseline (check, also without that word), count costs, test the gate itself.",
+        help="Compare the newest records with a baseline (check, the default), count costs, or test the gate itself.",
     )
     gate.command()(check)
     gate.command()(cost)
@@ -55,15 +52,15 @@ def check(
     json_file: JsonFile = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a Markdown summary.")] = None,
-    github_summary: Annotated[bool, typer.Option("--github-summary", help=f"Append it to ${SUMMARY_VARIABLE}.")] = False,
+    github_summary: Annotated[bool, typer.Option("--github-summary", help=f"Append Markdown to ${SUMMARY_VARIABLE}.")] = False,
     runs: RunsRoot = DEFAULT_RUNS,
 ) -> None:
     """Compare the newest records with a baseline of the same environment, metric by metric.
 
-    Where runs or record files are named, only what they are about is asked for, else everything that the baseline holds.
+    If runs or record files are named, only their subjects are judged; else every subject of the baseline must have records.
 
-    Exit code 0: pass, 1: a blocking rule failed, 3: none failed, but one is undecided, 2: bad input, or scores that must not
-    be compared (another number of images, reference or extractor).
+    Exit code 0: pass, 1: a blocking rule failed, 3: none failed, but one is undecided, 2: bad input, or scores that are not
+    comparable (another number of images, reference or extractor).
     """
     from nvgbench.gates.baseline import read_baseline, update_baseline
     from nvgbench.gates.outputs import as_json, as_junit, as_markdown, as_text
@@ -93,7 +90,7 @@ def check(
 
 def cost(
     presets: Annotated[list[str], typer.Argument(help="Names from 'nvgbench presets'.")],
-    out: Annotated[Path, typer.Option(help="Record file to write, anew.")] = DEFAULT_RUNS / "cost.jsonl",
+    out: Annotated[Path, typer.Option(help="Records file to write or replace.")] = DEFAULT_RUNS / "cost.jsonl",
 ) -> None:
     """Count parameters, FLOPs and modelled memory of presets, for an exact gate; nothing is trained or downloaded."""
     from nvgbench.config.load import load_preset
@@ -108,7 +105,9 @@ def cost(
 
 
 def selftest(
-    targets: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs whose scores lend the noise.")] = None,
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs whose intervals set the noise level.")
+    ] = None,
     records: RecordFiles = None,
     rules: RulesFile = None,
     pairs: Annotated[int, typer.Option(help="Pairs of evaluations of each kind.")] = 200,
@@ -119,8 +118,8 @@ def selftest(
 ) -> None:
     """Measure how often the gate raises a false alarm (A/A) and how often it catches a planted change (A/B).
 
-    Without runs or records features are simulated and scored as an evaluation would; with them, recorded scores are
-    moved by the noise that their intervals state. Exit code 0: the promises are kept, 1: one is broken, 2: bad input.
+    Without runs or records, features are simulated and scored as in an evaluation; with them, recorded scores are moved by the
+    noise that their intervals state. Exit code 0: the promises are kept, 1: one is broken, 2: bad input.
     """
     from nvgbench.cli.progress import counting
     from nvgbench.gates.rules import load_rules
@@ -136,9 +135,9 @@ def selftest(
         from nvgbench.evaluation.simulation import simulated_draw
 
         draw = simulated_draw(seed)
-        source = "simulated features, scored as an evaluation would"
+        source = "simulated features, scored as in an evaluation"
     with counting("self-test of the gate", "pairs") as progress:
-        rates = measure(known_rules, draw, pairs=pairs, loss=loss, seed=seed, told=lambda done: progress(done, pairs))
+        rates = measure(known_rules, draw, pairs=pairs, loss=loss, seed=seed, progress=lambda done: progress(done, pairs))
     broken = any(rate.broken for rate in rates)
     _show(_rates_text(rates, source, broken), _rates_json(rates, source, broken), json_file)
     raise typer.Exit(1 if broken else 0)
@@ -149,7 +148,9 @@ def _summary_file() -> Path:
 
     name = os.environ.get(SUMMARY_VARIABLE)
     if not name:
-        raise InputError(f"--github-summary: ${SUMMARY_VARIABLE} is not set; GitHub Actions sets it, else use --markdown")
+        raise InputError(
+            f"--github-summary: ${SUMMARY_VARIABLE} is not set; only GitHub Actions sets it; elsewhere use --markdown"
+        )
     return Path(name)
 
 
@@ -162,7 +163,7 @@ def _write(verdicts: Sequence[Verdict], files: Sequence[tuple[Path | None, Calla
 
 
 def _show(text: str, tree: str, json_file: str | None) -> None:
-    """Text on the screen, unless JSON is wanted there."""
+    """Print the text, unless JSON goes to standard output."""
     from nvgbench.files import write_text
 
     if json_file == "-":

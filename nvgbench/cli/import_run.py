@@ -44,10 +44,10 @@ def register(app: typer.Typer) -> None:
         """
         from nvgbench.config.load import load_preset
 
-        demanded = None if preset is None else load_preset(preset, settings, data)
+        config = None if preset is None else load_preset(preset, settings, data)
         run = import_published(
             run_path(out or Path(weights).stem, runs), weights, tokenizer,
-            demanded=demanded, settings=settings, data=data, ema=ema, tokenizer_ema=tokenizer_ema,
+            config=config, settings=settings, data=data, ema=ema, tokenizer_ema=tokenizer_ema,
         )  # fmt: skip
         for phase in ("generator", "tokenizer"):
             state = run.state(phase)

@@ -1,4 +1,4 @@
-"""``nvgbench lint``: what is wrong with a file of samples before it is scored."""
+"""``nvgbench lint``: problems of a set of samples that would change its scores."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ def register(app: typer.Typer) -> None:
     @app.command("lint")
     def lint_samples(
         samples: Annotated[Path, typer.Argument(help="An .npz (arr_0: uint8 NHWC, arr_1: labels) or a folder of images.")],
-        reference: Annotated[str | None, typer.Option(help="Held against this: data source, .npz or folder.")] = None,
-        features: Annotated[int, typer.Option(min=1, help="Features of the extractor: 2048 of Inception.")] = 2048,
-        strict: Annotated[bool, typer.Option("--strict", help="End with exit code 1 where there is a warning.")] = False,
+        reference: Annotated[str | None, typer.Option(help="Compare with this: data source, .npz or folder.")] = None,
+        features: Annotated[int, typer.Option(min=1, help="Number of features of the extractor; 2048 for Inception.")] = 2048,
+        strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if there is a warning.")] = False,
     ) -> None:
-        """Look for what would move scores: order and balance of classes, number, range, rounding, JPEG, copies."""
+        """Check for what would change scores: order and balance of classes, number, range, rounding, JPEG, copies."""
         from nvgbench.cli.progress import counting
+        from nvgbench.data.image_set import open_images
         from nvgbench.evaluation.lint.checks import check_classes_fit
         from nvgbench.evaluation.lint.inspection import inspect
         from nvgbench.evaluation.reference import open_reference
-        from nvgbench.evaluation.samples import open_samples
 
-        images = open_samples(samples)
+        images = open_images(samples)
         target = None if reference is None else open_reference(reference, images.image_size)
         if target is not None:
             check_classes_fit(images, target.images)

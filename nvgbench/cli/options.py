@@ -1,7 +1,8 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the option for an argument of the library."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -14,4 +15,31 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. train.steps=100 or sampling.top_k=5. Repeatable."),
 ]
 
+RunNames = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs; everything below --runs if none.")]
+RecordFiles = Annotated[list[Path] | None, typer.Option(help="A records.jsonl, or a folder with such files. Repeatable.")]
+RulesFile = Annotated[Path | None, typer.Option(help="TOML file with the gate's rules; built-in rules if not given.")]
+Force = Annotated[bool, typer.Option("--force", help="Also compare scores that are not comparable, and mark them.")]
+
 DEFAULT_RUNS = Path("runs")
+
+_ARGUMENT = re.compile(r"`([a-z][a-z0-9_.]*)=([^`]*)`")
+
+
+def as_options(message: str) -> str:
+    """A message of the library with the arguments that it names in backticks written as options.
+
+    `out=` becomes ``--out``, `extractor='clip'` ``--extractor clip``, `n=50` ``-n 50``, `force=True` ``--force``,
+    `force=False` ``--no-force``, and a setting (a name with dots), `train.steps=9`, ``--set train.steps=9``.
+    """
+    return _ARGUMENT.sub(lambda match: _option(match[1], match[2]), message)
+
+
+def _option(name: str, value: str) -> str:
+    if value[:1] in ("'", '"') and " " not in value:
+        value = value.strip("'\"")
+    if "." in name:
+        return f"--set {name}={value}"
+    dashed = name.replace("_", "-")
+    if value in ("True", "False"):
+        return f"--{dashed}" if value == "True" else f"--no-{dashed}"
+    return f"{'-' if len(name) == 1 else '--'}{dashed} {value}".rstrip()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nvgbench.evaluation.progress import Report
+    from nvgbench.progress import Report
     from nvgbench.types import Share
 
 
@@ -25,7 +25,7 @@ def counting(description: str, unit: str = "images") -> Iterator[Callable[[int, 
 
 def of_first(share: Share) -> Report:
     """`counting` in the first of several processes, silence in the others."""
-    from nvgbench.evaluation.progress import quiet
+    from nvgbench.progress import quiet
 
     return counting if share.is_first else quiet
 

@@ -37,7 +37,7 @@ def import_published(folder: Path, weights: str, tokenizer: str | None, **choice
     Raises:
         InputError: no such file or name, or one that does not fit.
     """
-    from nvgbench.weights.hub import find_published
+    from nvgbench.weights.families import find_published
     from nvgbench.weights.imports import import_run
 
     return import_run(folder, find_published(weights), None if tokenizer is None else find_published(tokenizer), **choices)
@@ -62,5 +62,5 @@ def import_first(names: list[str], runs: Path, weights: str | None, tokenizer: s
     from nvgbench.config.load import load_preset
     from nvgbench.registry import preset_files
 
-    demanded = load_preset(names[0], (), data) if names[0] in preset_files() else None
-    import_published(run_path(names[0], runs), weights, tokenizer, demanded=demanded, data=data)
+    config = load_preset(names[0], (), data) if names[0] in preset_files() else None
+    import_published(run_path(names[0], runs), weights, tokenizer, config=config, data=data)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nvgbench.cli.options import DEFAULT_RUNS, RunsRoot
+from nvgbench.cli.options import DEFAULT_RUNS, Force, RecordFiles, RulesFile, RunNames, RunsRoot
 from nvgbench.errors import InputError
 
 
@@ -16,20 +16,16 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def report(
-        targets: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs; all below --runs if none.")] = None,
-        records: Annotated[list[Path] | None, typer.Option(help="A records.jsonl, or a folder of such. Repeatable.")] = None,
-        everything: Annotated[bool, typer.Option("--all", help="All below --runs, also where --records is given.")] = False,
+        targets: RunNames = None,
+        records: RecordFiles = None,
+        everything: Annotated[bool, typer.Option("--all", help="Everything below --runs, in addition to --records.")] = False,
         out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("reports/index.html"),
         title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
-        baseline: Annotated[Path | None, typer.Option(help="Also show what a gate says against this baseline.")] = None,
-        against: Annotated[
-            Path | None, typer.Option(help="An older report (.html or .json); the page says which numbers moved since.")
-        ] = None,
-        rules: Annotated[Path | None, typer.Option(help="Rules of that gate; built-in rules if not given.")] = None,
-        force: Annotated[bool, typer.Option("--force", help="Compare what must not be compared, and mark it.")] = False,
+        baseline: Annotated[Path | None, typer.Option(help="Also show what moved since this baseline of a gate.")] = None,
+        rules: RulesFile = None,
+        force: Force = False,
         data_pictures: Annotated[
-            bool,
-            typer.Option("--data-pictures/--no-data-pictures", help="Show images of the data set, or not (its licence …)."),
+            bool, typer.Option("--data-pictures/--no-data-pictures", help="With or without images of the data set.")
         ] = True,
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
@@ -38,12 +34,11 @@ def register(app: typer.Typer) -> None:
         from nvgbench.gates.rules import load_rules
         from nvgbench.gates.verdicts import evaluate_gates
         from nvgbench.report.build import DEFAULT_TITLE, render_report
-        from nvgbench.report.data import read_report
         from nvgbench.report.galleries import without_data_pictures
         from nvgbench.results.store import records_of
 
         if not out.name:
-            raise InputError(f"--out {str(out)!r} is no file name; give one such as reports/index.html")
+            raise InputError(f"--out {str(out)!r} is not a file name; use one such as reports/index.html")
         files = [*(records or ()), *([runs] if everything else [])]
         located = records_of(targets or (), files, runs)
         if not data_pictures:
@@ -53,8 +48,6 @@ def register(app: typer.Typer) -> None:
             found = [one.record for one in located]
             whole = not (targets or records)
             verdicts = evaluate_gates(load_rules(rules), read_baseline(baseline), found, whole=whole)
-        # read before writing: the older report may be the file that is about to be replaced
-        older = None if against is None else read_report(against)
-        written = render_report(located, out, title=title or DEFAULT_TITLE, verdicts=verdicts, older=older, force=force)
+        written = render_report(located, out, title=title or DEFAULT_TITLE, verdicts=verdicts, force=force)
         size = written.stat().st_size / 1e6
-        typer.echo(f"{written}: {len(located)} records, {size:.1f} MB; the numbers also as .json and .csv beside it")
+        typer.echo(f"{written}: {len(located)} records, {size:.1f} MB; numbers in .json and .csv beside it")

@@ -18,37 +18,37 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def sample(
         run: Annotated[str, typer.Argument(help="A run folder, or its name under --runs.")],
-        n: Annotated[int, typer.Option("-n", "--number", help="How many images.")] = 64,
+        n: Annotated[int, typer.Option("-n", "--number", help="Number of images.")] = 64,
         out: Annotated[Path | None, typer.Option(help="x.npz (arr_0: uint8 NHWC, arr_1: labels) or a folder for PNGs.")] = None,
-        grid: Annotated[Path | None, typer.Option(help="Write a picture of the first images, class by class.")] = None,
+        grid: Annotated[Path | None, typer.Option(help="Write a picture of the first images, one column per class.")] = None,
         trace: Annotated[Path | None, typer.Option(help="Write a picture of the stages of the first images.")] = None,
         classes: Annotated[str | None, typer.Option(help="Comma-separated class numbers; all in turn if not given.")] = None,
-        seed: Annotated[int, typer.Option(help="Seed of the job; every image has its own, made of this and its number.")] = 0,
+        seed: Annotated[int, typer.Option(help="Seed of the job; each image has its own, made from this and its number.")] = 0,
         batch_size: Annotated[int, typer.Option(min=1)] = 64,
         weights: Weights = None,
         tokenizer: PublishedTokenizer = None,
-        settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
+        settings: Overrides = [],  # noqa: B006 - read by typer, never modified
         structure_image: Annotated[Path | None, typer.Option(help="NVG: take the structure of this image.")] = None,
-        structure_mask: Annotated[Path | None, typer.Option(help="NVG: structure after the regions of this mask.")] = None,
-        structure_sample: Annotated[int | None, typer.Option(help="NVG: the structure of this image of the job.")] = None,
-        structure_stage: Annotated[int | None, typer.Option(help="NVG: last stage given; later ones are drawn.")] = None,
+        structure_mask: Annotated[Path | None, typer.Option(help="NVG: take the structure from this mask.")] = None,
+        structure_sample: Annotated[int | None, typer.Option(help="NVG: take the structure of this image of the job.")] = None,
+        structure_stage: Annotated[int | None, typer.Option(help="NVG: last given stage; later ones are generated.")] = None,
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
-        """Draw samples; interrupted, the same command goes on where it stopped. Under torchrun, on several devices."""
+        """Draw samples; after an interruption the same command resumes. Under torchrun, on several devices."""
         from nvgbench.cli.progress import of_first
         from nvgbench.device import resolve_device
-        from nvgbench.runs.folder import find_run
+        from nvgbench.runs.find import find_run
         from nvgbench.sampling import export
         from nvgbench.sampling.job import check_classes, image_seed, sample_job
         from nvgbench.training.distributed import join_processes
 
         if structure_sample is not None and not 0 <= structure_sample < 2**32:
-            raise InputError(f"--structure-sample {structure_sample} is the number of an image of the job; use 0 or more")
+            raise InputError(f"--structure-sample {structure_sample} is not the number of an image of the job; use 0 or more")
         guided = any(source is not None for source in (structure_image, structure_mask, structure_sample))
         if structure_stage is not None and not guided:
             raise InputError(
-                f"--structure-stage {structure_stage} goes with --structure-image, --structure-mask or --structure-sample"
+                f"--structure-stage {structure_stage} needs --structure-image, --structure-mask or --structure-sample"
             )
         if out is not None:
             export.check_place(out)
@@ -61,11 +61,13 @@ def register(app: typer.Typer) -> None:
             chosen = check_classes(export.parse_classes(classes), generator.spec)
             options = export.parse_settings(settings)
             if guided:
-                from nvgbench.nvg.guided_generator import guide
+                from nvgbench.nvg.structure_control import with_structure
 
                 number = structure_sample
                 drawn = None if number is None else (chosen[number % len(chosen)], image_seed(seed, number))
-                generator = guide(generator, image=structure_image, mask=structure_mask, sample=drawn, stage=structure_stage)
+                generator = with_structure(
+                    generator, image=structure_image, mask=structure_mask, sample=drawn, stage=structure_stage
+                )
             share = processes.share()
             with of_first(share)(f"sampling {generator.spec.name}") as progress:
                 made = sample_job(

@@ -54,7 +54,8 @@ def register(app: typer.Typer) -> None:
             if len(jobs) > 1:
                 typer.echo(f"{len(jobs)} seeds: {len(jobs)} times that")
             return
-        _train_all(jobs, runs, device, tokenizer, ("tokenizer", "generator") if phase == "all" else (phase,))
+        group = Path(run_name).name if seeds else ""
+        _train_all(jobs, runs, device, tokenizer, ("tokenizer", "generator") if phase == "all" else (phase,), group)
 
 
 def _train_all(
@@ -63,6 +64,7 @@ def _train_all(
     device: str,
     tokenizer: str | None,
     phases: Sequence[Literal["tokenizer", "generator"]],
+    group: str,
 ) -> None:
     from nvgbench.cli.training_progress import training_progress
     from nvgbench.device import resolve_device
@@ -74,7 +76,7 @@ def _train_all(
         folder = runs / name
         with _tokenizer_run(tokenizer, runs, config) as source, training_progress(name) as progress:
             try:
-                train_run(config, folder, device=target, progress=progress, tokenizer_from=source, phases=phases)
+                train_run(config, folder, device=target, progress=progress, tokenizer_from=source, phases=phases, group=group)
             except Interrupted:
                 progress({"message": "interrupted; the same command continues where this one stopped"})
                 raise typer.Exit(130) from None
@@ -84,21 +86,20 @@ def _train_all(
 @contextmanager
 def _tokenizer_run(given: str | None, runs: Path, config: RunConfig) -> Iterator[Path | None]:
     """The folder of the run whose tokenizer is taken; of a published file, one that is there for as long as it is needed."""
-    from nvgbench.runs.folder import CONFIG, find_run
-    from nvgbench.weights.hub import find_published, hub_files
+    from nvgbench.runs.find import find_run, is_run
+    from nvgbench.weights.families import find_published, hub_files
     from nvgbench.weights.imports import import_run
 
     if given is None:
         yield None
         return
-    is_run = any((path / CONFIG).exists() for path in (runs / given, Path(given)))
-    if is_run or not (Path(given).is_file() or given in hub_files()):
+    if is_run(given, runs) or not (Path(given).is_file() or given in hub_files()):
         yield find_run(given, runs).path
         return
     file = find_published(given)
     runs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tokenizer-", dir=runs) as folder:
-        yield import_run(Path(folder) / file.name, file, demanded=config).path
+        yield import_run(Path(folder) / file.name, file, config=config).path
 
 
 def parse_seeds(text: str | None, option: str = "--seeds") -> list[int]:

@@ -22,8 +22,8 @@ from nvgbench.registry import get_family, get_preset
 _BUDGETS = importlib.resources.files("nvgbench.config") / "budgets"
 
 
-def load_preset(name: str, overrides: Iterable[str] = (), data: str | None = None) -> RunConfig:
-    """Read preset ``name``, apply ``section.key=value`` overrides and, where given, another data source.
+def load_preset(name: str, overrides: Iterable[str] | Mapping[str, Any] = (), data: str | None = None) -> RunConfig:
+    """Read preset ``name``, apply overrides (``section.key=value``, or values by key) and, if given, another data source.
 
     Raises:
         InputError: unknown preset or key, a value of the wrong type, settings that contradict each other.
@@ -32,8 +32,12 @@ def load_preset(name: str, overrides: Iterable[str] = (), data: str | None = Non
     tree["name"] = name
     if data is not None:
         tree["data"]["source"] = data
-    for override in overrides:
-        _apply_override(tree, override)
+    if not isinstance(overrides, Mapping):
+        overrides = parse_overrides(overrides)
+    for key, value in overrides.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        tree = _merge(tree, value)
     return build_config(tree, f"preset {name!r}")
 
 
@@ -75,7 +79,18 @@ def to_toml(config: RunConfig) -> str:
 
 def config_hash(config: RunConfig) -> str:
     """First 16 hexadecimal digits of the SHA-256 of the configuration, independent of key order and formatting."""
-    return hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:16]
+    return _digest(to_dict(config))
+
+
+def replicate_hash(config: RunConfig) -> str:
+    """Like `config_hash`, without the training's seed: equal for the trainings of one configuration with several seeds."""
+    tree = to_dict(config)
+    del tree["train"]["seed"]
+    return _digest(tree)
+
+
+def _digest(tree: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def build_config(tree: dict[str, Any], origin: str) -> RunConfig:
@@ -146,17 +161,19 @@ def _merge(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
-        raise InputError(f"--set {override!r} is not section.key=value, e.g. --set train.generator.learning_rate=1e-4")
-    nested: Any = None if text.strip() == "null" else parse_value(text.strip())
-    for key in reversed(keys):
-        nested = {key: nested}
-    merged = _merge(tree, nested)
-    tree.clear()
-    tree.update(merged)
+def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    """Values by key of ``section.key=value`` texts; ``null`` is None.
+
+    Raises:
+        InputError: a text of another form.
+    """
+    found = {}
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not all(path.strip().split(".")):
+            raise InputError(f"--set {override!r} is not section.key=value, e.g. --set train.generator.learning_rate=1e-4")
+        found[path.strip()] = None if text.strip() == "null" else parse_value(text.strip())
+    return found
 
 
 def _validate(schema: Any, tree: Any, origin: str, section: str) -> Any:

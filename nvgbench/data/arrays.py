@@ -1,18 +1,21 @@
-"""Images that come as arrays: ``npz:PATH``, ``cifar10`` and ``cifar100``."""
+"""Data sets that come as arrays: ``npz:PATH``, ``cifar10`` and ``cifar100``."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from nvgbench.data.dataset import Augment, ImageDataset, Split
+from nvgbench.data.archive import NpzImages
+from nvgbench.data.dataset import DataRequest, ImageDataset
+from nvgbench.data.labels import as_classes
 from nvgbench.data.selection import HELD_OUT, held_out, round_robin
 from nvgbench.errors import InputError
 
@@ -29,11 +32,10 @@ class ArrayDataset(ImageDataset):
         classes: Sequence[str],
         *,
         name: str,
-        image_size: int,
-        augment: Augment,
-        limit: int | None,
+        request: DataRequest,
     ) -> None:
-        order = round_robin(labels)[:limit]
+        image_size, augment = request.image_size, request.augment
+        order = round_robin(labels)[: request.limit]
         self._pixels_NHWC = np.ascontiguousarray(pixels_NHWC[order])
         labels = labels[order]
         digest = hashlib.sha256(f"array {pixels_NHWC.shape[1:]} size={image_size}\n".encode())
@@ -57,73 +59,76 @@ class ArrayDataset(ImageDataset):
         return self._pixels_NHWC[index]
 
 
-def open_npz(location: str, *, image_size: int, split: Split, augment: Augment, limit: int | None) -> ArrayDataset:
-    """``arr_0``: uint8 ``[N, H, W, 3]``; ``arr_1`` or ``labels``: integers ``[N]``, one class where neither is there.
+def open_npz(location: str, request: DataRequest) -> ArrayDataset:
+    """``arr_0``: uint8 ``[N, H, W, 3]``; ``arr_1`` or ``labels``: classes ``[N]``, a single class without them.
 
     A tenth of the images is held out, chosen by the hash of their positions.
 
     Raises:
-        InputError: the file is missing, is no .npz, or its arrays have another shape or type.
+        InputError: the file is missing or not an npz, or its arrays have another shape or type.
     """
     if not location:
-        raise InputError("--data npz needs a file: --data npz:PATH")
+        raise InputError("'npz' needs a file: `data='npz:PATH'`")
     path = Path(location).expanduser()
-    images, labels = _read_npz(path)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise InputError(f"{path}: arr_0 is {images.dtype} {list(images.shape)}; expected uint8 images [N, H, W, 3]")
-    if len(images) < 2:
-        raise InputError(f"{path}: arr_0 holds {len(images)} images; a tenth is held out, which takes at least 2")
-    if labels is None:
-        labels = np.zeros(len(images), dtype=np.int64)
-    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"{path}: the labels are {labels.dtype} {list(labels.shape)}; expected integers [{len(images)}], one an image"
-        )
-    labels = labels.astype(np.int64)
-    if labels.min() < 0 or labels.max() >= _MOST_CLASSES:
-        wrong = labels.min() if labels.min() < 0 else labels.max()
-        raise InputError(f"{path}: label {wrong} is out of range; labels count from 0 and stay below {_MOST_CLASSES:,}")
-    classes = [str(label) for label in range(int(labels.max()) + 1)]
-    chosen = held_out([str(i) for i in range(len(images))]) == (split == "eval")
-    name = f"npz:{location} ({split}, {HELD_OUT})"
-    return ArrayDataset(images[chosen], labels[chosen], classes, name=name, image_size=image_size, augment=augment, limit=limit)
-
-
-def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     if not path.is_file():
-        raise InputError(f"{path} does not exist; --data npz:PATH takes a .npz file with arr_0 (uint8 images [N, H, W, 3])")
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError(f"{path} holds a bare array; write it with numpy.savez(path, images, labels)")
-        with archive:
-            if "arr_0" not in archive:
-                raise InputError(f"{path} has no arr_0, only {', '.join(archive.files) or 'nothing'}; name the images arr_0")
-            key = next((key for key in ("arr_1", "labels") if key in archive), None)
-            return archive["arr_0"], None if key is None else archive[key]
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read as .npz ({error}); write it with numpy.savez(path, images, labels)") from None
+        raise InputError(f"{path} does not exist; `data='npz:PATH'` takes an .npz with arr_0 (uint8 images [N, H, W, 3])")
+    file = NpzImages(path)
+    if file.count < 2:
+        raise InputError(f"{path}: arr_0 holds {file.count} image; a tenth is held out, which takes at least 2")
+    labels_N = _labels(file)
+    classes = [str(label) for label in range(int(labels_N.max()) + 1)]
+    chosen = held_out([str(i) for i in range(file.count)]) == (request.split == "eval")
+    pixels_NHWC = file.load(np.flatnonzero(chosen).tolist())
+    name = f"npz:{location} ({request.split}, {HELD_OUT})"
+    return ArrayDataset(pixels_NHWC, labels_N[chosen], classes, name=name, request=request)
 
 
-def open_cifar(
-    source: str, location: str, *, image_size: int, split: Split, augment: Augment, limit: int | None, root: Path | None
-) -> ArrayDataset:
-    """CIFAR-10 or CIFAR-100 as published, downloaded by torchvision where it is not there yet.
+def _labels(file: NpzImages) -> NDArray[np.int64]:
+    labels = file.labels()
+    if labels is None:
+        return np.zeros(file.count, dtype=np.int64)
+    labels_N = as_classes(labels, file.count, str(file.path))
+    if labels_N is None:
+        raise InputError(
+            f"{file.path}: labels are {labels.dtype} of shape {labels.shape}; "
+            f"expected {file.count} integers from 0, one per image"
+        )
+    if labels_N.max() >= _MOST_CLASSES:
+        raise InputError(
+            f"{file.path}: label {labels_N.max()} is out of range; labels count from 0 and stay below {_MOST_CLASSES:,}"
+        )
+    return labels_N
+
+
+def open_cifar10(location: str, request: DataRequest) -> ArrayDataset:
+    """CIFAR-10 as published; see `_open_cifar`."""
+    from torchvision.datasets import CIFAR10
+
+    return _open_cifar("cifar10", CIFAR10, location, request)
+
+
+def open_cifar100(location: str, request: DataRequest) -> ArrayDataset:
+    """CIFAR-100 as published; see `_open_cifar`."""
+    from torchvision.datasets import CIFAR100
+
+    return _open_cifar("cifar100", CIFAR100, location, request)
+
+
+def _open_cifar(source: str, kind: Any, location: str, request: DataRequest) -> ArrayDataset:
+    """Downloaded by torchvision if it is not there yet.
 
     Args:
-        source: ``cifar10`` or ``cifar100``.
-        location: folder that holds the archive or its contents; empty for ``root``, else ``~/.cache/nvgbench``.
+        source: its name.
+        kind: torchvision's class.
+        location: folder that holds the archive or its contents; if empty, the request's ``root``, else
+            ``~/.cache/nvgbench``.
+        request: see `DataRequest`.
 
     Raises:
         InputError: the files are not there and cannot be downloaded.
     """
-    from torchvision.datasets import CIFAR10, CIFAR100
-
-    kind = CIFAR10 if source == "cifar10" else CIFAR100
-    folder = Path(location).expanduser() if location else root or Path.home() / ".cache" / "nvgbench"
-    train = split == "train"
+    folder = Path(location).expanduser() if location else request.root or Path.home() / ".cache" / "nvgbench"
+    train = request.split == "train"
     try:
         data = kind(str(folder), train=train, download=False)
     except RuntimeError:
@@ -133,8 +138,7 @@ def open_cifar(
         except (OSError, RuntimeError) as error:
             raise InputError(
                 f"{source} is not in {folder} and cannot be downloaded ({error}); put {kind.filename} there, "
-                "or use --data imagefolder:PATH or --data shapes"
+                "or use `data='imagefolder:PATH'` or `data='shapes'`"
             ) from None
     labels = np.array(data.targets, dtype=np.int64)
-    name = f"{source} ({split})"
-    return ArrayDataset(data.data, labels, data.classes, name=name, image_size=image_size, augment=augment, limit=limit)
+    return ArrayDataset(data.data, labels, data.classes, name=f"{source} ({request.split})", request=request)

@@ -1,30 +1,51 @@
-"""What every source of images offers: images by index, cut to size, cached where they fit, with labels and masks.
+"""`ImageDataset`, the interface of data sources: images by index, cropped to size, cached if they fit, with labels and masks.
 
 Shape letters: B batch, N images of the data set, H and W pixels (both `image_size`).
 """
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from nvgbench.data.crop import centre_crop, random_crop
+from nvgbench.data.decode import decode_all
+from nvgbench.data.remarks import Notes, Remark
 
 Split = Literal["train", "eval"]
 Augment = Literal["none", "random-crop"]
 
-# Below this the uint8 images of a data set are kept in memory once decoded.
+# Up to this size the uint8 images of a data set are kept in memory once decoded.
 CACHE_LIMIT_BYTES = 2 << 30
 _CHUNK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRequest:
+    """What is asked of a data source.
+
+    Attributes:
+        image_size: side of the square images, pixels.
+        split: training images or held-out ones; no image is in both.
+        augment: of training images; ``none`` for held-out images, which are always cut from the centre.
+        limit: how many images at most, spread evenly over the classes; for procedural data, how many to draw.
+        seed: of procedural data.
+        root: folder for downloads; ``~/.cache/nvgbench`` if None.
+    """
+
+    image_size: int
+    split: Split = "train"
+    augment: Augment = "none"
+    limit: int | None = None
+    seed: int = 0
+    root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -34,8 +55,8 @@ class Sample:
     Attributes:
         image: uint8 ``[3, H, W]``.
         label: its class.
-        masks: integer maps ``[H, W]`` by name where the source has them: ``object`` (0 background, 1 … n),
-            ``part`` (0 background, ids of the parts of the objects), ``semantic`` (0 background, 1 object).
+        masks: integer maps ``[H, W]`` by name, if the source has any: ``object`` (0 background, 1 … n), ``part`` (0
+            background, ids of the objects' parts), ``semantic`` (0 background, 1 object).
     """
 
     image: Tensor
@@ -47,16 +68,17 @@ class ImageDataset(ABC):
     """Square uint8 images with labels.
 
     Attributes:
-        name: the source and what was chosen of it, for people.
+        name: the source and the split, shown in messages and tables.
         classes: class names; a label is an index into them.
         image_size: side of every image, pixels.
         labels: int64 ``[N]``.
         fingerprint: SHA-256 (hex) of what determines the images.
-        augment: what `get` does with the generator passed to it.
-        in_memory: whether images stay in memory once decoded (they fit, and nothing is drawn anew each time).
+        augment: how an image is augmented when `get` or `images` is given a random generator.
+        notes: what is noticed in the images while they are read.
+        in_memory: whether images stay in memory once decoded: they fit, and there is no augmentation.
     """
 
-    # Decoding of files releases the interpreter lock and gains from threads; rendering does not.
+    # Decoding files releases the interpreter lock, so threads help; rendering does not.
     threaded = False
 
     def __init__(
@@ -68,6 +90,7 @@ class ImageDataset(ABC):
         image_size: int,
         fingerprint: str,
         augment: Augment = "none",
+        remarks: Sequence[Remark] = (),
     ) -> None:
         assert labels.dtype == np.int64
         assert labels.ndim == 1
@@ -77,17 +100,28 @@ class ImageDataset(ABC):
         self.image_size = image_size
         self.fingerprint = fingerprint
         self.augment = augment
+        self.opening_remarks = tuple(remarks)
+        self.notes = Notes()
         self.in_memory = augment == "none" and len(labels) * 3 * image_size**2 <= CACHE_LIMIT_BYTES
         self._cache: Tensor | None = None
         self._cached = np.zeros(len(labels), dtype=bool)
 
     @abstractmethod
     def read(self, index: int) -> np.ndarray:
-        """The image as it is stored: uint8 ``[h, w, 3]`` of any size."""
+        """The image as stored: uint8 ``[h, w, 3]`` of any size."""
+
+    def describe(self, index: int) -> str:
+        """What to call an image in a message."""
+        return f"image {index}"
 
     def masks(self, index: int) -> Mapping[str, np.ndarray] | None:
-        """The masks of an image, where the source has them."""
+        """The masks of an image, if the source has any."""
         return None
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What was unexpected and how it was read; complete once all images have been read."""
+        return (*self.opening_remarks, *self.notes.remarks())
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -102,7 +136,7 @@ class ImageDataset(ABC):
         return self.get(index, None)
 
     def get(self, index: int, rng: np.random.Generator | None) -> Sample:
-        """Image ``index``; with a generator and ``augment`` other than ``none`` it is augmented (and has no masks)."""
+        """Image ``index``, augmented (and without masks) if a generator is given and ``augment`` is not ``none``."""
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         augmented = rng is not None and self.augment != "none"
@@ -110,7 +144,7 @@ class ImageDataset(ABC):
         return Sample(image, int(self.labels[index]), None if augmented else self.masks(index))
 
     def images(self, indices: np.ndarray, rngs: Sequence[np.random.Generator] | None = None) -> Tensor:
-        """Images by index: uint8 ``[B, 3, H, W]``, augmented where a generator an image is given and ``augment`` asks for it.
+        """Images by index, uint8 ``[B, 3, H, W]``, augmented if ``augment`` is not ``none`` and ``rngs`` has one per image.
 
         Raises:
             InputError: an image cannot be read.
@@ -126,10 +160,10 @@ class ImageDataset(ABC):
         return self._cache[torch.from_numpy(indices)].contiguous()
 
     def preload(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Decode everything into memory now rather than as it is asked for; does nothing where it would not fit.
+        """Decode all images into memory now rather than on first use; does nothing if they do not fit.
 
         Args:
-            progress: called with (images done, images in all) now and then.
+            progress: called with (images done, images in total) after each chunk.
         """
         for start in range(0, len(self) if self.in_memory else 0, _CHUNK):
             self.images(np.arange(start, min(start + _CHUNK, len(self))))
@@ -145,13 +179,10 @@ class ImageDataset(ABC):
     def _cropped(self, job: tuple[int, np.random.Generator | None]) -> np.ndarray:
         index, rng = job
         pixels = self.read(index)
+        if (pixels == pixels[0, 0]).all():
+            self.notes.add(f"in which every pixel is {'the same' if pixels[0, 0].any() else 'black'}", self.describe(index))
         return centre_crop(pixels, self.image_size) if rng is None else random_crop(pixels, self.image_size, rng)
 
     def _stack(self, jobs: list[Any], make: Callable[[Any], np.ndarray]) -> Tensor:
-        # A loader process is one of several already and takes no threads besides.
-        if self.threaded and len(jobs) > 1 and get_worker_info() is None:
-            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-                pictures = list(pool.map(make, jobs))
-        else:
-            pictures = [make(job) for job in jobs]
+        pictures = decode_all(make, jobs) if self.threaded else [make(job) for job in jobs]
         return torch.from_numpy(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2)))

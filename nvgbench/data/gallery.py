@@ -1,4 +1,4 @@
-"""A picture of a data set: samples of every class, with their masks beside them where they have masks.
+"""A picture of a data set: images of every class, with their masks beside them if there are any.
 
 Shape letters: B cells of the grid, H and W pixels.
 """
@@ -18,12 +18,12 @@ from nvgbench.data.selection import round_robin
 
 _MASKS = ("object", "part")
 _CELL_PIXELS = 96
-_CELLS_A_ROW = 12
+_CELLS_PER_ROW = 12
 _GOLDEN = 0.61803398875
 
 
 def save_gallery(dataset: ImageDataset, path: Path, count: int) -> Path:
-    """Write ``count`` samples (fewer where there are not as many), sorted by class, as one PNG; return its path.
+    """Write up to ``count`` images, sorted by class, as one PNG; return its path.
 
     Small images are enlarged by repeating pixels.
 
@@ -42,19 +42,19 @@ def save_gallery(dataset: ImageDataset, path: Path, count: int) -> Path:
             assert sample.masks is not None
             cells.append(colour_mask(sample.masks[name]))
             captions.append(f"{name}s")
-    a_sample = len(cells) // len(chosen)
-    samples_a_row = min(_CELLS_A_ROW // a_sample, len(chosen))
+    cells_per_image = len(cells) // len(chosen)
+    images_per_row = min(_CELLS_PER_ROW // cells_per_image, len(chosen))
     return save_grid(
         torch.stack(cells),
         path,
-        columns=samples_a_row * a_sample,
+        columns=images_per_row * cells_per_image,
         captions=captions,
         scale=max(1, _CELL_PIXELS // dataset.image_size),
     )
 
 
 def colour_mask(mask_HW: np.ndarray) -> Tensor:
-    """Integer labels as colours, uint8 ``[3, H, W]``: 0 is dark grey, neighbouring labels get hues far apart."""
+    """Integer labels as colours, uint8 ``[3, H, W]``: 0 is dark grey, consecutive labels get distant hues."""
     count = int(mask_HW.max()) + 1
     hues = [colorsys.hsv_to_rgb((i * _GOLDEN) % 1, 0.65 if i % 2 else 0.45, 0.95) for i in range(count)]
     hues[0] = (0.16, 0.16, 0.18)

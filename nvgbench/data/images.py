@@ -1,4 +1,4 @@
-"""Images at the border: the one conversion between float and uint8, PNG files, and grids of images.
+"""The one conversion between float and uint8 images, PNG files, and grids of images.
 
 Shape letters: B batch, H and W pixels.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,49 +40,53 @@ def to_float(images: Tensor) -> Tensor:
         InputError: the images are not uint8.
     """
     if images.dtype != torch.uint8:
-        raise InputError(f"to_float takes uint8 images, got {images.dtype}; float images are taken to be in [-1, 1] already")
+        raise InputError(f"to_float takes uint8 images, got {images.dtype}; float images are in [-1, 1] already")
     return images.float().div(127.5).sub(1)
 
 
 def write_png(image_3HW: Tensor, path: Path) -> Path:
-    """Write one uint8 RGB image as PNG, whole or not at all, and return its path.
+    """Write one uint8 RGB image as PNG, atomically, and return its path.
 
     Raises:
         InputError: wrong shape or dtype.
     """
     if image_3HW.ndim != 3 or image_3HW.shape[0] != 3 or image_3HW.dtype != torch.uint8:
-        raise InputError(f"a PNG is made of one uint8 image [3, H, W], got {image_3HW.dtype} {list(image_3HW.shape)}")
+        raise InputError(f"expected one uint8 image [3, H, W] for a PNG, got {image_3HW.dtype} {list(image_3HW.shape)}")
     return _write(Image.fromarray(np.ascontiguousarray(image_3HW.permute(1, 2, 0).cpu().numpy())), path)
 
 
-def save_grid(
+def save_grid(images_B3HW: Tensor, path: Path, **layout: Any) -> Path:
+    """Write `grid_image` as PNG, whole or not at all, and return its path."""
+    return _write(grid_image(images_B3HW, **layout), path)
+
+
+def grid_image(
     images_B3HW: Tensor,
-    path: Path,
     *,
     columns: int | None = None,
     padding: int = 2,
     captions: Sequence[str] | None = None,
     scale: int = 1,
-) -> Path:
-    """Write images side by side, row after row, into one PNG and return its path.
+) -> Image.Image:
+    """Images side by side, row after row.
 
     Args:
         images_B3HW: uint8.
-        columns: images a row; a nearly square grid where not given.
+        columns: images per row; a nearly square grid if not given.
         padding: white pixels around each image.
-        captions: one a picture, written above it in small type and cut where it does not fit.
-        scale: every pixel is repeated so many times in both directions.
+        captions: one per image, written above it and cut off if too long.
+        scale: number of times each pixel is repeated in both directions.
 
     Raises:
-        InputError: wrong shape or dtype, no images, or not one caption an image.
+        InputError: wrong shape or dtype, no images, or not one caption per image.
     """
     if images_B3HW.ndim != 4 or images_B3HW.shape[1] != 3 or images_B3HW.dtype != torch.uint8 or not len(images_B3HW):
         raise InputError(
-            f"a grid is made of uint8 images [B, 3, H, W] with B >= 1, got {images_B3HW.dtype} {list(images_B3HW.shape)}"
+            f"expected uint8 images [B, 3, H, W] with B >= 1 for a grid, got {images_B3HW.dtype} {list(images_B3HW.shape)}"
         )
     count = len(images_B3HW)
     if captions is not None and len(captions) != count:
-        raise InputError(f"{len(captions)} captions for {count} images; give one an image")
+        raise InputError(f"{len(captions)} captions for {count} images; give one per image")
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     pixels = images_B3HW.permute(0, 2, 3, 1).cpu().numpy().repeat(scale, axis=1).repeat(scale, axis=2)
@@ -96,7 +101,7 @@ def save_grid(
     image = Image.fromarray(sheet)
     if captions is not None:
         _write_captions(image, corners, captions, font_size, width)
-    return _write(image, path)
+    return image
 
 
 def _write_captions(

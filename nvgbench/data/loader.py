@@ -1,4 +1,4 @@
-"""Batches of images. What a training step sees depends on (seed, step, rank) alone, so a resumed run repeats the unbroken one.
+"""Batches of images. A batch depends on (seed, step, rank) alone, so a resumed run repeats an uninterrupted one.
 
 Shape letters: B batch, H and W pixels.
 """
@@ -18,7 +18,7 @@ from nvgbench.data.images import to_float
 from nvgbench.errors import InputError
 from nvgbench.types import ImageBatch
 
-_CROPS = 1  # keeps the crops' random streams apart from the permutations'
+_CROPS = 1  # separates the random streams of crops from those of permutations
 
 
 def training_batches(
@@ -31,23 +31,23 @@ def training_batches(
     world_size: int = 1,
     workers: int = 0,
 ) -> Iterator[ImageBatch]:
-    """Endless shuffled batches, beginning with the one of ``start_step``.
+    """Endless shuffled batches, starting with that of ``start_step``.
 
-    The images run through one permutation an epoch, drawn from (seed, epoch); a batch may reach over the end of an epoch, so
-    none is left out. Joined over the ranks, the batches of a step are the batch of a single process.
+    Each epoch is one permutation of the images, drawn from (seed, epoch); a batch may cross the end of an epoch, so no image is
+    dropped. Concatenated over the ranks, the batches of a step are the batch of a single process.
 
     Args:
-        batch_size: images a step over all processes; each rank gets its ``batch_size / world_size``.
-        workers: processes that decode ahead, where images are decoded anew each time; a data set held in memory needs none.
+        batch_size: images per step over all processes; each rank gets ``batch_size / world_size``.
+        workers: processes that decode ahead; a data set held in memory uses none.
 
     Raises:
         InputError: the data set is empty or ``batch_size`` cannot be divided by ``world_size``; an image cannot be read.
     """
     if not len(dataset):
-        raise InputError(f"{dataset.name} holds no images; training needs at least one")
+        raise InputError(f"{dataset.name} has no images; training needs at least one")
     if batch_size < 1 or batch_size % world_size:
         raise InputError(
-            f"batch size {batch_size} cannot be divided over {world_size} processes; choose a multiple of {world_size}"
+            f"batch size {batch_size} cannot be divided among {world_size} processes; choose a multiple of {world_size}"
         )
     share = batch_size // world_size
     steps = _Steps(dataset, batch_size, seed, range(rank * share, (rank + 1) * share))
@@ -58,7 +58,7 @@ def training_batches(
 
 
 def sequential_batches(dataset: ImageDataset, batch_size: int, *, limit: int | None = None) -> Iterator[ImageBatch]:
-    """All images once, in order and without augmentation (the first ``limit`` where given); the last batch may be smaller."""
+    """All images (or the first ``limit``) once, in order and without augmentation; the last batch may be smaller."""
     count = len(dataset) if limit is None else min(limit, len(dataset))
     for start in range(0, count, batch_size):
         indices = np.arange(start, min(start + batch_size, count))
@@ -66,7 +66,7 @@ def sequential_batches(dataset: ImageDataset, batch_size: int, *, limit: int | N
 
 
 def step_indices(count: int, batch_size: int, *, seed: int, step: int) -> np.ndarray:
-    """int64 ``[batch_size]``: which of ``count`` images training step ``step`` takes, over all processes."""
+    """int64 ``[batch_size]``: indices of the images of training step ``step``, over all processes."""
     epochs, places = np.divmod(step * batch_size + np.arange(batch_size), count)
     indices = np.empty_like(places)
     for epoch in np.unique(epochs).tolist():
@@ -76,12 +76,12 @@ def step_indices(count: int, batch_size: int, *, seed: int, step: int) -> np.nda
 
 
 class _Steps(Dataset):
-    """Training step -> batch; a map-style data set, so that worker processes keep the order of the steps."""
+    """Training step -> batch, as a map-style data set, so that worker processes keep the order of steps."""
 
     def __init__(self, dataset: ImageDataset, batch_size: int, seed: int, positions: range) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
-        self.seed = seed % 2**64  # seed sequences take no negative numbers
+        self.seed = seed % 2**64  # seed sequences are not negative
         self.positions = np.array(positions)
 
     def __getitem__(self, step: int) -> ImageBatch:
@@ -93,7 +93,7 @@ class _Steps(Dataset):
 
 
 class _Guarded(Dataset):
-    """Hands bad input back as a value: raised in a worker, it would arrive wrapped in the worker's traceback."""
+    """Returns an InputError as a value: raised in a worker, it would arrive wrapped in the worker's traceback."""
 
     def __init__(self, steps: _Steps) -> None:
         self.steps = steps

@@ -1,8 +1,7 @@
-"""Drawing one picture of ``shapes``: a scene is a few numbers, and can be rendered at every size.
+"""Drawing one image of ``shapes``: a scene is a few parameters and can be rendered at any size.
 
-Coordinates: the picture is the unit square, x to the right, y down. Outlines are signed distances (negative inside) in units
-of the object's radius; the share of a pixel that an outline covers follows from the distance at its centre, which gives
-anti-aliased edges without drawing at a higher resolution first.
+Coordinates: the image is the unit square, x to the right, y down. Outlines are signed distances (negative inside) in units of
+the object's radius. A pixel's coverage follows from the distance at its centre, which anti-aliases edges without supersampling.
 
 Shape letters: n objects, P pixels in raster order, H and W pixels.
 """
@@ -28,13 +27,13 @@ _SHADE, _HIGHLIGHT = 0.16, 0.22
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that a picture is drawn from.
+    """Everything that an image is rendered from.
 
     Attributes:
         kind: of all objects, one of `KINDS`.
         centres_n2, radii_n, angles_n: where the objects are, in the unit square and in radians.
         body_n3, core_n3: RGB in [0, 1] of the two parts of each object.
-        light_2: unit vector from the objects towards the light, in the picture's plane.
+        light_2: unit vector from the objects towards the light, in the image plane.
         background: one of `BACKGROUNDS`.
         ground_23: its two colours.
         texture: angle and frequency of stripes, checks and gradients.
@@ -55,7 +54,7 @@ class Scene:
 
 
 def draw_scene(kind: str, arrangement: str, rng: np.random.Generator) -> Scene:
-    """Draw the numbers of a scene; which of them vary, and how far, is what makes the data set easy or hard."""
+    """Draw the parameters of a scene; how much they vary decides how hard the data set is."""
     if arrangement == "single":
         centres = rng.uniform(0.44, 0.56, (1, 2))
         radii = rng.uniform(0.30, 0.38, 1)
@@ -67,7 +66,7 @@ def draw_scene(kind: str, arrangement: str, rng: np.random.Generator) -> Scene:
     count = len(radii)
     dark = bool(rng.integers(2))
     body = np.array([_object_colour(rng, dark) for _ in range(count)])
-    # The core is mixed towards the end of the scale that keeps it apart from both body and background.
+    # The core is mixed towards white or black, whichever differs from both body and background.
     core = body + (np.full(3, 1.0 if dark else 0.0) - body) * (0.55 if dark else 0.5)
     light = rng.uniform(0, 2 * math.pi)
     return Scene(
@@ -99,7 +98,7 @@ def _ground_colours(rng: np.random.Generator, dark: bool) -> np.ndarray:
 
 
 def render(scene: Scene, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The picture and its masks.
+    """The image and its masks.
 
     Returns:
         uint8 ``[size, size, 3]``, and int32 ``[size, size]`` maps: ``object`` (0 background, 1 … n), ``part`` (0 background,
@@ -108,7 +107,7 @@ def render(scene: Scene, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     pixels_P2 = _pixel_centres(size)
     image_P3 = _background(scene, size)
     count = len(scene.radii_n)
-    # Both the objects and, away from the light, their shadows.
+    # The objects and, away from the light, their shadows.
     shift = -scene.light_2 * _SHADOW_REACH
     centres = np.concatenate([scene.centres_n2, scene.centres_n2 + shift * scene.radii_n[:, None]]).astype(np.float32)
     radii = np.tile(scene.radii_n, 2).astype(np.float32)[:, None]
@@ -167,13 +166,13 @@ def _distance(kind: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, floa
 
 
 def _background(scene: Scene, size: int) -> np.ndarray:
-    """Float32 ``[P, 3]``: two near colours mixed by a smooth pattern."""
+    """float32 ``[P, 3]``: two similar colours mixed by a smooth pattern."""
     first, second = scene.ground_23.astype(np.float32)
     return first + _pattern(scene, size).astype(np.float32)[:, None] * (second - first)
 
 
 def _pattern(scene: Scene, size: int) -> np.ndarray:
-    """The share of the second background colour at every pixel, [0, 1]."""
+    """The weight of the second background colour at every pixel, [0, 1]."""
     if scene.background == "noise":
         weights = _interpolation(size)
         return (weights @ scene.noise @ weights.T).reshape(-1)
@@ -191,7 +190,7 @@ def _pattern(scene: Scene, size: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _pixel_centres(size: int) -> np.ndarray:
-    """Float32 ``[P, 2]``: x and y of the pixel centres."""
+    """float32 ``[P, 2]``: x and y of the pixel centres."""
     line = (np.arange(size, dtype=np.float32) + 0.5) / size
     y, x = np.meshgrid(line, line, indexing="ij")
     return np.stack([x.reshape(-1), y.reshape(-1)], axis=1)
@@ -199,7 +198,7 @@ def _pixel_centres(size: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _interpolation(size: int) -> np.ndarray:
-    """Weights ``[size, nodes]`` that blend the values at evenly spaced nodes with a smooth step."""
+    """Weights ``[size, nodes]`` that interpolate between evenly spaced nodes with a smoothstep."""
     place = (np.arange(size) + 0.5) / size * (_NOISE_NODES - 1)
     node = np.minimum(place.astype(int), _NOISE_NODES - 2)
     part = place - node

@@ -1,4 +1,4 @@
-"""``shapes``: procedural pictures of simple objects with exact masks; needs no download and no disk."""
+"""``shapes``: procedural images of simple objects with exact masks; needs no download and no disk."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nvgbench.data.dataset import Augment, ImageDataset, Split
+from nvgbench.data import catalog
+from nvgbench.data.dataset import Augment, DataRequest, ImageDataset, Split
 from nvgbench.data.scene import ARRANGEMENTS, KINDS, Scene, draw_scene, render
+from nvgbench.errors import InputError
 
-# Raise when the pictures change: the fingerprint, and with it every cache keyed by it, follows.
+# Increase when the images change: the fingerprint and every cache keyed by it depend on it.
 VERSION = 1
-DEFAULT_TRAIN, DEFAULT_EVAL = 8192, 2048
 _PLURALS = {"circle": "circles", "square": "squares", "triangle": "triangles", "star": "stars", "cross": "crosses"}
 CLASSES = tuple(name for kind in KINDS for name in (f"one {kind}", f"several {_PLURALS[kind]}"))
 
 
 class ShapesDataset(ImageDataset):
-    """Image i is determined by (seed, split, i); class i mod 10. The same scene can be rendered at every size."""
+    """Image i is determined by (seed, split, i); its class is i mod 10. A scene can be rendered at any size."""
 
     def __init__(self, *, image_size: int, split: Split, count: int, seed: int, augment: Augment = "none") -> None:
         self.seed = seed % 2**64
@@ -40,7 +41,22 @@ class ShapesDataset(ImageDataset):
         return render(self.scene(index), self.image_size)[1]
 
     def scene(self, index: int) -> Scene:
-        """The numbers that image ``index`` is drawn from."""
+        """The parameters of image ``index``."""
         kind, arrangement = divmod(index % len(CLASSES), len(ARRANGEMENTS))
         stream = 0 if self.split == "train" else 1
         return draw_scene(KINDS[kind], ARRANGEMENTS[arrangement], np.random.default_rng([self.seed, stream, index]))
+
+
+def open_shapes(location: str, request: DataRequest) -> ShapesDataset:
+    """As many images as the request's limit, else the numbers of the catalog.
+
+    Raises:
+        InputError: a path was given.
+    """
+    if location:
+        raise InputError(f"'shapes:{location}': 'shapes' is drawn and takes no path; for your own images use imagefolder:PATH")
+    count = request.limit or (catalog.SHAPES.train_images if request.split == "train" else catalog.SHAPES.eval_images)
+    assert count is not None
+    return ShapesDataset(
+        image_size=request.image_size, split=request.split, count=count, seed=request.seed, augment=request.augment
+    )

@@ -1,4 +1,4 @@
-"""Reference points between which scores can be read: the floor (real images), and what knowing nothing or only means gives.
+"""Reference points for reading scores: real images (the floor), class means, and untrained models.
 
 Shape letters: B batch, N images, K classes, H and W pixels.
 """
@@ -12,39 +12,38 @@ import torch
 from torch import Tensor
 
 from nvgbench.config.schema import RunConfig
+from nvgbench.data.image_set import ImageSet, from_dataset
+from nvgbench.data.selection import random_indices
 from nvgbench.data.source import ImageDataset
 from nvgbench.errors import InputError
-from nvgbench.evaluation.reference import from_dataset
-from nvgbench.evaluation.samples import ImageSet
-from nvgbench.extractors.opening import some_indices
 from nvgbench.interfaces import ImageGenerator
-from nvgbench.runs.folder import untrained_generator
+from nvgbench.runs.models import untrained_generator
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult
 
 
 @dataclass
 class ClassMeans:
-    """A generator that answers every request for a class with the mean of its training images (``means_K3HW``, uint8)."""
+    """A generator that returns the mean training image of the requested class (``means_K3HW``, uint8)."""
 
     means_K3HW: Tensor
     spec: ModelSpec
 
     def generate(self, request: SampleRequest) -> SampleResult:
-        """The mean image of each label; seeds change nothing.
+        """The mean image of each label, whatever the seed.
 
         Raises:
-            InputError: a label out of range, or settings, of which there are none.
+            InputError: a label out of range, or any settings, as there are none.
         """
         if request.settings:
             raise InputError(f"class means have no sampling settings, got {', '.join(request.settings)}")
         labels = request.labels_B.cpu()
         if labels.min() < 0 or labels.max() >= len(self.means_K3HW):
-            raise InputError(f"class {int(labels.max())} is out of range: 0 to {len(self.means_K3HW) - 1} are known")
+            raise InputError(f"class {int(labels.max())} is out of range; expected 0 to {len(self.means_K3HW) - 1}")
         return SampleResult(self.means_K3HW[labels])
 
 
 def class_means(dataset: ImageDataset, batch_size: int = 500) -> ClassMeans:
-    """The mean image of every class of a training set; a class without images is grey."""
+    """The mean image of every class of a training set; grey for a class without images."""
     classes, side = len(dataset.classes), dataset.image_size
     sums = torch.zeros(classes, 3, side, side, dtype=torch.float64)
     for start in range(0, len(dataset), batch_size):
@@ -63,8 +62,8 @@ def class_means(dataset: ImageDataset, batch_size: int = 500) -> ClassMeans:
 
 
 def real_images(dataset: ImageDataset, n: int, seed: int = 0) -> ImageSet:
-    """``n`` training images (all where there are fewer) as samples: their score against held-out images is the floor."""
-    return from_dataset(dataset, some_indices(len(dataset), n, seed))
+    """``n`` training images (all if there are fewer) as samples: their score against held-out images is the floor."""
+    return from_dataset(dataset, random_indices(len(dataset), n, seed))
 
 
 def untrained(config: RunConfig, num_classes: int, device: torch.device | str, seed: int = 0) -> ImageGenerator:

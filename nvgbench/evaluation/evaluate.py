@@ -1,8 +1,9 @@
-"""Evaluation of runs, of files of samples and of anchors: sample, extract, score, draw, and append a record."""
+"""Evaluation of runs, of third-party samples and of anchors: sample, extract, score, make pictures, append a record."""
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,23 +13,23 @@ import torch
 
 from nvgbench.config.load import config_hash, override_dataclass, to_dict
 from nvgbench.config.schema import DataConfig, RunConfig
+from nvgbench.data.catalog import is_source
+from nvgbench.data.image_set import ImageSet, from_dataset, open_images
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
 from nvgbench.evaluation import anchors, recording
-from nvgbench.evaluation.drawn import DrawnSet
 from nvgbench.evaluation.lint.checks import Finding, as_rows, check_classes_fit, check_extractor_fit, check_predicted_order
 from nvgbench.evaluation.lint.inspection import inspect
 from nvgbench.evaluation.options import EvaluationOptions
-from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
-from nvgbench.evaluation.reference import Reference, from_dataset, is_source, open_reference, run_reference
+from nvgbench.evaluation.reference import Reference, open_reference, run_reference
 from nvgbench.evaluation.rules.catalog import open_rules
-from nvgbench.evaluation.samples import ImageSet, open_samples
-from nvgbench.evaluation.scores import Scores, ScoreSettings, check_sets, evaluate_samples
+from nvgbench.evaluation.scores import Scores, check_sets, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
-from nvgbench.extractors.opening import open_extractor
+from nvgbench.extractors.registry import ExtractorRequest, open_extractor
 from nvgbench.interfaces import FeatureExtractor, ImageGenerator
-from nvgbench.metrics.extrapolation import fewest_images
+from nvgbench.metrics.frechet_extrapolated import fewest_images
+from nvgbench.progress import Report, quiet
 from nvgbench.results.grouping import over_sampling_seeds
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.scores import INCEPTION
@@ -48,8 +49,8 @@ class Evaluator:
         options: see `EvaluationOptions`.
         device: where models and extractors run.
         report: opens a progress display.
-        share: this process's part of sampling and extraction; all of it where not given. Only the first process scores,
-            draws and records; the others get None where it gets a record.
+        share: this process's part of sampling and extraction; all of it if None. Only the first process scores, makes pictures
+            and records; the others get None in place of a record.
         tell: called with each line that the user should see before the scores.
     """
 
@@ -70,13 +71,7 @@ class Evaluator:
         self.report = report
         self.rules = open_rules(options.protocol, device)
         self.cache = FeatureCache(root / "_features", batch_size=options.batch_size)
-        self.scoring = ScoreSettings(
-            bootstrap=options.bootstrap,
-            seed=options.seed,
-            per_class=options.per_class,
-            extrapolate=options.fid_infinity,
-            device=device,
-        )
+        self.scoring = options.score_settings(device)
 
     def run(self, run: RunFolder) -> RunRecord | None:
         """Sample from a trained run, score samples and reconstructions, and append the record to the run's.
@@ -91,10 +86,10 @@ class Evaluator:
         reference = self._reference(config.data)
         self._check_extrapolation(options.n, reference, extractor)
         record_id = _new_id()
-        drawn = None if options.keep_samples else self._drawn(generator, run.samples_path)
-        images = open_samples(self._sample(generator, run.samples_path)) if drawn is None else drawn.images()
+        samples = self._sample(generator, run.samples_path)
+        images = open_images(samples)
         findings = check_classes_fit(images, reference.images, generator.spec.num_classes, force=options.force)
-        scores = self._score(images, reference, extractor, config.data, findings, drawn)
+        scores = self._score(images, reference, extractor, config.data, findings)
         if scores is None:
             return None
         again = evaluate_reconstructions(
@@ -127,15 +122,18 @@ class Evaluator:
                 **self._drawing(config),
                 n=images.count,
                 model=dict(generator.spec.provenance),
+                replicate=run.replicate,
                 **scores.provenance,
                 **again.provenance,
             ),
         )
         ResultStore(run.records_path).append(record)
+        if not options.keep_samples:
+            shutil.rmtree(samples.parent, ignore_errors=True)
         return record
 
     def over_seeds(self, run: RunFolder, seeds: Sequence[int]) -> RunRecord | None:
-        """Evaluate a run with each sampling seed, then append the means with their intervals over the seeds.
+        """Evaluate a run with each sampling seed, then append a record of the means with intervals over the seeds.
 
         Returns:
             That record; None in all processes but the first.
@@ -153,23 +151,18 @@ class Evaluator:
         return mean
 
     def files(self, samples: Path, name: str | None = None) -> RunRecord | None:
-        """Score samples that somebody else's model made against ``options.reference``; the record goes to ``_external``.
+        """Score third-party samples against ``options.reference``; the record goes to ``_external``.
 
         Raises:
             InputError: no reference, or one that does not fit; the classifier without a data source to learn from.
         """
-        images = open_samples(samples)
+        images = open_images(samples)
         source = self.options.reference
         if source is None:
-            raise InputError("--samples needs --reference: an .npz, a folder of images or a data source such as cifar10")
-        if self.options.extractor == "classifier" and not is_source(source):
-            raise InputError(
-                f"the classifier learns from a data source, and --reference {source} is none; give one (e.g. npz:PATH, "
-                "imagefolder:PATH, cifar10) or use --extractor inception"
-            )
+            raise InputError("samples need a `reference=`: an .npz, a folder of images or a data source such as cifar10")
         reference = self._first_alone(lambda: open_reference(source, images.image_size))
         data = DataConfig(source=source, image_size=images.image_size)
-        check_sets(images, reference.images, self.scoring)  # before a classifier is trained for it
+        check_sets(images, reference.images, self.scoring)  # before a classifier is trained
         findings = check_classes_fit(images, reference.images, force=self.options.force)
         extractor = self._extractor(data)
         self._check_extrapolation(images.count, reference, extractor)
@@ -179,11 +172,11 @@ class Evaluator:
         return self._store(name or samples.stem, "external", scores, images, reference, self.root / "_external")
 
     def anchors(self, configs: Iterable[RunConfig]) -> Iterator[RunRecord]:
-        """Score what the scores of these runs are read against; the records go to ``_anchors``.
+        """Score reference points for the scores of these runs; the records go to ``_anchors``.
 
         Yields:
-            Real training images and class means, once for each data set; each preset before training. Nothing in all
-            processes but the first.
+            Real training images and class means, once per data set; each preset before training. Only the first process yields
+            records.
         """
         folder = self.root / "_anchors" / "samples"
         data_sets = set()
@@ -197,10 +190,10 @@ class Evaluator:
                 real = anchors.real_images(train, self.options.n, seed)
                 seeds = {"selection": seed, "scores": seed}
                 yield from self._anchor(f"real images ({source})", real, data, drawing={"seeds": seeds})
-                means = open_samples(self._sample(anchors.class_means(train), folder, plain=True))
+                means = open_images(self._sample(anchors.class_means(train), folder, plain=True))
                 yield from self._anchor(f"class means ({source})", means, data)
             untrained = anchors.untrained(config, len(train.classes), self.device)
-            images = open_samples(self._sample(untrained, folder))
+            images = open_images(self._sample(untrained, folder))
             drawing = self._drawing(config)
             yield from self._anchor(f"untrained {config.name}", images, data, preset=config.name, drawing=drawing)
 
@@ -208,7 +201,7 @@ class Evaluator:
         reference, extractor = self._reference(data), self._extractor(data)
         try:
             self._check_extrapolation(images.count, reference, extractor)
-        except InputError as error:  # a data set smaller than asked for; the runs beside it are scored already
+        except InputError as error:  # fewer images than requested; the runs themselves are scored already
             if self.share.is_first:
                 self.tell(f"{name}: {error}")
         scores = self._score(images, reference, extractor, data)
@@ -229,12 +222,6 @@ class Evaluator:
                 share=self.share,
             )
 
-    def _drawn(self, generator: ImageGenerator, folder: Path) -> DrawnSet:
-        options = self.options
-        return DrawnSet(
-            generator, options.n, folder, batch_size=options.batch_size, seed=options.seed, settings=options.settings
-        )
-
     def _score(
         self,
         images: ImageSet,
@@ -242,14 +229,12 @@ class Evaluator:
         extractor: FeatureExtractor,
         data: DataConfig,
         findings: list[Finding] | None = None,
-        drawn: DrawnSet | None = None,
     ) -> Scores | None:
         """Features by all processes, scores by the first.
 
         Args:
-            findings: what is wrong with the samples already; None for anchors, which are looked at neither by the linter nor
-                for copies of training images.
-            drawn: where the images come from, if they are drawn only now.
+            findings: what was found wrong with the samples so far; None for anchors, which are neither linted nor searched for
+                copies of training images.
         """
         check_sets(images, reference.images, self.scoring)
         training = None
@@ -257,11 +242,9 @@ class Evaluator:
             if not is_source(data.source):
                 raise InputError(f"the nearest training image needs a data source, and {data.source} is none")
             training = from_dataset(open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed))
-        if findings is not None and drawn is None:
-            findings += self._lint(images, reference, extractor, None)
+        if findings is not None:
+            findings += self._lint(images, reference, extractor)
         images = self._fill(images, extractor, "features of the samples")
-        if findings is not None and drawn is not None:
-            findings += self._lint(images, reference, extractor, drawn)
         reference = dataclasses.replace(reference, images=self._fill(reference.images, extractor, "features of the reference"))
         if training is not None:
             training = self._fill(training, extractor, "features of the training images")
@@ -286,39 +269,36 @@ class Evaluator:
             return scores
         return dataclasses.replace(scores, provenance={**scores.provenance, "lint": as_rows(findings)})
 
-    def _lint(
-        self, images: ImageSet, reference: Reference, extractor: FeatureExtractor, drawn: DrawnSet | None
-    ) -> list[Finding]:
-        """What is wrong with the samples, told by the first process."""
+    def _lint(self, images: ImageSet, reference: Reference, extractor: FeatureExtractor) -> list[Finding]:
+        """What is wrong with the samples, reported by the first process."""
         if not self.share.is_first:
             return []
         dimension = self._dimension(reference, extractor)
-        pixels = None if drawn is None else drawn.pixels()
         protocol = self.options.protocol
         used = any(reference.used_moments(protocol, extractor.name))
-        findings = inspect(images, reference, dimension=dimension, stored_moments=used, pixels=pixels, report=self.report)
-        # Of another extractor than Inception they cannot be used even by the rules that would.
+        findings = inspect(images, reference, dimension=dimension, stored_moments=used, report=self.report)
+        # With another extractor than Inception they cannot be used, whatever the rules say.
         findings += check_extractor_fit(extractor, any(reference.used_moments(protocol, INCEPTION)))
         self._warn(findings)
         return findings
 
     def _dimension(self, reference: Reference, extractor: FeatureExtractor) -> int:
-        """Number of features that the Fréchet distance is taken of."""
+        """Number of features that enter the Fréchet distance."""
         features_1F = extractor(reference.images.first(1))[0].numpy()
         return int((features_1F if self.rules is None else self.rules.pool(features_1F)).shape[1])
 
     def _check_extrapolation(self, n: int, reference: Reference, extractor: FeatureExtractor) -> None:
-        """Refuse ``--fid-infinity`` with too few images before any is drawn or looked at.
+        """Refuse FID∞ with too few images before any is sampled or read.
 
         Raises:
-            InputError: says how many it takes.
+            InputError: names the number that it takes.
         """
         if not self.options.fid_infinity:
             return
         fewest = fewest_images(self._dimension(reference, extractor))
         if n < fewest:
             raise InputError(
-                f"--fid-infinity with {n} images: its line needs at least {fewest} with the extractor {extractor.name}; "
+                f"`fid_infinity=True` with {n} images: the extractor {extractor.name} needs at least {fewest}; "
                 "use more, or leave it out"
             )
 
@@ -327,19 +307,16 @@ class Evaluator:
             self.tell(str(finding))
 
     def _extractor(self, data: DataConfig) -> FeatureExtractor:
+        request = ExtractorRequest(
+            device=self.device,
+            weights=self.options.extractor_weights,
+            data=data if is_source(data.source) else None,
+            folder=self.root / "_extractors",
+            report=self.report,
+        )
+        rules = self.rules
         return self._first_alone(
-            lambda: open_extractor(
-                self.options.extractor,
-                self.root,
-                data.source,
-                data.image_size,
-                data_seed=data.seed,
-                inception_weights=self.options.inception_weights,
-                extractor_weights=self.options.extractor_weights,
-                rules=self.rules,
-                device=self.device,
-                report=self.report,
-            )
+            lambda: open_extractor(self.options.extractor, request) if rules is None else rules.extractor(request)
         )
 
     def _reference(self, data: DataConfig) -> Reference:
@@ -347,13 +324,13 @@ class Evaluator:
         return self._first_alone(lambda: run_reference(data) if given is None else open_reference(given, data.image_size))
 
     def _first_alone(self, make: Callable[[], T]) -> T:
-        """What ``make`` gives; the first process makes it alone, so that downloads and trainings happen once."""
+        """The result of ``make``; the first process calls it before the others, so that downloads and trainings happen once."""
         made = make() if self.share.is_first else None
         self.share.wait()
         return make() if made is None else made
 
     def _fill(self, images: ImageSet, extractor: FeatureExtractor, what: str) -> ImageSet:
-        """The set with the keys of its chunks, whose features are in the cache now; every process extracts a part."""
+        """The set with the keys of its chunks, whose features are now cached; every process extracts a part."""
         with self.report(what) as update:
             keys = self.cache.fill(
                 images.chunks(lazy=self.share.count > 1), extractor, self.share, lambda done: update(done, images.count)
@@ -361,7 +338,7 @@ class Evaluator:
         return dataclasses.replace(images, keys=dict(enumerate(keys)))
 
     def _drawing(self, config: RunConfig) -> dict[str, Any]:
-        """For the record: by which seed and settings the images of a model of this configuration are drawn here."""
+        """For the record: seed and settings by which the images of a model of this configuration are sampled."""
         settings = to_dict(override_dataclass(config.sampling, self.options.settings, "sampling"))
         return {"seeds": {"sampling": self.options.seed, "scores": self.options.seed}, "settings": settings}
 
@@ -377,10 +354,10 @@ class Evaluator:
         preset: str = "",
         drawing: Mapping[str, Any] | None = None,
     ) -> RunRecord:
-        """Append the record of images that are no run's.
+        """Append the record of images that do not come from a run.
 
         Args:
-            drawing: how they were drawn, see `_drawing`; where they were not drawn here, nobody knows.
+            drawing: how they were sampled, see `_drawing`; None for third-party samples.
         """
         drawing = drawing or {"seeds": {"scores": self.options.seed}}
         record_id = _new_id()

@@ -1,4 +1,4 @@
-"""Which images a picture of a set shows, and what stands beside its rows."""
+"""Galleries: which images of a set are shown, and the labels of the rows."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nvgbench.data.image_set import ImageSet
 from nvgbench.data.images import save_grid
-from nvgbench.evaluation.samples import ImageSet
 from nvgbench.results.schema import Artifact
 
 COLUMNS = 6
 _MOST_ROWS = 10
 _MOST_PIXELS = 2**28
-"""Read at the most for a gallery, 4,096 images of 256 px: large sets sorted by class fill fewer rows."""
+"""At most this much is read for a gallery, 4,096 images of 256 px: large sets sorted by class fill fewer rows."""
 
 
 def write_gallery(images: ImageSet, folder: Path, path: Path, kind: str, names: Sequence[str] = ()) -> Artifact:
-    """Write a grid of the first images and describe it: a row a class where the classes are known, else in their order.
+    """Write a grid of the first images and describe it: one row per class if the classes are known.
 
     Args:
-        images: the set; it is read from its start, and no further than needed.
-        folder: of the record that will carry the artifact.
+        images: the set, read from its start and no further than needed.
+        folder: of the record that the artifact belongs to.
         path: PNG file to write, relative to ``folder``.
         kind: of the artifact.
-        names: of the classes, where they are known.
+        names: of the classes, if known.
     """
     if images.labels_N is None:
         shown = images.first(COLUMNS * COLUMNS)
@@ -42,9 +42,9 @@ def write_gallery(images: ImageSet, folder: Path, path: Path, kind: str, names: 
 
 
 def class_rows(labels_N: np.ndarray) -> dict[int, list[int]]:
-    """Class -> indices of its first images, equally many of each, of at most ten classes, by class.
+    """Class -> indices of its first images: equally many for each of at most ten classes.
 
-    Classes with a full row (or, where none has one, with most images) come before others.
+    Classes with a full row (or, if none has one, with the most images) take precedence.
     """
     found: dict[int, list[int]] = {}
     for index, label in enumerate(labels_N.tolist()):
@@ -57,7 +57,7 @@ def class_rows(labels_N: np.ndarray) -> dict[int, list[int]]:
 
 
 def _pick(images: ImageSet, wanted: Sequence[int]) -> torch.Tensor:
-    """The images at the indices ``wanted``, in that order, and no others."""
+    """The images at the indices ``wanted``, in that order."""
     ascending = sorted(wanted)
     place = {index: position for position, index in enumerate(ascending)}
     return images.load(ascending)[[place[index] for index in wanted]]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nvgbench.errors import InputError
-from nvgbench.evaluation.scores import FEWEST_IMAGES
-from nvgbench.extractors.inception import check_extractor
-from nvgbench.extractors.vision import RECIPES
+from nvgbench.evaluation.scores import ScoreSettings
+from nvgbench.extractors.registry import check_extractor
 from nvgbench.results.protocols import OWN, named_protocol
 from nvgbench.results.scores import INCEPTION
 
@@ -21,28 +22,28 @@ class EvaluationOptions:
 
     Attributes:
         n: number of samples.
-        seed: of the sampling job and of everything drawn in the scores.
-        batch_size: images at once in sampling and extraction.
+        seed: of the sampling job and of everything drawn at random in the scores.
+        batch_size: images per batch in sampling and extraction.
         protocol: a key of `nvgbench.results.protocols.PROTOCOLS`.
-        extractor: one of `nvgbench.extractors.inception.EXTRACTORS`.
-        inception_weights: file of the Inception weights.
-        extractor_weights: folder of the weights of DINOv2 or CLIP.
-        bootstrap: replicates of the intervals.
+        extractor: name of a feature extractor, or ``module:callable``; see `nvgbench.extractors.registry`.
+        extractor_weights: file or folder of the extractor's weights; the published ones if None.
+        metrics: names of the scores or metrics to compute; all if None.
+        bootstrap: replicates of bootstrapped intervals.
         settings: overrides of the model's sampling settings.
-        reference: data source or file; the held-out images of the run's own data where not given.
+        reference: data source or file; the held-out images of the run's own data if None.
         per_class: also the Fréchet distance of every class.
         nearest_training: also the distance of samples to their nearest training image.
         fid_infinity: also FID∞ above 512 features.
-        keep_samples: keep the samples of a run; otherwise they go straight into the features.
-        force: score against a reference with other classes all the same; the record says so.
+        keep_samples: keep the samples of a run on disk; otherwise they are removed once they are scored.
+        force: score against a reference with other classes; the record says so.
     """
 
     n: int = 2000
     seed: int = 0
     batch_size: int = 64
-    protocol: str = "nvgbench"
-    extractor: str = "inception"
-    inception_weights: Path | None = None
+    protocol: str = OWN
+    extractor: str = INCEPTION
+    metrics: Sequence[str] | None = None
     extractor_weights: Path | None = None
     bootstrap: int = 200
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -54,23 +55,29 @@ class EvaluationOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
-        check_extractor(self.extractor)
+        check_extractor(self.extractor, self.extractor_weights)
         if named_protocol(self.protocol).inception_only and self.extractor != INCEPTION:
             raise InputError(
-                f"the protocol {self.protocol} is defined for Inception features, got --extractor {self.extractor}; "
-                "leave the extractor out, or use --protocol nvgbench"
+                f"the protocol {self.protocol} is defined for Inception features, got `extractor={self.extractor!r}`; "
+                "leave the extractor out, or use `protocol='nvgbench'`"
             )
-        for option, given, owners in (
-            ("--inception-weights", self.inception_weights, (INCEPTION,)),
-            ("--extractor-weights", self.extractor_weights, tuple(RECIPES)),
-        ):
-            if given is not None and self.extractor not in owners:
-                raise InputError(f"{option} goes with --extractor {' or '.join(owners)}, got --extractor {self.extractor}")
         if self.fid_infinity and self.protocol != OWN:
             raise InputError(
-                f"--fid-infinity is a score of --protocol {OWN}, got --protocol {self.protocol}; leave one of them out"
+                f"`fid_infinity=True` goes with `protocol={OWN!r}`, got `protocol={self.protocol!r}`; leave one of them out"
             )
-        if self.n < FEWEST_IMAGES:
-            raise InputError(f"-n {self.n} is too few for nearest neighbours; use at least {FEWEST_IMAGES}, better thousands")
+        fewest = self.score_settings("cpu").fewest_images
+        if self.n < fewest:
+            raise InputError(f"`n={self.n}` is too few for these scores; use at least {fewest}, better thousands")
         if self.bootstrap < 2 or self.batch_size < 1:
             raise InputError(f"bootstrap {self.bootstrap} and batch size {self.batch_size}; expected at least 2 and 1")
+
+    def score_settings(self, device: torch.device | str) -> ScoreSettings:
+        """The part that concerns the computation of scores."""
+        return ScoreSettings(
+            metrics=self.metrics,
+            bootstrap=self.bootstrap,
+            seed=self.seed,
+            per_class=self.per_class,
+            thorough=self.fid_infinity,
+            device=device,
+        )

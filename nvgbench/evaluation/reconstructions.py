@@ -1,24 +1,26 @@
-"""How well a tokenizer gives its images back. Shape letters: B batch, H and W pixels."""
+"""How well a tokenizer reconstructs its images. Shape letters: B batch, H and W pixels."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from nvgbench.data.image_set import ImageSet
 from nvgbench.data.images import to_float, to_uint8
-from nvgbench.evaluation.progress import Report, quiet
 from nvgbench.evaluation.rules.base import Rules, moved
-from nvgbench.evaluation.samples import ImageSet
-from nvgbench.evaluation.scores import Scores, ScoreSettings, extract, value_of
+from nvgbench.evaluation.scores import Scores, ScoreSettings, extract, frechet_with_error
+from nvgbench.evaluation.values import metric_value
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.interfaces import FeatureExtractor, Tokenizer
 from nvgbench.metrics.codebook import CodebookUse
-from nvgbench.metrics.frechet import distance_to_factor, gaussian_of
 from nvgbench.metrics.reconstruction import Distance, load_lpips, psnr, ssim
-from nvgbench.metrics.uncertainty import frechet_interval, mean_interval
+from nvgbench.metrics.uncertainty import Contributions, contributions_to_mean, mean_interval
+from nvgbench.progress import Report, quiet
+from nvgbench.types import MetricValue
 
 
 def evaluate_reconstructions(
@@ -33,7 +35,7 @@ def evaluate_reconstructions(
     batch_size: int = 64,
     report: Report = quiet,
 ) -> Scores:
-    """PSNR, SSIM, LPIPS (where its weights can be had), rFID or ``rFD[…]``, and how the codebook is used.
+    """PSNR, SSIM, LPIPS (if its weights are available), rFID or ``rFD[…]``, and codebook use.
 
     Args:
         tokenizer: in evaluation mode on ``device``.
@@ -41,45 +43,46 @@ def evaluate_reconstructions(
         extractor: for the Fréchet distance between images and reconstructions.
         settings: see `nvgbench.evaluation.scores.ScoreSettings`.
         cache: where features are kept.
-        rules: another evaluator's, for the Fréchet distance; nvgbench's own where not given.
+        rules: another evaluator's rules for the Fréchet distance; nvgbench's own if None.
         device: where the tokenizer is.
-        batch_size: images at once.
+        batch_size: images per batch.
         report: opens a progress display.
 
     Returns:
-        Scores, the use of the codebook, and as provenance ``lpips`` (what was loaded, or why not) and
+        Scores, codebook use by stage, and as provenance ``lpips`` (what was loaded, or why not) and
         ``reconstruction_reference`` (name, fingerprint and number of ``images``).
     """
     lpips, lpips_note = load_lpips(device)
     tally = _Tally(tokenizer, lpips, device, batch_size)
     name = f"reconstructions of {images.name}"
-    given_back = dataclasses.replace(images, name=name, stream=tally.reconstructions(images), keys={})
-    made = extract(given_back, extractor, cache, report, "reconstructions and their features").features_ND
+    reconstructed = dataclasses.replace(images, name=name, stream=tally.reconstructions(images), keys={})
+    made = extract(reconstructed, extractor, cache, report, "reconstructions and their features").features_ND
     originals = extract(images, extractor, cache, report, "features of the reference")
     real = originals.features_ND
     if rules is not None:
         made, real = rules.pool(made), rules.pool(real)
-    metrics = []
-    for name, parts in tally.numbers.items():
-        if parts:
-            values = torch.cat(parts).double().numpy()
-            interval = mean_interval(values, settings.bootstrap, settings.seed)
-            metrics.append(value_of(name, None, float(values.mean()), len(values), interval))
-    centre, factor = gaussian_of(real)
-    value = distance_to_factor(made, centre, factor)
-    interval = frechet_interval(value, made, centre, factor)
-    distance = value_of("rFID", extractor.name, value, len(made), interval, len(real))
+    metrics = [_mean(score, torch.cat(parts), settings) for score, parts in tally.numbers.items() if parts]
+    distance = metric_value("rFID", extractor.name, frechet_with_error(made, real), len(made), len(real))
     metrics.append(distance if rules is None else moved(distance, rules.frechet(made, real), rules.identity))
     rows = tally.use.rows()
-    for name, key in (("codebook-use", "use"), ("codebook-perplexity", "perplexity")):
-        metrics.append(value_of(name, None, rows[-1][key], images.count, None))
+    for score, key in (("codebook-use", "use"), ("codebook-perplexity", "perplexity")):
+        count = Contributions(value=rows[-1][key], parts=np.zeros(0))
+        metrics.append(metric_value(score, None, count, images.count))
     held_out = {"name": images.name, "fingerprint": originals.fingerprint, "n": images.count}
-    origin = {"lpips": lpips_note, "reconstruction_reference": held_out}
-    return Scores(metrics=tuple(metrics), tables={"codebook by stage": rows}, provenance=origin)
+    provenance = {"lpips": lpips_note, "reconstruction_reference": held_out}
+    return Scores(metrics=tuple(metrics), tables={"codebook by stage": rows}, provenance=provenance)
+
+
+def _mean(score: str, values_N: Tensor, settings: ScoreSettings) -> MetricValue:
+    """The mean of one number per image, with a bootstrapped interval."""
+    numbers = values_N.double().numpy()
+    interval = mean_interval(numbers, settings.bootstrap, settings.seed)
+    mean = Contributions(value=float(numbers.mean()), parts=contributions_to_mean(numbers), interval=interval)
+    return metric_value(score, None, mean, len(numbers))
 
 
 class _Tally:
-    """Reconstructs chunk by chunk, so that nothing but the numbers is kept, and counts on the way."""
+    """Reconstructs chunk by chunk, keeping only the numbers, and counts codes on the way."""
 
     def __init__(self, tokenizer: Tokenizer, lpips: Distance | None, device: torch.device | str, batch_size: int) -> None:
         self.tokenizer = tokenizer

@@ -1,4 +1,4 @@
-"""What a record of an evaluation holds beside its scores: where they come from, and pictures."""
+"""Provenance and pictures of an evaluation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from nvgbench.data.image_set import ImageSet
 from nvgbench.device import describe_device
 from nvgbench.errors import InputError
 from nvgbench.evaluation.gallery import write_gallery
-from nvgbench.evaluation.samples import ImageSet
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.results.protocols import named_protocol
 from nvgbench.results.provenance import collect
@@ -19,7 +19,7 @@ from nvgbench.results.schema import Artifact
 from nvgbench.sampling.export import write_trace
 
 PRECISION = "float32"
-"""In which models, tokenizers and extractors are run for scores; nothing here casts them."""
+"""Precision of models, tokenizers and extractors when scores are computed."""
 
 
 def provenance(
@@ -30,8 +30,8 @@ def provenance(
     Args:
         protocol: id of the rules.
         device: where models and extractors ran.
-        config_hash: of the model's configuration, where it is known.
-        seeds: what was drawn by which seed; ``sampling`` only where the images were drawn here.
+        config_hash: of the model's configuration, if known.
+        seeds: what was drawn with which seed; ``sampling`` only if the images were sampled here.
         extra: the number of images scored (``n``), the sampling settings in full (``settings``, as for ``sampling``),
             extractor, reference, samples …
     """
@@ -56,10 +56,10 @@ def pictures(images: ImageSet, reference: ImageSet, folder: Path, record_id: str
 
 
 def trace(generator: ImageGenerator, folder: Path, record_id: str, *, seed: int, settings: Mapping[str, Any]) -> list[Artifact]:
-    """A picture of the stages of the first samples, for models that have stages."""
+    """A picture of the stages of the first samples, for models that offer a trace."""
     path = Path("pictures") / f"{record_id}-trace.png"
     try:
         write_trace(generator, folder / path, range(generator.spec.num_classes), seed, settings)
-    except InputError:  # this model offers no trace
+    except InputError:  # no trace
         return []
-    return [Artifact(kind="trace", path=str(path), caption="canvases stage by stage, below structure maps where there are any")]
+    return [Artifact(kind="trace", path=str(path), caption="canvases stage by stage, below structure maps if there are any")]

@@ -1,65 +1,54 @@
-"""What samples are held against: held-out images of a data set, or files."""
+"""What samples are compared with: held-out images of a data set, or files."""
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nvgbench.config.schema import DataConfig
-from nvgbench.data.catalog import SOURCES
-from nvgbench.data.source import ImageDataset, open_dataset
+from nvgbench.data.catalog import SOURCES, is_source
+from nvgbench.data.image_set import ImageSet, from_dataset, open_images
+from nvgbench.data.moments import StoredMoments, read_moments
+from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
-from nvgbench.evaluation.samples import ImageSet, open_samples
 from nvgbench.results.scores import INCEPTION
 
 
 @dataclass(frozen=True)
-class StoredMoments:
-    """Mean ``[D]`` and covariance ``[D, D]`` of Inception's pool (2048) or spatial (2023) features in a reference file."""
-
-    mean_D: NDArray[np.float64]
-    covariance_DD: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
 class Reference:
-    """Reference images and, in files of guided-diffusion's evaluator, the moments stored with them."""
+    """Reference images and, in reference files of guided-diffusion's evaluator, the moments stored with them."""
 
     images: ImageSet
     moments: StoredMoments | None = None
     spatial_moments: StoredMoments | None = None
 
     def used_moments(self, protocol: str, extractor: str) -> tuple[StoredMoments | None, StoredMoments | None]:
-        """The stored moments of pool and spatial features, as far as scores are computed from them.
+        """The stored moments of pool and spatial features that scores are computed from.
 
         Args:
-            protocol: id of the rules: nvgbench's take the pool's, adm's both, others compute their own.
-            extractor: name of the extractor; the moments are of Inception features.
+            protocol: id of the rules: nvgbench's use the pool's, adm's both, others compute their own.
+            extractor: name of the extractor; the stored moments are of Inception features.
         """
         if extractor != INCEPTION:
             return None, None
         return self.moments if protocol in ("nvgbench", "adm") else None, self.spatial_moments if protocol == "adm" else None
 
     def identity(self, images_fingerprint: str, protocol: str, extractor: str) -> dict[str, Any]:
-        """What a record says of the reference.
+        """What a record says about the reference.
 
         Args:
             images_fingerprint: SHA-256 (hex) of the images; the feature cache finds their features by it.
             protocol, extractor: see `used_moments`.
 
         Returns:
-            ``name``, ``n``, ``fingerprint`` (SHA-256 of all that scores are computed from: the images and, where they are used,
-            the stored moments), ``images_fingerprint`` and ``stored_moments`` (whether any are used).
+            ``name``, ``n``, ``fingerprint`` (SHA-256 of everything that scores are computed from: the images and the stored
+            moments that are used), ``images_fingerprint`` and ``stored_moments`` (whether any are used).
         """
         used = self.used_moments(protocol, extractor)
         stored = any(moments is not None for moments in used)
@@ -79,49 +68,27 @@ def run_reference(data: DataConfig) -> Reference:
 
 
 def open_reference(source: str, image_size: int) -> Reference:
-    """A reference given on the command line.
+    """A reference by name.
 
     Args:
         source: an ``.npz``, a folder of images, or a data source such as ``cifar10`` (its held-out images).
-        image_size: side of the samples, pixels; a data source is cut to it, files have to have it.
+        image_size: side of the samples, pixels; a data source is cropped to it, files must have it.
 
     Raises:
-        InputError: nothing of that name, unreadable, or images of another size.
+        InputError: nothing of that name, an unreadable file, or images of another size.
     """
     if is_source(source):
         return Reference(from_dataset(open_dataset(source, image_size=image_size, split="eval")))
     path = Path(source)
     if not path.exists():
-        raise InputError(f"--reference {source!r}: neither a file or folder nor a data source ({', '.join(SOURCES)})")
-    images = open_samples(path)
+        raise InputError(f"`reference={source!r}` is neither a file or folder nor a data source ({', '.join(SOURCES.names())})")
+    images = open_images(path)
     if images.image_size != image_size:
         raise InputError(
             f"the samples have {image_size} px, the reference {path} has {images.image_size} px; "
-            "resize one of them beforehand, as the choice of the filter moves the scores"
+            "resize one of them beforehand; the choice of the filter changes the scores"
         )
-    return Reference(images, _stored_moments(path, "mu", "sigma"), _stored_moments(path, "mu_s", "sigma_s"))
-
-
-def is_source(source: str) -> bool:
-    """Whether ``source`` names a data source rather than a file."""
-    return source.partition(":")[0] in SOURCES
-
-
-def from_dataset(dataset: ImageDataset, indices: NDArray[np.int64] | None = None) -> ImageSet:
-    """A data set, or some of its images, as an `ImageSet`."""
-    chosen = np.arange(len(dataset)) if indices is None else indices
-
-    def load(indices: Sequence[int]) -> Tensor:
-        return dataset.images(chosen[np.asarray(indices)])
-
-    return ImageSet(
-        name=dataset.name,
-        count=len(chosen),
-        image_size=dataset.image_size,
-        load=load,
-        labels_N=dataset.labels[chosen],
-        classes=dataset.classes,
-    )
+    return Reference(images, read_moments(path, "mu", "sigma"), read_moments(path, "mu_s", "sigma_s"))
 
 
 def load_all(images: ImageSet) -> Tensor:
@@ -130,26 +97,10 @@ def load_all(images: ImageSet) -> Tensor:
 
 
 def _fingerprint(images_fingerprint: str, used: Sequence[StoredMoments | None]) -> str:
-    """SHA-256 (hex) of the images' fingerprint and of each stored array's place, shape and values."""
+    """SHA-256 (hex) of the images' fingerprint and of each stored array's position, shape and values."""
     digest = hashlib.sha256(images_fingerprint.encode())
     for place, moments in enumerate(used):
         if moments is not None:
             for array in (moments.mean_D, moments.covariance_DD):
                 digest.update(f"{place} {array.shape}".encode() + array.astype("<f8").tobytes())
     return digest.hexdigest()
-
-
-def _stored_moments(path: Path, mean: str, covariance: str) -> StoredMoments | None:
-    if path.is_dir() or not zipfile.is_zipfile(path):
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not {mean, covariance} <= set(archive.files):
-                return None
-            found = StoredMoments(archive[mean].astype(np.float64), archive[covariance].astype(np.float64))
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        raise InputError(f"{path}: its stored moments cannot be read ({error}); write or copy it again") from None
-    shapes = found.mean_D.shape, found.covariance_DD.shape
-    if found.mean_D.ndim != 1 or found.covariance_DD.shape != (len(found.mean_D),) * 2:
-        raise InputError(f"{path}: {mean} and {covariance} have shapes {shapes[0]} and {shapes[1]}; expected [D] and [D, D]")
-    return found

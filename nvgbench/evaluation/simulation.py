@@ -1,8 +1,8 @@
-"""Evaluations of images that do not exist: features drawn from known Gaussians, scored as those of real images are.
+"""Simulated evaluations: features drawn from known Gaussians, scored as those of real images are.
 
-For the gate's self-test, which needs hundreds of evaluations of the same model with new noise. The simulated model varies
-too little along one direction and lies off the centre there, so that precision is high, recall low, and the Fréchet distance
-about 10 and known to half a per cent, about as well as a FID of 50,000 images. Shape letters: N images, D features, K classes.
+For the gate's self-test, which needs hundreds of evaluations of the same model with new noise. The simulated model varies too
+little along one direction and is off-centre there, so that precision is high, recall low, and the Fréchet distance about 10 and
+known to half a per cent, about as well as a FID of 50,000 images. Shape letters: N images, D features, K classes.
 """
 
 from __future__ import annotations
@@ -11,44 +11,47 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nvgbench.evaluation.scores import ScoreSettings, score_features
-from nvgbench.extractors.cache import Features
+from nvgbench.evaluation.scores import compute_scores
+from nvgbench.metrics.metric import MetricInputs
 from nvgbench.results.schema import RunRecord
+from nvgbench.types import Features, MetricValue
 
 EXTRACTOR = "simulated"
 IMAGES = 400
 FEATURES = 12
 CLASSES = 10
-REPLICATES = 100
 REFERENCE_SPREAD, MODEL_SPREAD, MODEL_SHIFT = 3.0, 0.1, 1.0
 """Standard deviations along the first direction, and the distance of the means there; elsewhere both are standard normal."""
 
 
 def simulated_draw(seed: int) -> Callable[[int, float], RunRecord]:
-    """A model whose Fréchet distance can be made worse or better.
+    """A simulated model whose Fréchet distance can be made worse or better.
 
     Args:
-        seed: of the reference, which stays as it is, as in an evaluation.
+        seed: of the reference, which stays fixed, as in an evaluation.
 
     Returns:
         ``draw(seed, loss)``: the record of an evaluation of `IMAGES` images with that seed, its expected Fréchet distance worse
         by the share ``loss`` (better where negative; at least -0.09, where the means meet).
     """
-    # Streams of their own for the reference, for the distance to start from and for each evaluation.
+    # Separate streams for the reference, the initial distance, and each evaluation.
     reference = _features(np.random.default_rng((seed, 1)), REFERENCE_SPREAD, 0.0)
     start = _features(np.random.default_rng((seed, 2)), MODEL_SPREAD, MODEL_SHIFT)
-    distance = score_features(start, reference, EXTRACTOR, ScoreSettings(bootstrap=2))[0].value
+    distance = _scores(start, reference, seed=0)[0].value
     assert distance is not None
 
     def draw(draw_seed: int, loss: float) -> RunRecord:
-        # The distance holds the squared distance of the means, which alone carries the change.
+        # The distance includes the squared distance of the means, which alone carries the change.
         shift = float(np.sqrt(max(MODEL_SHIFT**2 + loss * distance, 0.0)))
         features = _features(np.random.default_rng((draw_seed, 3)), MODEL_SPREAD, shift)
-        settings = ScoreSettings(bootstrap=REPLICATES, seed=draw_seed)
-        metrics = tuple(score_features(features, reference, EXTRACTOR, settings))
+        metrics = tuple(_scores(features, reference, seed=draw_seed))
         return RunRecord(kind="eval", subject="simulated model", family=EXTRACTOR, metrics=metrics)
 
     return draw
+
+
+def _scores(generated: Features, reference: Features, seed: int) -> list[MetricValue]:
+    return compute_scores(MetricInputs(generated=generated, reference=reference, extractor=EXTRACTOR, seed=seed))[0]
 
 
 def _features(rng: np.random.Generator, spread: float, shift: float) -> Features:

@@ -1,8 +1,8 @@
 """Features on disk, keyed by what they were computed from, so that nothing is computed twice and nothing stale is used.
 
-A chunk's file name is the SHA-256 of its images (shape and bytes); its folder is named after the extractor's fingerprint, which
-covers weights, preprocessing and our code, and after the versions of the libraries that lend their networks and filters. An
-extraction that was cut short goes on at the first chunk that is missing.
+A chunk's file is named by the SHA-256 of its images (shape and bytes), its folder by the extractor's fingerprint, which covers
+weights, preprocessing and our code, and by the versions of the libraries whose networks and filters are used. An interrupted
+extraction resumes at the first missing chunk.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import logging
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -23,49 +22,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nvgbench.data.image_set import Chunk
 from nvgbench.errors import InputError
-from nvgbench.files import whole_file, write_text
+from nvgbench.files import StrPath, whole_file, write_text
 from nvgbench.interfaces import FeatureExtractor
-from nvgbench.types import Share
-
-CHUNK = 500
-"""Images a file; what is lost when an extraction is interrupted is at most so many."""
+from nvgbench.types import Features, Share
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Some images that are read when they are needed.
+class FeatureCache:
+    """Extracts features, or reads them from a folder.
 
-    Attributes:
-        count: how many.
-        read: gives them, uint8 ``[count, 3, H, W]``.
-        key: their `content_key`, where it is known already; features in the cache are then found without reading.
+    Args:
+        folder: where the features are stored; None to store nothing.
+        batch_size: images per call of the extractor.
     """
 
-    count: int
-    read: Callable[[], Tensor]
-    key: str | None = None
-
-
-@dataclass(frozen=True)
-class Features:
-    """What an extractor made of N images: ``features_ND``, ``logits_NK`` (float32) and the SHA-256 of the images."""
-
-    features_ND: NDArray[np.float32]
-    logits_NK: NDArray[np.float32]
-    fingerprint: str
-
-    def __len__(self) -> int:
-        return len(self.features_ND)
-
-
-class FeatureCache:
-    """Extracts through a folder of chunks; ``folder=None`` keeps nothing."""
-
-    def __init__(self, folder: Path | None, *, batch_size: int = 64) -> None:
-        self.folder = folder
+    def __init__(self, folder: StrPath | None, *, batch_size: int = 64) -> None:
+        self.folder = None if folder is None else Path(folder)
         self.batch_size = batch_size
 
     def extract(
@@ -77,14 +52,14 @@ class FeatureCache:
         """Features of all images.
 
         Args:
-            chunks: uint8 ``[b, 3, H, W]``, or chunks to read; one file each, so use `CHUNK` images for the files to be found
-                again.
-            extractor: what computes them.
+            chunks: uint8 ``[b, 3, H, W]``, or chunks to read. Each becomes a file, which is found again only for the same
+                images, so use `CHUNK` images each.
+            extractor: computes the features.
             progress: called with the number of images done after each chunk.
 
         Raises:
             InputError: no images.
-            OSError: the cache cannot be written to.
+            OSError: the cache cannot be written.
         """
         features, logits, keys, done = [], [], [], 0
         for given in chunks:
@@ -100,11 +75,11 @@ class FeatureCache:
             raise InputError("no images to extract features from")
         fingerprint = hashlib.sha256("".join(keys).encode()).hexdigest()
         if self.folder is not None:
-            write_text(self._list(extractor.name, extractor.fingerprint, fingerprint), json.dumps(keys))
+            write_text(self._listing(extractor.name, extractor.fingerprint, fingerprint), json.dumps(keys))
         return Features(np.concatenate(features), np.concatenate(logits), fingerprint)
 
     def stored(self, extractor: str, extractor_fingerprint: str, fingerprint: str) -> Features | None:
-        """Features of a set that was extracted before, found by the fingerprints that stand in its record.
+        """Features of a set that was extracted before, found by the fingerprints in its record.
 
         Args:
             extractor: name of the extractor.
@@ -112,11 +87,11 @@ class FeatureCache:
             fingerprint: `Features.fingerprint` of the set.
 
         Returns:
-            None where any part of them is no longer there.
+            None if any of its files is missing or damaged.
         """
         if self.folder is None:
             return None
-        listing = self._list(extractor, extractor_fingerprint, fingerprint)
+        listing = self._listing(extractor, extractor_fingerprint, fingerprint)
         try:
             keys = json.loads(listing.read_text(encoding="utf-8"))
             parts = [_read(listing.parent / f"{key}.npz") for key in keys]
@@ -132,24 +107,24 @@ class FeatureCache:
         share: Share | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> tuple[str, ...]:
-        """Make sure that the features of all chunks are in the folder, several processes each doing a part.
+        """Make sure that the features of all chunks are in the folder; several processes can share the work.
 
         Args:
             chunks: the same in all processes; each reads only its own.
-            extractor: what computes them.
-            share: this process's part; all of it where not given.
-            progress: called with about how many images are done after each chunk of this process.
+            extractor: computes the features.
+            share: this process's part; everything if not given.
+            progress: called with the approximate number of images done after each chunk of this process.
 
         Returns:
             The content key of every chunk, in order, in every process.
 
         Raises:
-            InputError: no images, or several processes without a folder, in which they meet.
-            OSError: the cache cannot be written to.
+            InputError: no images, or several processes without a folder to share.
+            OSError: the cache cannot be written.
         """
         share = share or Share()
         if share.count > 1 and self.folder is None:
-            raise InputError("several processes meet in the folder of the cache; give one")
+            raise InputError("several processes share features through the folder of the cache; give one")
         keys, done = {}, 0
         for number, chunk in enumerate(chunks):
             if number % share.count == share.rank:
@@ -157,22 +132,22 @@ class FeatureCache:
             done += chunk.count
             if progress is not None:
                 progress(done)
-        everyones = {number: key for part in share.gather(keys) for number, key in part.items()}
-        if not everyones:
+        gathered = {number: key for part in share.gather(keys) for number, key in part.items()}
+        if not gathered:
             raise InputError("no images to extract features from")
-        return tuple(everyones[number] for number in range(len(everyones)))
+        return tuple(gathered[number] for number in range(len(gathered)))
 
     def _chunk(self, chunk: Chunk, extractor: FeatureExtractor) -> tuple[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """The chunk's key and its features and logits, from the folder where they are there."""
+        """The chunk's key, and its features and logits, from the folder if they are there."""
         if chunk.key is not None:
-            kept = self._kept(chunk.key, chunk.count, extractor)
-            if kept is not None:
-                return chunk.key, kept
+            cached = self._cached(chunk.key, chunk.count, extractor)
+            if cached is not None:
+                return chunk.key, cached
         images = chunk.read()
         key = content_key(images)
-        kept = None if key == chunk.key else self._kept(key, len(images), extractor)
-        if kept is not None:
-            return key, kept
+        cached = None if key == chunk.key else self._cached(key, len(images), extractor)
+        if cached is not None:
+            return key, cached
         parts = [extractor(batch) for batch in images.split(self.batch_size)]
         features, logits = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
         path = self._path(key, extractor)
@@ -181,7 +156,7 @@ class FeatureCache:
                 np.savez(temporary, features=features, logits=logits)
         return key, (features, logits)
 
-    def _kept(
+    def _cached(
         self, key: str, count: int, extractor: FeatureExtractor
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         path = self._path(key, extractor)
@@ -190,19 +165,19 @@ class FeatureCache:
         try:
             return _read(path, count)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            _log.warning("cached features %s cannot be read (%s); they are computed again", path, error)
+            _log.warning("cached features %s cannot be read (%s) and are computed again", path, error)
             return None
 
     def _path(self, key: str, extractor: FeatureExtractor) -> Path | None:
         if self.folder is None:
             return None
-        return self._place(extractor.name, extractor.fingerprint) / f"{key}.npz"
+        return self._home(extractor.name, extractor.fingerprint) / f"{key}.npz"
 
-    def _list(self, extractor: str, extractor_fingerprint: str, fingerprint: str) -> Path:
-        """The file that names the chunks of a whole set."""
-        return self._place(extractor, extractor_fingerprint) / f"set-{fingerprint}.json"
+    def _listing(self, extractor: str, extractor_fingerprint: str, fingerprint: str) -> Path:
+        """The file that lists the chunks of a whole set."""
+        return self._home(extractor, extractor_fingerprint) / f"set-{fingerprint}.json"
 
-    def _place(self, extractor: str, extractor_fingerprint: str) -> Path:
+    def _home(self, extractor: str, extractor_fingerprint: str) -> Path:
         assert self.folder is not None
         code = "/".join((extractor_fingerprint, *_library_versions()))
         return self.folder / f"{extractor}-{hashlib.sha256(code.encode()).hexdigest()[:16]}"
@@ -210,7 +185,7 @@ class FeatureCache:
 
 @functools.cache
 def _library_versions() -> tuple[str, ...]:
-    """Of the libraries whose code stands between images and features."""
+    """Versions of the libraries that compute features."""
     found = []
     for name in ("torch-fidelity", "clean-fid", "transformers"):
         try:
@@ -231,7 +206,7 @@ def content_key(images: Tensor) -> str:
         InputError: not uint8.
     """
     if images.dtype != torch.uint8:
-        raise InputError(f"features are taken of uint8 images, got {images.dtype}; use nvgbench.data.images.to_uint8")
+        raise InputError(f"features need uint8 images, got {images.dtype}; use nvgbench.data.images.to_uint8")
     pixels = images.contiguous().cpu().numpy()
     return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
@@ -240,5 +215,5 @@ def _read(path: Path, count: int | None = None) -> tuple[NDArray[np.float32], ND
     with np.load(path, allow_pickle=False) as archive:
         features, logits = archive["features"], archive["logits"]
     if len(features) != len(logits) or count not in (None, len(features)):
-        raise ValueError(f"holds {len(features)} images, expected {count}")
+        raise ValueError(f"features of {len(features)} images, expected {count}")
     return features, logits

@@ -1,27 +1,16 @@
-"""Training of the data set's own classifier and its folder on disk. Shape letters: B batch, N images, H and W pixels."""
+"""Training of the classifier that serves as an extractor. Shape letters: B batch, N images, H and W pixels."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.extractors.classifier import CODE_VERSION, ClassifierExtractor, SmallResNet, preprocess
-
-_WEIGHTS, _CARD = "weights.safetensors", "card.json"
+from nvgbench.extractors.classifier_network import SmallResNet, preprocess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +18,15 @@ class Recipe:
     """How the classifier is trained.
 
     Attributes:
-        cycles: passes over the training images in each cycle of the learning rate; the next cycle is run only where fewer than
-            ``enough`` of the held-out images are classified rightly after the one before.
+        cycles: epochs in each cycle of the learning rate; training stops after the first cycle with a held-out accuracy of at
+            least ``enough``.
         enough: see ``cycles``.
-        batch_size: images a step.
+        batch_size: images per step.
         learning_rate: peak of the one-cycle schedule (SGD, Nesterov momentum 0.9).
-        weight_decay: on weights of two or more dimensions.
+        weight_decay: of weights with two or more dimensions.
         smoothing: label smoothing.
         width: channels of the first layer.
-        flip: mirror images at random.
+        flip: mirror half of the images at random.
         seed: of the initial weights, the order of the images and the augmentation.
     """
 
@@ -72,15 +61,15 @@ def train_classifier(
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> SmallResNet:
-    """Train on ``train``; the same data, recipe, device and number of threads give the same weights.
+    """Train a classifier; the same data, recipe, device and number of threads give the same weights.
 
     Args:
         train: training images.
-        held_out: images that decide when it is enough.
+        held_out: images whose accuracy decides when to stop.
         classes: number of classes.
         recipe: see `Recipe`.
         device: where it is trained.
-        progress: called with (images done, images of this cycle) now and then.
+        progress: called with (images done, images of this cycle) every ten steps.
 
     Returns:
         The network in evaluation mode on ``device``.
@@ -125,7 +114,7 @@ def _run_cycle(
     device: torch.device | str,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Train for some epochs, the learning rate going up and down once."""
+    """Train for some epochs with one cycle of the learning rate."""
     network.train()
     batch = min(recipe.batch_size, len(train))
     in_epoch = len(train) // batch
@@ -147,13 +136,13 @@ def _run_cycle(
 
 
 def one_cycle(step: int, steps: int) -> float:
-    """Fraction of the peak learning rate: up linearly over the first fifth, down linearly to almost nothing."""
+    """Fraction of the peak learning rate: linear increase over the first fifth, then linear decrease to almost zero."""
     position = (step + 1) / (steps + 1)
     return position / 0.2 if position < 0.2 else (1 - position) / 0.8
 
 
 def augment(images_B3HW: Tensor, rng: torch.Generator, *, flip: bool) -> Tensor:
-    """Shift every image by up to an eighth of its side (edges mirrored) and mirror half of them."""
+    """Shift every image by up to an eighth of its side (edges reflected), and mirror half of them if ``flip``."""
     count, _, height, width = images_B3HW.shape
     reach = max(height // 8, 1)
     padded = F.pad(images_B3HW.float(), (reach,) * 4, mode="reflect").to(torch.uint8)
@@ -172,92 +161,9 @@ def augment(images_B3HW: Tensor, rng: torch.Generator, *, flip: bool) -> Tensor:
 def accuracy(
     network: SmallResNet, held_out: LabelledImages, *, device: torch.device | str = "cpu", batch_size: int = 256
 ) -> float:
-    """Share of held-out images that the network classifies rightly; leaves the network in evaluation mode."""
+    """Accuracy on the held-out images; leaves the network in evaluation mode."""
     network.eval()
-    right = 0
-    for images, labels in zip(held_out.images_N3HW.split(256), held_out.labels_N.split(256), strict=True):
-        right += int((network(preprocess(images.to(device)))[1].argmax(dim=1).cpu() == labels).sum())
-    return right / max(len(held_out), 1)
-
-
-def obtain_classifier(
-    folder: Path,
-    identity: Mapping[str, Any],
-    load: Callable[[], tuple[LabelledImages, LabelledImages]],
-    classes: int,
-    *,
-    recipe: Recipe | None = None,
-    device: torch.device | str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-) -> ClassifierExtractor:
-    """The classifier of a data set: read from ``folder`` where it has been trained before, else trained and kept there.
-
-    Args:
-        folder: parent of the classifiers' folders, ``<runs>/_extractors``.
-        identity: what determines the training data (fingerprint, image size, number of images).
-        load: returns training and held-out images; called only where training is needed.
-        classes: number of classes.
-        recipe: how it is trained.
-        device: where it is trained and used.
-        progress: as `train_classifier`.
-
-    Raises:
-        InputError: the data do not do for a classifier, or the folder holds something that cannot be read.
-        OSError: the folder cannot be written to.
-    """
-    recipe = recipe or Recipe()
-    content = {"data": dict(identity), "classes": classes, "recipe": asdict(recipe), "code": CODE_VERSION}
-    name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-    home = folder / f"classifier-{name}"
-    if not home.exists():
-        train, held_out = load()
-        network = train_classifier(train, held_out, classes, recipe, device=device, progress=progress)
-        card = content | {
-            "held_out_accuracy": accuracy(network, held_out, device=device),
-            "held_out_images": len(held_out),
-            "training_images": len(train),
-        }
-        save_classifier(network, card, home)
-    return load_classifier(home, device=device)
-
-
-def save_classifier(network: SmallResNet, card: Mapping[str, Any], home: Path) -> None:
-    """Write weights and card into the folder ``home``, which appears whole or not at all.
-
-    Raises:
-        OSError: the folder cannot be written to.
-    """
-    home.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
-    try:
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-        save_file(weights, temporary / _WEIGHTS)
-        digest = hashlib.sha256((temporary / _WEIGHTS).read_bytes()).hexdigest()
-        (temporary / _CARD).write_text(json.dumps(dict(card) | {"weights_sha256": digest}, indent=1) + "\n", encoding="utf-8")
-        temporary.chmod(0o755)
-        try:
-            os.rename(temporary, home)
-        except OSError:
-            if not home.exists():  # otherwise another process was first, with the same classifier
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def load_classifier(home: Path, *, device: torch.device | str = "cpu") -> ClassifierExtractor:
-    """Read what `save_classifier` wrote.
-
-    Raises:
-        InputError: files missing, cut short or changed.
-    """
-    try:
-        card = json.loads((home / _CARD).read_text(encoding="utf-8"))
-        digest = hashlib.sha256((home / _WEIGHTS).read_bytes()).hexdigest()
-        if digest != card["weights_sha256"]:
-            raise ValueError("the weights are not the ones its card names")
-        network = SmallResNet(card["classes"], card["recipe"]["width"])
-        network.load_state_dict(load_file(home / _WEIGHTS))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"the classifier in {home} cannot be read ({error}); delete it and it is trained again") from None
-    network.to(device=device).to(memory_format=torch.channels_last).eval()
-    return ClassifierExtractor(network, card, device)
+    correct = 0
+    for images, labels in zip(held_out.images_N3HW.split(batch_size), held_out.labels_N.split(batch_size), strict=True):
+        correct += int((network(preprocess(images.to(device)))[1].argmax(dim=1).cpu() == labels).sum())
+    return correct / max(len(held_out), 1)

@@ -1,8 +1,9 @@
-"""clean-fid's own resizing and networks (Parmar, Zhang and Zhu 2022) as a feature extractor, with a file of weights given.
+"""clean-fid's own resizing and networks (Parmar, Zhang and Zhu 2022) as a feature extractor, with our choice of weights.
 
-clean-fid looks for its weights in a temporary folder or at an address fixed in its code. Here its constructors are called with
-what they would have loaded: a folder that holds the file under the name expected, or a state dict in place of the download.
-Shape letters: B batch, H and W pixels.
+clean-fid looks for its weights in a temporary folder or at a fixed address. Here its constructors get what they would have
+loaded: a folder with the file under the expected name, or the state dict in place of the download. The extractor serves the
+rules of clean-fid and has no name in the registry: its features are Inception's under another preprocessing.
+Shape letters: B batch.
 """
 
 from __future__ import annotations
@@ -20,11 +21,17 @@ import torch
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.extractors.inception import INCEPTION_FILE, find_inception_weights, is_published, read_inception_state
+from nvgbench.extractors.inception import PUBLISHED, find_inception_weights, is_published, read_inception_state
+from nvgbench.files import StrPath, file_sha256
+from nvgbench.weights.downloads import Pretrained
 
 MODES = ("clean", "legacy_pytorch", "legacy_tensorflow")
-SCRIPT_FILE = "inception-2015-12-05.pt"
-SCRIPT_URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{SCRIPT_FILE}"
+SCRIPT = Pretrained(  # clean-fid states no digest of it
+    url="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+    what="clean-fid",
+    argument="extractor_weights",
+    without="protocol='nvgbench'",
+)
 _CODE_VERSION = 1
 _SIDE = 299
 _PREPROCESSING = {
@@ -35,40 +42,40 @@ _PREPROCESSING = {
 
 
 class CleanFidExtractor:
-    """Features as clean-fid computes them in one of its modes; it has no logits.
+    """Features as clean-fid computes them in one of its modes; there are no logits.
 
     ``clean`` and ``legacy_tensorflow`` run StyleGAN's TorchScript file through clean-fid's wrapper, ``legacy_pytorch`` the
-    state dict that torch-fidelity publishes too. The former two also take that state dict: it holds the same weights, and
+    state dict that torch-fidelity publishes too. The other two also accept that state dict: it holds the same weights, and
     clean-fid's PyTorch network runs them with the normalisation of the mode.
 
     Args:
-        mode: of `MODES`.
-        weights: the file; where not given, torch hub's folder is searched and then a download is tried.
+        mode: one of `MODES`.
+        weights: file of the weights; if not given, the published ones from torch hub's folder, downloaded if needed.
         device: where the network runs.
 
     Attributes:
         name: ``inception``.
-        fingerprint: SHA-256 of the mode, the weights' own SHA-256 and the version of this code.
-        provenance: SHA-256 of the weights, whether they are the published ones (None: cannot be told), preprocessing.
+        fingerprint: SHA-256 of the mode, the SHA-256 of the weights and the version of this code.
+        provenance: SHA-256 of the weights, whether they are the published ones (None: unknown), preprocessing.
 
     Raises:
-        InputError: no weights to be had, or a file that does not hold them.
+        InputError: no weights, or a file that does not hold them.
     """
 
     name = "inception"
 
-    def __init__(self, mode: str, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
+    def __init__(self, mode: str, weights: StrPath | None = None, device: torch.device | str = "cpu") -> None:
         from cleanfid.resize import build_resizer
 
         assert mode in MODES, mode
         path = _find_weights(mode, weights)
         scripted = _is_script(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = file_sha256(path)
         self.device = device
         self._resize = build_resizer(mode)
         self._network = _scripted_network(mode, path, device) if scripted else _network(mode, path, device)
         self.fingerprint = hashlib.sha256(f"clean-fid/{mode}/{_CODE_VERSION}/{digest}".encode()).hexdigest()
-        # clean-fid states no digest of the TorchScript file, so that one given by hand cannot be told from another.
+        # Without a published digest, a given TorchScript file may be any.
         published = (True if weights is None else None) if scripted else is_published(digest)
         self.provenance: Mapping[str, Any] = {
             "extractor": self.name,
@@ -86,27 +93,15 @@ class CleanFidExtractor:
         convert, batch = ToTensor(), []
         for image in images_B3HW.cpu().permute(0, 2, 3, 1).numpy():
             resized = self._resize(image)
-            # Its data set scales what is still uint8 to 1 and back.
+            # clean-fid's data set scales uint8 images to [0, 1] and back.
             batch.append(convert(resized) * 255 if resized.dtype == "uint8" else convert(resized))
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             features = self._network(torch.stack(batch).to(self.device))
         return features.float().cpu(), torch.empty(len(features), 0)
 
 
-def _find_weights(mode: str, weights: Path | None) -> Path:
-    if weights is not None or mode == "legacy_pytorch":
-        return find_inception_weights(weights)
-    path = Path(torch.hub.get_dir()) / "checkpoints" / SCRIPT_FILE
-    if not path.is_file():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(SCRIPT_URL, str(path), progress=False)
-        except (OSError, RuntimeError) as error:
-            raise InputError(
-                f"clean-fid's weights cannot be downloaded ({error}); put {SCRIPT_FILE} from {SCRIPT_URL} into {path.parent}, "
-                "or name it by --inception-weights"
-            ) from None
-    return path
+def _find_weights(mode: str, weights: StrPath | None) -> Path:
+    return SCRIPT.fetch() if weights is None and mode != "legacy_pytorch" else find_inception_weights(weights)
 
 
 def _is_script(path: Path) -> bool:
@@ -120,16 +115,16 @@ def _scripted_network(mode: str, path: Path, device: torch.device | str) -> Call
     from cleanfid.inception_torchscript import InceptionV3W
 
     if mode == "legacy_pytorch":
-        raise InputError(f"{path} is a TorchScript file; clean-fid:legacy_pytorch takes the state dict {INCEPTION_FILE}")
+        raise InputError(f"{path} is a TorchScript file; clean-fid:legacy_pytorch needs the state dict {PUBLISHED.name}")
     with tempfile.TemporaryDirectory() as folder:
-        os.symlink(path.resolve(), Path(folder) / SCRIPT_FILE)
+        os.symlink(path.resolve(), Path(folder) / SCRIPT.name)
         try:
             network = InceptionV3W(folder, download=False, resize_inside=mode == "legacy_tensorflow").to(device)
-            network.layers  # noqa: B018 - the part that the other mode calls
+            network.layers  # noqa: B018 - what the other mode calls
         except (RuntimeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(
-                f"{path} is not clean-fid's network ({reason}); expected {SCRIPT_FILE} from {SCRIPT_URL}"
+                f"{path} is not clean-fid's network ({reason}); expected {SCRIPT.name} from {SCRIPT.url}"
             ) from None
     return network
 
@@ -145,7 +140,7 @@ def _network(mode: str, path: Path, device: torch.device | str) -> Callable[[Ten
                 output_blocks=[3], resize_input=False, normalize_input=mode == "legacy_pytorch"
             )
         except RuntimeError:
-            raise InputError(f"{path} does not hold the Inception weights; some of its tensors do not fit") from None
+            raise InputError(f"{path} does not hold the Inception weights: some tensors do not fit") from None
     network = network.eval().to(device)
 
     def run(images_B3HW: Tensor) -> Tensor:
@@ -159,7 +154,7 @@ def _network(mode: str, path: Path, device: torch.device | str) -> Callable[[Ten
 
 @contextmanager
 def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    """Put ``value`` in the place of a library's name for a while."""
+    """Replace an attribute of a library's module within the block."""
     before = getattr(module, name)
     setattr(module, name, value)
     try:

@@ -1,4 +1,4 @@
-"""Feature extractors by name: the Inception-v3 of the original papers, and the look-up of all of them."""
+"""The Inception-v3 of the original FID and Inception Score, in torch-fidelity's port. Shape letters: B batch."""
 
 from __future__ import annotations
 
@@ -10,51 +10,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nvgbench.errors import InputError, did_you_mean
+from nvgbench.errors import InputError
+from nvgbench.extractors.registry import ExtractorEntry
 from nvgbench.extractors.spatial import SpatialTap
+from nvgbench.files import StrPath, file_sha256
+from nvgbench.weights.downloads import Pretrained
 
-EXTRACTORS = ("inception", "classifier", "dinov2", "clip")
-INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
-INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
-_PUBLISHED_PREFIX = "6726825d"  # the file's name ends with the first digits of its SHA-256
+PUBLISHED = Pretrained(
+    url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+    sha256="6726825d",
+    what="the extractor inception",
+    argument="extractor_weights",
+    without="extractor='classifier'",
+)
 _CODE_VERSION = 1
-
-
-def check_extractor(name: str) -> str:
-    """``name`` if there is such an extractor.
-
-    Raises:
-        InputError: there is none.
-    """
-    if name not in EXTRACTORS:
-        raise InputError(f"no extractor {name!r}{did_you_mean(name, EXTRACTORS)}; known: {', '.join(EXTRACTORS)}")
-    return name
 
 
 class InceptionExtractor:
     """torch-fidelity's ``inception-v3-compat``: the 2015 TensorFlow Inception, TF1 bilinear resize to 299, (x - 128) / 128.
 
-    Features are the 2048 of the last pooling layer, logits the 1008 without bias, as the original FID and IS take them.
+    Features are the 2048 of the last pooling layer, logits the 1008 without bias, as in the original FID and IS.
 
     Args:
-        weights: the weights' file; where not given, torch hub's folder is searched and then a download is tried.
+        weights: file of the weights; if not given, the published ones from torch hub's folder, downloaded if needed.
         device: where the network runs.
         spatial: append the 2023 spatial features of sFID (`nvgbench.extractors.spatial`) to the 2048.
 
     Attributes:
         name: ``inception``.
-        fingerprint: SHA-256 of the weights' own SHA-256, the version of this code and which features are taken.
+        fingerprint: SHA-256 of the SHA-256 of the weights, the version of this code and which features are taken.
         provenance: SHA-256 of the weights, whether they are the published ones, preprocessing.
 
     Raises:
-        InputError: no weights to be had, or a file that does not hold them.
+        InputError: no weights, or a file that does not hold them.
     """
 
     name = "inception"
 
-    def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu", *, spatial: bool = False) -> None:
+    def __init__(self, weights: StrPath | None = None, device: torch.device | str = "cpu", *, spatial: bool = False) -> None:
         path = find_inception_weights(weights)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = file_sha256(path)
         self.network = _load_inception(path).to(device)
         self.device = device
         self._tap = SpatialTap(self.network) if spatial else None
@@ -79,38 +74,35 @@ class InceptionExtractor:
         return features.float().cpu(), logits.float().cpu()
 
 
+EXTRACTOR = ExtractorEntry(
+    make=lambda request: InceptionExtractor(request.weights, request.device),
+    summary="Inception-v3, the network of FID and IS",
+    weights=f"the file {PUBLISHED.name}",
+)
+
+
 def is_published(digest: str) -> bool:
-    """Whether a SHA-256 (hex) is that of the published state dict, whose name ends with the first digits."""
-    return digest.startswith(_PUBLISHED_PREFIX)
+    """Whether a SHA-256 (hex) is that of the published state dict."""
+    return digest.startswith(PUBLISHED.sha256)
 
 
-def find_inception_weights(weights: Path | None) -> Path:
-    """The file of the Inception weights: the one given, the one in torch hub's folder, or a fresh download.
+def find_inception_weights(weights: StrPath | None) -> Path:
+    """The given file of Inception weights, or else the published one.
 
     Raises:
-        InputError: the file given does not exist, or there is none and the download failed.
+        InputError: the given file does not exist, or the download failed.
     """
-    if weights is not None:
-        if not weights.is_file():
-            raise InputError(f"--inception-weights {weights}: no such file; expected {INCEPTION_FILE} from {INCEPTION_URL}")
-        return weights
-    path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
-    if not path.is_file():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(INCEPTION_URL, str(path), hash_prefix=_PUBLISHED_PREFIX, progress=False)
-        except (OSError, RuntimeError) as error:
-            raise InputError(
-                f"the Inception weights cannot be downloaded ({error}); put {INCEPTION_FILE} into {path.parent}, or name it by "
-                "--inception-weights, or use --extractor classifier, which needs no download"
-            ) from None
-    return path
+    if weights is None:
+        return PUBLISHED.fetch()
+    if not Path(weights).is_file():
+        raise InputError(f"`extractor_weights={weights}`: no such file; expected {PUBLISHED.name} from {PUBLISHED.url}")
+    return Path(weights)
 
 
 def _load_inception(path: Path) -> torch.nn.Module:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    # torch-fidelity unpickles whatever the file says; reading it here first refuses everything but tensors.
+    # torch-fidelity unpickles whatever is in the file; reading it here first refuses everything but tensors.
     read_inception_state(path)
     try:
         return FeatureExtractorInceptionV3(
@@ -121,7 +113,7 @@ def _load_inception(path: Path) -> torch.nn.Module:
 
 
 def read_inception_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a state dict, unpickling nothing else.
+    """The tensors of a state dict; nothing else is unpickled.
 
     Raises:
         InputError: not a state dict of the Inception network.
@@ -136,4 +128,4 @@ def read_inception_state(path: Path) -> dict[str, Tensor]:
 
 
 def _wrong_weights(path: Path) -> str:
-    return f"{path} does not hold the Inception weights; expected {INCEPTION_FILE} from {INCEPTION_URL}"
+    return f"{path} does not hold the Inception weights; expected {PUBLISHED.name} from {PUBLISHED.url}"

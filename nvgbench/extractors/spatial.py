@@ -1,6 +1,6 @@
-"""The spatial features of sFID (Nash et al. 2021, section 4), as guided-diffusion's evaluator takes them.
+"""The spatial features of sFID (Nash et al. 2021, section 4), as in guided-diffusion's evaluator.
 
-Of block ``Mixed_6d``, branch ``branch1x1`` after its ReLU: the first 7 of 192 channels on a grid of 17 x 17, flattened with the
+Block ``Mixed_6d``, branch ``branch1x1`` after its ReLU: the first 7 of 192 channels on a grid of 17 x 17, flattened with the
 channel as the fastest index, 2023 numbers. Shape letters: B batch, N images.
 """
 
@@ -20,7 +20,7 @@ SPATIAL_FEATURES = GRID * GRID * CHANNELS
 
 
 class SpatialTap:
-    """Reads the spatial features of torch-fidelity's Inception network as it runs.
+    """Records the spatial features of torch-fidelity's Inception network while it runs.
 
     Args:
         network: has ``Mixed_6d.branch1x1``.
@@ -35,13 +35,13 @@ class SpatialTap:
         self._seen = output_BCHW[:, :CHANNELS].permute(0, 2, 3, 1).flatten(1)
 
     def take(self) -> Tensor:
-        """The features ``[B, 2023]`` of the images that went through last."""
-        assert self._seen is not None, "no images went through the network"
+        """The features ``[B, 2023]`` of the last batch."""
+        assert self._seen is not None, "the network has not run"
         seen, self._seen = self._seen, None
         return seen
 
 
 def split_features(features_NF: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Pool features ``[N, 2048]`` and spatial features ``[N, 2023]`` of the rows that hold both."""
+    """Split rows of both features into pool features ``[N, 2048]`` and spatial features ``[N, 2023]``."""
     assert features_NF.shape[1] == POOL_FEATURES + SPATIAL_FEATURES, features_NF.shape
     return features_NF[:, :POOL_FEATURES], features_NF[:, POOL_FEATURES:]

@@ -1,10 +1,11 @@
-"""The baseline of a gate: records once found good, by environment, in a file that notices when it is edited by hand."""
+"""The baseline of a gate: accepted records by environment, in a file with a checksum against manual edits."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,12 @@ SCORED_KINDS = ("eval", "reconstruction", "ablation")
 MEASURED_KINDS = ("profile", "cost")
 GATED_KINDS = (*SCORED_KINDS, *MEASURED_KINDS)
 _NOT_KEPT = ("command",)
-"""Provenance that is of no use to a gate and names folders of one machine."""
+"""Provenance that a gate does not need and that names folders of one machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The records of one environment (empty: of every environment, see `nvgbench.gates.environment`)."""
+    """The records of one environment; an empty environment means every environment (`nvgbench.gates.environment`)."""
 
     environment: Environment
     records: tuple[RunRecord, ...]
@@ -36,13 +37,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Groups of records, at most one an environment."""
+    """Groups of records, at most one per environment."""
 
     groups: tuple[Group, ...]
 
     @classmethod
     def of(cls, records: Iterable[RunRecord]) -> Baseline:
-        """The records that a gate looks at, by the environment that each of them names."""
+        """The records that matter to a gate, by their environment."""
         groups: list[tuple[Environment, list[RunRecord]]] = []
         for record in records:
             if record.kind not in GATED_KINDS or not (record.metrics or record.measurements):
@@ -63,7 +64,7 @@ class Baseline:
         return list(dict.fromkeys(record.subject for record in self.records))
 
     def of_subjects(self, subjects: Iterable[str]) -> Baseline:
-        """What it holds of these subjects."""
+        """The records of these subjects."""
         wanted = frozenset(subjects)
         return Baseline(
             tuple(
@@ -74,7 +75,7 @@ class Baseline:
         )
 
     def updated(self, new: Baseline) -> Baseline:
-        """``new`` in place of what this one holds of the same environment, kind and subject; everything else stays."""
+        """This baseline with the records of ``new`` in place of those of the same environment, kind and subject."""
         kept = {_key(group.environment): list(group.records) for group in self.groups}
         environments = {_key(group.environment): group.environment for group in (*self.groups, *new.groups)}
         for group in new.groups:
@@ -84,19 +85,20 @@ class Baseline:
         return Baseline(tuple(Group(environment=environments[key], records=tuple(found)) for key, found in kept.items()))
 
 
-def update_baseline(path: Path, records: Iterable[RunRecord]) -> Baseline:
-    """Write the newest scores and measurements of ``records`` into the baseline at ``path``, and return what it now holds.
+def update_baseline(path: str | os.PathLike[str], records: Iterable[RunRecord]) -> Baseline:
+    """Write the newest scores and measurements of ``records`` into the baseline at ``path``, and return the whole baseline.
 
-    They replace what it held of the same environment, kind and subject. A record is kept, without its tables and pictures,
-    where it holds the newest value of anything.
+    They replace its records of the same environment, kind and subject. A record is kept, without its tables and pictures, if it
+    has the newest value of anything.
 
     Raises:
-        InputError: nothing to write, or the file is there and broken.
+        InputError: nothing to write, or the file exists and is broken.
         OSError: the file cannot be written.
     """
+    path = Path(path)
     new = Baseline(tuple(dataclasses.replace(group, records=_newest(group)) for group in Baseline.of(records).groups))
     if not new.groups:
-        raise InputError("no scores or measurements to make a baseline of; run 'nvgbench eval' or 'nvgbench profile' first")
+        raise InputError("no scores or measurements for a baseline; evaluate or profile a run first")
     found = read_baseline(path).updated(new) if path.exists() else new
     groups = [
         {"environment": group.environment, "records": [json.loads(encode_record(record)) for record in group.records]}
@@ -108,10 +110,10 @@ def update_baseline(path: Path, records: Iterable[RunRecord]) -> Baseline:
 
 
 def _newest(group: Group) -> tuple[RunRecord, ...]:
-    """The records of a group that hold the newest value of anything, oldest first, without what a gate has no use for."""
+    """The records of a group that have the newest value of anything, oldest first, without what a gate does not need."""
     kept: list[RunRecord] = []
     known: set[tuple[str, str, str, Any]] = set()
-    # From the newest on; of two records of the same second the later line is the newer.
+    # Newest first; of two records of the same second the later line is newer.
     for record in sorted(group.records, key=lambda record: record.created)[::-1]:
         held = {("metric", record.subject, score_key(metric.name, metric.protocol), None) for metric in record.metrics} | {
             ("measurement", record.subject, measurement.name, measurement.conditions.get("batch_size"))
@@ -124,26 +126,27 @@ def _newest(group: Group) -> tuple[RunRecord, ...]:
     return tuple(kept)
 
 
-def read_baseline(path: Path) -> Baseline:
-    """A baseline file.
+def read_baseline(path: str | os.PathLike[str]) -> Baseline:
+    """Read a baseline file.
 
     Raises:
-        InputError: the file is missing, broken, of another format version, or was changed since it was written.
+        InputError: the file is missing, broken, of another format version, or was edited after it was written.
     """
-    anew = "restore it, or delete it and write it anew with --update"
+    path = Path(path)
+    remedy = "restore it, or delete it and write a new one (`update=True`)"
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"no baseline at {path}; write one with 'nvgbench gate --baseline {path} --update'") from None
+        raise InputError(f"no baseline at {path}; write one first (`update=True`)") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is broken ({error}); {anew}") from None
+        raise InputError(f"{path} is broken ({error}); {remedy}") from None
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
-        raise InputError(f"{path} is not a baseline written by 'nvgbench gate --update'; {anew}")
+        raise InputError(f"{path} is not a baseline of nvgbench; {remedy}")
     if tree.get("version") != VERSION:
-        raise InputError(f"{path} has baseline version {tree.get('version')!r}, expected {VERSION}; {anew}")
+        raise InputError(f"{path} has baseline version {tree.get('version')!r}, expected {VERSION}; {remedy}")
     checksum = tree.pop("checksum", None)
     if checksum != _checksum(tree):
-        raise InputError(f"{path} was changed since it was written (its SHA-256 does not fit); {anew}")
+        raise InputError(f"{path} was changed since it was written (its SHA-256 does not match); {remedy}")
     try:
         return Baseline(
             tuple(
@@ -155,7 +158,7 @@ def read_baseline(path: Path) -> Baseline:
             )
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is broken ({type(error).__name__}: {error}); {anew}") from None
+        raise InputError(f"{path} is broken ({type(error).__name__}: {error}); {remedy}") from None
 
 
 def _decode(line: Mapping[str, Any], path: Path) -> RunRecord:
@@ -167,6 +170,6 @@ def _key(environment: Environment) -> tuple[tuple[str, str], ...]:
 
 
 def _checksum(content: Any) -> str:
-    """SHA-256 of the content however it is indented and ordered."""
+    """SHA-256 of the content, whatever its indentation and order."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()

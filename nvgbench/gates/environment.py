@@ -1,4 +1,4 @@
-"""Where a number was measured, as far as it moves the number: the key under which a baseline keeps it."""
+"""Where a number was measured, as far as that affects it: the key of a baseline's groups."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from nvgbench.results.schema import RunRecord
 Environment = dict[str, str]
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy")
-"""Every score passes through these; extractors and resizers are named by protocol, extractor and fingerprint instead."""
+"""Libraries behind every score; extractors and resizers are known by protocol, extractor and fingerprint."""
 COUNTED_KINDS = ("cost",)
-"""Kinds of records that are counted from a configuration, not measured: the same everywhere."""
+"""Kinds of records that are computed from a configuration, not measured: the same in every environment."""
 _DEVICE_DETAILS = ("threads", "matmul_precision", "cuda", "cudnn")
 
 
 def environment_of(record: RunRecord) -> Environment:
-    """Machine, device, arithmetic and library versions of a record; empty for what is the same everywhere.
+    """Machine, device, arithmetic and library versions of a record; empty for what is the same in every environment.
 
-    What a record does not say is left out, so that it equals only records that do not say it either.
+    Unknown entries are left out, so a record without one matches only records without it.
     """
     if record.kind in COUNTED_KINDS:
         return {}
@@ -39,7 +39,7 @@ def environment_of(record: RunRecord) -> Environment:
 
 
 def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """What two environments differ in, a phrase each, e.g. ``torch 2.11.0 there, 2.12.0 here``."""
+    """What differs between two environments, one phrase each, e.g. ``torch 2.11.0 there, 2.12.0 here``."""
     keys = [key for key in dict.fromkeys([*there, *here]) if there.get(key) != here.get(key)]
     return [f"{key} {there.get(key, 'not recorded')} there, {here.get(key, 'not recorded')} here" for key in keys]
 

@@ -1,4 +1,4 @@
-"""Rules that fit nothing: most often a misspelt name, under which a metric goes ungated without a word."""
+"""Rules that fit nothing: usually a misspelt name, which would leave a metric silently ungated."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nvgbench.results.compare import score_key
 from nvgbench.results.schema import RunRecord
 
 SUBJECT = "rules"
-"""What the advisory lines on rules stand under, in place of a model's name."""
+"""Subject of the advisory verdicts about rules."""
 _NEAR = 0.5
 
 
 def idle_rules(rules: RuleSet, records: Iterable[RunRecord]) -> list[Verdict]:
-    """An advisory verdict for each rule that fits no metric and no measurement of ``records``, new ones and the baseline's.
+    """An advisory verdict for each rule of a file that fits no metric and no measurement of ``records``.
 
-    Not for the built-in rules, which are meant for more than any record holds.
+    None for the built-in rules, which cover more than any one gate measures.
     """
     if not rules.chosen:
         return []
@@ -37,7 +37,7 @@ def idle_rules(rules: RuleSet, records: Iterable[RunRecord]) -> list[Verdict]:
 
 
 def _did_you_mean(pattern: str, names: Sequence[str]) -> str:
-    """The nearest name, in whole or without its extractor, however it is capitalized; empty where none is near."""
+    """The nearest name, with or without its extractor, ignoring case; empty if none is near."""
     forms: dict[str, str] = {}
     for name in names:
         for form in (name, name.partition("[")[0]):

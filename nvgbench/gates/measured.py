@@ -1,9 +1,8 @@
-"""Gates on time, memory, energy and FLOPs (medians and ranks of raw samples) and on what is counted from a configuration."""
+"""Gates on time, memory, energy and FLOPs (medians and ranks of samples), and on costs computed from a configuration."""
 
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -16,10 +15,10 @@ from nvgbench.results.schema import RunRecord
 from nvgbench.types import Measurement
 
 LEAST = 4
-"""Repetitions of each side below which nothing fails: ranks of three and three differ completely in one case of ten."""
+"""Fewest repetitions of each side for a failure: three and three are completely separated in one case of ten by chance."""
 _MOST_EXACT = 900
 _COUNTED = ("flops",)
-"""Measurements (by the start of their name) that are the same in every environment, also in a profile."""
+"""Prefixes of measurements that are the same in every environment, also in a profile."""
 
 Direction = Literal["greater", "less"]
 Key = tuple[str, str, Any]
@@ -27,9 +26,9 @@ Found = tuple[Measurement, RunRecord]
 
 
 def judge_measurements(rules: RuleSet, baseline: Baseline, records: Sequence[RunRecord]) -> Iterator[Verdict]:
-    """One verdict for each measurement that a rule names, of the subjects of the baseline.
+    """One verdict for each measurement of the baseline's subjects that has a rule.
 
-    Those of interval rules have a p-value, which is still to be adjusted for the number of tests.
+    Those of interval rules have a p-value, not yet adjusted for the number of tests.
     """
     now = _newest(records)
     known = [(group.environment, _newest(group.records)) for group in baseline.groups]
@@ -50,28 +49,28 @@ def judge_measurements(rules: RuleSet, baseline: Baseline, records: Sequence[Run
 def _judge_measurement(
     empty: Verdict, rule: Rule, olds: list[tuple[Environment, Measurement]], new: Found | None
 ) -> Verdict | None:
-    """One measurement: find its baseline and judge the change; None where it never was available."""
+    """Find the baseline of one measurement and judge the change; None if it was never available."""
     if new is None:
-        return dataclasses.replace(empty, baseline=_median(olds[0][1]), reason=NOT_MEASURED) if olds else None
+        return dataclasses.replace(empty, baseline=olds[0][1].median, reason=NOT_MEASURED) if olds else None
     measurement, record = new
     if not measurement.samples:
         note = measurement.note or "not available this time"
-        return dataclasses.replace(empty, baseline=_median(olds[0][1]), reason=note) if olds else None
+        return dataclasses.replace(empty, baseline=olds[0][1].median, reason=note) if olds else None
     if not olds:
-        return dataclasses.replace(empty, value=_median(measurement), reason=NOT_IN_BASELINE, blocking=False)
+        return dataclasses.replace(empty, value=measurement.median, reason=NOT_IN_BASELINE, blocking=False)
     here = environment_of(record)
     anywhere = measurement.name.startswith(_COUNTED)
     old = next((one for environment, one in olds if environment == here), olds[-1][1] if anywhere else None)
     if old is None:
         reason = no_baseline_here([environment for environment, _ in olds], here)
-        return dataclasses.replace(empty, value=_median(measurement), reason=reason, blocking=rule.blocking_elsewhere)
-    # What is counted has no noise: a single number says all.
+        return dataclasses.replace(empty, value=measurement.median, reason=reason, blocking=rule.blocking_elsewhere)
+    # Computed costs have no noise: a single number is enough.
     return _judge_change(empty, rule, old, measurement, counted=anywhere or record.kind in COUNTED_KINDS)
 
 
 def _judge_change(empty: Verdict, rule: Rule, old: Measurement, new: Measurement, counted: bool) -> Verdict:
-    """The verdict of one rule alone; failures of interval rules still have to pass the adjustment for their number."""
-    before, after = _median(old), _median(new)
+    """The verdict of one rule alone, before p-values are adjusted for their number."""
+    before, after = old.median, new.median
     margin = rule.margin(before)
     better = new.higher_is_better
     good = better is not None and after != before and (after > before) == better
@@ -88,19 +87,15 @@ def _judge_change(empty: Verdict, rule: Rule, old: Measurement, new: Measurement
         return dataclasses.replace(verdict, outcome="pass", reason="better than the margin asks")
     if noisy and p_value is None:
         counts = f"{len(old.samples)} and {len(new.samples)}"
-        reason = f"beyond the margin, but of {counts} repetitions noise cannot be told from change; it takes {LEAST} of each"
+        reason = f"beyond the margin, but {counts} repetitions cannot tell noise from change; it takes {LEAST} of each"
         return dataclasses.replace(verdict, reason=reason)
     return dataclasses.replace(verdict, outcome="fail", reason=failure(rule, better, good, "the repetitions" if noisy else ""))
 
 
-def _median(measurement: Measurement) -> float:
-    return statistics.median(measurement.samples)
-
-
 def _p_value(old: Sequence[float], new: Sequence[float], margin: float, bad: Direction | None) -> float:
-    """Probability that ranks differ so far by chance, were the true shift at the margin (Mann and Whitney 1947).
+    """Probability of ranks that differ this much by chance if the true shift is at the margin (Mann and Whitney 1947).
 
-    ``bad``: the one direction that counts; None for both.
+    ``bad``: the only direction that counts; None for both.
     """
     greater = _rank_sum(new, [sample + margin for sample in old], "greater")
     less = _rank_sum(new, [sample - margin for sample in old], "less")
@@ -112,7 +107,7 @@ def _p_value(old: Sequence[float], new: Sequence[float], margin: float, bad: Dir
 def _rank_sum(new: Sequence[float], old: Sequence[float], alternative: Direction) -> float:
     from scipy.stats import mannwhitneyu
 
-    # Exact where that is quick: the normal approximation is of no use for a handful. Ties make it cautious.
+    # Exact if that is quick: the normal approximation is useless for a handful of samples. Ties make it conservative.
     method = "exact" if len(new) * len(old) <= _MOST_EXACT else "asymptotic"
     return float(mannwhitneyu(new, old, alternative=alternative, method=method).pvalue)
 

@@ -1,4 +1,4 @@
-"""Noise of scores as a gate takes it: standard errors, and how well they are known themselves."""
+"""Noise of scores in a gate: standard errors with their degrees of freedom."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from nvgbench.types import MetricValue
 
 @dataclass(frozen=True)
 class Noise:
-    """A standard error and the degrees of freedom behind it; infinitely many where the error counts as known."""
+    """A standard error and its degrees of freedom, infinite if the error counts as known."""
 
     deviation: float
     freedom: float = math.inf
 
     def tail(self, distance: float) -> float:
-        """Probability of lying at least that far above zero by noise alone."""
+        """Probability of at least this distance above zero by noise alone."""
         below = -distance / self.deviation
         return NormalDist().cdf(below) if math.isinf(self.freedom) else float(stdtr(self.freedom, below))
 
     def quantile(self, share: float) -> float:
-        """What noise alone stays below with that probability."""
+        """The value that noise alone stays below with this probability."""
         law = NormalDist().inv_cdf(share) if math.isinf(self.freedom) else float(stdtrit(self.freedom, share))
         return law * self.deviation
 
 
 def noise_of(metric: MetricValue) -> Noise | None:
-    """What the interval of a score says of its noise; None without interval.
+    """The noise that a score's interval states; None without interval.
 
-    A mean over a few trainings (or sampling seeds) has an error that is itself known badly, which Student's t stands for; its
-    interval may have been cut to what the score can be and is not asked.
+    The error of a mean over a few trainings (or sampling seeds) is itself uncertain, hence Student's t; it is taken from
+    ``stderr``, as the interval may be clipped to the score's range.
     """
     if metric.interval is None:
         return None
@@ -44,9 +44,9 @@ def noise_of(metric: MetricValue) -> Noise | None:
 
 
 def of_difference(a: Noise, b: Noise) -> Noise | None:
-    """Noise of the difference of two independent numbers (Welch and Satterthwaite); None where neither has any.
+    """Noise of the difference of two independent numbers (Welch and Satterthwaite); None if neither has any.
 
-    Equal numbers (of older records, a density of 0) have no width, which says nothing of other samples.
+    Intervals without width (repetitions that gave equal numbers) say nothing about other samples.
     """
     deviation = math.hypot(a.deviation, b.deviation)
     if not deviation:

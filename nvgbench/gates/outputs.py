@@ -15,11 +15,11 @@ from nvgbench.results.store import plain
 OUTCOMES: tuple[Outcome, ...] = ("fail", "inconclusive", "pass")
 _WORDS: dict[Outcome, str] = {"pass": "passed", "fail": "FAILED", "inconclusive": "INCONCLUSIVE"}
 _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that no XML 1.0 document may hold, not even escaped."""
+"""Characters that XML 1.0 does not allow, not even escaped."""
 
 
 def as_text(verdicts: Sequence[Verdict]) -> str:
-    """One line a verdict, plain enough for logs and for grep, and a line for the whole gate."""
+    """One line per verdict, easy to grep, and a line for the whole gate."""
     width = max((len(_name(verdict)) for verdict in verdicts), default=0)
     lines = [
         f"{verdict.outcome:<12}  {_name(verdict):<{width}}  {_change(verdict)}  {_reason(verdict)}" for verdict in verdicts
@@ -40,9 +40,9 @@ def as_json(verdicts: Sequence[Verdict]) -> str:
 
 
 def as_junit(verdicts: Sequence[Verdict]) -> str:
-    """JUnit XML as CI servers read it: a suite a subject, a case a metric.
+    """JUnit XML for CI servers: one suite per subject, one case per metric.
 
-    Blocking failures are ``failure``, blocking undecided ones ``error``; what is only advisory is ``skipped``, with its reason.
+    A blocking failure is a ``failure``, a blocking undecided verdict an ``error``, an advisory one ``skipped`` with its reason.
     """
     by_subject: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
@@ -65,7 +65,7 @@ def as_junit(verdicts: Sequence[Verdict]) -> str:
 
 
 def as_markdown(verdicts: Sequence[Verdict]) -> str:
-    """A summary for a pull request: what failed or is undecided in a table, what passed in one that is folded."""
+    """A summary for a pull request: a table of what failed or is undecided, and a folded one of what passed."""
     outcome = overall(verdicts)
     lines = [f"### nvgbench gate: {_WORDS[outcome].lower()}", "", f"{_counts(verdicts)}.", ""]
     shown = sorted((v for v in verdicts if v.outcome != "pass"), key=lambda v: (not v.blocking, OUTCOMES.index(v.outcome)))
@@ -79,7 +79,7 @@ def as_markdown(verdicts: Sequence[Verdict]) -> str:
 
 def _table(verdicts: Sequence[Verdict]) -> list[str]:
     def row(*cells: str) -> str:
-        # Pipes and line ends would break the table, angle brackets would be taken for HTML.
+        # Pipes and line ends would break the table, angle brackets would be HTML.
         clean = (re.sub(r"[|\\`*_\[\]<>]", r"\\\g<0>", " ".join(cell.split())) for cell in cells)
         return "| " + " | ".join(clean) + " |"
 
@@ -91,7 +91,7 @@ def _table(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def number(value: float | None) -> str:
-    """Whole numbers in full, as exact rules compare them; others with six digits."""
+    """Whole numbers in full, for exact rules; others with six digits."""
     if value is None:
         return "none"
     return f"{value:.0f}" if value.is_integer() and abs(value) < 1e21 else f"{value:.6g}"

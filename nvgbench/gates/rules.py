@@ -1,10 +1,11 @@
-"""What a gate tolerates: rules from a TOML file, one for each kind of metric."""
+"""The rules of a gate: how far metrics may move, from a TOML file."""
 
 from __future__ import annotations
 
 import dataclasses
 import fnmatch
 import importlib.resources
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -29,13 +30,13 @@ class Rule:
     """How far a metric may move.
 
     Attributes:
-        metric: the metric's exact name, or a pattern with ``*`` and ``?``; a score's name stands for all protocols.
-        kind: ``interval`` fails only where the change lies beyond the margin and noise does not explain the excess;
-            ``tolerance`` fails as soon as the change itself lies beyond it; ``exact`` fails at any change.
-        direction: ``both`` fails a suspicious change for the better as well; ``worse`` does not.
+        metric: the metric's exact name, or a pattern with ``*`` and ``?``; a score's name means that of every protocol.
+        kind: ``interval`` fails if the change exceeds the margin and noise does not explain the excess; ``tolerance`` fails if
+            the change exceeds the margin; ``exact`` fails at any change.
+        direction: ``both`` also fails a suspicious change for the better; ``worse`` does not.
         relative, absolute: the margin, as a share of the baseline's value and in the metric's unit; the larger one counts.
-        severity: a ``blocking`` verdict decides the gate, an ``advisory`` one is only reported.
-        new_environment: the severity where the baseline knows other environments only and nothing can be decided.
+        severity: a ``blocking`` verdict counts for the whole gate, an ``advisory`` one is only reported.
+        new_environment: the severity if the baseline has only other environments, and nothing can be decided.
     """
 
     metric: str = Field(min_length=1)
@@ -52,11 +53,11 @@ class Rule:
 
     @property
     def blocking_elsewhere(self) -> bool:
-        """Whether a missing baseline of this environment leaves the gate undecided."""
+        """Whether a missing baseline for this environment leaves the gate undecided."""
         return self.blocking and self.new_environment == "blocking"
 
     def fits(self, name: str) -> bool:
-        """Whether the rule is meant for the metric ``name``; brackets, as in ``FD[classifier]``, stand for themselves."""
+        """Whether the rule applies to the metric ``name``; brackets, as in ``FD[classifier]``, are literal."""
         return name == self.metric or fnmatch.fnmatchcase(name, self.metric.replace("[", "[[]"))
 
     def margin(self, baseline: float) -> float:
@@ -70,8 +71,8 @@ class RuleSet:
 
     Attributes:
         rules: the first that fits a metric's name applies.
-        alpha: the promised rate of false alarms over all interval rules of one gate (see `nvgbench.gates.discoveries`).
-        chosen: whether they come from a file that somebody named, so that each is expected to fit something.
+        alpha: the promised rate of false alarms over all interval rules of one gate (see `nvgbench.gates.verdicts`).
+        chosen: whether they come from a given file, so that each rule is expected to fit something.
     """
 
     rules: tuple[Rule, ...]
@@ -79,23 +80,23 @@ class RuleSet:
     chosen: bool = dataclasses.field(default=False, compare=False)
 
     def rule_for(self, *names: str) -> Rule | None:
-        """The first rule that fits a metric by any of its names, or None: then the metric is not gated."""
+        """The first rule that fits any of a metric's names; None if the metric is not gated."""
         return next((rule for rule in self.rules if any(rule.fits(name) for name in names)), None)
 
 
-def load_rules(path: Path | None = None) -> RuleSet:
-    """Rules of a TOML file, ``alpha`` and ``[[rule]]`` tables, or the built-in ones.
+def load_rules(path: str | os.PathLike[str] | None = None) -> RuleSet:
+    """The rules of a TOML file (``alpha`` and ``[[rule]]`` tables), or the built-in ones.
 
     Raises:
-        InputError: no such file, no TOML, an unknown key or a wrong value (with its line), or no rule at all.
+        InputError: no such file, invalid TOML, an unknown key or a wrong value (with its line), or no rule at all.
     """
     origin = "the built-in rules" if path is None else str(path)
-    source = importlib.resources.files("nvgbench.gates").joinpath(_DEFAULT) if path is None else path
+    source = importlib.resources.files("nvgbench.gates").joinpath(_DEFAULT) if path is None else Path(path)
     try:
         text = source.read_text(encoding="utf-8")
         tree = tomllib.loads(text)
     except FileNotFoundError:
-        raise InputError(f"no rules at {origin}; leave --rules out for the built-in ones") from None
+        raise InputError(f"no rules at {origin}; leave out `rules=` for the built-in rules") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{origin} is not valid TOML: {error}") from None
     for key in tree:
@@ -104,7 +105,7 @@ def load_rules(path: Path | None = None) -> RuleSet:
             raise InputError(f"{where}: unknown key {key!r}{did_you_mean(key, ('alpha', 'rule'))}; expected alpha and [[rule]]")
     tables = tree.get("rule")
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise InputError(f'{origin}: expected [[rule]] tables, found none; the least is [[rule]] with metric = "*"')
+        raise InputError(f'{origin}: expected [[rule]] tables, found none; the simplest is [[rule]] with metric = "*"')
     rules = tuple(_rule(table, number, origin, text) for number, table in enumerate(tables, start=1))
     try:
         return RuleSet(rules=rules, chosen=path is not None, **{key: tree[key] for key in tree if key == "alpha"})
@@ -139,18 +140,20 @@ def _rule(table: Mapping[str, Any], number: int, origin: str, text: str) -> Rule
     given = [key for key in ("relative", "absolute") if key in table]
     if rule.kind == "exact" and given:
         where = _where(origin, text, number, given[0])
-        raise InputError(f"{where}, {name}: {given[0]} is no use with kind = 'exact'; drop it, or take kind = 'tolerance'")
+        raise InputError(f"{where}, {name}: {given[0]} has no effect with kind = 'exact'; remove it, or use kind = 'tolerance'")
     if rule.kind == "tolerance" and not given:
         where = _where(origin, text, number, "kind")
-        raise InputError(f"{where}, {name}: kind = 'tolerance' needs relative or absolute; for no change at all use 'exact'")
+        raise InputError(
+            f"{where}, {name}: kind = 'tolerance' needs relative or absolute; to allow no change use kind = 'exact'"
+        )
     return rule
 
 
 def _where(origin: str, text: str, number: int | None, key: str | None) -> str:
-    """The file and, where the key or the table is written in the usual way, its line.
+    """The file, and the line of the key or table if it is written in the usual way.
 
-    tomllib keeps no positions, so that tables and keys are looked for as text: ``number`` counts ``[[rule]]`` lines from 1,
-    None means the part above the first table.
+    tomllib keeps no positions, so the text is searched: ``number`` counts ``[[rule]]`` lines from 1, None means the part above
+    the first table.
     """
     seen = 0
     header = ""

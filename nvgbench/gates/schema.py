@@ -9,22 +9,22 @@ from typing import Literal
 Outcome = Literal["pass", "fail", "inconclusive"]
 
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
-"""What ``nvgbench gate`` ends with; 2 is bad input."""
+"""Exit codes of ``nvgbench gate``; 2 means bad input."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a rule says of one metric of one subject.
+    """The verdict of a rule on one metric of one subject.
 
     Attributes:
-        metric: its name; of a score by another protocol than nvgbench's with the protocol, ``FID (adm)``.
+        metric: its name, with the protocol if that is not nvgbench's own: ``FID (adm)``.
         outcome: ``pass``, ``fail`` or ``inconclusive``.
-        blocking: whether this verdict counts for the whole gate; otherwise it is only reported.
-        baseline, value: the two numbers; None where one is missing.
-        margin: how far the metric might move, in its unit.
-        p_value: of a change that large, were the true one within the margin; adjusted for the number of metrics (Benjamini and
-            Hochberg); None where the rule asks for no noise, or none is known.
         reason: one sentence.
+        blocking: whether this verdict counts for the whole gate; otherwise it is only reported.
+        baseline, value: the two numbers; None if one is missing.
+        margin: how far the metric may move, in its unit.
+        p_value: probability of a change this large if the true one is within the margin, adjusted for the number of metrics
+            (Benjamini and Hochberg); None if the rule does not consider noise, or none is known.
     """
 
     subject: str
@@ -39,6 +39,6 @@ class Verdict:
 
 
 def overall(verdicts: Iterable[Verdict]) -> Outcome:
-    """The gate's own verdict: the worst among the blocking ones."""
+    """The verdict of the whole gate: the worst of the blocking ones."""
     found = {verdict.outcome for verdict in verdicts if verdict.blocking}
     return "fail" if "fail" in found else "inconclusive" if "inconclusive" in found else "pass"

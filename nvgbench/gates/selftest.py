@@ -1,17 +1,16 @@
-"""A gate held against itself: how often it fails where nothing changed (A/A), and how often it sees a planted change (A/B).
+"""Self-test of a gate: how often it fails though nothing changed (A/A), and how often it catches a planted change (A/B).
 
-Nothing here knows where scores come from: a `Draw` makes a record, of new noise each time.
+Where scores come from does not matter here: a `Draw` makes a record with new noise each time.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
+from scipy.stats import binomtest
 
 from nvgbench.errors import InputError
 from nvgbench.gates.baseline import SCORED_KINDS, Baseline
@@ -24,12 +23,12 @@ from nvgbench.results.schema import RunRecord
 from nvgbench.types import MetricValue
 
 DETECTION = 0.9
-"""Share of planted changes that must be caught."""
+"""Share of planted changes that a gate must catch."""
 CHANCE = 0.01
-"""A promise counts as broken where it would come out this badly with less than this probability, were it kept."""
+"""A promise counts as broken if a result this bad has less than this probability when it is kept."""
 
 Draw = Callable[[int, float], RunRecord]
-"""``draw(seed, loss)``: the scores of one evaluation; those of the planted metric are worse by the share ``loss``."""
+"""``draw(seed, loss)``: the scores of one evaluation, with the planted metric worse by the share ``loss``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +36,8 @@ class Rate:
     """How often something happened, and what was promised.
 
     Attributes:
-        count, pairs: so many of so many.
-        promised: at most this share (``at_most``) or at least this share; None where nothing is promised.
+        count, pairs: it happened in ``count`` of ``pairs`` pairs.
+        promised: at most this share (``at_most``) or at least this share; None if nothing is promised.
     """
 
     name: str
@@ -54,42 +53,39 @@ class Rate:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of the share."""
-        z = NormalDist().inv_cdf(0.975)
-        centre = (self.share + z * z / (2 * self.pairs)) / (1 + z * z / self.pairs)
-        reach = z / (1 + z * z / self.pairs) * math.sqrt(self.share * (1 - self.share) / self.pairs + (z / self.pairs) ** 2 / 4)
-        return max(centre - reach, 0.0), min(centre + reach, 1.0)
+        found = binomtest(self.count, self.pairs).proportion_ci(0.95, method="wilson")
+        return float(found.low), float(found.high)
 
     @property
     def broken(self) -> bool:
-        """Whether chance does not explain that the promise was missed (binomial, `CHANCE`)."""
+        """Whether chance does not explain that the promise was missed (binomial test at `CHANCE`)."""
         if self.promised is None:
             return False
-        if self.at_most:
-            return _at_least(self.count, self.pairs, self.promised) < CHANCE
-        return _at_least(self.pairs - self.count, self.pairs, 1 - self.promised) < CHANCE
+        tail = "greater" if self.at_most else "less"
+        return bool(binomtest(self.count, self.pairs, self.promised, alternative=tail).pvalue < CHANCE)
 
 
-def selftest(rules: RuleSet, draw: Draw, *, pairs: int, loss: float, seed: int, told: Callable[[int], None]) -> list[Rate]:
+def selftest(rules: RuleSet, draw: Draw, *, pairs: int, loss: float, seed: int, progress: Callable[[int], None]) -> list[Rate]:
     """Measure the rates of false alarms, of caught losses and of caught gains.
 
     Args:
-        rules: of the gate; all are taken as blocking, or an advisory rule could not be seen to fail.
-        draw: makes the records; the metric that it plants changes in must have a rule.
+        rules: of the gate; all are treated as blocking, as an advisory rule cannot fail a gate.
+        draw: makes the records; the metric in which it plants changes must have a rule.
         pairs: pairs of evaluations of each kind.
         loss: share by which the planted metric becomes worse, and better.
         seed: of everything that is drawn.
-        told: called with the pairs done after each.
+        progress: called after each pair with the number of pairs done.
 
     Raises:
         InputError: fewer than 20 pairs, a loss outside (0, 1), or no rule that fits a metric of the draws.
     """
     if pairs < 20 or not 0 < loss < 1:
-        raise InputError(f"--pairs {pairs}, --loss {loss}: expected at least 20 pairs and a loss between 0 and 1, e.g. 0.05")
+        raise InputError(f"`pairs={pairs}`, `loss={loss}`: expected at least 20 pairs and a loss between 0 and 1, e.g. 0.05")
     strict = dataclasses.replace(rules, rules=tuple(dataclasses.replace(rule, severity="blocking") for rule in rules.rules))
     bare = dataclasses.replace(strict, rules=tuple(_without_margin(rule) for rule in strict.rules))
     alarms = bare_alarms = losses = gains = 0
     for pair in range(pairs):
-        # Four evaluations a pair, none of which shares its noise with another.
+        # Four evaluations per pair, all with noise of their own.
         first = seed + 4 * pair
         baseline = Baseline.of([draw(first, 0.0)])
         again = draw(first + 1, 0.0)
@@ -97,7 +93,7 @@ def selftest(rules: RuleSet, draw: Draw, *, pairs: int, loss: float, seed: int, 
         bare_alarms += overall(evaluate_gates(bare, baseline, [again])) == "fail"
         losses += _caught(evaluate_gates(strict, baseline, [draw(first + 2, loss)]), "worse")
         gains += _caught(evaluate_gates(strict, baseline, [draw(first + 3, -loss)]), "suspiciously good")
-        told(pair + 1)
+        progress(pair + 1)
     one_sided = all(rule.direction == "worse" for rule in rules.rules)
     return [
         Rate(name="false alarms, nothing changed", count=alarms, pairs=pairs, promised=rules.alpha),
@@ -114,9 +110,9 @@ def selftest(rules: RuleSet, draw: Draw, *, pairs: int, loss: float, seed: int, 
 
 
 def recorded_draw(records: Sequence[RunRecord]) -> Draw:
-    """Scores as they were recorded, moved by the noise that their intervals state.
+    """Recorded scores, moved by the noise that their intervals state.
 
-    It takes the intervals for true and the metrics for independent; changes are planted in the first metric of the first
+    This assumes that the intervals are right and the metrics independent. Changes are planted in the first metric of the first
     subject that has an interval and a better direction.
 
     Raises:
@@ -130,7 +126,7 @@ def recorded_draw(records: Sequence[RunRecord]) -> Draw:
         if scored.metric.value and scored.metric.interval is not None and scored.metric.higher_is_better is not None
     ]
     if not scores:
-        raise InputError("no recorded score has an interval; leave the records out to simulate features instead")
+        raise InputError("no recorded score has an interval; leave out the records to simulate features instead")
     subject = scores[0][0]
     own = [scored for name, scored in scores if name == subject]
 
@@ -145,7 +141,7 @@ def recorded_draw(records: Sequence[RunRecord]) -> Draw:
 
 
 def _moved(metric: MetricValue, noise: float, loss: float) -> MetricValue:
-    """A score drawn again: ``noise`` standard errors away, and worse by the share ``loss``; its interval moves along."""
+    """A new draw of a score: ``noise`` standard errors away, worse by the share ``loss``, with its interval moved along."""
     assert metric.value is not None
     assert metric.interval is not None
     spread = noise_of(metric)
@@ -162,8 +158,3 @@ def _caught(verdicts: Sequence[Verdict], reason: str) -> bool:
 
 def _without_margin(rule: Rule) -> Rule:
     return dataclasses.replace(rule, relative=0.0, absolute=0.0) if rule.kind == "interval" else rule
-
-
-def _at_least(count: int, pairs: int, share: float) -> float:
-    """Probability of ``count`` or more of ``pairs``, each with probability ``share``."""
-    return sum(math.comb(pairs, k) * share**k * (1 - share) ** (pairs - k) for k in range(count, pairs + 1))

@@ -1,9 +1,9 @@
 """New records against a baseline: pass, fail or inconclusive, metric by metric.
 
-A change fails an interval rule where it is larger than the margin and noise does not explain the excess. Many metrics are
-tested at once, so false alarms are held at the rate that the rules promise over all interval rules of a gate
-(`nvgbench.gates.discoveries`). A change beyond the margin that noise could explain is inconclusive, not a pass, and so is
-everything that has no baseline in the environment it was measured in.
+An interval rule fails if a change exceeds the margin and noise does not explain the excess. Many metrics are tested at once:
+the p-values of all interval rules of a gate are adjusted (Benjamini and Hochberg 1995), which keeps the rate of false alarms as
+promised. A change beyond the margin that noise could explain is inconclusive, not a pass; so is everything without a baseline
+in its own environment.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 
 from nvgbench.errors import InputError
 from nvgbench.gates.baseline import GATED_KINDS, SCORED_KINDS, Baseline
-from nvgbench.gates.discoveries import adjusted_p_values
 from nvgbench.gates.environment import Environment, environment_of
 from nvgbench.gates.idle import idle_rules
 from nvgbench.gates.measured import judge_measurements
@@ -21,48 +20,50 @@ from nvgbench.gates.noise import Noise, noise_of, of_difference
 from nvgbench.gates.reasons import NOT_IN_BASELINE, NOT_MEASURED, failure, no_baseline_here
 from nvgbench.gates.rules import Rule, RuleSet
 from nvgbench.gates.schema import Verdict
-from nvgbench.gates.trainings import spoken_for, with_groups
+from nvgbench.gates.trainings import judged_by_group, with_groups
 from nvgbench.results.compare import Difference, Scored, compare, latest_metrics
 from nvgbench.results.grouping import members
 from nvgbench.results.schema import RunRecord
 
 NOTICED = 0.97725
-"""Of the noise, how much lies below the change that a passing verdict says would have been noticed: two standard errors."""
+"""Quantile of the noise below the change that a passing verdict says would have been noticed: two standard errors."""
 
 
 def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunRecord], *, whole: bool = True) -> list[Verdict]:
-    """Hold the newest ``records`` against ``baseline``.
+    """Compare the newest ``records`` with ``baseline``.
 
-    One verdict for each metric that a rule names and that the baseline or the new record of a subject of it has, one for each
-    new subject that the baseline does not know, and one for each rule of a file that fits nothing. Each score has one for every
-    protocol that it was computed by. Trainings of several seeds are judged as a group, in place of its members
+    There is a verdict for each metric with a rule that the baseline or the new records have for a subject of the baseline, one
+    for each subject that the baseline does not have, and one for each rule of a file that fits nothing. A score has a verdict
+    for every protocol it was computed by. Trainings with several seeds are judged as a group, in place of its members
     (`nvgbench.gates.trainings`).
 
     Args:
         rules: of the gate.
-        baseline: what was once found good.
-        records: what is held against it.
-        whole: whether every subject of the baseline is asked for, or only those that ``records`` are about.
+        baseline: the accepted records.
+        records: the records to judge.
+        whole: whether every subject of the baseline must have records, or only the subjects of ``records`` are judged.
 
     Raises:
-        InputError: no subject in common, or scores that must not be compared: unequal n, reference, extractor or version of
-            the protocol.
+        InputError: no subject in common, or scores that are not comparable: unequal n, reference, extractor or version of the
+            protocol.
     """
     given = list(records)
     records = [record for record in given if record.kind in GATED_KINDS and (record.metrics or record.measurements)]
-    # A run that was named and has no scores (yet) is asked for as well.
+    # A named run without scores is judged as well.
     named = [] if whole else [record.subject for record in given]
     baseline, records = with_groups(baseline, records)
     subjects = list(dict.fromkeys([*named, *(record.subject for record in records)]))
     if not set(subjects) & set(baseline.subjects):
         names = ", ".join(baseline.subjects) or "nothing"
-        raise InputError(f"no record has a subject of the baseline, which holds {names}; name those runs, or use --update")
-    # Asked of the whole baseline: what is not judged this time may still have a rule.
+        raise InputError(
+            f"no record has a subject of the baseline, which has {names}; choose those runs, or add others (`update=True`)"
+        )
+    # Compared with the whole baseline: what is not judged this time may still have a rule.
     idle = idle_rules(rules, [*baseline.records, *records])
     if not whole:
         baseline = baseline.of_subjects(subjects)
     grouped = {member: record.subject for record in records for member in members(record)}
-    verdicts = _hold_false_alarms(
+    verdicts = _limit_false_alarms(
         [
             *(
                 (one, "trainings" if one.subject in grouped.values() else "images")
@@ -73,8 +74,8 @@ def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunReco
         rules.alpha,
     )
     if not verdicts:
-        said = "".join(f"; {verdict.reason}" for verdict in idle[:1])
-        raise InputError(f'no rule fits any metric of the baseline{said}; give a rule with metric = "*" to gate all of them')
+        reason = "".join(f"; {verdict.reason}" for verdict in idle[:1])
+        raise InputError(f'no rule fits any metric of the baseline{reason}; a rule with metric = "*" fits all of them')
     known = frozenset(baseline.subjects)
     unknown = [subject for subject in subjects if subject not in known and grouped.get(subject) not in known]
     return [
@@ -90,7 +91,7 @@ def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunReco
 def _judge_scores(rules: RuleSet, baseline: Baseline, records: list[RunRecord]) -> list[Verdict]:
     now = latest_metrics(records, SCORED_KINDS)
     known = [(group.environment, latest_metrics(group.records, SCORED_KINDS)) for group in baseline.groups]
-    by_group = spoken_for([scores for _, scores in known], now)
+    by_group = judged_by_group([scores for _, scores in known], now)
     verdicts: list[Verdict] = []
     for subject in baseline.subjects:
         new = now.get(subject, {})
@@ -106,7 +107,7 @@ def _judge_scores(rules: RuleSet, baseline: Baseline, records: list[RunRecord]) 
 
 
 def _judge_score(empty: Verdict, rule: Rule, olds: list[tuple[Environment, Scored]], new: Scored | None) -> Verdict:
-    """One metric: find its baseline, and judge the change by its rule alone."""
+    """Find the baseline of one metric, and judge the change by its rule alone."""
     if new is None:
         return dataclasses.replace(empty, baseline=olds[0][1].metric.value, reason=NOT_MEASURED)
     if not olds:
@@ -124,7 +125,7 @@ def _judge_score(empty: Verdict, rule: Rule, olds: list[tuple[Environment, Score
 
 
 def _judge_change(empty: Verdict, rule: Rule, found: Difference) -> Verdict:
-    """The verdict of one rule alone; failures of interval rules still have to pass `_hold_false_alarms`."""
+    """The verdict of one rule alone, before `_limit_false_alarms`."""
     old, new = found.baseline.value, found.candidate.value
     assert old is not None
     assert new is not None
@@ -143,20 +144,26 @@ def _judge_change(empty: Verdict, rule: Rule, found: Difference) -> Verdict:
     if harmless:
         return dataclasses.replace(verdict, outcome="pass", reason="better than the margin asks")
     if rule.kind == "interval" and noise is None:
-        return dataclasses.replace(verdict, reason="beyond the margin, but without intervals noise cannot be told from change")
-    return dataclasses.replace(verdict, outcome="fail", reason=failure(rule, better, good, found.covers))
+        return dataclasses.replace(verdict, reason="beyond the margin, but noise is unknown without intervals")
+    covers = "" if found.interval is None else found.interval.source
+    return dataclasses.replace(verdict, outcome="fail", reason=failure(rule, better, good, covers))
 
 
-def _hold_false_alarms(judged: Sequence[tuple[Verdict, str]], alpha: float) -> list[Verdict]:
-    """Adjust the p-values for their number, and turn failures that they do not uphold into inconclusive ones.
+def _limit_false_alarms(judged: Sequence[tuple[Verdict, str]], alpha: float) -> list[Verdict]:
+    """Adjust the p-values for their number, and turn failures that they do not support into inconclusive verdicts.
 
-    ``judged``: verdicts, each with what more of would decide it.
+    ``judged``: verdicts, each with what it takes more of to decide.
     """
-    adjusted = iter(adjusted_p_values([verdict.p_value for verdict, _ in judged if verdict.p_value is not None]))
-    return [verdict if verdict.p_value is None else _upheld(verdict, next(adjusted), alpha, more) for verdict, more in judged]
+    from scipy.stats import false_discovery_control
+
+    p_values = [verdict.p_value for verdict, _ in judged if verdict.p_value is not None]
+    adjusted = map(float, false_discovery_control(p_values) if p_values else ())
+    return [
+        verdict if verdict.p_value is None else _supported(verdict, next(adjusted), alpha, more) for verdict, more in judged
+    ]
 
 
-def _upheld(verdict: Verdict, p_value: float, alpha: float, more: str) -> Verdict:
+def _supported(verdict: Verdict, p_value: float, alpha: float, more: str) -> Verdict:
     verdict = dataclasses.replace(verdict, p_value=p_value)
     if verdict.outcome != "fail" or p_value <= alpha:
         return verdict
@@ -165,17 +172,17 @@ def _upheld(verdict: Verdict, p_value: float, alpha: float, more: str) -> Verdic
 
 
 def _noise(found: Difference) -> Noise | None:
-    """Noise of the difference; None where an interval is missing, is of another level, or both have no width."""
+    """Noise of the difference; None if an interval is missing or of another level, or if both have no width."""
     old, new = noise_of(found.baseline), noise_of(found.candidate)
-    return None if found.low is None or old is None or new is None else of_difference(old, new)
+    return None if found.interval is None or old is None or new is None else of_difference(old, new)
 
 
 def _p_value(change: float, margin: float, noise: Noise, harmless: bool | None) -> float:
-    """Largest probability of a change at least that far from none, were the true one within the margin.
+    """Largest probability of a change at least this large if the true one is within the margin.
 
-    ``harmless``: None for rules of both directions; else whether the change is for the better, which such a rule lets pass.
+    ``harmless``: None for rules of both directions; else whether the change is for the better, which the rule allows.
     """
     far = noise.tail(abs(change) - margin)
     if harmless is None:
-        return far + noise.tail(abs(change) + margin)
+        return min(1.0, far + noise.tail(abs(change) + margin))
     return noise.tail(-abs(change) - margin) if harmless else far

@@ -1,9 +1,9 @@
-"""The arithmetic of OpenAI's guided-diffusion evaluator ("ADM", Dhariwal and Nichol 2021), where it differs from the exact one.
+"""The arithmetic of OpenAI's guided-diffusion evaluator ("ADM", Dhariwal and Nichol 2021) where it is not exact.
 
-Means are float32. Distances are taken of features rounded to float16 and are themselves float16: squares, norms, products
-and sums are each rounded, products and sums being gathered in float32 first, as graphics processors do it. A block of 10,000 x
-10,000 distances of which one is not finite is computed again in float32. A point's distance to itself is whatever that
-arithmetic gives. Shape letters: N generated, M reference images, D features, n and m a block of them.
+Means are float32. Distances are computed from features rounded to float16 and are themselves float16: squares, norms, products
+and sums are each rounded, after accumulation in float32, as GPUs do it. A block of 10,000 x 10,000 distances with one that is
+not finite is recomputed in float32. The distance from a point to itself is whatever that arithmetic yields. Shape letters:
+N generated, M reference images, D features, n and m a block of them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from torch import Tensor
 from nvgbench.errors import InputError
 from nvgbench.metrics.arrays import Floats, as_pair
 from nvgbench.metrics.frechet import distance_to_factor, factor_of_features
-from nvgbench.metrics.prdc import MANIFOLD_NEIGHBOURS, Points, squared_distances
+from nvgbench.metrics.neighbours import MANIFOLD_NEIGHBOURS, Points, squared_distances
 
 BLOCK = 10_000
-"""Rows and columns of a block; whether a distance is finite is asked once a block, so its size is part of the rules."""
+"""Rows and columns of a block. Whether distances are finite is decided per block, so its size is part of the rules."""
 _ROWS = 1_000
 
 
@@ -36,7 +36,7 @@ class ManifoldScores:
 
 
 def adm_mean(features_ND: NDArray[np.float32]) -> Floats:
-    """Mean ``[D]``, gathered row by row in float32."""
+    """Mean ``[D]``, accumulated row by row in float32."""
     return features_ND.mean(axis=0, dtype=np.float32).astype(np.float64)
 
 
@@ -48,7 +48,7 @@ def adm_gaussian(features_MD: NDArray[np.float32]) -> tuple[Floats, Floats]:
 def adm_frechet(features_ND: NDArray[np.float32], centre: Floats, factor: Floats) -> float:
     """Squared Fréchet distance between the Gaussian fitted to ``features_ND`` and N(``centre``, ``factor`` ``factor``ᵀ).
 
-    Only the means are rounded; the part of the covariances is the exact one.
+    Only the means are rounded; the covariance term is exact.
     """
     shift = adm_mean(features_ND) - centre
     return float(shift @ shift) + distance_to_factor(features_ND, features_ND.mean(axis=0, dtype=np.float64), factor)
@@ -60,7 +60,7 @@ def adm_precision_recall(x: Any, y: Any, *, k: int = MANIFOLD_NEIGHBOURS, device
     Args:
         x: generated features.
         y: reference features.
-        k: neighbours, the point itself being neighbour 0; a ball holds its border.
+        k: neighbours, the point itself being neighbour 0; balls are closed.
         device: where the distances are computed.
 
     Raises:
@@ -82,14 +82,14 @@ def adm_precision_recall(x: Any, y: Any, *, k: int = MANIFOLD_NEIGHBOURS, device
 
 
 def half_distances(a_nD: Tensor, b_mD: Tensor) -> Tensor:
-    """Squared distances ``[n, m]`` of one block, float16 (float32 where one of them is not finite as float16)."""
+    """Squared distances ``[n, m]`` of one block, float16 (float32 if any of them is not finite in float16)."""
     halves_a, halves_b = a_nD.half(), b_mD.half()
     norms_n, norms_m = (points.square().sum(dim=1, dtype=torch.float32).half() for points in (halves_a, halves_b))
     wide_b = halves_b.float().T
     distance_nm = torch.empty(len(a_nD), len(b_mD), dtype=torch.float16, device=a_nD.device)
     for low in range(0, len(a_nD), _ROWS):
         rows = slice(low, low + _ROWS)
-        # Products of two halves are exact in float32; rounding comes after the sum.
+        # Products of two float16 numbers are exact in float32; they are rounded after the sum.
         product = (halves_a[rows].float() @ wide_b).half()
         distance_nm[rows] = (norms_n[rows, None] - 2 * product + norms_m).clamp_(min=0)
     if bool(distance_nm.isfinite().all()):
@@ -98,7 +98,7 @@ def half_distances(a_nD: Tensor, b_mD: Tensor) -> Tensor:
 
 
 def _radii(points_ND: Tensor, k: int) -> Tensor:
-    """Squared distance ``[N]`` (float32) of every point to its k-th neighbour."""
+    """Squared distance ``[N]`` (float32) from every point to its k-th neighbour."""
     found = []
     for rows in _blocks(len(points_ND)):
         nearest = torch.empty(rows.stop - rows.start, 0, device=points_ND.device)

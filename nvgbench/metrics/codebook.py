@@ -1,4 +1,4 @@
-"""How much of a codebook is used, stage by stage. Shape letters: V codebook size, S stages."""
+"""Codebook use, stage by stage. Shape letters: V codebook size, S stages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nvgbench.types import TokenSequence
 
 
 class CodebookUse:
-    """Counts of every code at every stage, gathered batch by batch.
+    """Counts of every code at every stage, accumulated batch by batch.
 
     Args:
         codebook_size: V.
@@ -35,7 +35,7 @@ class CodebookUse:
         for stage, indices in enumerate(tokens.indices):
             flat = indices.detach().cpu().numpy().reshape(-1)
             if flat.size and (flat.min() < 0 or flat.max() >= size):
-                raise InputError(f"stage {stage}: code {int(flat.max())} outside of a codebook of {size}")
+                raise InputError(f"stage {stage}: code {int(flat.max())} is outside a codebook of {size}")
             self.counts_SV[stage] += np.bincount(flat, minlength=size)
 
     def merge(self, other: CodebookUse) -> None:
@@ -49,16 +49,16 @@ class CodebookUse:
         self.counts_SV += other.counts_SV
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row a stage and one for ``all``: tokens seen, codes used, share of the codebook, perplexity exp(entropy).
+        """One row per stage and one for ``all``: tokens counted, codes used, share of the codebook, perplexity exp(entropy).
 
-        The perplexity lies between 1 and the number of codes used; ``used_at_most`` is the most that so many tokens could use.
+        The perplexity is between 1 and the number of codes used; ``used_at_most`` is what this number of tokens could use.
         """
         named = [(str(stage), counts) for stage, counts in enumerate(self.counts_SV)] + [("all", self.counts_SV.sum(axis=0))]
         return [{"stage": name, **_row(counts)} for name, counts in named]
 
 
 def perplexity(counts: Any) -> float:
-    """exp of the entropy (nats) of the distribution of codes given by its counts; 0 for no tokens at all."""
+    """exp of the entropy (nats) of the codes, given by their counts; 0 without any tokens."""
     values = np.asarray(counts, dtype=np.float64)
     total = values.sum()
     if total == 0:

@@ -1,10 +1,11 @@
 """The Inception Score exp(E KL(p(y|x) || p(y))) (Salimans et al. 2016, section 4), from class logits.
 
-Shape letters: N images, K classes, R replicates.
+Shape letters: N images, K classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from scipy.special import log_softmax, xlogy
 
 from nvgbench.errors import InputError
 from nvgbench.metrics.arrays import Floats, as_matrix
+from nvgbench.metrics.metric import MetricInputs
+from nvgbench.metrics.uncertainty import Contributions, leave_one_out
+from nvgbench.results.scores import SCORES
 
 SPLIT_SIZE = 5000
 FIDELITY_SPLITS = 10
@@ -30,6 +34,31 @@ class InceptionScore:
     splits: int
 
 
+class InceptionScoreMetric:
+    """IS in ten splits, shuffled and cut as torch-fidelity does; above one split of 5,000 images also in the order given."""
+
+    scores = (SCORES["IS"], SCORES["IS-ordered"])
+    needs_reference = False
+    fewest_images = 1
+
+    def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:
+        logits_NK = inputs.generated.logits_NK
+        if not logits_NK.shape[1]:
+            return {}
+        n = len(logits_NK)
+        found = {"IS": score_in_order(logits_NK[fidelity_order(n)], splits=min(FIDELITY_SPLITS, n))}
+        if n > SPLIT_SIZE:
+            found["IS-ordered"] = score_in_order(logits_NK)
+        return found
+
+
+def score_in_order(logits_NK: Any, *, splits: int | None = None) -> Contributions:
+    """The score with its error, splits cut in the order given; see `inception_score`."""
+    score = inception_score(logits_NK, splits=splits, shuffle_seed=None)
+    log_p = log_softmax(np.asarray(logits_NK, dtype=np.float64), axis=1)
+    return Contributions(value=score.mean, parts=inception_contributions(log_p, splits=splits))
+
+
 def inception_score(
     logits: Any, *, splits: int | None = None, split_size: int = SPLIT_SIZE, shuffle_seed: int | None = 0
 ) -> InceptionScore:
@@ -37,9 +66,9 @@ def inception_score(
 
     Args:
         logits: ``[N, K]``, before the softmax.
-        splits: cut into so many parts of nearly equal size (torch-fidelity and the original code: 10). Where it is not given,
-            parts of ``split_size`` images with a shorter last one, as OpenAI's guided-diffusion evaluator cuts them.
-        split_size: images a part; ignored where ``splits`` is given.
+        splits: number of parts of nearly equal size (10 in torch-fidelity and the original code). If not given, parts have
+            ``split_size`` images and a shorter last one, as in OpenAI's guided-diffusion evaluator.
+        split_size: images per part; ignored if ``splits`` is given.
         shuffle_seed: seed of the shuffle before the cut; ``None`` keeps the order given, which makes the score of files sorted
             by class meaningless.
 
@@ -50,8 +79,19 @@ def inception_score(
     parts = split_bounds(len(log_p), splits, split_size)
     if shuffle_seed is not None:
         log_p = log_p[np.random.default_rng(shuffle_seed).permutation(len(log_p))]
-    scores = [float(weighted_scores(log_p[low:high])[0]) for low, high in parts]
+    scores = [split_score(log_p[low:high]) for low, high in parts]
     return InceptionScore(float(np.mean(scores)), float(np.std(scores)), len(scores))
+
+
+def inception_contributions(log_p: Floats, *, splits: int | None = None, split_size: int = SPLIT_SIZE) -> Floats:
+    """Contribution of each image ``[N]`` to the error of the score.
+
+    Args:
+        log_p: log-probabilities ``[N, K]`` in the order in which they are split.
+        splits, split_size: as for `inception_score`.
+    """
+    bounds = split_bounds(len(log_p), splits, split_size)
+    return np.concatenate([_split_contributions(log_p[low:high]) / len(bounds) for low, high in bounds])
 
 
 def fidelity_order(count: int) -> NDArray[np.int64]:
@@ -74,14 +114,21 @@ def split_bounds(count: int, splits: int | None, split_size: int) -> list[tuple[
     return [(i * count // splits, (i + 1) * count // splits) for i in range(splits)]
 
 
-def weighted_scores(log_p: Floats, weights_RN: Floats | None = None) -> Floats:
-    """Scores ``[R]`` of one split under R sets of image weights (all 1 where not given).
-
-    Uses mean KL = mean_i sum_k p log p - sum_k q log q, so that a replicate costs one product with the matrix of probabilities.
-    """
+def split_score(log_p: Floats) -> float:
+    """The score of one split: mean KL = mean_i sum_k p log p - sum_k q log q."""
     p = np.exp(log_p)
-    weights = np.ones((1, len(p))) if weights_RN is None else weights_RN
-    total = weights.sum(axis=1, keepdims=True)
-    marginal = weights @ p / total
-    negative_entropy = weights @ (p * log_p).sum(axis=1, keepdims=True) / total
-    return np.exp(negative_entropy[:, 0] - xlogy(marginal, marginal).sum(axis=1))
+    ones = np.ones((1, len(p)))
+    marginal_1K = ones @ p / len(p)
+    negative_entropy = ones @ (p * log_p).sum(axis=1, keepdims=True) / len(p)
+    return float(np.exp(negative_entropy[:, 0] - xlogy(marginal_1K, marginal_1K).sum(axis=1))[0])
+
+
+def _split_contributions(log_p: Floats) -> Floats:
+    n = len(log_p)
+    if n == 1:  # a single image scores 1 whatever it shows
+        return np.zeros(1)
+    p = np.exp(log_p)
+    negative_entropy_N = (p * log_p).sum(axis=1)
+    marginal_NK = (p.sum(axis=0) - p).clip(min=0) / (n - 1)
+    without_N = (negative_entropy_N.sum() - negative_entropy_N) / (n - 1)
+    return leave_one_out(np.exp(without_N - xlogy(marginal_NK, marginal_NK).sum(axis=1)))

@@ -7,7 +7,7 @@ that keeps the diagonals, on whole sets, times 1,000. Shape letters: N, M images
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +15,57 @@ import numpy as np
 import torch
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.arrays import Features, Floats, as_feature_pair, as_pair
+from nvgbench.metrics.arrays import FeatureMatrix, Floats, as_feature_pair, as_pair
+from nvgbench.metrics.metric import MetricInputs
+from nvgbench.metrics.uncertainty import Contributions, deviations
+from nvgbench.results.scores import SCORES
 
 Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 CMMD_SIGMA = 10.0
 CMMD_SCALE = 1000.0
 _BLOCK = 1024
+_HAJEK = "Hájek projection"
+
+
+class KernelMetric:
+    """KID, or KD[extractor], with the error of its Hájek projection and of the drawn subsets."""
+
+    scores = (SCORES["KID"],)
+    needs_reference = True
+    fewest_images = 2
+
+    def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:
+        x, y = inputs.generated.features_ND, inputs.reference.features_ND
+        found = kernel_distance(x, y, seed=inputs.seed, device=inputs.device)
+        kid = Contributions(
+            value=found.mean,
+            parts=kernel_contributions(x, y, device=inputs.device),
+            # With many images, the draw of the subsets moves the mean more than the images do.
+            other_variance=found.std**2 / found.subsets,
+            method=f"{_HAJEK} and the draw of the subsets",
+            note=f"{found.subsets} subsets of {found.subset_size}, standard deviation {found.std:.3g}",
+        )
+        return {"KID": kid}
+
+
+class CmmdMetric:
+    """CMMD, for CLIP embeddings alone."""
+
+    scores = (SCORES["CMMD"],)
+    needs_reference = True
+    fewest_images = 2
+
+    def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:
+        if inputs.extractor != SCORES["CMMD"].extractor:
+            return {}
+        x, y = inputs.generated.features_ND, inputs.reference.features_ND
+        value, parts = cmmd(x, y, device=inputs.device), cmmd_contributions(x, y, device=inputs.device)
+        return {"CMMD": Contributions(value=value, parts=parts, method=_HAJEK)}
 
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """Mean and standard deviation (ddof 0) over the subsets, and how large a subset was."""
+    """Mean and standard deviation (ddof 0) over the subsets, and their number and size."""
 
     mean: float
     std: float
@@ -41,9 +81,10 @@ def kernel_distance(
     Args:
         x: features ``[N, D]`` of the generated images.
         y: features ``[M, D]`` of the reference.
-        subsets: how many pairs of subsets are drawn, without replacement inside a subset.
-        subset_size: images a subset; where a set is smaller, the smaller set's size (once, as every subset would be the same).
-        seed: seed of the draw.
+        subsets: number of pairs of subsets, drawn without replacement inside a subset.
+        subset_size: images per subset; at most the size of the smaller set. If both sets have that size, there is one subset,
+            as all would be equal.
+        seed: of the draw.
         device: where the products are computed.
 
     Raises:
@@ -64,6 +105,15 @@ def kernel_distance(
     return KernelDistance(float(np.mean(values)), float(np.std(values)), rounds, size)
 
 
+def kernel_contributions(x: Any, y: Any, *, device: torch.device | str = "cpu") -> Floats:
+    """Contribution of each generated image ``[N]`` to the error of the squared MMD, the reference held fixed.
+
+    First-order (Hájek) projection of the estimator, whose standard error is
+    2 · std_i(mean_j k(x_i, x_j) - mean_j k(x_i, y_j)) / sqrt(N).
+    """
+    return _contributions(*_on_device(*as_feature_pair(x, y, rows=2), device, torch.float32), _polynomial)
+
+
 def cmmd(x: Any, y: Any, *, device: torch.device | str = "cpu") -> float:
     """CMMD between two sets of CLIP embeddings ``[N, D]`` and ``[M, D]``, each of length 1; at least 0.
 
@@ -74,23 +124,9 @@ def cmmd(x: Any, y: Any, *, device: torch.device | str = "cpu") -> float:
     return max(CMMD_SCALE * (_mean(first, first) + _mean(second, second) - 2 * _mean(first, second)), 0.0)
 
 
-def cmmd_stderr(x: Any, y: Any, *, device: torch.device | str = "cpu") -> float:
-    """Standard error of CMMD over other generated images; see `kernel_stderr`."""
-    first, second = _on_device(*as_pair(x, y, rows=2), device, torch.float64)
-    return CMMD_SCALE * float(np.sqrt((_contributions(first, second, _gaussian) ** 2).sum()))
-
-
-def kernel_stderr(x: Any, y: Any, *, device: torch.device | str = "cpu") -> float:
-    """Standard error of the squared MMD over other generated images, the reference held fixed.
-
-    First-order (Hájek) projection of the estimator: 2 · std_i(mean_j k(x_i, x_j) - mean_j k(x_i, y_j)) / sqrt(N).
-    """
-    return float(np.sqrt((kernel_contributions(x, y, device=device) ** 2).sum()))
-
-
-def kernel_contributions(x: Any, y: Any, *, device: torch.device | str = "cpu") -> Floats:
-    """What each generated image adds to that error ``[N]``; the root of the sum of their squares is `kernel_stderr`."""
-    return _contributions(*_on_device(*as_feature_pair(x, y, rows=2), device, torch.float32), _kernel)
+def cmmd_contributions(x: Any, y: Any, *, device: torch.device | str = "cpu") -> Floats:
+    """Contribution of each generated image ``[N]`` to the error of CMMD; see `kernel_contributions`."""
+    return CMMD_SCALE * _contributions(*_on_device(*as_pair(x, y, rows=2), device, torch.float64), _gaussian)
 
 
 def _contributions(first: torch.Tensor, second: torch.Tensor, kernel: Kernel) -> Floats:
@@ -99,11 +135,13 @@ def _contributions(first: torch.Tensor, second: torch.Tensor, kernel: Kernel) ->
         inside, across = (kernel(rows, tensor).mean(dim=1) for tensor in (first, second))
         witness.append((inside - across).cpu().numpy())
     witness_N = np.concatenate(witness)
-    return 2 * (witness_N - witness_N.mean()) / np.sqrt(len(first) * (len(first) - 1))
+    return 2 * deviations(witness_N) / np.sqrt(len(first) * (len(first) - 1))
 
 
-def _on_device(x: Features, y: Features, device: torch.device | str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    # A file mapped into memory may be read-only, which tensors cannot be; only such ones are copied.
+def _on_device(
+    x: FeatureMatrix, y: FeatureMatrix, device: torch.device | str, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    # Memory-mapped arrays may be read-only, which tensors cannot be; only such arrays are copied.
     writable = (part if part.flags.writeable else part.copy() for part in (x, y))
     first, second = (torch.from_numpy(part).to(device, dtype) for part in writable)
     return first, second
@@ -120,7 +158,7 @@ def _mean(x: torch.Tensor, y: torch.Tensor) -> float:
     return total / (len(x) * len(y))
 
 
-def _kernel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def _polynomial(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     base = (x @ y.T).double().div_(x.shape[1]).add_(1)
     return base * base * base
 
@@ -129,6 +167,6 @@ def _unbiased(x: torch.Tensor, y: torch.Tensor) -> float:
     n = len(x)
     within = 0.0
     for part in (x, y):
-        kernel = _kernel(part, part)
+        kernel = _polynomial(part, part)
         within += float(kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1))
-    return within - 2 * float(_kernel(x, y).mean())
+    return within - 2 * float(_polynomial(x, y).mean())

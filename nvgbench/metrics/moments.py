@@ -1,4 +1,4 @@
-"""Mean and covariance of features, gathered batch by batch in float64."""
+"""Mean and covariance of features, accumulated batch by batch in float64."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nvgbench.metrics.arrays import Floats, as_features, as_matrix, row_parts
 class Moments:
     """Streaming mean ``[D]`` and covariance ``[D, D]``, float64, ddof 1.
 
-    Batches are joined by the pairwise update of Chan, Golub and LeVeque (1983), which does not cancel as sums of squares do,
-    so that the order of batches and merges moves the result by rounding alone.
+    Batches are merged by the pairwise update of Chan, Golub and LeVeque (1983), which does not suffer from cancellation as sums
+    of squares do, so the order of batches and merges changes the result by rounding only.
     """
 
     def __init__(self, dimension: int) -> None:
@@ -48,7 +48,7 @@ class Moments:
             self._add(batch)
 
     def merge(self, other: Moments) -> None:
-        """Add what ``other`` has seen, as if its batches had come here.
+        """Add the images that ``other`` has accumulated.
 
         Raises:
             InputError: another width.
@@ -72,7 +72,7 @@ class Moments:
     def _add(self, batch_BD: Floats) -> None:
         mean = batch_BD.mean(axis=0)
         centred_BD = batch_BD - mean
-        # numpy sees a matrix times itself and computes half of it
+        # numpy recognises a matrix times its own transpose and computes half of it
         self._join(len(batch_BD), mean, centred_BD.T @ centred_BD)
 
     def _join(self, count: int, mean: Floats, scatter: Floats) -> None:

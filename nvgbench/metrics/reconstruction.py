@@ -1,4 +1,4 @@
-"""How close reconstructions come to their images: PSNR, SSIM, LPIPS. Shape letters: B batch, H and W pixels."""
+"""Similarity of reconstructions and images: PSNR, SSIM, LPIPS. Shape letters: B batch, H and W pixels."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from nvgbench.errors import InputError
 
 EXACT_PSNR = 100.0
-"""dB counted for an exact copy, whose PSNR is infinite (one wrong level in a 256 px image is 101 dB)."""
+"""dB assigned to an exact copy, whose PSNR is infinite (one wrong level in a 256 px image is 101 dB)."""
 _WINDOW, _SIGMA = 11, 1.5
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""Two float batches in [-1, 1] to one number an image."""
+"""Two float batches in [-1, 1] to one number per image."""
 
 
 def psnr(images_B3HW: Tensor, reconstructions_B3HW: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def psnr(images_B3HW: Tensor, reconstructions_B3HW: Tensor) -> Tensor:
 
 
 def ssim(images_B3HW: Tensor, reconstructions_B3HW: Tensor) -> Tensor:
-    """Structural similarity of each image, float64 ``[B]``, mean over channels and over windows that lie inside.
+    """Structural similarity of each image, float64 ``[B]``, mean over channels and over windows inside the image.
 
     Wang et al. (2004): Gaussian window of 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03, population covariances, range 255;
     equal to ``skimage.metrics.structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)``.
@@ -53,7 +53,7 @@ def ssim(images_B3HW: Tensor, reconstructions_B3HW: Tensor) -> Tensor:
 
 
 def _blur(images: Tensor) -> Tensor:
-    """Separable Gaussian window over the pixels whose window lies inside."""
+    """Separable Gaussian window, over the pixels whose window lies inside the image."""
     offsets = torch.arange(_WINDOW, dtype=torch.float64, device=images.device) - _WINDOW // 2
     window = torch.exp(-(offsets**2) / (2 * _SIGMA**2))
     window = (window / window.sum()).expand(images.shape[1], 1, 1, _WINDOW)
@@ -67,14 +67,14 @@ def _check(images: Tensor, reconstructions: Tensor) -> None:
             raise InputError(f"{name}: got {batch.dtype} of shape {tuple(batch.shape)}, expected uint8 [B, 3, H, W]")
     if images.shape != reconstructions.shape:
         raise InputError(
-            f"images of shape {tuple(images.shape)} and reconstructions of shape {tuple(reconstructions.shape)} do not fit"
+            f"images of shape {tuple(images.shape)} and reconstructions of shape {tuple(reconstructions.shape)} differ"
         )
 
 
 def load_lpips(device: torch.device | str = "cpu") -> tuple[Distance | None, str]:
-    """LPIPS with VGG (Zhang et al. 2018) where its weights can be had, and one line on what was loaded or why not.
+    """LPIPS with VGG (Zhang et al. 2018) if its weights are available, and one line on what was loaded or why not.
 
-    The callable takes two float batches in [-1, 1] and returns one distance an image, float32 ``[B]`` on the CPU.
+    The callable takes two float batches in [-1, 1] and returns one distance per image, float32 ``[B]`` on the CPU.
     """
     from nvgbench.autoencoder.perceptual import load_perceptual
 

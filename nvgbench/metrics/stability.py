@@ -1,10 +1,10 @@
 """Agreement of two clusterings of the same positions, for many images at once.
 
 The adjusted Rand index is 0 on average for unrelated clusterings of the same sizes and 1 for equal ones. Normalised mutual
-information is not corrected for chance: with 128 clusters of two positions unrelated maps score about 0.86, so it is reported
-beside the adjusted index, never alone.
+information is not corrected for chance: unrelated maps with 128 clusters of two positions score about 0.86, so it is only
+reported together with the adjusted index.
 
-Shape letters: B images, L positions, N all counted pairs of clusters.
+Shape letters: B images, L positions, N clusters of all images.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def adjusted_rand_index(labels_a_BL: Any, labels_b_BL: Any) -> Floats:
     """Adjusted Rand index of every image (Hubert and Arabie 1985), float64 ``[B]`` in [-0.5, 1].
 
     Args:
-        labels_a_BL: integer labels (array or tensor); their names do not matter, only which are equal.
+        labels_a_BL: integer labels (array or tensor); only their equality matters.
         labels_b_BL: the same shape.
 
     Returns:
-        1 where both maps have one cluster, or only clusters of one position.
+        1 if both maps have a single cluster, or only clusters of one position.
 
     Raises:
         InputError: not two integer arrays of one shape ``[B, L]``.
@@ -46,11 +46,11 @@ def normalized_mutual_information(labels_a_BL: Any, labels_b_BL: Any) -> Floats:
     """Mutual information over the arithmetic mean of both entropies, float64 ``[B]`` in [0, 1].
 
     Args:
-        labels_a_BL: integer labels (array or tensor); their names do not matter, only which are equal.
+        labels_a_BL: integer labels (array or tensor); only their equality matters.
         labels_b_BL: the same shape.
 
     Returns:
-        1 where both maps have one cluster only.
+        1 if both maps have a single cluster.
 
     Raises:
         InputError: not two integer arrays of one shape ``[B, L]``.
@@ -72,7 +72,7 @@ def _as_labels(labels: Any) -> Integers:
 
 def _check_shapes(a_BL: Integers, b_BL: Integers) -> None:
     if a_BL.shape != b_BL.shape:
-        raise InputError(f"labels have shapes {a_BL.shape} and {b_BL.shape}; both must cover the same images and positions")
+        raise InputError(f"labels have shapes {a_BL.shape} and {b_BL.shape}; expected the same images and positions")
 
 
 def _cross(a_BL: Integers, b_BL: Integers) -> Integers:
@@ -91,13 +91,13 @@ def _cluster_sizes(labels_BL: Integers) -> tuple[Integers, Integers]:
 
 
 def _pairs(labels_BL: Integers) -> Floats:
-    """How many pairs of positions share a cluster, for each image."""
+    """Number of pairs of positions that share a cluster, for each image."""
     image, size = _cluster_sizes(labels_BL)
     return np.bincount(image, weights=size * (size - 1) / 2, minlength=len(labels_BL)).astype(np.float64)
 
 
 def _entropy(labels_BL: Integers) -> Floats:
-    """Entropy of the cluster of a random position, nats, for each image."""
+    """Entropy of the cluster label of a random position, nats, for each image."""
     image, size = _cluster_sizes(labels_BL)
     share = size / labels_BL.shape[1]
     return np.maximum(np.bincount(image, weights=-share * np.log(share), minlength=len(labels_BL)), 0.0)

@@ -1,34 +1,149 @@
-"""Intervals that say how far a score would move with other images from the same model.
+"""A score with its error: what each image contributes, and the intervals and differences that follow. One mechanism for all.
 
-The reference stays as it is: it is part of the protocol. What such an interval covers is the expected score at this number of
-images, which is what equal-N comparisons compare. Scores get the jackknife's standard error, shares of images Wilson's
-interval, medians and means of reconstructions a bootstrap. Resampled scores are biased, so their spread around their own
-mean is laid around the score: [s - (q_high - mean), s - (q_low - mean)]. What the intervals cover is measured in the tests.
-Shape letters: N images, M reference images, D features, R replicates, h remembered hits.
+The contribution of image i is sqrt((N - 1) / N) · (mean of the leave-one-out scores - score without image i). The sum of the
+squared contributions is the squared standard error of the jackknife (Quenouille 1956, Tukey 1958; for functions such as recall
+it is cautious rather than too small, Efron and Stein 1981). Contributions of paired images can be subtracted, which cancels
+what two models have in common. A bootstrap would draw images twice: a Fréchet distance with fewer than about twenty images per
+feature would then get an interval two to five times too wide.
+
+Intervals cover other images from the same model. The reference is held fixed, as part of the protocol; what is covered is the
+expected score at this number of images, which is what comparisons at equal N compare. The tests measure their coverage.
+Shape letters: N images, R replicates or subsets.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from nvgbench.errors import InputError
 from nvgbench.metrics.arrays import Floats
-from nvgbench.metrics.inception_score import SPLIT_SIZE
-from nvgbench.metrics.jackknife import (
-    frechet_contributions,
-    hits_contributions,
-    inception_contributions,
-    mean_contributions,
-    standard_error,
-)
-from nvgbench.metrics.recall_error import LEFT_OUT
 from nvgbench.types import Interval
 
 LEVEL = 0.95
 JACKKNIFE = "jackknife over generated images"
+_NORMAL = 1.959964
+_ROUNDING = 1e-12
+"""Deviations below this share of the scores they are taken from are rounding errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contributions:
+    """The value of a score and where its error comes from.
+
+    Attributes:
+        value: the score.
+        parts: contribution of each image ``[N]`` (or of each subset of images ``[R]``) to the error.
+        other_variance: variance that does not come from the images, such as the draw of KID's subsets.
+        method: how the error was computed.
+        interval: an interval that suits the score better than value ± 1.96 standard errors, e.g. Wilson's for a share.
+        degenerate: the interval to use if no image contributes: a score of 0 or 1 that leaving images out does not change says
+            nothing about other images. None if nothing is known then.
+        note: what a reader should know about the value.
+    """
+
+    value: float
+    parts: Floats
+    other_variance: float = 0.0
+    method: str = JACKKNIFE
+    interval: Interval | None = None
+    degenerate: Interval | None = None
+    note: str = ""
+
+    @property
+    def stderr(self) -> float | None:
+        """Standard error over other images from the same model; None if no image contributes."""
+        variance = float((self.parts**2).sum()) + self.other_variance
+        return float(np.sqrt(variance)) if variance > 0 else None
+
+
+def interval_of(score: Contributions) -> Interval | None:
+    """The 95 % interval of a score; None if its images say nothing about others."""
+    if score.interval is not None:
+        return score.interval
+    if score.stderr is None:
+        return score.degenerate
+    return normal_interval(score.value, score.stderr, score.method)
+
+
+def difference_error(first: Contributions, second: Contributions, *, paired: bool) -> float | None:
+    """Standard error of ``second`` minus ``first``.
+
+    Args:
+        first, second: the same score of two sets of equally many images.
+        paired: whether image i of both sets was drawn from the same noise and class.
+
+    Returns:
+        None if no image of one set contributes: such a set says nothing about other images.
+    """
+    if not first.parts.any() or not second.parts.any():
+        return None
+    parts = [second.parts - first.parts] if paired else [first.parts, second.parts]
+    variance = sum(float((part**2).sum()) for part in parts)
+    return float(np.sqrt(variance + first.other_variance + second.other_variance))
+
+
+def leave_one_out(scores_N: Floats) -> Floats:
+    """Contributions ``[N]`` from the score without each image."""
+    n = len(scores_N)
+    return np.sqrt((n - 1) / n) * -deviations(scores_N)
+
+
+def contributions_to_mean(values_N: Any) -> Floats:
+    """Contributions ``[N]`` to the mean of one number per image; at least two images."""
+    numbers = np.asarray(values_N, dtype=np.float64)
+    n = len(numbers)
+    assert n > 1
+    return deviations(numbers) / np.sqrt(n * (n - 1))
+
+
+def deviations(values: Floats) -> Floats:
+    """Deviations from the mean, exactly 0 where only rounding tells the values apart."""
+    found = values - values.mean()
+    found[np.abs(found) <= _ROUNDING * np.abs(values).max(initial=0.0)] = 0.0
+    return found
+
+
+def normal_interval(value: float, stderr: float, method: str) -> Interval:
+    """value ± 1.96 standard errors."""
+    return Interval(value - _NORMAL * stderr, value + _NORMAL * stderr, LEVEL, "sampling", method)
+
+
+def share_interval(hits: Any) -> Interval:
+    """Wilson's interval of a share from one 0 or 1 per image; unlike a bootstrap it does not shrink to a point at 0 and 1.
+
+    Raises:
+        InputError: no images.
+    """
+    numbers = np.asarray(hits)
+    if len(numbers) < 1:
+        raise InputError("a share of no images; expected at least 1")
+    hit = int(numbers.sum())
+    found = binomtest(hit, len(numbers)).proportion_ci(LEVEL, method="wilson")
+    share = hit / len(numbers)
+    # Rounding must not put a share of exactly 0 or 1 outside.
+    return Interval(min(float(found.low), share), max(float(found.high), share), LEVEL, "sampling", "Wilson")
+
+
+def mean_interval(values_N: Any, replicates: int, seed: int) -> Interval:
+    """Bootstrap interval of the mean of one number per image, such as PSNR; for shares see `share_interval`."""
+    numbers = np.asarray(values_N, dtype=np.float64)
+    weights_RN = resampling_weights(len(numbers), replicates, seed)
+    return centred_interval(float(numbers.mean()), weights_RN @ numbers / len(numbers), bootstrap_method(replicates))
+
+
+def centred_interval(value: float, replicates_R: Floats, method: str) -> Interval:
+    """The 95 % interval around ``value`` from resampled scores.
+
+    Resampled scores are biased, so their spread around their own mean is moved to the score:
+    [s - (q_high - mean), s - (q_low - mean)].
+    """
+    low, high = np.quantile(replicates_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - replicates_R.mean()
+    return Interval(value - float(high), value - float(low), LEVEL, "sampling", method)
 
 
 def resampling_weights(n: int, replicates: int, seed: int) -> NDArray[np.int64]:
@@ -42,93 +157,6 @@ def resampling_weights(n: int, replicates: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=replicates)
 
 
-def centred_interval(value: float, replicates: Floats, method: str) -> Interval:
-    """The 95 % interval around ``value`` from resampled scores ``[R]``."""
-    low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - replicates.mean()
-    return Interval(value - float(high), value - float(low), LEVEL, "sampling", method)
-
-
-def normal_interval(value: float, stderr: float, method: str) -> Interval:
-    """value ± 1.96 standard errors."""
-    return Interval(value - 1.959964 * stderr, value + 1.959964 * stderr, LEVEL, "sampling", method)
-
-
-def mean_interval(values: Any, replicates: int, seed: int) -> Interval:
-    """Interval of the mean of one number an image (``[N]``): PSNR, SSIM …; for shares see `share_interval`."""
-    numbers = np.asarray(values, dtype=np.float64)
-    weights = resampling_weights(len(numbers), replicates, seed)
-    return centred_interval(float(numbers.mean()), weights @ numbers / len(numbers), _bootstrap(replicates))
-
-
-def share_interval(hits: Any) -> Interval:
-    """Wilson's interval of a share from one 0 or 1 an image; unlike a bootstrap it does not shrink to a point at 0 and 1."""
-    numbers = np.asarray(hits, dtype=np.float64)
-    if len(numbers) < 1:
-        raise InputError("a share of no images; expected at least 1")
-    n, share, z = len(numbers), float(numbers.mean()), 1.959964
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low, high = max(float(centre - reach), 0.0), min(float(centre + reach), 1.0)
-    # Rounding must not put a share of exactly 0 or 1 outside.
-    return Interval(min(low, share), max(high, share), LEVEL, "sampling", "Wilson")
-
-
-def coverage_interval(value: float, hits_Mh: NDArray[np.int64], n: int) -> Interval:
-    """Interval of coverage from the hits of `nvgbench.metrics.prdc.NeighbourScores`.
-
-    Where no image alone reaches a reference image (a score of 0, or a few that many images reach) leaving one out changes
-    nothing, which says nothing of other images; then it is Wilson's, as if reference images were reached one by one.
-    """
-    contributions_N = hits_contributions(hits_Mh, n)
-    if not contributions_N.any():
-        return share_interval(hits_Mh[:, 0] >= 0)
-    return jackknife_interval(value, contributions_N)
-
-
-def recall_interval(value: float, contributions_R: Floats, reached_M: Floats) -> Interval:
-    """Interval of recall from `nvgbench.metrics.prdc.NeighbourScores`; Wilson's where no subset of the images changes it."""
-    if not contributions_R.any():
-        return share_interval(reached_M)
-    method = f"jackknife over generated images, {LEFT_OUT:.0%} left out at once, {len(contributions_R)} subsets"
-    return normal_interval(value, standard_error(contributions_R), method)
-
-
-def density_interval(terms_N: Floats) -> Interval:
-    """Interval of density from each image's term of it.
-
-    Where all terms are equal (no image in any ball, or one picture again and again) their standard error is 0, which says
-    nothing of other images. Then the share of other images with another term may be up to Wilson's limit of 0 in N, and such a
-    term is taken to be 1 away, or as far as 0 is. For a density of 0 that is what a real image has on average: it lies in each
-    of the M balls with probability k / M. Where images that lie in any ball lie in far more than k, the upper end is too low.
-    """
-    value = float(terms_N.mean())
-    if terms_N.min() < terms_N.max():
-        return normal_interval(value, standard_error(mean_contributions(terms_N)), JACKKNIFE)
-    reach = share_interval(np.zeros(len(terms_N))).high * max(value, 1.0)
-    method = "Wilson, share of images with another term"
-    return Interval(max(value - reach, 0.0), value + reach, LEVEL, "sampling", method)
-
-
-def inception_score_interval(
-    value: float, log_p: Floats, *, splits: int | None = None, split_size: int = SPLIT_SIZE
-) -> Interval:
-    """Interval of an Inception Score from log-probabilities ``[N, K]`` in the order in which they are split."""
-    return jackknife_interval(value, inception_contributions(log_p, splits=splits, split_size=split_size))
-
-
-def frechet_interval(value: float, x: Any, centre: Floats, factor: Floats) -> Interval:
-    """Interval of the Fréchet distance ``value`` between features ``x`` ``[N, D]`` and N(``centre``, ``factor`` ``factor``ᵀ).
-
-    Raises:
-        InputError: as `nvgbench.metrics.jackknife.frechet_contributions`.
-    """
-    return jackknife_interval(value, frechet_contributions(x, centre, factor))
-
-
-def jackknife_interval(value: float, contributions_N: Floats) -> Interval:
-    """Interval of a score from what each image contributes to its error (`nvgbench.metrics.jackknife`)."""
-    return normal_interval(value, standard_error(contributions_N), JACKKNIFE)
-
-
-def _bootstrap(replicates: int) -> str:
+def bootstrap_method(replicates: int) -> str:
+    """How records describe an interval from a bootstrap."""
     return f"bootstrap over generated images, {replicates} replicates"

@@ -23,8 +23,8 @@ DINOV2 = HubNetwork(
     repository="facebook/dinov2-base",
     model="Dinov2Model",
     what="the feature alignment",
-    option="model.alignment_folder",
-    way_out=_WAY_OUT,
+    argument="model.alignment_folder",
+    without=_WAY_OUT,
 )
 # ImageNet's statistics, turned into the scale of images in [-1, 1].
 _MEAN = [2 * mean - 1 for mean in (0.485, 0.456, 0.406)]
@@ -76,7 +76,7 @@ def find_target(config: RunConfig) -> tuple[Path | None, str]:
         if model.alignment_block > model.depth:
             raise InputError(
                 f"model.alignment_block = {model.alignment_block} is beyond the {model.depth} blocks of model.depth; "
-                f"lower it, or go without: --set {_WAY_OUT}"
+                f"lower it, or go without: `{_WAY_OUT}`"
             )
         file = DINOV2.find(None if model.alignment_folder is None else Path(model.alignment_folder))
     except InputError as error:
@@ -84,7 +84,7 @@ def find_target(config: RunConfig) -> tuple[Path | None, str]:
     if config.train.cache_tokens:
         raise InputError(
             "the feature alignment needs the training images, and train.cache_tokens = true keeps their tokens alone; "
-            f"--set train.cache_tokens=false, or go without: --set {_WAY_OUT}"
+            f"use `train.cache_tokens=false`, or go without: `{_WAY_OUT}`"
         )
     return file, ""
 

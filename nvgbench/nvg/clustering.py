@@ -68,7 +68,7 @@ def build_structure(
             argmins over the matrix gives. ``xor`` pairs flat regions with their neighbours, and in one round.
 
     Returns:
-        int64 ``[B, S, L]``: stage 0 is all zeros, at stage K every label is unique, ``labels[:, i] == labels[:, i + 1] // k``.
+        int64 ``[B, S, L]``: stage 0 is all zeros, at stage K every label is unique, ``maps[:, i] == maps[:, i + 1] // k``.
 
     Raises:
         InputError: a shape, name or combination that cannot work, or latents that are not finite.
@@ -189,8 +189,8 @@ def joining_order(latent_BLC: Tensor, tie_break: TieBreak = "xor") -> Tensor:
     """
     _check(latent_BLC, 2, "matched", "greedy", None, None, tie_break)
     batch, length, _ = latent_BLC.shape
-    label_BL = torch.arange(length, device=latent_BLC.device).expand(batch, length)
-    stages = [label_BL]
+    structure_BL = torch.arange(length, device=latent_BLC.device).expand(batch, length)
+    stages = [structure_BL]
     for first_Bm, second_Bm in _levels(_lattice(latent_BLC), tie_break):
         joined_Bn = torch.empty((batch, 2 * first_Bm.shape[1]), dtype=torch.int64, device=latent_BLC.device)
         index_Bm = torch.arange(first_Bm.shape[1], device=latent_BLC.device).expand_as(first_Bm)
@@ -273,15 +273,15 @@ def _quadtree(height: int, width: int, device: torch.device) -> Tensor:
     """Finest labels ``[1, L]``: the bits of row and column in the order of the cuts, always across the longer side."""
     row_L = torch.arange(height, device=device).repeat_interleave(width)
     column_L = torch.arange(width, device=device).repeat(height)
-    label_L = torch.zeros_like(row_L)
+    finest_L = torch.zeros_like(row_L)
     while height * width > 1:
         if height >= width:
             height //= 2
-            label_L = 2 * label_L + (row_L // height) % 2
+            finest_L = 2 * finest_L + (row_L // height) % 2
         else:
             width //= 2
-            label_L = 2 * label_L + (column_L // width) % 2
-    return label_L[None]
+            finest_L = 2 * finest_L + (column_L // width) % 2
+    return finest_L[None]
 
 
 def _reorder_children(finest_BL: Tensor, stages: int, group_size: int, generator: torch.Generator | None) -> Tensor:

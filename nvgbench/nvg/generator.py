@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from nvgbench.nvg.alignment import Projector
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.content import ContentGenerator
+from nvgbench.nvg.flow import StructureFlow
 from nvgbench.nvg.quantizer import cluster_means
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import structure_embedding
-from nvgbench.nvg.structure_flow import StructureGenerator
+from nvgbench.nvg.structure_generator import StructureGenerator
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class NvgGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.layout, self.num_classes = layout, num_classes
-        self.partial_noise = config.structure_input == "partial-noise"
+        self.flow = StructureFlow(layout, config.structure_input == "partial-noise")
         self.starts_at_codes = config.token_head_start == "codebook"
         self.content = ContentGenerator(config, layout, channels=channels, codebook_size=codebook_size, num_classes=num_classes)
         self.structure = StructureGenerator(config, layout, channels=channels, num_classes=num_classes)
@@ -88,22 +89,16 @@ class NvgGenerator(nn.Module):
             state_dict = {name: value for name, value in state_dict.items() if not name.startswith("projector.")}
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
-    def stage_embeddings(self, labels_BL: Tensor) -> Tensor:
+    def stage_embeddings(self, structure_BL: Tensor) -> Tensor:
         """Structure embedding of every stage, float32 ``[B, S, L, K]``, from the last stage's labels."""
         layout = self.layout
         return torch.stack(
             [
-                structure_embedding(layout.coarser(labels_BL, layout.last, stage), layout.known(stage), layout.channels)
+                structure_embedding(layout.coarser(structure_BL, layout.last, stage), layout.known(stage), layout.channels)
                 for stage in range(layout.stages)
             ],
             dim=1,
         )
-
-    def impose_known(self, values_BLK: Tensor, data_BLK: Tensor, known: int) -> Tensor:
-        """Overwrite the first ``known`` channels with the truth (partial noise); pure noise leaves everything as it is."""
-        if not self.partial_noise or known == 0:
-            return values_BLK
-        return torch.cat((data_BLK[..., :known], values_BLK[..., known:]), dim=-1)
 
     def forward(
         self, canvas_BSLC: Tensor, structure_BL: Tensor, z_BTLK: Tensor, t_BT: Tensor, labels_B: Tensor

@@ -16,7 +16,6 @@ from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.sampler import GivenStructure, NvgSampler, StageState
-from nvgbench.nvg.structure_control import checked_structure
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace
 
@@ -51,13 +50,11 @@ class NvgImageGenerator:
         layout = self.generator.layout
         device = self.generator.content.scale_factors.device
         labels_B = self._labels(request).to(device)
-        if structure is not None:
-            structure = GivenStructure(structure.labels_BL.to(device), structure.stage)
-            structure = checked_structure(structure, layout, len(labels_B))
+        given = None if structure is None else structure.for_batch(labels_B, layout)
         noise = SeededNoise(request.seeds_B, device)
         noise_BLK = noise.normal(layout.positions, layout.channels)
         sampler = NvgSampler(self.generator, self.quantizer, settings)
-        sample = sampler.sample(labels_B, noise_BLK, noise.uniform, given=structure, keep_stages=request.trace)
+        sample = sampler.sample(labels_B, noise_BLK, noise.uniform, given=given, keep_stages=request.trace)
         trace = tuple(self._trace(state) for state in sample.stages) if request.trace else None
         return SampleResult(self._image(sample.canvas_BLC), trace)
 
@@ -66,7 +63,7 @@ class NvgImageGenerator:
 
     def _trace(self, state: StageState) -> StageTrace:
         tokens = state.logits_BnV.shape[1]
-        return StageTrace(tokens, self._image(state.canvas_BLC), state.labels_BL.unflatten(1, self.generator.layout.grid))
+        return StageTrace(tokens, self._image(state.canvas_BLC), state.structure_BL.unflatten(1, self.generator.layout.grid))
 
     def _labels(self, request: SampleRequest) -> Tensor:
         labels_B, classes = torch.as_tensor(request.labels_B), self.generator.num_classes

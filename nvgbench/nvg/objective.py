@@ -42,7 +42,7 @@ class StageLosses:
         canvas_S: squared error of the predicted final canvas.
         tokens_S: cross-entropy of the stage's tokens, nats.
         accuracy_S: share of tokens whose most likely code is right; without gradient.
-        structure_T: squared error of the flow's data prediction noise - velocity, over all channels.
+        structure_T: the structure's loss, see `nvgbench.nvg.flow.StructureFlow.losses`.
     """
 
     canvas_S: Tensor
@@ -55,44 +55,18 @@ class StageLosses:
         return (self.canvas_S + self.tokens_S).mean() + self.structure_T.mean()
 
 
-@dataclass(frozen=True)
-class FlowInputs:
-    """Noised structure maps of one batch.
-
-    Attributes:
-        noise_BTLK: the flow's noise end, known channels overwritten by the truth where the model works so.
-        z_BTLK: (1 - t)·data + t·noise.
-        data_BLK: the last stage's embedding minus 1, so -1 and +1; the target at every stage.
-    """
-
-    noise_BTLK: Tensor
-    z_BTLK: Tensor
-    data_BLK: Tensor
-
-
-def flow_inputs(generator: NvgGenerator, structure_BL: Tensor, epsilon_BLK: Tensor, t_BT: Tensor) -> FlowInputs:
-    """Mix data and noise: ONE noise map an image, shared by its stages, and a time for each image and stage."""
-    layout = generator.layout
-    data_BLK = generator.stage_embeddings(structure_BL)[:, -1] - 1
-    known = [layout.known(stage) for stage in range(layout.structure_stages)]
-    noise_BTLK = torch.stack([generator.impose_known(epsilon_BLK, data_BLK, count) for count in known], dim=1)
-    z_BTLK = torch.lerp(data_BLK[:, None], noise_BTLK, t_BT[:, :, None, None])
-    return FlowInputs(noise_BTLK, z_BTLK, data_BLK)
-
-
-def stage_losses(output: GeneratorOutput, flow: FlowInputs, tokens: TokenSequence, final_BLC: Tensor) -> StageLosses:
-    """Compare the predictions with the final canvas, the tokens and the structure."""
+def stage_losses(output: GeneratorOutput, structure_T: Tensor, tokens: TokenSequence, final_BLC: Tensor) -> StageLosses:
+    """Compare the content's predictions with the final canvas and the tokens (equation 3), beside the structure's losses."""
     canvas_S = (output.final_BSLC - final_BLC[:, None]).square().mean(dim=(0, 2, 3))
     counts = [index.shape[1] for index in tokens.indices]
     target_BN = torch.cat(tokens.indices, dim=1)
     entropy_BN = F.cross_entropy(output.logits_BNV.flatten(0, 1), target_BN.flatten(), reduction="none").view_as(target_BN)
     correct_BN = (output.logits_BNV.detach().argmax(dim=-1) == target_BN).float()
-    structure_BTLK = flow.noise_BTLK - output.velocity_BTLK - flow.data_BLK[:, None]
     return StageLosses(
         canvas_S,
         torch.stack([part.mean() for part in entropy_BN.split(counts, dim=1)]),
         torch.stack([part.mean() for part in correct_BN.split(counts, dim=1)]),
-        structure_BTLK.square().mean(dim=(0, 2, 3)),
+        structure_T,
     )
 
 
@@ -120,9 +94,9 @@ class NvgObjective:
         notes: tuple[str, ...] = (),
     ) -> None:
         self.label_drop, self.tokenizer = config.label_drop, tokenizer
-        self.layout, self.num_classes = generator.layout, generator.num_classes
+        self.num_classes = generator.num_classes
         self.notes = notes
-        self._generator = generator
+        self._flow = generator.flow
         self._target = target if config.alignment_weight > 0 else None
         self._alignment_weight = config.alignment_weight
         self.needs_images = self._target is not None
@@ -134,17 +108,14 @@ class NvgObjective:
         self, batch: TokenBatch, rng: torch.Generator, step: int
     ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor | float]]]:
         """One loss; logs its parts as means over the stages. The same labels are dropped for content and structure."""
-        device, layout = batch.labels_B.device, self.layout
-        structure_BL = batch.tokens.labels_BL
+        structure_BL = batch.tokens.structure_BL
         assert structure_BL is not None
-        epsilon_BLK = _normal(rng, (len(batch.tokens), layout.positions, layout.channels), device)
-        t_BT = _normal(rng, (len(batch.tokens), layout.structure_stages), device).sigmoid()
-        dropped_B = torch.rand(len(batch.tokens), generator=rng, device=rng.device).to(device) < self.label_drop
+        noised = self._flow.draw(structure_BL, rng)
+        dropped_B = torch.rand(len(batch.tokens), generator=rng, device=rng.device).to(structure_BL.device) < self.label_drop
         labels_B = batch.labels_B.masked_fill(dropped_B, self.num_classes)
         before_BSLC, final_BLC = canvases_of(self.tokenizer, batch.tokens)
-        flow = flow_inputs(self._generator, structure_BL, epsilon_BLK, t_BT)
-        output = self.modules["generator"](before_BSLC, structure_BL, flow.z_BTLK, t_BT, labels_B)
-        terms = stage_losses(output, flow, batch.tokens, final_BLC)
+        output = self.modules["generator"](before_BSLC, structure_BL, noised.z_BTLK, noised.t_BT, labels_B)
+        terms = stage_losses(output, self._flow.losses(output.velocity_BTLK, noised), batch.tokens, final_BLC)
         total = terms.total()
         logged = {
             "canvas_mse": terms.canvas_S.detach().mean(),
@@ -196,7 +167,3 @@ def measure_code_variance(codebook_VC: Tensor, tokens: TokenSequence) -> float:
     """
     codes_NC = codebook_VC.detach().double()[torch.cat([index.flatten() for index in tokens.indices]).long()]
     return float(codes_NC.var(dim=0, correction=0).sum()) or 1.0
-
-
-def _normal(rng: torch.Generator, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.randn(shape, generator=rng, device=rng.device).to(device)

@@ -7,6 +7,8 @@ h and w the latent grid, V codebook size.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +39,16 @@ class Refiner(nn.Module):
 
     def forward(self, codes_BChw: Tensor) -> Tensor:
         return codes_BChw + self.strength * self.conv(codes_BChw)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One stage: its structure map, the means that were looked up, the codes found, and the canvas after it."""
+
+    structure_BL: Tensor
+    means_NC: Tensor
+    indices_Bn: Tensor
+    canvas_BChw: Tensor
 
 
 class GranularityQuantizer(nn.Module):
@@ -97,29 +109,24 @@ class GranularityQuantizer(nn.Module):
         with torch.autocast(latent_BChw.device.type, enabled=False):
             latent_BChw = latent_BChw.float()
             target_BChw = latent_BChw.detach()
-            labels_BSL = self.structure(target_BChw)
-            canvas_BChw = torch.zeros_like(latent_BChw)
+            structure_BSL = self.structure(target_BChw)
             indices: list[Tensor] = []
             losses: list[Tensor] = []
             entropies: list[Tensor] = []
-            for stage, clusters in enumerate(self.stage_tokens):
-                labels_BL = labels_BSL[:, stage]
-                residual_BChw = target_BChw - (canvas_BChw if soft else canvas_BChw.detach())
-                means_NC = cluster_means(_rows(residual_BChw), labels_BL, clusters).flatten(0, 1)
-                indices_N, codes_NC = self._choose(means_NC, soft)
-                indices.append(indices_N.unflatten(0, (-1, clusters)))
-                canvas_BChw = canvas_BChw + self._refine(codes_NC.unflatten(0, (-1, clusters)), labels_BL, stage)
+            for step in self._quantize(target_BChw, structure_BSL, soft):
+                canvas_BChw = step.canvas_BChw
+                indices.append(step.indices_Bn)
                 losses.append(
                     self.commitment * F.mse_loss(canvas_BChw.detach(), latent_BChw) + F.mse_loss(canvas_BChw, target_BChw)
                 )
                 if self.entropy:
                     # The same means, but with a path to the encoder.
-                    means_NC = means_NC + cluster_means(_rows(latent_BChw - target_BChw), labels_BL, clusters).flatten(0, 1)
-                    entropies.append(entropy_term(means_NC, self.codebook_VC))
+                    path_BnC = cluster_means(_rows(latent_BChw - target_BChw), step.structure_BL, step.indices_Bn.shape[1])
+                    entropies.append(entropy_term(step.means_NC + path_BnC.flatten(0, 1), self.codebook_VC))
             return QuantizerOutput(
                 latent_BChw=straight_through(canvas_BChw, latent_BChw),
                 codebook_loss=torch.stack(losses).mean(),
-                tokens=TokenSequence(tuple(indices), labels_BSL[:, -1]),
+                tokens=TokenSequence(tuple(indices), structure_BSL[:, -1]),
                 entropy_loss=torch.stack(entropies).mean() if entropies else None,
             )
 
@@ -128,15 +135,25 @@ class GranularityQuantizer(nn.Module):
         """Codes of every stage and the finest structure map."""
         with torch.autocast(latent_BChw.device.type, enabled=False):
             latent_BChw = latent_BChw.float()
-            labels_BSL = self.structure(latent_BChw)
-            residual_BChw = latent_BChw
-            indices: list[Tensor] = []
-            for stage, clusters in enumerate(self.stage_tokens):
-                means_BnC = cluster_means(_rows(residual_BChw), labels_BSL[:, stage], clusters)
-                indices_Bn = nearest_codes(means_BnC.flatten(0, 1), self.codebook_VC).unflatten(0, (-1, clusters))
-                residual_BChw = residual_BChw - self._refine(self.codebook(indices_Bn), labels_BSL[:, stage], stage)
-                indices.append(indices_Bn)
-            return TokenSequence(tuple(indices), labels_BSL[:, -1])
+            structure_BSL = self.structure(latent_BChw)
+            steps = self._quantize(latent_BChw, structure_BSL, soft=False)
+            return TokenSequence(tuple(step.indices_Bn for step in steps), structure_BSL[:, -1])
+
+    def _quantize(self, latent_BChw: Tensor, structure_BSL: Tensor, soft: bool) -> Iterator[_Step]:
+        """Content construction, coarse to fine (equations 4 and 5).
+
+        Equation 4: c_i = the code nearest to the mean of R_i over each cluster. Equation 5: R_{i+1} = Z - sum over j <= i of
+        phi_j(a(c_j, s_j)), that is Z minus the canvas so far. As printed it subtracts the residuals R_j from Z, a misprint:
+        the reference implementation computes what is written here.
+        """
+        canvas_BChw = torch.zeros_like(latent_BChw)
+        for stage, clusters in enumerate(self.stage_tokens):
+            structure_BL = structure_BSL[:, stage]
+            residual_BChw = latent_BChw - (canvas_BChw if soft else canvas_BChw.detach())
+            means_NC = cluster_means(_rows(residual_BChw), structure_BL, clusters).flatten(0, 1)
+            indices_N, codes_NC = self._choose(means_NC, soft)
+            canvas_BChw = canvas_BChw + self._refine(codes_NC.unflatten(0, (-1, clusters)), structure_BL, stage)
+            yield _Step(structure_BL, means_NC, indices_N.unflatten(0, (-1, clusters)), canvas_BChw)
 
     @torch.no_grad()
     def structure(self, latent_BChw: Tensor) -> Tensor:
@@ -164,32 +181,27 @@ class GranularityQuantizer(nn.Module):
 
     def canvases(self, tokens: TokenSequence) -> Tensor:
         """The canvas after each stage, ``[B, S, C, h, w]``; the last is the quantized latent."""
-        labels_BSL = self._stage_labels(tokens)
+        structure_BSL = self._stage_structure(tokens)
         updates = [
-            self._refine(self.codebook(indices_Bn), labels_BSL[:, stage], stage)
+            self._refine(self.codebook(indices_Bn), structure_BSL[:, stage], stage)
             for stage, indices_Bn in enumerate(tokens.indices)
         ]
         return torch.stack(updates, dim=1).cumsum(1)
 
-    def canvases_before(self, tokens: TokenSequence) -> Tensor:
-        """The canvas before each stage, ``[B, S, L, C]``: zeros at stage 0."""
-        after_BSLC = self.canvases(tokens).flatten(3).transpose(2, 3)
-        return torch.cat((torch.zeros_like(after_BSLC[:, :1]), after_BSLC[:, :-1]), dim=1)
-
-    def refine(self, indices_Bn: Tensor, labels_BL: Tensor, stage: int) -> Tensor:
+    def refine(self, indices_Bn: Tensor, structure_BL: Tensor, stage: int) -> Tensor:
         """What the codes of ``stage`` add to the canvas: phi_stage(a(c, s)), ``[B, L, C]``.
 
         Args:
             indices_Bn: int64 code of each cluster.
-            labels_BL: int64 structure map of this stage, 0 … n - 1.
+            structure_BL: int64 structure map of this stage, 0 … n - 1.
             stage: 0 … K.
         """
-        return _rows(self._refine(self.codebook(indices_Bn), labels_BL, stage))
+        return _rows(self._refine(self.codebook(indices_Bn), structure_BL, stage))
 
-    def _stage_labels(self, tokens: TokenSequence) -> Tensor:
-        if tokens.labels_BL is None:
+    def _stage_structure(self, tokens: TokenSequence) -> Tensor:
+        if tokens.structure_BL is None:
             raise InputError("tokens without a structure map were given to NVG's tokenizer; they come from another family")
-        return finest_to_stages(tokens.labels_BL, len(self.stage_tokens))
+        return finest_to_stages(tokens.structure_BL, len(self.stage_tokens))
 
     def _choose(self, means_NC: Tensor, soft: bool) -> tuple[Tensor, Tensor]:
         if soft:
@@ -197,9 +209,9 @@ class GranularityQuantizer(nn.Module):
         indices_N = nearest_codes(means_NC, self.codebook_VC)
         return indices_N, self.codebook(indices_N)
 
-    def _refine(self, codes_BnC: Tensor, labels_BL: Tensor, stage: int) -> Tensor:
+    def _refine(self, codes_BnC: Tensor, structure_BL: Tensor, stage: int) -> Tensor:
         with torch.autocast(codes_BnC.device.type, enabled=False):
-            index_BLC = labels_BL[:, :, None].expand(-1, -1, codes_BnC.shape[2])
+            index_BLC = structure_BL[:, :, None].expand(-1, -1, codes_BnC.shape[2])
             assigned_BChw = codes_BnC.gather(1, index_BLC).transpose(1, 2).unflatten(2, self.grid)
             return self.refiners[stage if len(self.refiners) > 1 else 0](assigned_BChw)
 
@@ -221,10 +233,10 @@ def stage_tokens(positions: int, group_size: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def cluster_means(values_BLC: Tensor, labels_BL: Tensor, clusters: int) -> Tensor:
+def cluster_means(values_BLC: Tensor, structure_BL: Tensor, clusters: int) -> Tensor:
     """Mean of the positions of each cluster, ``[B, n, C]``; every cluster has the same number of positions."""
     batch, length, channels = values_BLC.shape
-    order_BL = labels_BL.argsort(dim=1, stable=True)
+    order_BL = structure_BL.argsort(dim=1, stable=True)
     sorted_BLC = values_BLC.gather(1, order_BL[:, :, None].expand(-1, -1, channels))
     return sorted_BLC.view(batch, clusters, length // clusters, channels).mean(2)
 

@@ -8,7 +8,6 @@ Shape letters: B batch, L positions, C latent channels, K structure channels, V 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,11 +15,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from nvgbench.errors import InputError
 from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.quantizer import cluster_means
+from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import split_clusters, structure_embedding
-from nvgbench.nvg.structure_flow import flow_times
 from nvgbench.sampling.filters import choose_tokens
 from nvgbench.sampling.schedules import guidance_schedule, top_p_schedule
 from nvgbench.types import TokenSequence
@@ -29,15 +29,38 @@ from nvgbench.types import TokenSequence
 class Refines(Protocol):
     """The part of the quantizer that sampling needs: what a stage's tokens add to the canvas."""
 
-    def refine(self, indices_Bn: Tensor, labels_BL: Tensor, stage: int) -> Tensor: ...
+    def refine(self, indices_Bn: Tensor, structure_BL: Tensor, stage: int) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class GivenStructure:
-    """Structure maps that are not sampled: those of stages up to ``stage``, as int64 labels ``[B, L]`` of that stage."""
+    """Structure maps that are given instead of sampled, up to a stage.
 
-    labels_BL: Tensor
+    Attributes:
+        structure_BL: int64 maps of the last given stage; coarser ones follow from them. One row serves all images.
+        stage: that stage, 1 … K.
+    """
+
+    structure_BL: Tensor
     stage: int
+
+    def for_batch(self, labels_B: Tensor, layout: StageLayout) -> GivenStructure:
+        """The same with a row per image, on the labels' device.
+
+        Raises:
+            InputError: another number of maps, another grid, or clusters of unequal size.
+        """
+        stage, structure_BL = layout.checked_stage(self.stage), self.structure_BL.to(labels_B.device)
+        batch = len(labels_B)
+        if structure_BL.ndim != 2 or len(structure_BL) not in (1, batch) or structure_BL.shape[1] != layout.positions:
+            raise InputError(
+                f"structure maps of shape {list(structure_BL.shape)}: expected [{batch}, {layout.positions}], "
+                "or one row for all images"
+            )
+        expected_L = torch.arange(layout.positions, device=structure_BL.device) // (layout.positions // layout.tokens[stage])
+        if not torch.equal(structure_BL.sort(dim=1).values, expected_L.expand_as(structure_BL)):
+            raise InputError(f"a structure map of stage {stage} holds 0 to {layout.tokens[stage] - 1}, each equally often")
+        return GivenStructure(structure_BL.expand(batch, -1), stage)
 
 
 @dataclass(frozen=True)
@@ -45,14 +68,14 @@ class StageState:
     """What one stage did.
 
     Attributes:
-        labels_BL: structure map used, int64.
+        structure_BL: structure map used, int64.
         logits_BnV: guided token logits.
         final_BLC: final canvas as predicted with the class.
         canvas_BLC: canvas after the stage.
         scores_BLb: the values that split this stage's clusters, in the flow's units (-1 … +1); absent where nothing was split.
     """
 
-    labels_BL: Tensor
+    structure_BL: Tensor
     logits_BnV: Tensor
     final_BLC: Tensor
     canvas_BLC: Tensor
@@ -83,7 +106,6 @@ class NvgSampler:
         self.content_guidance = guidance_schedule(*settings.content_guidance, stages)
         self.structure_guidance = guidance_schedule(*settings.structure_guidance, stages)
         self.top_p = top_p_schedule(*settings.top_p, stages)
-        self.times = flow_times(settings.flow_steps, settings.flow_schedule, generator.layout.positions)
 
     def sample(
         self,
@@ -116,7 +138,7 @@ class NvgSampler:
             canvas_BLC = canvas_BLC + self.quantizer.refine(indices[-1], used_BL, stage)
             scores_BLb = None
             if given is not None and stage < given.stage:
-                structure_BL = layout.coarser(given.labels_BL, given.stage, stage + 1)
+                structure_BL = layout.coarser(given.structure_BL, given.stage, stage + 1)
             elif stage < layout.last:
                 scores_BLb = self.structure_scores(canvas_BLC, used_BL, stage, labels_B, noise_BLK)
                 structure_BL = self._split(used_BL, stage, scores_BLb, uniform)
@@ -140,25 +162,18 @@ class NvgSampler:
     def structure_scores(
         self, canvas_BLC: Tensor, structure_BL: Tensor, stage: int, labels_B: Tensor, noise_BLK: Tensor
     ) -> Tensor:
-        """The values ``[B, L, b]`` that split the clusters of ``stage``: the flow's result in the next b channels.
-
-        The last split needs no generator, since any is the same; the noise decides it.
-        """
-        layout = self.generator.layout
-        known, after = layout.known(stage), layout.known(stage + 1)
-        if stage >= layout.structure_stages:
-            return noise_BLK[..., known:after]
-        se_BLK = structure_embedding(structure_BL, known, layout.channels)
-        scale = self.structure_guidance[stage]
+        """The values ``[B, L, b]`` that split the clusters of ``stage``, by the guided structure generator."""
+        generator, layout, scale = self.generator, self.generator.layout, self.structure_guidance[stage]
+        se_BLK = structure_embedding(structure_BL, layout.known(stage), layout.channels)
         classes, canvas, se = self._branches(scale, labels_B, canvas_BLC, se_BLK)
         stages = torch.full_like(classes, stage)
-        z_BLK = self.generator.impose_known(noise_BLK, se_BLK - 1, known)
-        for now, later in itertools.pairwise(self.times):
-            t = torch.full(classes.shape, now, dtype=torch.float32, device=classes.device)
+
+        def predict(z_BLK: Tensor, t: float) -> Tensor:
+            times = torch.full(classes.shape, t, dtype=torch.float32, device=classes.device)
             (z,) = self._repeat(scale, z_BLK)
-            velocity_BLK = _guided(self.generator.structure.velocity(z, t, canvas, se, stages, classes), scale)
-            z_BLK = self.generator.impose_known(z_BLK + (later - now) * velocity_BLK, se_BLK - 1, known)
-        return z_BLK[..., known:after]
+            return _guided(generator.structure.velocity(z, times, canvas, se, stages, classes), scale)
+
+        return generator.flow.scores(predict, se_BLK, stage, noise_BLK, self.settings)
 
     def _choose(self, logits_BnV: Tensor, stage: int, uniform: Callable[[int], Tensor]) -> Tensor:
         settings = self.settings

@@ -85,7 +85,17 @@ class StageLayout:
         """Structure channels that are decided at ``stage``."""
         return self.bits * stage
 
-    def coarser(self, labels_BL: Tensor, stage: int, wanted: int) -> Tensor:
+    def checked_stage(self, stage: int) -> int:
+        """``stage`` itself.
+
+        Raises:
+            InputError: there is no such stage, or its structure is the same for every image (stage 0).
+        """
+        if not 1 <= stage <= self.last:
+            raise InputError(f"structure can be given for stages 1 to {self.last}, not {stage}")
+        return stage
+
+    def coarser(self, structure_BL: Tensor, stage: int, wanted: int) -> Tensor:
         """Labels of stage ``wanted`` from those of a later ``stage``."""
         assert 0 <= wanted <= stage
-        return labels_BL >> self.known(stage - wanted)
+        return structure_BL >> self.known(stage - wanted)

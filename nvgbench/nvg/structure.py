@@ -11,38 +11,38 @@ from torch import Tensor
 from nvgbench.errors import InputError
 
 
-def finest_to_stages(labels_BL: Tensor, num_stages: int) -> Tensor:
+def finest_to_stages(structure_BL: Tensor, num_stages: int) -> Tensor:
     """All structure maps of a hierarchy from its last one.
 
     Labels are nested, class j of a stage is the parent of classes g·j … g·j + g - 1 of the next, so a coarser map is the
     finest one with low bits dropped: s_i = s_K >> (K - i) for group size g = 2. The group size follows from ``num_stages``.
 
     Args:
-        labels_BL: int64, every row a permutation of 0 … L - 1, L a power of two.
+        structure_BL: int64, every row a permutation of 0 … L - 1, L a power of two.
         num_stages: S = K + 1 with g^K = L.
 
     Returns:
-        int64 ``[B, S, L]``, from all zeros (stage 0) to ``labels_BL`` itself (stage K).
+        int64 ``[B, S, L]``, from all zeros (stage 0) to ``structure_BL`` itself (stage K).
 
     Raises:
         InputError: L is no power of a group size that gives ``num_stages`` stages.
     """
-    length = labels_BL.shape[-1]
+    length = structure_BL.shape[-1]
     bits = length.bit_length() - 1
     if num_stages < 2 or length != 1 << bits or bits % (num_stages - 1):
         raise InputError(
             f"{length} positions cannot be split into {num_stages} stages of one group size; "
             f"use a power of two of positions and a number of stages S for which S - 1 divides its logarithm"
         )
-    shifts_S = torch.arange(bits, -1, -(bits // (num_stages - 1)), device=labels_BL.device)
-    return labels_BL[:, None, :] >> shifts_S[None, :, None]
+    shifts_S = torch.arange(bits, -1, -(bits // (num_stages - 1)), device=structure_BL.device)
+    return structure_BL[:, None, :] >> shifts_S[None, :, None]
 
 
-def structure_embedding(labels_BL: Tensor, stage: int, num_channels: int) -> Tensor:
+def structure_embedding(structure_BL: Tensor, stage: int, num_channels: int) -> Tensor:
     """Labels to structure channels (paper, equation 6): each stage adds one channel with the next bit as 0 or 2.
 
     Args:
-        labels_BL: int64 in 0 … 2^stage - 1.
+        structure_BL: int64 in 0 … 2^stage - 1.
         stage: 0 … ``num_channels``.
         num_channels: K.
 
@@ -54,9 +54,9 @@ def structure_embedding(labels_BL: Tensor, stage: int, num_channels: int) -> Ten
     """
     if not 0 <= stage <= num_channels:
         raise InputError(f"stage {stage} does not exist with {num_channels} structure channels; use 0 … {num_channels}")
-    shifts_K = torch.arange(stage - 1, -1, -1, device=labels_BL.device)
-    se_BLK = torch.ones((*labels_BL.shape, num_channels), dtype=torch.float32, device=labels_BL.device)
-    se_BLK[..., :stage] = (2 * ((labels_BL[..., None] >> shifts_K) & 1)).to(torch.float32)
+    shifts_K = torch.arange(stage - 1, -1, -1, device=structure_BL.device)
+    se_BLK = torch.ones((*structure_BL.shape, num_channels), dtype=torch.float32, device=structure_BL.device)
+    se_BLK[..., :stage] = (2 * ((structure_BL[..., None] >> shifts_K) & 1)).to(torch.float32)
     return se_BLK
 
 

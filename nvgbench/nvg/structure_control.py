@@ -7,6 +7,8 @@ Shape letters: B batch, L positions in raster order, H and W pixels, h and w the
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,72 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nvgbench.data.crop import centre_crop
+from nvgbench.data.decode import read_image
+from nvgbench.data.images import to_float
 from nvgbench.errors import InputError
-from nvgbench.interfaces import Tokenizer
+from nvgbench.interfaces import ImageGenerator, Tokenizer
+from nvgbench.nvg.image_generator import NvgImageGenerator
 from nvgbench.nvg.sampler import GivenStructure
 from nvgbench.nvg.stages import StageLayout
-from nvgbench.types import StageTrace, TokenSequence
+from nvgbench.types import SampleRequest, SampleResult, StageTrace, TokenSequence
+
+
+class ControlledGenerator:
+    """An NVG model whose images all get the same first structure maps; implements `nvgbench.interfaces.ImageGenerator`.
+
+    Args:
+        base: the model.
+        structure: one map ``[1, L]``.
+    """
+
+    def __init__(self, base: NvgImageGenerator, structure: GivenStructure) -> None:
+        digest = hashlib.sha256(structure.structure_BL.cpu().numpy().tobytes()).hexdigest()[:16]
+        given = {"structure": digest, "structure_stage": structure.stage}
+        self.spec = dataclasses.replace(base.spec, provenance={**base.spec.provenance, **given})
+        self._base, self._structure = base, structure
+
+    def generate(self, request: SampleRequest) -> SampleResult:
+        return self._base.generate(request, structure=self._structure)
+
+
+def with_structure(
+    generator: ImageGenerator,
+    *,
+    image: Path | None = None,
+    mask: Path | None = None,
+    sample: tuple[int, int] | None = None,
+    stage: int | None = None,
+) -> ControlledGenerator:
+    """Generate with the structure of an image, of a mask, or of one of the model's own samples.
+
+    Args:
+        generator: an NVG model.
+        image: image file; cropped and resized like training images.
+        mask: image file whose colours or grey values are regions.
+        sample: (label, seed) of a sample.
+        stage: last given stage. Default: all stages of an image, one cluster per region of a mask, half of a sample's stages.
+
+    Raises:
+        InputError: not exactly one source, an unreadable file, a model without structure maps, or no such stage.
+    """
+    if sum(source is not None for source in (image, mask, sample)) != 1:
+        raise InputError("give the structure from exactly one of: an image, a mask, a sample")
+    if not isinstance(generator, NvgImageGenerator):
+        raise InputError(f"{generator.spec.name} is a {generator.spec.family} model and has no structure maps; use an NVG run")
+    layout = generator.generator.layout
+    if image is not None:
+        pixels = np.array(centre_crop(read_image(image), generator.spec.image_size))
+        images_B3HW = to_float(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+        device = generator.generator.content.scale_factors.device
+        return ControlledGenerator(generator, structure_from_image(generator.tokenizer, images_B3HW.to(device), layout, stage))
+    if mask is not None:
+        return ControlledGenerator(generator, structure_from_mask(read_mask(mask), layout, stage))
+    assert sample is not None
+    request = SampleRequest(labels_B=torch.tensor([sample[0]]), seeds_B=torch.tensor([sample[1]]), trace=True)
+    trace = generator.generate(request).trace
+    assert trace is not None
+    return ControlledGenerator(generator, structure_from_trace(trace, layout, layout.last // 2 if stage is None else stage))
 
 
 def structure_from_tokens(tokens: TokenSequence, layout: StageLayout, stage: int | None = None) -> GivenStructure:
@@ -27,10 +90,10 @@ def structure_from_tokens(tokens: TokenSequence, layout: StageLayout, stage: int
     Raises:
         InputError: the tokens have no structure map, or ``stage`` does not exist.
     """
-    if tokens.labels_BL is None:
+    if tokens.structure_BL is None:
         raise InputError("these tokens have no structure map; they come from another family of models")
-    wanted = _checked_stage(layout.last if stage is None else stage, layout)
-    return GivenStructure(layout.coarser(tokens.labels_BL, layout.last, wanted), wanted)
+    wanted = layout.checked_stage(layout.last if stage is None else stage)
+    return GivenStructure(layout.coarser(tokens.structure_BL, layout.last, wanted), wanted)
 
 
 def structure_from_image(
@@ -51,7 +114,7 @@ def structure_from_trace(trace: tuple[StageTrace, ...], layout: StageLayout, sta
     Raises:
         InputError: the trace holds no structure map of that stage.
     """
-    stage = _checked_stage(stage, layout)
+    stage = layout.checked_stage(stage)
     maps = [entry.structure_BHW for entry in trace if entry.tokens == layout.tokens[stage]]
     if not maps or maps[0] is None:
         raise InputError(f"the trace holds no structure map of stage {stage}; ask for it with SampleRequest(trace=True)")
@@ -80,16 +143,16 @@ def structure_from_mask(mask_HW: np.ndarray, layout: StageLayout, stage: int | N
     if stage is None:
         count = len(np.unique(regions_L))
         stage = next(stage for stage, clusters in enumerate(layout.tokens) if clusters >= count and stage > 0)
-    stage = _checked_stage(stage, layout)
+    stage = layout.checked_stage(stage)
     places_L2 = np.stack(np.divmod(np.arange(layout.positions), layout.grid[1]), axis=1).astype(np.float64)
-    labels_L = np.zeros(layout.positions, dtype=np.int64)
+    structure_L = np.zeros(layout.positions, dtype=np.int64)
     for depth in range(layout.known(stage)):
-        odd_L = np.zeros_like(labels_L)
+        odd_L = np.zeros_like(structure_L)
         for label in range(1 << depth):
-            members = np.flatnonzero(labels_L == label)
+            members = np.flatnonzero(structure_L == label)
             odd_L[members] = _odd_half(regions_L[members], places_L2[members])
-        labels_L = 2 * labels_L + odd_L
-    return GivenStructure(torch.from_numpy(labels_L)[None], stage)
+        structure_L = 2 * structure_L + odd_L
+    return GivenStructure(torch.from_numpy(structure_L)[None], stage)
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -111,31 +174,6 @@ def read_mask(path: Path) -> np.ndarray:
         return pixels.astype(np.int64)
     red, green, blue = (pixels[..., channel].astype(np.int64) for channel in range(3))
     return np.unique((red << 16) | (green << 8) | blue, return_inverse=True)[1].reshape(pixels.shape[:2])
-
-
-def checked_structure(given: GivenStructure, layout: StageLayout, batch: int) -> GivenStructure:
-    """``given`` for ``batch`` images; one map serves them all.
-
-    Raises:
-        InputError: another number of maps, another grid, or clusters that are not of equal size.
-    """
-    stage = _checked_stage(given.stage, layout)
-    labels_BL = given.labels_BL
-    if labels_BL.ndim != 2 or len(labels_BL) not in (1, batch) or labels_BL.shape[1] != layout.positions:
-        raise InputError(
-            f"structure labels of shape {list(labels_BL.shape)}: expected [{batch}, {layout.positions}], "
-            "or one row for all images"
-        )
-    expected_L = torch.arange(layout.positions, device=labels_BL.device) // (layout.positions // layout.tokens[stage])
-    if not torch.equal(labels_BL.sort(dim=1).values, expected_L.expand_as(labels_BL)):
-        raise InputError(f"structure labels of stage {stage} must be 0 to {layout.tokens[stage] - 1}, each equally often")
-    return GivenStructure(labels_BL.expand(batch, -1), stage)
-
-
-def _checked_stage(stage: int, layout: StageLayout) -> int:
-    if not 1 <= stage <= layout.last:
-        raise InputError(f"structure can be given for stages 1 to {layout.last}, not {stage}")
-    return stage
 
 
 def _regions_on_grid(mask_HW: np.ndarray, layout: StageLayout) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Energy of a piece of work from the GPU's own counter, joules."""
+"""Energy of a workload from the GPU's own counter, joules."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from nvgbench.profiling.machine import synchronize
 from nvgbench.types import Measurement
 
 SHORTEST_WINDOW = 1.0
-"""Seconds: the counter moves every 20 to 100 ms, so that shorter windows would be off by several per cent."""
+"""Seconds. The counter is updated every 20 to 100 ms; shorter windows would be off by several per cent."""
 
 
 def energy_per_image(
     workload: Callable[[], object], images: int, device: torch.device, *, seconds: float = 3.0, windows: int = 3
 ) -> Measurement:
-    """Joules an image, one sample a window of at least ``seconds`` in which ``workload`` is repeated.
+    """Joules per image: one sample per window of at least ``seconds`` in which ``workload`` is repeated.
 
-    The counter covers the whole board, idle power included, and whatever else runs on the GPU; the CPU is not in it.
-    Where there is no counter, the measurement has no samples and a note that says why.
+    The counter covers the whole board, idle power and other work on the GPU included, but not the CPU. Without a counter, the
+    measurement has no samples and a note that says why.
 
     Args:
-        workload: makes ``images`` images a call; should be warmed up.
-        images: images a call.
+        workload: generates ``images`` images per call; should be warmed up.
+        images: images per call.
         device: where it runs.
         seconds: shortest length of a window.
         windows: number of windows.
@@ -38,7 +38,7 @@ def energy_per_image(
     if seconds < SHORTEST_WINDOW or windows < 1:
         raise InputError(
             f"energy windows: {windows} of {seconds} s; expected at least 1 of at least {SHORTEST_WINDOW} s, because the "
-            "counter moves only every 20 to 100 ms"
+            "counter is updated only every 20 to 100 ms"
         )
     if device.type != "cuda":
         return _unavailable("the model ran on the CPU")
@@ -51,7 +51,7 @@ def energy_per_image(
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
         samples = tuple(_window(workload, handle, device, seconds) / images for _ in range(windows))
     except pynvml.NVMLError as error:
-        return _unavailable(f"this GPU has no energy counter for us ({error})")
+        return _unavailable(f"the energy counter of this GPU cannot be read ({error})")
     finally:
         pynvml.nvmlShutdown()
     if not all(sample > 0 for sample in samples):
@@ -61,7 +61,7 @@ def energy_per_image(
 
 
 def _window(workload: Callable[[], object], handle: Any, device: torch.device, seconds: float) -> float:
-    """Joules of one call, from as many calls as fill the window."""
+    """Joules per call, from as many calls as fill the window."""
     synchronize(device)
     joules_before = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000  # the counter is in millijoules
     began, calls = time.perf_counter(), 0
@@ -73,7 +73,7 @@ def _window(workload: Callable[[], object], handle: Any, device: torch.device, s
 
 
 def _handle(device: torch.device) -> Any:
-    """NVML's handle of a torch device, by its UUID: NVML does not know of CUDA_VISIBLE_DEVICES."""
+    """NVML's handle of a torch device, by its UUID, as NVML ignores CUDA_VISIBLE_DEVICES."""
     uuid = str(torch.cuda.get_device_properties(device).uuid)
     name = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
     return pynvml.nvmlDeviceGetHandleByUUID(name)

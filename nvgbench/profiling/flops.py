@@ -1,4 +1,4 @@
-"""Floating-point operations of a piece of work, counted by PyTorch (2 x multiply-accumulates)."""
+"""Floating-point operations of a workload, counted by PyTorch (2 x multiply-accumulates)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nvgbench.types import Measurement
 
 
 def count_flops(workload: Callable[[], object]) -> int:
-    """FLOPs of matrix products and convolutions in one call of ``workload``; everything else counts nothing.
+    """FLOPs of matrix products and convolutions in one call of ``workload``; everything else counts as zero.
 
-    Attention runs in its plain form while counting: not every fused kernel is known to the counter, and an unknown one
-    would silently count zero. Masked positions are counted as if they were computed.
+    Attention runs unfused while counting, as the counter does not know every fused kernel and silently counts an unknown one as
+    zero. Masked positions are counted as if they were computed.
     """
     with sdpa_kernel([SDPBackend.MATH]), FlopCounterMode(display=False) as counter:
         workload()
@@ -22,10 +22,10 @@ def count_flops(workload: Callable[[], object]) -> int:
 
 
 def flops_measurement(workload: Callable[[], object], images: int) -> Measurement:
-    """Counted FLOPs an image of a workload that makes ``images`` images a call."""
+    """Counted FLOPs per image of a workload that generates ``images`` images per call."""
     counted = count_flops(workload)
     if counted == 0:
-        note = "not available: the counter saw no matrix product or convolution"
+        note = "not available: no matrix product or convolution was counted"
         return Measurement(name="flops", unit="FLOP/image", samples=(), note=note)
     return Measurement(
         name="flops",

@@ -1,4 +1,4 @@
-"""How long something takes: warmed up, synchronised, every repetition kept."""
+"""Wall-clock time of a workload: warmed up, synchronised, every repetition kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nvgbench.profiling.machine import synchronize
 
 @dataclass(frozen=True)
 class Spread:
-    """Summary of raw samples: the median and the quartiles (all equal where there is one sample)."""
+    """Summary of raw samples: median and quartiles (all equal for a single sample)."""
 
     median: float
     low: float
@@ -23,9 +23,9 @@ class Spread:
 
 
 def time_repetitions(workload: Callable[[], object], device: torch.device, *, repeats: int, warmup: int) -> tuple[float, ...]:
-    """Seconds of each of ``repeats`` calls, after ``warmup`` calls that are not timed.
+    """Seconds of each of ``repeats`` calls, after ``warmup`` untimed calls.
 
-    The clock is monotonic and is read only when the device is idle.
+    The clock is monotonic and is read only while the device is idle.
 
     Raises:
         InputError: fewer than one repetition or a negative warm-up.

@@ -1,4 +1,4 @@
-"""Waiting for the device that a measurement runs on."""
+"""Synchronisation with the device that a measurement runs on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import torch
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has finished what was asked of it; without this, times are those of the launches alone."""
+    """Wait until the device is idle; otherwise only kernel launches would be timed."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

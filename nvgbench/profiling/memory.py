@@ -1,4 +1,4 @@
-"""Peak memory of a piece of work, bytes."""
+"""Peak memory of a workload, bytes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from nvgbench.profiling.machine import synchronize
 from nvgbench.types import Measurement
 
 SAMPLING_INTERVAL = 0.002
-"""Seconds between two looks at the process's memory, where the kernel does not keep its peak."""
+"""Seconds between two readings of the process's memory, if the kernel does not record its peak."""
 _RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def peak_cuda_memory(workload: Callable[[], object], device: torch.device) -> Measurement:
-    """Peak of the memory that tensors held on the GPU while ``workload`` ran, model weights included.
+    """Peak memory of tensors on the GPU while ``workload`` ran, model weights included.
 
-    What the caching allocator had reserved is in the conditions. Not available without CUDA.
+    The memory reserved by the caching allocator is in the conditions. Not available without CUDA.
     """
     name = "peak_memory_cuda"
     if device.type != "cuda":
         return Measurement(name=name, unit="B", samples=(), note="not available: the model ran on the CPU")
     synchronize(device)
-    # First give back what earlier work left in the cache, then forget its peak; the other order would count the cache.
+    # Empty the cache before resetting the peak; the other order would count the cache.
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     workload()
@@ -40,9 +40,9 @@ def peak_cuda_memory(workload: Callable[[], object], device: torch.device) -> Me
 def peak_process_memory(workload: Callable[[], object]) -> Measurement:
     """Peak resident memory of this process while ``workload`` ran.
 
-    It includes the interpreter, the libraries and the weights (what was resident before is in the conditions), and
-    memory that the allocator kept from earlier work. Linux keeps the peak itself; elsewhere a thread looks every 2 ms, so
-    that a shorter peak, or any while the thread has no turn, can be missed. The conditions say which of the two it was.
+    It includes the interpreter, the libraries and the weights (the resident memory before is in the conditions), and memory
+    that the allocator kept from earlier work. Linux records the peak itself; elsewhere a thread samples every 2 ms and can miss
+    short peaks. The conditions say which method was used.
     """
     process = psutil.Process()
     method, watch = "the kernel's high-water mark", _high_water_mark
@@ -59,7 +59,7 @@ def peak_process_memory(workload: Callable[[], object]) -> Measurement:
 
 
 def _reset_high_water_mark() -> bool:
-    """Let the kernel count anew from what is resident now; False where it does not do that for us."""
+    """Reset the kernel's high-water mark to the memory resident now; False if it cannot be reset."""
     try:
         _RESET.write_text("5")
     except OSError:
@@ -75,7 +75,7 @@ def _high_water_mark(workload: Callable[[], object], process: psutil.Process) ->
 
 
 def _sampled_peak(workload: Callable[[], object], process: psutil.Process) -> int:
-    """The largest of the looks that a thread took while ``workload`` ran, bytes."""
+    """The largest reading of a thread while ``workload`` ran, bytes."""
     peak = 0
     finished = threading.Event()
 

@@ -24,9 +24,9 @@ class ProfilePlan:
     """What is measured and how often.
 
     Attributes:
-        batch_sizes: images a call; at 1 the time of a call is recorded as latency, above as throughput.
-        repeats: timed calls at each batch size.
-        warmup: calls before them that are not timed.
+        batch_sizes: images per call; latency is recorded at 1, throughput above.
+        repeats: timed calls per batch size.
+        warmup: untimed calls before them.
         energy_seconds, energy_windows: length and number of the windows over which energy is read.
         settings: overrides of the sampling settings.
     """
@@ -54,14 +54,14 @@ def profile_generator(
     """Measure a generator that lives on ``device``.
 
     Args:
-        generator: what to measure; nothing of it is known but ``generate``.
+        generator: what to measure, through ``generate`` alone.
         plan: what to measure.
-        device: where it runs; decides what is synchronised and which counters are read.
+        device: where it runs; determines what is synchronised and which counters are read.
         progress: called with (steps done, steps) after each.
 
     Returns:
         ``flops`` of one image, then for each batch size ``latency`` (s, batch 1) or ``throughput`` (images/s),
-        ``peak_memory_cuda``, ``peak_memory_process`` (B) and ``energy`` (J/image). What cannot be measured here, or does not
+        ``peak_memory_cuda``, ``peak_memory_process`` (B) and ``energy`` (J/image). What cannot be measured, or does not
         fit into memory, has no samples and a note.
 
     Raises:
@@ -101,7 +101,7 @@ def _speed(seconds: tuple[float, ...], batch_size: int) -> Measurement:
 
 
 def _workload(generator: ImageGenerator, batch_size: int, settings: Mapping[str, Any]) -> Callable[[], object]:
-    """One call of the generator, the same each time: classes in turn, seeds 0, 1, 2 …"""
+    """One call of the generator, always the same: classes in turn, seeds 0, 1, 2 …"""
     images = torch.arange(batch_size, dtype=torch.int64)
     request = SampleRequest(labels_B=images % generator.spec.num_classes, seeds_B=images, settings=settings)
     return lambda: generator.generate(request)

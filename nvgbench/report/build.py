@@ -1,9 +1,10 @@
-"""One self-contained HTML page from records and their artifact files alone, so that it can be rebuilt at any time."""
+"""One self-contained HTML page, built from records and their artifact files alone."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,25 @@ from nvgbench import __version__
 from nvgbench.errors import InputError
 from nvgbench.files import write_text
 from nvgbench.gates.schema import Verdict
-from nvgbench.report import against, cautions, claim_tables, costs, data, figures, numbers, pairs, scores, sources
+from nvgbench.report import (
+    breakdowns,
+    cautions,
+    claim_tables,
+    costs,
+    data,
+    entries,
+    figures,
+    gate,
+    pairs,
+    provenance_table,
+    published_tables,
+    scores,
+)
 from nvgbench.report.claims import Evidence, Judged, load_claims
 from nvgbench.report.galleries import artifact_count, galleries
 from nvgbench.report.published import SENTENCE
+from nvgbench.report.score_statements import score_statements
+from nvgbench.report.score_table import score_table
 from nvgbench.report.tables import Statement, Table
 from nvgbench.results.grouping import training_groups
 from nvgbench.results.schema import RunRecord
@@ -27,61 +43,63 @@ from nvgbench.results.store import LocatedRecord
 
 DEFAULT_TITLE = "Structured image generators, measured"
 LIMIT = 5_000_000
-"""Bytes of the page at the most."""
+"""Largest size of the page, bytes."""
 _MOST_DATA = 1_500_000
-"""Bytes of the embedded data above which the records' tables, and then the records, are left to the JSON beside the page."""
+"""Size of the embedded data, bytes, above which the records' tables, then the records, are only in the JSON beside the page."""
 _PICTURE_TEXT = 2_000
-"""Bytes that a picture takes beside its data."""
+"""Bytes of HTML around a picture."""
 
 
 @dataclass(frozen=True)
 class _Report:
-    """The page before its pictures and data: what the template needs, and the document that holds the same numbers."""
+    """The page before pictures and data are added: what the template shows, and the document with the same numbers."""
 
     content: dict[str, Any]
     document: dict[str, Any]
-    entries: list[numbers.Entry]
+    entries: list[entries.Entry]
     located: list[LocatedRecord]
 
 
 def render_report(
     located: Sequence[LocatedRecord],
-    out: Path,
+    out: str | os.PathLike[str],
     *,
     title: str = DEFAULT_TITLE,
     verdicts: Sequence[Verdict] = (),
-    older: data.OldReport | None = None,
     force: bool = False,
 ) -> Path:
-    """Write the page for ``located`` records to ``out`` and its numbers beside it as ``.json`` and ``.csv``.
+    """Write the page for ``located`` records to ``out``, and its numbers beside it as ``.json`` and ``.csv``.
 
     Args:
-        located: what to show; of several records of one kind about one subject the newest counts. A missing picture leaves
-            a note on the page.
-        out: HTML file; needs no network and no script to be read, and has at most 5 MB: pictures are scaled down until it
-            fits, and say so.
+        located: what to show; of several records of one kind and subject the newest counts. A missing picture leaves a note on
+            the page.
+        out: HTML file of at most 5 MB, readable without network and scripts. Pictures are scaled down until it fits, with a
+            note below each.
         title: heading of the page.
-        verdicts: of a gate, where one was run.
-        older: a report of earlier to compare with (`nvgbench.report.data.read_report`).
-        force: show differences of models that must not be compared, marked as forced.
+        verdicts: of a gate, if one was run.
+        force: also show differences of scores that are not comparable, marked as forced.
+
+    Returns:
+        ``out``.
 
     Raises:
         InputError: no records, or so many that their tables alone exceed 5 MB.
         OSError: a file cannot be written.
     """
+    out = Path(out)
     if not located:
-        raise InputError("no records to report on; run 'nvgbench eval' or 'nvgbench profile' first, or name other --runs")
-    report = _report(located, title, verdicts, older, force)
+        raise InputError("no records to report on; evaluate or profile a run first, or choose another folder (`runs=`)")
+    report = _report(located, title, verdicts, force)
     page = _fitting_page(report)
     records = data.record_trees([one.record for one in report.located])
     write_text(out.with_suffix(".json"), data.for_file({**report.document, "records": records}))
-    write_text(out.with_suffix(".csv"), numbers.as_csv(report.entries))
+    write_text(out.with_suffix(".csv"), entries.as_csv(report.entries))
     write_text(out, page)
     return out
 
 
 def _fitting_page(report: _Report) -> str:
-    """The page with as much of data and pictures as its limit has room for."""
+    """The page with as much data and as many pictures as fit."""
     template = _environment().get_template("page.html.j2")
     content = {**report.content, "data": Markup(_embedded(report)), "galleries": []}
     bare = len(template.render(content).encode())
@@ -89,16 +107,16 @@ def _fitting_page(report: _Report) -> str:
     if room < 0:
         raise InputError(
             f"a page of {len(report.located)} records would have {bare / 1e6:.1f} MB without pictures, more than "
-            f"{LIMIT / 1e6:.0f} MB; name fewer runs"
+            f"{LIMIT / 1e6:.0f} MB; choose fewer runs"
         )
-    # base64 makes four bytes of three
+    # Base64 turns three bytes into four.
     page = template.render({**content, "galleries": galleries(report.located, room * 3 // 4)})
     assert len(page.encode()) <= LIMIT
     return page
 
 
 def _embedded(report: _Report) -> str:
-    """The data as the page holds them: all records, or those without their long tables, or none, as room allows."""
+    """The data inside the page: all records, or records without their tables, or no records, as fits."""
     records = [one.record for one in report.located]
     for trees in (data.record_trees(records), data.record_trees(records, tables=False), None):
         text = data.for_page(report.document if trees is None else {**report.document, "records": trees})
@@ -111,14 +129,13 @@ def _report(
     located: Sequence[LocatedRecord],
     title: str,
     verdicts: Sequence[Verdict],
-    older: data.OldReport | None,
     force: bool,
 ) -> _Report:
     groups = training_groups(one.record for one in located)
     located = [*located, *(LocatedRecord(group, located[0].file, 0) for group in groups)]
     found = scores.collect_scores(one.record for one in located)
     models, anchors = found.models, found.anchors
-    # Every table and legend lists the models in the order of the main table.
+    # Every table and legend lists the models in the order of the table of scores.
     rank = {subject: number for number, subject in enumerate(scores.model_order(models))}
     located = sorted(located, key=lambda one: rank.get(one.record.subject, len(rank)))
     records = [one.record for one in located]
@@ -127,18 +144,13 @@ def _report(
     judged, scaled = [evidence.judge(claim) for claim in claims], evidence.at_this_scale(claims)
     warned = cautions.cautions(records)
     tables = _tables(records, found, judged, scaled, force)
-    tables["gate"] = sources.gate_table(verdicts) if verdicts else None
-    entries = numbers.entries({section: _listed(held) for section, held in tables.items()})
-    moved = None if older is None else against.moves(older, entries)
-    if moved is not None and older is not None:
-        tables["over time"] = against.move_table(moved, older)
-        entries += numbers.entries({"over time": _listed(tables["over time"])})
+    tables["gate"] = gate.gate_table(verdicts) if verdicts else None
+    found_entries = entries.entries({section: _listed(found) for section, found in tables.items()})
     statements = [
-        *([sources.gate_statement(verdicts)] if verdicts else []),
-        *([against.move_statement(moved)] if moved is not None else []),
+        *([gate.gate_statement(verdicts)] if verdicts else []),
         *cautions.caution_statements(warned),
         *pairs.forced_statements(tables["differences"]),
-        *scores.score_statements(models, anchors),
+        *score_statements(models, anchors),
         claim_tables.claim_statement(judged, scaled),
         *costs.budget_statements(records, models),
         *costs.cost_statements(records, models),
@@ -153,8 +165,8 @@ def _report(
         "statements": [{"word": one.word, "text": one.text, "tone": one.tone} for one in statements],
         "claims": claim_tables.claim_rows(judged, scaled),
         "warnings": [vars(one) for one in warned],
-        "moves": against.move_rows(moved or ()),
-        "numbers": [numbers.as_tree(entry) for entry in entries],
+        "gate": [dataclasses.asdict(verdict) for verdict in verdicts],
+        "numbers": [entries.as_tree(entry) for entry in found_entries],
     }
     content = _content(tables, statements) | {
         "title": title,
@@ -169,21 +181,21 @@ def _report(
         ),
         "curves": figures.training_figures(records, series),
         "stability": figures.all_stability_figures(records),
-        "provenance": sources.provenance_table(records),
+        "provenance": provenance_table.provenance_table(records),
     }
-    return _Report(content, document, entries, located)
+    return _Report(content, document, found_entries, located)
 
 
 def _reconstruction(tokenizers: scores.Scores) -> Table:
-    """Scores of reconstructions, and below them why some have no LPIPS."""
-    table = scores.score_table(tokenizers, {}, "Reconstruction of held-out images")
+    """Scores of reconstructions, with notes on why some have no LPIPS."""
+    table = score_table(tokenizers, {}, "Reconstruction of held-out images")
     return dataclasses.replace(table, notes=[*table.notes, *cautions.lpips_notes(tokenizers)])
 
 
 def _tables(
     records: Sequence[RunRecord], found: scores.AllScores, judged: Sequence[Judged], scaled: Sequence[Judged], force: bool
 ) -> dict[str, Any]:
-    """The page's tables by section: one, several or None each."""
+    """The page's tables by section: one, several or None for each."""
     models, anchors = found.models, found.anchors
     order = scores.model_order(models)
     tokenizers = dict(
@@ -195,36 +207,35 @@ def _tables(
         for subject, metrics in models.items()
         if primary is not None and scores.has_value(metrics, primary)
     }
-    beside, published = sources.published_tables(records, measured)
     return {
         "claims": claim_tables.claim_table(judged),
         "questions": claim_tables.scale_table(scaled),
-        "scores": scores.score_table(models, anchors, "Scores of generated images") if models or anchors else None,
+        "scores": score_table(models, anchors, "Scores of generated images") if models or anchors else None,
         "differences": pairs.pair_table(models, force) if len(models) > 1 else None,
-        "by class": scores.class_tables(records),
+        "by class": breakdowns.class_tables(records),
         "training": costs.budget_table(records),
         "costs": costs.cost_table(records),
         "reconstruction": _reconstruction(tokenizers) if tokenizers else None,
-        "codebooks": scores.codebook_table(records),
-        "published beside": beside,
-        "published": published,
+        "codebooks": breakdowns.codebook_table(records),
+        "published beside": published_tables.matched_table(records, measured),
+        "published": published_tables.published_tables(),
     }
 
 
 def _content(tables: dict[str, Any], statements: Sequence[Statement]) -> dict[str, Any]:
-    """What the template shows of the tables, by name, and the page's fixed parts."""
+    """What the template shows: statements, tables by section, and the fixed parts of the page."""
     return {
         "version": __version__,
         "statements": statements,
-        "tables": {"over time": None, **tables},
+        "tables": tables,
         "published_sentence": SENTENCE,
         "css": Markup(_asset("report.css")),
         "script": Markup(_asset("sort.js")),
     }
 
 
-def _listed(held: Table | list[Table] | None) -> list[Table]:
-    return held if isinstance(held, list) else [] if held is None else [held]
+def _listed(tables: Table | list[Table] | None) -> list[Table]:
+    return tables if isinstance(tables, list) else [] if tables is None else [tables]
 
 
 def _drawn(*found: figures.Figure | None) -> list[figures.Figure]:

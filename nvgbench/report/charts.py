@@ -1,6 +1,6 @@
-"""Static SVG charts. Colours are CSS variables of the page, so that one drawing serves light and dark.
+"""Static SVG charts in the page's light and dark colours.
 
-matplotlib draws with stand-in colours, which are then replaced; text stays text and takes the page's font.
+matplotlib draws with placeholder colours, which are replaced by CSS variables; text stays text in the page's font.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-# Okabe and Ito's colours, which people with any common colour blindness can tell apart; the page's style sheet holds a
-# variant of each that stands out from its background.
+# Okabe and Ito's colours, distinguishable with any common colour blindness; the page's style sheet has a variant of each that
+# contrasts with its background.
 _SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _INK, _GRID = "#010203", "#040506"
 _PANEL = (3.6, 2.35)
-"""Inches of a small panel; 72 units an inch in the drawing."""
+"""Size of a small panel, inches; 72 units per inch in the drawing."""
 _WIDE = 4.2
-"""Inches of other charts: wider ones would have small print on a telephone."""
+"""Width of other charts, inches; wider ones would have tiny text on a phone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A series of a line chart; ``low`` and ``high`` give a band."""
+    """A series of a line chart, with a band from ``low`` to ``high`` if given."""
 
     label: str
     series: int
@@ -55,7 +55,7 @@ class Dot:
 
 
 def series_count() -> int:
-    """How many series get colours of their own; more share them."""
+    """Number of distinct colours; further series reuse them."""
     return len(_SERIES)
 
 
@@ -70,18 +70,23 @@ def line_chart(
     log_x: bool = False,
     y_range: tuple[float, float] | None = None,
 ) -> str:
-    """A small panel of lines as an ``<svg>`` element; ``name`` makes its ids unique on the page, ``alt`` describes it."""
+    """A small panel of lines as an ``<svg>`` element.
+
+    Args:
+        name: prefix that makes its ids unique on the page.
+        alt: description for those who cannot see it.
+    """
     with _style():
         figure = Figure(figsize=_PANEL)
         axes = figure.subplots()
         for line in lines:
-            look = line.series % len(_SERIES)
-            marker = _MARKERS[look] if len(line.x) <= 12 else ""
+            style = line.series % len(_SERIES)
+            marker = _MARKERS[style] if len(line.x) <= 12 else ""
             axes.plot(
-                line.x, line.y, color=_SERIES[look], linestyle=_DASHES[look], marker=marker, markersize=3.5, linewidth=1.6
+                line.x, line.y, color=_SERIES[style], linestyle=_DASHES[style], marker=marker, markersize=3.5, linewidth=1.6
             )
             if line.low is not None and line.high is not None:
-                axes.fill_between(line.x, line.low, line.high, color=_SERIES[look], alpha=0.18, linewidth=0)
+                axes.fill_between(line.x, line.low, line.high, color=_SERIES[style], alpha=0.18, linewidth=0)
         if log_x:
             axes.set_xscale("log", base=2)
             axes.set_xticks(sorted({x for line in lines for x in line.x}))
@@ -98,7 +103,7 @@ def line_chart(
 
 
 def dot_chart(dots: Sequence[Dot], *, name: str, alt: str, title: str, xlabel: str, zero: bool = False) -> str:
-    """Values with intervals, one row each, from the top down; ``zero`` draws a line there, for differences."""
+    """Values with intervals, one row each from the top; ``zero`` draws a line at zero, for differences."""
     with _style():
         figure = Figure(figsize=(_WIDE, 0.75 + 0.32 * len(dots)))
         axes = figure.subplots()
@@ -117,13 +122,13 @@ def dot_chart(dots: Sequence[Dot], *, name: str, alt: str, title: str, xlabel: s
 
 
 def scatter_chart(dots: Sequence[Dot], *, name: str, alt: str, title: str, xlabel: str, ylabel: str) -> str:
-    """Points with their names beside them, the horizontal axis logarithmic."""
+    """Labelled points, with a logarithmic horizontal axis."""
     with _style():
         figure = Figure(figsize=(_WIDE, 2.5))
         axes = figure.subplots()
         for dot in dots:
-            look = dot.series % len(_SERIES)
-            axes.plot([dot.x], [dot.y], marker=_MARKERS[look], color=_SERIES[look], markersize=7, linestyle="")
+            style = dot.series % len(_SERIES)
+            axes.plot([dot.x], [dot.y], marker=_MARKERS[style], color=_SERIES[style], markersize=7, linestyle="")
             axes.annotate(_plain_text(dot.label), (dot.x, dot.y), xytext=(7, 5), textcoords="offset points", fontsize=9)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -170,14 +175,14 @@ def _finish(figure: Figure, axes: Axes, *, name: str, alt: str, title: str, xlab
 
 
 def _for_page(svg: str, name: str, alt: str) -> str:
-    """Cut the file's prologue, make ids unique, hand colours and font to the page's style sheet, add the description."""
+    """Remove the prologue, make ids unique, leave colours and font to the page's style sheet, add the description."""
     width, height = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg).groups()  # type: ignore[union-attr]
     opening = (
         f'<svg class="chart" role="img" aria-label="{escape(alt, quote=True)}" viewBox="0 0 {width} {height}" '
         f'style="max-width:{float(width) * 1.35:.0f}px">'
     )
     svg = re.sub(r"^.*?<svg\b[^>]*>", "", svg, count=1, flags=re.DOTALL)
-    # A style element inside an <svg> would hold for the whole page.
+    # A style element inside an <svg> would apply to the whole page.
     svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r"url\(#", f"url(#{name}-", svg).replace('xlink:href="#', f'href="#{name}-')
@@ -189,7 +194,7 @@ def _for_page(svg: str, name: str, alt: str) -> str:
 
 
 def _plain_text(text: str) -> str:
-    """Names come from outside: keep a label to one short line."""
+    """A label as one short line: names come from outside."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return line if len(line) <= 40 else line[:39] + "…"
 

@@ -1,4 +1,4 @@
-"""The tables of claims, and the sentence about them."""
+"""The tables of claims, and the sentence about them in the summary."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from nvgbench.report.claims import Judged, Outcome
+from nvgbench.report.claims import Claim, Judged, Outcome
 from nvgbench.report.differences import difference_cell, interval_of
-from nvgbench.report.numbers import Number, compact
+from nvgbench.report.entries import compact
 from nvgbench.report.quantities import noise
 from nvgbench.report.tables import BLANK, Cell, Column, Group, Statement, Table, Tone
+from nvgbench.results.numbers import Number
 
 _TONES: dict[Outcome, Tone] = {
     "supported": "better",
@@ -25,8 +26,13 @@ _HEADINGS = {
     "4": "Runtime (Table 4)",
     "text": "From the text",
 }
+_CLAIMS_NOTE = (
+    "A claim is judged only by runs of the models it names: the same preset, ImageNet at 256 px, as many training images, the "
+    "papers' Inception; for time and memory the same preset, measured on the devices of this page. Supported and not supported "
+    "mean that the interval of the difference excludes zero; below it stands what it covers."
+)
 _SCALE_NOTE = (
-    "These models are smaller, and trained on other data or for a shorter time, than the published ones: an answer here is no "
+    "These models are smaller than the published ones, and trained on other data or for a shorter time. Their answers are no "
     "evidence for or against the paper's figures, only for or against the same question at this scale."
 )
 
@@ -36,10 +42,7 @@ def claim_table(judged: Sequence[Judged]) -> Table:
     groups: dict[str, list[list[Cell]]] = {}
     for one in judged:
         claim = one.claim
-        published = [
-            Cell(text=claim.published(value), sub=model, number=_published(one, model, value))
-            for model, value in ((claim.a, claim.value_a), (claim.b, claim.value_b))
-        ]
+        published = [_published(claim, claim.a, claim.value_a), _published(claim, claim.b, claim.value_b)]
         groups.setdefault(claim.table, []).append([Cell(text=claim.text), _verdict(one), *published, *_measured(one)])
     return Table(
         caption="The paper's claims",
@@ -47,11 +50,7 @@ def claim_table(judged: Sequence[Judged]) -> Table:
             "claim", [Column(label="published", sub="first model"), Column(label="published", sub="second model")]
         ),
         groups=[Group(rows=rows, heading=_HEADINGS.get(table, table)) for table, rows in groups.items()],
-        notes=[
-            "Only runs of the models that a claim names judge it: same preset, ImageNet at 256 px, as many training images, "
-            "the papers' Inception; for time and memory the preset alone, on the device of this page. Supported and not "
-            "supported mean that the interval of the difference leaves out zero; what it covers stands below it."
-        ],
+        notes=[_CLAIMS_NOTE],
     )
 
 
@@ -91,7 +90,7 @@ def _verdict(one: Judged) -> Cell:
 
 
 def _measured(one: Judged) -> list[Cell]:
-    """Both numbers, their difference, and the rules they follow."""
+    """Both numbers, their difference, and the protocol they follow."""
     if one.a is None or one.b is None:
         return [BLANK, BLANK, BLANK, BLANK]
     shown = [
@@ -107,37 +106,44 @@ def _measured(one: Judged) -> list[Cell]:
     return [*shown, _difference(one), Cell(text=rules, sub=counts)]
 
 
-def _published(one: Judged, model: str, value: float) -> Number:
-    unit = {"latency": "s", "memory": "MiB"}.get(one.claim.metric, "")
-    return Number(metric=f"{one.claim.metric} of {model}", value=value, unit=unit, note="as published")
+def _published(claim: Claim, model: str, value: float) -> Cell:
+    number = Number(metric=f"{claim.metric} of {model}", value=value, unit=claim.unit, note="as published")
+    return Cell(text=claim.published(value), sub=model, number=number)
 
 
 def _difference(one: Judged) -> Cell:
-    if one.low is None or one.high is None or one.a is None or one.b is None:
+    if one.interval is None or one.a is None or one.b is None:
         return BLANK
-    value = one.a.value - one.b.value
     number = dataclasses.replace(
-        one.a, metric=f"{one.a.metric}: difference", value=value, low=one.low, high=one.high, covers=one.covers,
-        method="", note="",
-    )  # fmt: skip
-    return difference_cell(number, one.a.value, noise(one.covers))
+        one.a,
+        metric=f"{one.a.metric}: difference",
+        value=one.a.value - one.b.value,
+        low=one.interval.low,
+        high=one.interval.high,
+        covers=one.interval.source,
+        method="",
+        note="",
+    )
+    return difference_cell(number, one.a.value, noise(one.interval.source))
 
 
 def claim_statement(judged: Sequence[Judged], scaled: Sequence[Judged]) -> Statement:
-    """How many claims could be judged, and what the small models say."""
-    counts = {outcome: sum(one.outcome == outcome for one in judged) for outcome in (*_TONES, "not measured here")}
-    known = len(judged) - counts["not measured here"]
-    told = ", ".join(f"{number} {outcome}" for outcome, number in counts.items() if number and outcome != "not measured here")
-    text = f"Of the paper's {len(judged)} claims {known or 'none'} could be judged here{f': {told}' if told else ''}."
+    """How many claims could be judged, and what the smaller models say."""
+    known = [one for one in judged if one.outcome != "not measured here"]
+    counts = f": {_counts(known)}" if known else ""
+    text = f"{len(known) or 'None'} of the paper's {len(judged)} claims could be judged here{counts}."
     if scaled:
-        answers = {outcome: sum(one.outcome == outcome for one in scaled) for outcome in _TONES}
-        told = ", ".join(f"{number} {outcome}" for outcome, number in answers.items() if number)
-        text += f" Asked of the models on this page, {len(scaled)} of the same questions: {told}."
+        text += f" {len(scaled)} of the same questions were asked of the models on this page: {_counts(scaled)}."
     return Statement(text=text, word="Claims")
 
 
+def _counts(judged: Sequence[Judged]) -> str:
+    counts = {outcome: sum(one.outcome == outcome for one in judged) for outcome in _TONES}
+    return ", ".join(f"{number} {outcome}" for outcome, number in counts.items() if number)
+
+
 def claim_rows(judged: Sequence[Judged], scaled: Sequence[Judged]) -> list[dict[str, Any]]:
-    """The claims as JSON holds them."""
+    """The claims for JSON."""
     return [
         {
             "claim": one.claim.text,
@@ -150,7 +156,9 @@ def claim_rows(judged: Sequence[Judged], scaled: Sequence[Judged]) -> list[dict[
             "published": {one.claim.a: one.claim.value_a, one.claim.b: one.claim.value_b},
             "subjects": [one.subject_a, one.subject_b] if one.a else [],
             "measured": [compact(measured) for measured in (one.a, one.b) if measured is not None],
-            "difference": None if one.low is None else {"low": one.low, "high": one.high, "covers": one.covers},
+            "difference": None
+            if one.interval is None
+            else {"low": one.interval.low, "high": one.interval.high, "covers": one.interval.source},
         }
         for number, one in enumerate([*judged, *scaled])
     ]

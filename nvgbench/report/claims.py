@@ -1,9 +1,8 @@
-"""Claims of the paper: the published figures, what was measured here, and a verdict in plain words.
+"""Claims of the paper: the published figures, what was measured here, and a verdict.
 
-A claim about a published model is judged by runs of that very model alone: its preset, ImageNet at 256 px, the Inception of
-the papers, and as many training images where it was trained here. Where both models have a score by the papers' protocol, that
-one judges. Costs ask for the preset alone. Small models may answer the same question at their scale; their answers stand in a
-table of their own.
+Only runs of the very models that a claim names judge it: their preset, ImageNet at 256 px, the Inception of the papers, and as
+many training images if they were trained here. Scores by the papers' protocol are preferred. Costs ask for the preset alone.
+Smaller models may answer the same question at their scale; their answers are in a table of their own.
 """
 
 from __future__ import annotations
@@ -15,32 +14,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nvgbench.report.costs import device_name, find_measurement, newest
-from nvgbench.report.numbers import Number, of_measurement, of_metric, of_record
+from nvgbench.report.breakdowns import codebook_use
+from nvgbench.report.costs import find_measurement, newest
 from nvgbench.report.published import published_results
 from nvgbench.report.quantities import noise, quantity, score, significant
-from nvgbench.report.scores import AllScores, codebook_use, has_value
+from nvgbench.report.scores import ANCHOR, AllScores, has_value
 from nvgbench.results.compare import Scored, compare, score_key, why_not_comparable
+from nvgbench.results.grouping import members
+from nvgbench.results.numbers import Number, of_measurement, of_metric, of_record
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.scores import SCORES, score_of
+from nvgbench.types import Interval
 
 Outcome = Literal["supported", "not supported", "inconclusive", "not comparable", "not measured here"]
 
 _PAPERS_PROTOCOL = "adm"
-_MEASURED = {"latency": "latency", "memory": "peak_memory_cuda"}
-_UNITS = {"latency": "s", "memory": "B"}
-_CODEBOOK = "first-stage codebook use"
 _PRESETS = {"llamagen-l": "ar-l", "llamagen-xl": "ar-xl"}
 _FAMILIES = {"nvg": "nvg", "var": "var", "llamagen": "ar"}
 _MIB = 2**20
 _IMAGENET_IMAGES = 1_281_167
 _ENOUGH = 0.95
-"""Share of the published model's training images that a run must have seen to stand for it."""
+"""Share of the published model's training images that a run must have seen to represent it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """``a`` is better than ``b`` in ``metric``: the published figures, and the paper's table that gives them."""
+    """``a`` is better than ``b`` in ``metric``: the published figures, and the paper's table they are from.
+
+    Attributes:
+        metric: a score's name in the table of scores, a measurement's name, or ``codebook use, first stage``.
+        unit: of the figures of a measurement (``s``, ``MiB``); empty for everything else.
+    """
 
     text: str
     metric: str
@@ -50,26 +54,30 @@ class Claim:
     value_a: float
     value_b: float
     table: str
+    unit: str = ""
+
+    @property
+    def of_cost(self) -> bool:
+        """Whether it is about time or memory, which depend on the preset alone."""
+        return bool(self.unit)
 
     def published(self, value: float) -> str:
         """A figure as the page shows it."""
-        if self.metric == "latency":
-            return quantity(value, "s")
-        if self.metric == "memory":
-            return quantity(value * _MIB, "B")
-        return f"{value:.1%}" if self.metric == _CODEBOOK else significant(value, 4 if value >= 1 else 3)
+        if self.of_cost:
+            return quantity(value * _MIB, "B") if self.unit == "MiB" else quantity(value, self.unit)
+        return significant(value, 4 if value >= 1 else 3) if self.metric in SCORES else f"{value:.1%}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A claim, or its question asked of other models, and the answer.
+    """A claim, or its question asked of other models, with the answer.
 
     Attributes:
-        subject_a, subject_b: what was measured in place of the claim's models; empty where nothing was.
-        a, b: the measured numbers.
-        shown_a, shown_b: them as text.
-        low, high: interval of ``a`` minus ``b``, where there is one; ``covers`` says of what.
         reason: one sentence.
+        subject_a, subject_b: what was measured in place of the claim's models; empty if nothing was.
+        a, b: the measured numbers.
+        shown_a, shown_b: the numbers as text.
+        interval: of ``a`` minus ``b``, if any.
     """
 
     claim: Claim
@@ -81,9 +89,7 @@ class Judged:
     b: Number | None = None
     shown_a: str = ""
     shown_b: str = ""
-    low: float | None = None
-    high: float | None = None
-    covers: str = ""
+    interval: Interval | None = None
 
 
 def load_claims() -> list[Claim]:
@@ -93,42 +99,48 @@ def load_claims() -> list[Claim]:
         Claim(
             text=entry["text"],
             metric=entry["metric"],
-            higher_is_better=entry["better"] == "higher",
+            higher_is_better=_higher_is_better(entry),
             a=entry["a"]["model"],
             b=entry["b"]["model"],
             value_a=entry["a"]["value"],
             value_b=entry["b"]["value"],
             table=entry["table"],
+            unit=entry.get("unit", ""),
         )
         for entry in tomllib.loads(text)["claim"]
     ]
 
 
+def _higher_is_better(entry: Mapping[str, str]) -> bool:
+    known = SCORES.get(entry["metric"])
+    return entry["better"] == "higher" if known is None else bool(known.higher_is_better)
+
+
 class Evidence:
-    """What the records hold for claims."""
+    """What the records say about claims."""
 
     def __init__(self, records: Sequence[RunRecord], scores: AllScores) -> None:
         self._profiles = newest(records, "profile")
-        self._scores = {"rFID": scores.tokenizers, "LPIPS": scores.tokenizers}
-        self._generated = scores.models
+        self._all_scores = scores
         self._codebooks = codebook_use(records)
-        presets = {record.subject: record.preset for record in records if record.preset and record.family != "anchor"}
-        # what was trained several times answers as a group, before its members
-        self._presets = dict(sorted(presets.items(), key=lambda entry: entry[0] != _base(entry[0])))
+        self._group_of = {member: record.subject for record in records for member in members(record)}
+        presets = {record.subject: record.preset for record in records if record.preset and record.family != ANCHOR}
+        # Groups of trainings answer before their members.
+        self._presets = dict(sorted(presets.items(), key=lambda entry: entry[0] in self._group_of))
         self._imagenet = {record.subject for record in records if _on_imagenet(record)}
-        told = {row.model: re.fullmatch(r"(\d+) ep", row.train) for row in published_results() if row.table == "1"}
-        self._epochs = {_preset(model): int(found[1]) for model, found in told.items() if found}
+        epochs = {row.model: re.fullmatch(r"(\d+) ep", row.train) for row in published_results() if row.table == "1"}
+        self._epochs = {_preset(model): int(found[1]) for model, found in epochs.items() if found}
         self._seen = {subject: _images_seen(record) for subject, record in newest(records, "train").items()}
 
     def judge(self, claim: Claim) -> Judged:
-        """The claim itself, by runs of the models that it names."""
+        """The claim itself, judged by runs of the models it names."""
         pairs = self._judging(claim)
         if not pairs:
             return Judged(claim=claim, outcome="not measured here", reason=self._missing(claim))
         return self._answer(claim, *pairs[0], strict=True)
 
     def at_this_scale(self, claims: Sequence[Claim]) -> list[Judged]:
-        """The claims' questions asked of models of the same families and of one size with each other, each question once."""
+        """The claims' questions asked of models of the same families and of equal size, each question once."""
         answered = {(claim.metric, a, b) for claim in claims for a, b in self._judging(claim)}
         asked: dict[tuple[str, str, str], Judged] = {}
         for claim in claims:
@@ -136,22 +148,22 @@ class Evidence:
             if families[0] == families[1] or not all(families) or "(" in claim.a + claim.b:
                 continue
             for a, b in self._pairs(*families):
-                key = claim.metric, _base(a), _base(b)
+                key = claim.metric, self._group_of.get(a, a), self._group_of.get(b, b)
                 if (claim.metric, a, b) not in answered and key not in asked and self._has(claim, a) and self._has(claim, b):
                     asked[key] = self._answer(claim, a, b)
         return list(asked.values())
 
     def _judging(self, claim: Claim) -> list[tuple[str, str]]:
-        """Pairs of runs of the claim's own models that have its metric by the papers' rules."""
+        """Pairs of runs of the claim's own models that have its metric as the papers define it."""
         return [
             (a, b)
-            for a in self._named(claim.a, claim.metric)
-            for b in self._named(claim.b, claim.metric)
+            for a in self._named(claim.a, claim)
+            for b in self._named(claim.b, claim)
             if self._has(claim, a, strict=True) and self._has(claim, b, strict=True)
         ]
 
     def _pairs(self, family_a: str, family_b: str) -> list[tuple[str, str]]:
-        """Subjects of both families whose presets differ in nothing but the family: ``nvg-tiny`` and ``var-tiny``."""
+        """Subjects of both families whose presets differ only in the family: ``nvg-tiny`` and ``var-tiny``."""
         return [
             (a, b)
             for a, preset_a in self._presets.items()
@@ -161,15 +173,15 @@ class Evidence:
             and preset_a.removeprefix(family_a) == preset_b.removeprefix(family_b)
         ]
 
-    def _named(self, model: str, metric: str) -> list[str]:
-        """Subjects that are the published ``model``, as far as ``metric`` asks for it: costs do not depend on training.
+    def _named(self, model: str, claim: Claim) -> list[str]:
+        """Subjects that are the published ``model``, as far as the claim asks for it: costs do not depend on training.
 
         A claim about a tokenizer means that of any size.
         """
         wanted = _preset(model)
         pattern = rf"{wanted}-d\d+" if wanted in _FAMILIES else re.escape(wanted)
         found = [subject for subject, preset in self._presets.items() if re.fullmatch(pattern, preset)]
-        if metric in _MEASURED:
+        if claim.of_cost:
             return found
         return [subject for subject in found if subject in self._imagenet and not self._cut_short(subject)]
 
@@ -179,56 +191,56 @@ class Evidence:
         return seen is not None and seen < _ENOUGH * epochs * _IMAGENET_IMAGES
 
     def _missing(self, claim: Claim) -> str:
-        absent = [model for model in (claim.a, claim.b) if not self._named(model, claim.metric)]
+        absent = [model for model in (claim.a, claim.b) if not self._named(model, claim)]
         if absent:
             return "no run of either model" if len(absent) == 2 else f"no run of {absent[0]}"
         return "not measured for both models"
 
     def _has(self, claim: Claim, subject: str, *, strict: bool = False) -> bool:
-        if claim.metric in _MEASURED:
-            return self._measured(claim, subject) is not None
-        if claim.metric == _CODEBOOK:
-            return self._codebook(subject) is not None
-        return bool(self._by_key(claim, subject, strict=strict))
+        if claim.metric in SCORES:
+            return bool(self._by_key(claim, subject, strict=strict))
+        return self._number(claim, subject) is not None
 
     def _by_key(self, claim: Claim, subject: str, *, strict: bool = False) -> dict[str, Scored]:
-        """The values that a subject has of a claim's score, that by the papers' protocol first."""
-        metrics = self._scores.get(claim.metric, self._generated).get(subject, {})
+        """A subject's values of a claim's score, that by the papers' protocol first.
+
+        Args:
+            strict: only with the papers' Inception, as the claim names the score.
+        """
         wanted = SCORES[claim.metric]
-        found = []
-        for key, scored in metrics.items():
-            name = scored.metric.name
-            if score_of(name) == wanted and not (strict and name != wanted.name) and has_value(metrics, key):
-                found.append(scored)
+        scores = self._all_scores.tokenizers if wanted.of_reconstructions else self._all_scores.models
+        metrics = scores.get(subject, {})
+        found = [
+            scored
+            for key, scored in metrics.items()
+            if score_of(scored.metric.name) == wanted
+            and (scored.metric.name == wanted.name or not strict)
+            and has_value(metrics, key)
+        ]
         found.sort(key=lambda scored: scored.key != score_key(scored.metric.name, _PAPERS_PROTOCOL))
         return {scored.key: scored for scored in found}
 
     def _of_both(self, claim: Claim, a: str, b: str, *, strict: bool = False) -> tuple[Scored, Scored]:
-        """The claim's score of two subjects that have it: by the same rules, where any may be compared, the papers' first."""
+        """The claim's score of two subjects that have it: comparable values of one protocol if any, the papers' first."""
         left, right = (self._by_key(claim, subject, strict=strict) for subject in (a, b))
         shared = [(left[key], right[key]) for key in left if key in right]
         comparable = [pair for pair in shared if why_not_comparable(*pair) is None]
-        # by different rules they are not comparable, which is what will be said
+        # Values of different protocols are not comparable, and the verdict says that.
         return [*comparable, *shared, (next(iter(left.values())), next(iter(right.values())))][0]
 
-    def _measured(self, claim: Claim, subject: str) -> Number | None:
+    def _number(self, claim: Claim, subject: str) -> Number | None:
+        """What was measured of a claim that is not about a score."""
+        if not claim.of_cost:
+            use = self._codebooks.get(subject)
+            return None if use is None else of_record(claim.metric, *use)
         record = self._profiles.get(subject)
-        found = None if record is None else find_measurement(record, _MEASURED[claim.metric], 1)
-        if record is None or found is None or not found.samples:
-            return None
-        return of_measurement(found, record, device_name(record))
-
-    def _codebook(self, subject: str) -> Number | None:
-        found = self._codebooks.get(subject)
-        return None if found is None else of_record("codebook use, first stage", found[0], found[1])
+        found = None if record is None else find_measurement(record, claim.metric, 1)
+        return None if record is None or found is None or not found.samples else of_measurement(found, record)
 
     def _answer(self, claim: Claim, a: str, b: str, *, strict: bool = False) -> Judged:
         if claim.metric in SCORES:
             return _by_interval(claim, *self._of_both(claim, a, b, strict=strict))
-        if claim.metric in _MEASURED:
-            one, other = self._measured(claim, a), self._measured(claim, b)
-        else:
-            one, other = self._codebook(a), self._codebook(b)
+        one, other = self._number(claim, a), self._number(claim, b)
         assert one is not None
         assert other is not None
         return _by_range(claim, a, b, one, other)
@@ -248,13 +260,8 @@ def _images_seen(record: RunRecord) -> int:
     return sum(int(row.get("images") or 0) for row in rows if row.get("phase") == "generator")
 
 
-def _base(subject: str) -> str:
-    """The name of a run, without the seed of one of several trainings."""
-    return re.sub(r"-seed\d+$", "", subject)
-
-
 def _preset(model: str) -> str:
-    """The preset that sets out to be the published ``model``."""
+    """The preset that reproduces the published ``model``."""
     return _PRESETS.get(model.lower(), model.lower())
 
 
@@ -263,69 +270,61 @@ def _family(model: str) -> str:
 
 
 def _by_interval(claim: Claim, a: Scored, b: Scored) -> Judged:
-    subjects = a.record.subject, b.record.subject
-    shown = [score(scored.metric.value or 0.0) for scored in (a, b)]
-    numbers = of_metric(a), of_metric(b)
+    """Scores: decided if the interval of the difference excludes zero."""
+
+    def judged(outcome: Outcome, reason: str, interval: Interval | None = None) -> Judged:
+        return Judged(
+            claim=claim,
+            outcome=outcome,
+            reason=reason,
+            subject_a=a.record.subject,
+            subject_b=b.record.subject,
+            a=of_metric(a),
+            b=of_metric(b),
+            shown_a=score(float(a.metric)),
+            shown_b=score(float(b.metric)),
+            interval=interval,
+        )
+
     reason = why_not_comparable(a, b)
     if reason is not None:
-        return _judged(claim, "not comparable", reason, subjects, numbers, shown)
+        return judged("not comparable", reason)
     found = compare(b, a)
     ahead = found.value > 0 if claim.higher_is_better else found.value < 0
-    if found.low is None or found.high is None:
-        reason = f"{'as the paper says' if ahead else 'the other way round'}, but without intervals nothing is decided"
-        return _judged(claim, "inconclusive", reason, subjects, numbers, shown)
-    decided = not found.low <= 0 <= found.high
-    outcome: Outcome = "inconclusive" if not decided else "supported" if ahead else "not supported"
-    covers = noise(found.covers)
-    reason = f"the interval of the difference {'leaves out' if decided else 'holds'} zero ({covers})"
-    return _judged(claim, outcome, reason, subjects, numbers, shown, (found.low, found.high), found.covers)
+    if found.interval is None:
+        return judged("inconclusive", f"{'as' if ahead else 'not as'} the paper claims, but undecided without intervals")
+    covers = noise(found.interval.source)
+    if found.interval.low <= 0 <= found.interval.high:
+        return judged("inconclusive", f"the interval of the difference includes zero ({covers})", found.interval)
+    outcome: Outcome = "supported" if ahead else "not supported"
+    return judged(outcome, f"the interval of the difference excludes zero ({covers})", found.interval)
 
 
 def _by_range(claim: Claim, a: str, b: str, one: Number, other: Number) -> Judged:
-    """Time, memory and codebook use: decided where the ranges of the repetitions lie apart."""
-    unit = _UNITS.get(claim.metric)
-    shown = [f"{number.value:.1%}" if unit is None else quantity(number.value, unit) for number in (one, other)]
+    """Time, memory and codebook use: decided if the ranges of the repetitions do not overlap."""
+
+    def judged(outcome: Outcome, reason: str) -> Judged:
+        shown = [quantity(number.value, number.unit) if claim.of_cost else f"{number.value:.1%}" for number in (one, other)]
+        return Judged(
+            claim=claim, outcome=outcome, reason=reason, subject_a=a, subject_b=b, a=one, b=other,
+            shown_a=shown[0], shown_b=shown[1],
+        )  # fmt: skip
+
     if one.device != other.device:
-        reason = f"measured on different devices: {one.device} and {other.device}"
-        return _judged(claim, "not comparable", reason, (a, b), (one, other), shown)
+        return judged("not comparable", f"measured on different devices: {one.device} and {other.device}")
+    ahead = one.value > other.value if claim.higher_is_better else one.value < other.value
+    decided: Outcome = "supported" if ahead else "not supported"
     ends = [_ends(one), _ends(other)]
     apart = ends[0][1] < ends[1][0] or ends[1][1] < ends[0][0]
-    ahead = one.value > other.value if claim.higher_is_better else one.value < other.value
-    outcome: Outcome = "inconclusive" if not apart else "supported" if ahead else "not supported"
     if one.low is None and other.low is None:
-        reason = "one value each, without an interval; another training may differ" if unit is None else "one value each"
-        outcome = "inconclusive" if unit is None else outcome
-    else:
-        reason = f"the ranges of the repetitions {'lie apart' if apart else 'overlap'}"
-    return _judged(claim, outcome, reason, (a, b), (one, other), shown)
+        if not claim.of_cost:
+            return judged("inconclusive", "one value each, without an interval; another training may differ")
+        return judged(decided if apart else "inconclusive", "one value each")
+    if apart:
+        return judged(decided, "the ranges of the repetitions do not overlap")
+    return judged("inconclusive", "the ranges of the repetitions overlap")
 
 
 def _ends(number: Number) -> tuple[float, float]:
-    """The range of a number; where it has none, the number twice."""
+    """The range of a number; the number twice if it has none."""
     return (number.value, number.value) if number.low is None or number.high is None else (number.low, number.high)
-
-
-def _judged(
-    claim: Claim,
-    outcome: Outcome,
-    reason: str,
-    subjects: tuple[str, str],
-    numbers: tuple[Number, Number],
-    shown: Sequence[str],
-    interval: tuple[float, float] | None = None,
-    covers: str = "",
-) -> Judged:
-    return Judged(
-        claim=claim,
-        outcome=outcome,
-        reason=reason,
-        subject_a=subjects[0],
-        subject_b=subjects[1],
-        a=numbers[0],
-        b=numbers[1],
-        shown_a=shown[0],
-        shown_b=shown[1],
-        low=None if interval is None else interval[0],
-        high=None if interval is None else interval[1],
-        covers=covers,
-    )

@@ -1,14 +1,14 @@
-"""What training and sampling cost: budgets, curves' data, and the table of time, memory and energy."""
+"""What training and sampling cost: training budgets, and time, memory and energy of sampling."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nvgbench.report.numbers import of_measurement, of_record
-from nvgbench.report.quantities import THIN_SPACE, count, duration, measurement_text, median, quantity, range_text
+from nvgbench.report.quantities import THIN_SPACE, count, duration, measurement_text, quantity, range_text
 from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table, unavailable
 from nvgbench.results.compare import identity
+from nvgbench.results.numbers import device_name, of_measurement, of_record
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Measurement
 
@@ -29,8 +29,7 @@ def budget_table(records: Iterable[RunRecord]) -> Table:
     """What every model was trained on, and for how long."""
     rows = []
     for subject, record in newest(records, "train").items():
-        dataset = record.provenance.get("dataset")
-        data = dataset if isinstance(dataset, Mapping) else {"name": str(dataset or "unknown")}
+        data = record.provenance.get("dataset") or {}
         cells = [Cell(text=subject, sub=record.family), _phase(record, "tokenizer"), _phase(record, "generator")]
         seconds = sum(row.get("seconds") or 0 for row in record.tables.get("training", ()) if not row.get("taken_from"))
         spent = of_record("training time", seconds, record, "s")
@@ -68,12 +67,12 @@ def _seeds(record: RunRecord) -> str:
 
 
 def budget_statements(records: Iterable[RunRecord], models: Iterable[str]) -> list[Statement]:
-    """Whether the scored models had the same budget; where not, in which respect."""
+    """Whether the scored models had the same budget; if not, what differs."""
     trained = newest(records, "train")
     models = list(models)
     unknown = [model for model in models if model not in trained]
     known = [model for model in models if model in trained]
-    said = []
+    statements = []
     unequal = []
     for phase in ("tokenizer", "generator"):
         images = {model: row["images"] for model in known if (row := _phase_row(trained[model], phase)) and row.get("images")}
@@ -84,15 +83,15 @@ def budget_statements(records: Iterable[RunRecord], models: Iterable[str]) -> li
     if len(data) > 1:
         unequal.append("they were trained on different data")
     if unequal:
-        text = f"The budgets are not equal: {'; '.join(unequal)}. A difference in score may come from that alone."
-        said.append(Statement(text=text, tone="warning", word="Unequal budgets"))
+        text = f"The budgets are unequal: {'; '.join(unequal)}. That alone may explain a difference in score."
+        statements.append(Statement(text=text, tone="warning", word="Unequal budgets"))
     elif len(known) > 1:
         text = "All models saw the same data and, in each phase, the same number of images."
-        said.append(Statement(text=text, word="Equal budgets"))
+        statements.append(Statement(text=text, word="Equal budgets"))
     if unknown:
-        text = f"No training record of {', '.join(unknown)}: on what and for how long they were trained is unknown."
-        said.append(Statement(text=text, tone="warning", word="Unknown budget"))
-    return said
+        text = f"No training record of {', '.join(unknown)}: their training data and budget are unknown."
+        statements.append(Statement(text=text, tone="warning", word="Unknown budget"))
+    return statements
 
 
 def cost_table(records: Iterable[RunRecord]) -> Table:
@@ -106,12 +105,12 @@ def cost_table(records: Iterable[RunRecord]) -> Table:
     columns = [
         Column(label="model", number=False),
         Column(label="parameters"),
-        Column(label="FLOPs an image", sub="counted, batch 1"),
+        Column(label="FLOPs per image", sub="counted, batch 1"),
         Column(label="latency", sub="batch 1, median"),
         Column(label="throughput", sub=f"images/s, {at}"),
         Column(label="GPU memory", sub=f"peak, {at}"),
         Column(label="process memory", sub=f"peak, {at}"),
-        Column(label="energy an image", sub=at),
+        Column(label="energy per image", sub=at),
         Column(label="device", number=False),
     ]
     return Table(caption="Cost of sampling", columns=columns, groups=[Group(rows=rows)], notes=notes.lines())
@@ -136,15 +135,8 @@ def _cost_row(subject: str, record: RunRecord, batch: int, notes: Footnotes) -> 
     ]
 
 
-def device_name(record: RunRecord) -> str:
-    """The GPU or CPU that did the work."""
-    machine, device = record.provenance.get("machine") or {}, record.provenance.get("device")
-    used = device.get("device") if isinstance(device, Mapping) else device
-    return str(machine.get("cpu") if str(used or "cpu").startswith("cpu") else machine.get("gpu")) or "unknown"
-
-
 def find_measurement(record: RunRecord, name: str, batch: int | None = None) -> Measurement | None:
-    """A record's measurement by name and, where given, batch size."""
+    """A record's measurement by name and, if given, batch size."""
     return next((m for m in record.measurements if m.name == name and batch in (None, _batch(m))), None)
 
 
@@ -160,9 +152,9 @@ def _measured(record: RunRecord, name: str, batch: int, notes: Footnotes) -> Cel
     if not found.samples:
         reason = found.note.removeprefix("not available: ")
         return unavailable(notes.sign(reason) if reason else "")
-    # the unit's second half stands in the column's head
+    # The column's head has the second half of the unit.
     text, spread = (_bare(text) for text in (measurement_text(found), range_text(found)))
-    return Cell(text=text, sub=spread, number=of_measurement(found, record, device_name(record)))
+    return Cell(text=text, sub=spread, number=of_measurement(found, record))
 
 
 def _bare(text: str) -> str:
@@ -179,9 +171,9 @@ def _flops(record: RunRecord, notes: Footnotes) -> Cell:
 
 
 def cost_statements(records: Iterable[RunRecord], models: Iterable[str]) -> list[Statement]:
-    """Which model is fastest one by one and in batches, where all were measured on one device.
+    """Which model is fastest at batch 1 and in batches, if all were measured on one device.
 
-    Of the scored ``models`` where at least two were profiled, else of everything that was.
+    Among the scored ``models`` if at least two of them were profiled, else among everything that was.
     """
     profiles = newest(records, "profile")
     scored = {subject: profiles[subject] for subject in models if subject in profiles}
@@ -190,26 +182,26 @@ def cost_statements(records: Iterable[RunRecord], models: Iterable[str]) -> list
     if len(profiles) < 2:
         return []
     if len(devices) > 1:
-        text = f"The costs were measured on different devices ({', '.join(sorted(devices))}) and cannot be compared."
+        text = f"The costs were measured on different devices ({', '.join(sorted(devices))}) and are not comparable."
         return [Statement(text=text, tone="warning", word="Not comparable")]
-    said = []
+    parts = []
     latency = _medians(profiles, "latency", 1)
     if len(latency) > 1:
         order = sorted(latency, key=latency.__getitem__)
         slower = ", ".join(f"{s} {quantity(latency[s], 's')}" for s in order[1:])
-        said.append(f"one image at a time, {order[0]} is fastest with {quantity(latency[order[0]], 's')} ({slower})")
+        parts.append(f"at batch 1, {order[0]} is fastest: {quantity(latency[order[0]], 's')} per image ({slower})")
     batches = [{_batch(m) for m in record.measurements if m.name == "throughput"} for record in profiles.values()]
     batch = max((batch for batch in set.intersection(*batches) if batch), default=None)
     rates = {} if batch is None else _medians(profiles, "throughput", batch)
     if len(rates) > 1:
         order = sorted(rates, key=rates.__getitem__, reverse=True)
         rest = ", ".join(f"{s} {quantity(rates[s], 'images/s')}" for s in order[1:])
-        said.append(f"in batches of {batch}, {order[0]} makes most, {quantity(rates[order[0]], 'images/s')} ({rest})")
-    text = "; ".join(said)
-    return [Statement(text=f"{text[:1].upper()}{text[1:]}.", word="Speed")] if said else []
+        parts.append(f"at batch {batch}, {order[0]} is fastest: {quantity(rates[order[0]], 'images/s')} ({rest})")
+    text = "; ".join(parts)
+    return [Statement(text=f"{text[:1].upper()}{text[1:]}.", word="Speed")] if parts else []
 
 
 def _medians(profiles: Mapping[str, RunRecord], name: str, batch: int) -> dict[str, float]:
-    """Medians of one measurement, of the models that have it."""
+    """Medians of one measurement, for the models that have it."""
     found = {subject: find_measurement(record, name, batch) for subject, record in profiles.items()}
-    return {subject: median(one.samples) for subject, one in found.items() if one is not None and one.samples}
+    return {subject: one.median for subject, one in found.items() if one is not None and one.samples}

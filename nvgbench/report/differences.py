@@ -1,14 +1,14 @@
-"""Differences as cells: the value, its interval and a verdict in words, the same wherever two numbers are compared."""
+"""Table cells of differences: value, interval and verdict in words, the same wherever two numbers are compared."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 
-from nvgbench.report.numbers import REPETITIONS, Number, of_metric
-from nvgbench.report.quantities import decimals, ends_text
+from nvgbench.report.quantities import decimals, ends_text, signed
 from nvgbench.report.tables import Cell, Tone
 from nvgbench.results.compare import Difference, Scored
+from nvgbench.results.numbers import REPETITIONS, Number, of_metric
 
 _TONES: Mapping[str, Tone] = {"better": "better", "worse": "worse", "different": "warning", "inconclusive": "inconclusive"}
 
@@ -19,44 +19,33 @@ def of_difference(found: Difference, candidate: Scored) -> Number:
         of_metric(candidate),
         metric=f"{candidate.metric.name}: difference",
         value=found.value,
-        low=found.low,
-        high=found.high,
-        covers=found.covers,
+        low=None if found.interval is None else found.interval.low,
+        high=None if found.interval is None else found.interval.high,
+        covers="" if found.interval is None else found.interval.source,
         method="",
         note="",
-        verdict=found.outcome,
+        verdict=found.verdict,
     )
 
 
 def interval_of(number: Number) -> str:
-    """The interval of a score as text; nothing where it has none."""
+    """The interval of a score as text; empty if it has none."""
     if number.low is None or number.high is None or number.covers == REPETITIONS:
         return ""
     return ends_text(number.low, number.high, number.value)
 
 
 def difference_cell(number: Number, like: float, extra: str = "") -> Cell:
-    """``number`` with a sign and as many decimals as the score ``like``; below it interval and verdict, in colour.
+    """``number`` with its sign and as many decimals as the score ``like``; below it interval and verdict, in colour.
 
     Args:
-        number: a difference, ``verdict`` included.
-        like: a score that the difference is of.
+        number: a difference with its verdict.
+        like: one of the two scores.
         extra: a last line below.
     """
     parts = [number.value, *(end for end in (number.low, number.high) if end is not None)]
     places = decimals(like or max(map(abs, parts)))
-    value, *ends = (_signed(part, places) for part in parts)
+    value, *ends = (signed(part, f"{abs(part):.{places}f}") for part in parts)
     interval = f"[{', '.join(ends)}]" if len(ends) == 2 else ""
     below = "\n".join(part for part in (interval, number.verdict, extra) if part)
-    return Cell(text=value, sub=below, number=number, tone=tone_of(number))
-
-
-def tone_of(number: Number) -> Tone:
-    """The colour of a difference's verdict."""
-    return _TONES.get(number.verdict, "plain")
-
-
-def _signed(value: float, places: int) -> str:
-    """With its sign, which what is rounded to zero does not have."""
-    text = f"{value:+.{places}f}"
-    return text.replace("-", "\u2212") if text.strip("+-0.") else text[1:]
+    return Cell(text=value, sub=below, number=number, tone=_TONES.get(number.verdict, "plain"))

@@ -1,4 +1,4 @@
-"""Charts from records: which series they hold, and how they are described for those who cannot see them."""
+"""Charts from records, with descriptions for those who cannot see them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from nvgbench.report import charts
 from nvgbench.report.charts import Dot, Line
 from nvgbench.report.costs import find_measurement, newest
-from nvgbench.report.quantities import interval_text, median, score
+from nvgbench.report.quantities import interval_text, score
 from nvgbench.report.scores import Scores, primary_metric
 from nvgbench.results.schema import RunRecord
 
 _CLUSTERINGS = ("greedy", "quadtree", "random")
 _MOST_PANELS = 24
 _MOST_POINTS = 400
-"""Points of a curve, about one a pixel; of longer ones every second, third … is drawn."""
+"""Points of a curve, about one per pixel; of longer ones every second, third … point is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Figure:
     Attributes:
         svgs: the panels.
         caption: what they show and how to read them.
-        legend: label and series number, where the panels share one; empty where labels are in the drawing.
+        legend: labels and series numbers shared by the panels; empty if the labels are in the drawing.
     """
 
     svgs: Sequence[str]
@@ -35,12 +35,12 @@ class Figure:
 
 
 def series_numbers(models: Iterable[str]) -> dict[str, int]:
-    """One colour a model, the same in every chart of the page."""
+    """One colour per model, the same in every chart of the page."""
     return {subject: number for number, subject in enumerate(dict.fromkeys(models))}
 
 
 def score_figure(models: Scores, anchors: Scores, series: Mapping[str, int]) -> Figure | None:
-    """The primary score with its intervals; None where fewer than two things have it."""
+    """The primary score with its intervals; None if fewer than two models or anchors have it."""
     name = primary_metric(models)
     if name is None:
         return None
@@ -50,11 +50,11 @@ def score_figure(models: Scores, anchors: Scores, series: Mapping[str, int]) -> 
         if metric is None or metric.value is None:
             continue
         low, high = (metric.interval.low, metric.interval.high) if metric.interval else (None, None)
-        # anchors share the last colour: they are no models
+        # Anchors, which are not models, share the last colour.
         number = series.get(subject, charts.series_count() - 1)
         dots.append(Dot(label=subject, series=number, x=metric.value, low=low, high=high))
         described.append(f"{subject} {score(metric.value)} {interval_text(metric.interval, metric.value)}".strip())
-    # A poor anchor would squeeze the models together; what lies far beyond them is told in words.
+    # A poor anchor would squeeze the models together: far ones are only named in the caption.
     limit = 1.5 * max((dot.x for dot in dots if dot.label in models), default=0.0)
     beyond = [f"{dot.label} {score(dot.x)}" for dot in dots if dot.x > limit]
     dots = sorted((dot for dot in dots if dot.x <= limit), key=lambda dot: dot.x)
@@ -68,30 +68,30 @@ def score_figure(models: Scores, anchors: Scores, series: Mapping[str, int]) -> 
 
 
 def tradeoff_figure(records: Sequence[RunRecord], models: Scores, series: Mapping[str, int]) -> Figure | None:
-    """Primary score against latency at batch 1; None where fewer than two models have both."""
+    """Primary score over latency at batch 1; None if fewer than two models have both."""
     name = primary_metric(models)
     dots = []
     for subject, record in newest(records, "profile").items():
         latency = find_measurement(record, "latency", 1)
         scored = models.get(subject, {}).get(name or "")
         if latency and latency.samples and scored and scored.metric.value is not None:
-            dots.append(Dot(label=subject, series=series[subject], x=median(latency.samples) * 1000, y=scored.metric.value))
+            dots.append(Dot(label=subject, series=series[subject], x=latency.median * 1000, y=scored.metric.value))
     if len(dots) < 2:
         return None
     described = "; ".join(f"{dot.label}: {dot.x:.3g} ms, {score(dot.y)}" for dot in dots)
     svg = charts.scatter_chart(
         dots,
         name="tradeoff",
-        alt=f"{name} against milliseconds an image at batch 1. {described}.",
-        title=f"{name} against time",
+        alt=f"{name} over latency at batch 1. {described}.",
+        title=f"{name} over latency",
         xlabel="latency at batch 1, ms",
         ylabel=str(name),
     )
-    return Figure(svgs=[svg], caption="Quality against speed: the lower left is better in both.")
+    return Figure(svgs=[svg], caption="Quality and speed: the lower left corner is better in both.")
 
 
 def training_figures(records: Sequence[RunRecord], series: Mapping[str, int]) -> list[Figure]:
-    """Losses over steps, one figure a phase and one panel a loss."""
+    """Losses over steps, one figure per phase and one panel per loss."""
     points: dict[str, dict[str, dict[str, list[tuple[float, float]]]]] = {}
     for subject, record in newest(records, "train").items():
         for row in record.tables.get("curve", ()):
@@ -107,9 +107,7 @@ def training_figures(records: Sequence[RunRecord], series: Mapping[str, int]) ->
         ]
         shown = dict.fromkeys(subject for curves in losses.values() for subject in curves)
         legend = [(subject, series[subject] % charts.series_count()) for subject in shown]
-        caption = (
-            f"Training of the {phase}: each loss as logged, over steps. Values of the first steps may lie above the frame."
-        )
+        caption = f"Training of the {phase}: each loss as logged, over steps. The first values may lie above the frame."
         figures.append(Figure(svgs=svgs, caption=caption, legend=legend))
     return figures
 
@@ -156,8 +154,8 @@ def stability_figures(record: RunRecord, number: int) -> list[Figure]:
     if svgs:
         images = max((int(row.get("n") or 0) for row in rows), default=0)
         caption = (
-            f"{record.subject}: agreement of structure maps after a change of the image or its features, as adjusted Rand "
-            "index (1: the same map, 0: chance) by number of tokens in the stage. "
+            f"{record.subject}: agreement of structure maps before and after a change of the image or its features, as "
+            "adjusted Rand index (1: the same map, 0: chance), by number of tokens in the stage. "
             f"{images:,} images; bands are 95 % intervals over images."
         )
         figures.append(Figure(svgs=svgs, caption=caption, legend=legend))
@@ -165,7 +163,8 @@ def stability_figures(record: RunRecord, number: int) -> list[Figure]:
     if quality:
         svg = _stage_panel(f"explained{number}", "explained variance", quality, "explained", "share", (0, 1.05))
         caption = (
-            f"{record.subject}: share of the features' sum of squares that the cluster means explain, by tokens in the stage."
+            f"{record.subject}: share of the features' sum of squares that the cluster means explain, by number of tokens in "
+            "the stage."
         )
         figures.append(Figure(svgs=[svg], caption=caption, legend=[(n, i) for n, i in _clustering_series(quality).items()]))
     return figures

@@ -1,4 +1,4 @@
-"""Galleries of the page: of each subject the newest pictures of every kind, each picture once."""
+"""Galleries of the page: the newest pictures of every kind and subject, each picture once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nvgbench.results.store import LocatedRecord
 
 _HEADINGS = {
     "samples": "Samples",
-    "trace": "How an image comes about: structure maps and canvases, stage by stage",
+    "trace": "Generation stage by stage: structure maps and canvases",
     "reference": "Reference images",
 }
 
@@ -28,7 +28,7 @@ class Gallery:
 
 
 def galleries(located: Sequence[LocatedRecord], budget: int) -> list[Gallery]:
-    """One gallery a kind, anchors apart; all picture files together have at most ``budget`` bytes."""
+    """One gallery per kind, with anchors in their own; all pictures together have at most ``budget`` bytes."""
     anchors = {one.record.subject for one in located if one.record.family == ANCHOR}
     pictures = load_pictures(_chosen(located), budget)
     found = []
@@ -45,7 +45,7 @@ def galleries(located: Sequence[LocatedRecord], budget: int) -> list[Gallery]:
 
 
 def without_data_pictures(located: Sequence[LocatedRecord]) -> list[LocatedRecord]:
-    """The records without pictures of the data set itself: reference images, and anchors that are made of training images."""
+    """The records without pictures of the data set itself: reference images, and anchors made of training images."""
 
     def kept(record: RunRecord) -> RunRecord:
         of_data = record.family == ANCHOR and not record.preset
@@ -56,12 +56,12 @@ def without_data_pictures(located: Sequence[LocatedRecord]) -> list[LocatedRecor
 
 
 def artifact_count(located: Sequence[LocatedRecord]) -> int:
-    """How many pictures the galleries may hold."""
+    """Largest number of pictures in the galleries."""
     return len(_chosen(located))
 
 
 def _chosen(located: Sequence[LocatedRecord]) -> list[tuple[LocatedRecord, Artifact]]:
-    """Of each subject the pictures of the newest record that has the kind; files with the same content once."""
+    """For each subject and kind, the pictures of the newest record that has any."""
     newest: dict[tuple[str, str], tuple[LocatedRecord, list[Artifact]]] = {}
     for one in located:
         for kind in dict.fromkeys(artifact.kind for artifact in one.record.artifacts):

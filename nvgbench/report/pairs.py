@@ -1,4 +1,4 @@
-"""Models against each other: the difference of every score, with its interval and a verdict in words."""
+"""Pairwise comparison of models: the difference of every score, with its interval and a verdict in words."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statem
 from nvgbench.results.compare import Scored, compare, why_not_comparable
 
 FORCED = "forced"
-"""Verdict of a difference that the rules refuse."""
+"""Verdict of a difference of scores that are not comparable."""
 MOST_PAIRED = 5
-"""Models of which every pair is shown; of more, each is held against the first alone."""
+"""Largest number of models of which every pair is shown; of more, each is compared with the best only."""
 
 
 def pair_table(models: Scores, force: bool = False) -> Table | None:
-    """The difference of each pair in each score; None where no two models share a score.
+    """The difference of each pair in each score; None if no two models share a score.
 
-    Of several trainings of one model the group is paired, not its members.
-    Pairs are rows, or columns where they are fewer than the scores, so that the table stays narrow. With ``force`` also what
-    must not be compared gets its difference, marked as forced, with the reason below the table.
+    Groups of trainings are compared, not their members. Pairs are rows, or columns if there are fewer of them than of scores,
+    which keeps the table narrow. With ``force``, scores that are not comparable get a difference too, marked as forced, with
+    the reason below the table.
     """
     models = ranked(models)
     order = model_order(models)
@@ -39,7 +39,7 @@ def pair_table(models: Scores, force: bool = False) -> Table | None:
     for first, other in pairs:
         cells = [_cell(models[first].get(name), models[other].get(name), notes, force) for name in names]
         covers |= dict.fromkeys(noise(cell.number.covers) for cell in cells if cell.number is not None and cell.number.covers)
-        pair = f"{other} against {first}"
+        pair = f"{other} vs {first}"
         rows.append([Cell(text=pair), *(dataclasses.replace(cell, subject=pair) for cell in cells)])
     heads = [name.replace("[", "\u200b[") for name in names]
     table = [[Cell(text="pair"), *(Cell(text=head) for head in heads)], *rows]
@@ -47,14 +47,12 @@ def pair_table(models: Scores, force: bool = False) -> Table | None:
         table = [list(column) for column in zip(*table, strict=True)]
         table[0][0] = Cell(text="score")
     columns = [Column(label=cell.text, number=number > 0) for number, cell in enumerate(table[0])]
-    said = (
-        "First named minus second; better and worse are said of the first named. The interval of a difference is made of the "
-        "intervals of both as if they were independent, which is cautious for scores against one reference."
+    note = (
+        "First model minus second; better and worse are about the first. The interval of a difference is computed from both "
+        "intervals as if they were independent, which is conservative for scores with the same reference."
     )
-    said += f" It covers {' or '.join(covers)}." if covers else ""
-    return Table(
-        caption="Models against each other", columns=columns, groups=[Group(rows=table[1:])], notes=[*notes.lines(), said]
-    )
+    note += f" It covers {' or '.join(covers)}." if covers else ""
+    return Table(caption="Pairwise differences", columns=columns, groups=[Group(rows=table[1:])], notes=[*notes.lines(), note])
 
 
 def _both(models: Scores, name: str, first: str, other: str) -> bool:
@@ -75,17 +73,17 @@ def _cell(first: Scored | None, other: Scored | None, notes: Footnotes, force: b
 
 
 def forced_statements(table: Table | None) -> list[Statement]:
-    """A warning where the table holds differences that were forced."""
+    """A warning if the table has forced differences."""
     cells = [cell for group in (table.groups if table else ()) for row in group.rows for cell in row]
     count = sum(cell.number is not None and cell.number.verdict == FORCED for cell in cells)
     if not count:
         return []
-    text = f"{count} differences between models were forced although the rules refuse them; they decide nothing."
+    text = f"{count} differences between models are of scores that are not comparable; they decide nothing."
     return [Statement(text=text, tone="worse", word="Forced")]
 
 
 def pair_figure(models: Scores, series: Mapping[str, int]) -> Figure | None:
-    """The primary score of each model minus that of the best, with intervals; None where fewer than two can be compared."""
+    """The primary score of each model minus that of the best, with intervals; None if fewer than two are comparable."""
     models = ranked(models)
     name = primary_metric(models)
     if name is None:
@@ -97,17 +95,18 @@ def pair_figure(models: Scores, series: Mapping[str, int]) -> Figure | None:
         if why_not_comparable(leading, models[other][name]) is None:
             found = compare(leading, models[other][name])
             number = series.get(other, 0) % series_count()
-            dots.append(Dot(label=other, series=number, x=found.value, low=found.low, high=found.high))
-            described.append(f"{other} {found.value:+.3g}, {found.outcome}")
+            low, high = (None, None) if found.interval is None else (found.interval.low, found.interval.high)
+            dots.append(Dot(label=other, series=number, x=found.value, low=low, high=high))
+            described.append(f"{other} {found.value:+.3g}, {found.verdict}")
     if not dots:
         return None
     svg = dot_chart(
         dots,
         name="pairs",
         alt=f"{name} minus that of {best}: {'; '.join(described)}.",
-        title=f"{name} above that of {best}",
+        title=f"{name} minus that of {best}",
         xlabel="difference",
         zero=True,
     )
-    caption = f"A bar that holds the line at zero leaves open which of the two has the lower {name}."
+    caption = f"If a bar crosses zero, it is undecided which of the two models has the lower {name}."
     return Figure(svgs=[svg], caption=caption)

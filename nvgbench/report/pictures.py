@@ -1,4 +1,4 @@
-"""Pictures inside the page: artifact files as data URIs, within a budget of bytes."""
+"""Artifact files as data URIs of the page, within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Picture:
         subject: whose picture it is.
         kind: the artifact's kind.
         caption: one line.
-        uri: data URI of a PNG; empty where the file cannot be shown, and then ``note`` says why.
+        uri: data URI of a PNG; empty if the file cannot be shown, and then ``note`` says why.
         width, height: of the original, pixels.
-        rows: what each row of the picture shows, from the top; empty where it is no grid with named rows.
+        rows: what each row of a grid shows, from the top; empty if the rows have no names.
         scale: whole number by which the page enlarges it.
-        note: what the reader should know: shown smaller, missing …
+        note: for the reader: scaled down, missing …
     """
 
     subject: str
@@ -44,9 +44,9 @@ class Picture:
 
 
 def load_pictures(wanted: Sequence[tuple[LocatedRecord, Artifact]], budget: int) -> list[Picture]:
-    """Read artifacts, in order, each picture of a kind once.
+    """Read artifacts in order, each picture of a kind once.
 
-    Where they exceed ``budget`` bytes of PNG (base64 adds a third in the page) the largest are shown smaller, and say so.
+    If they exceed ``budget`` bytes of PNG (Base64 adds a third in the page), the largest are scaled down, with a note.
     """
     images: list[Image.Image | None] = []
     data: list[bytes] = []
@@ -59,7 +59,7 @@ def load_pictures(wanted: Sequence[tuple[LocatedRecord, Artifact]], budget: int)
         image, note = _open(located, artifact)
         content = b"" if image is None else _png(image)
         if content and (artifact.kind, content) in seen:
-            continue  # models scored against the same reference all carry it
+            continue  # The records of models with the same reference all have its picture.
         seen.add((artifact.kind, content))
         images.append(image)
         data.append(content)
@@ -73,7 +73,7 @@ def load_pictures(wanted: Sequence[tuple[LocatedRecord, Artifact]], budget: int)
         image = images[index]
         if image is None or min(image.size) <= _SMALLEST_SIDE:
             data[index], images[index] = b"", None
-            pictures[index] = dataclasses.replace(pictures[index], note="left out: too large for this page")
+            pictures[index] = dataclasses.replace(pictures[index], note="omitted: too large for this page")
             continue
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
         images[index], data[index] = image, _png(image)
@@ -86,17 +86,17 @@ def _open(located: LocatedRecord, artifact: Artifact) -> tuple[Image.Image | Non
     """The picture, or None and the reason."""
     folder = located.file.parent.resolve()
     path = located.artifact_path(artifact.path).resolve()
-    # A record may come from anywhere; it must not make the page carry other files of this machine.
+    # A record may come from anywhere: it must not bring other files of this machine into the page.
     if not path.is_relative_to(folder):
-        return None, f"not shown: {artifact.path} lies outside the folder of its record"
+        return None, f"not shown: {artifact.path} is outside the folder of its record"
     if not Path(path).is_file():
-        return None, f"the file is missing: {artifact.path}"
+        return None, f"missing file: {artifact.path}"
     try:
         with Image.open(path) as image:
             image.load()
             return image.convert("RGB"), ""
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None, f"the file is no readable picture: {artifact.path}"
+        return None, f"not a readable picture: {artifact.path}"
 
 
 def _png(image: Image.Image) -> bytes:

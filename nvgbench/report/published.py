@@ -1,4 +1,4 @@
-"""Numbers from the papers, to stand beside measured ones and never among them."""
+"""Numbers from the papers, shown beside measured ones and never mixed with them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 SENTENCE = (
-    "These numbers are quoted from the papers (ImageNet, 256 px, 50,000 samples). Nothing in this table was measured here; "
-    "scores of other data, sizes or feature extractors cannot be compared with them."
+    "These numbers are quoted from the papers (ImageNet, 256 px, 50,000 samples). None of them was measured here; scores of "
+    "other data, sizes or feature extractors are not comparable with them."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A row of ``published_results.csv``; text as printed, empty where the paper gives nothing.
+    """A row of ``published_results.csv``: text as printed, empty if the paper gives nothing.
 
     Attributes:
         table: the NVG paper's table: 1 generation, 2 tokenizers, 4 runtime at batch 1.
@@ -51,7 +51,7 @@ def published_results() -> list[Published]:
 
 
 def match_published(preset: str, rows: Iterable[Published]) -> Published | None:
-    """The published generation result of the model that ``preset`` sets out to be: same family, same depth.
+    """The published generation result of the model that ``preset`` reproduces: same family, same depth.
 
     ``nvg-d16`` and ``nvg-d16-shapes`` match ``NVG-d16``; presets without a published depth in their name match nothing.
     """

@@ -1,14 +1,14 @@
-"""Numbers as people read them. Records hold plain SI units; this is the only place where they are formatted."""
+"""Numbers as text. Records hold plain SI units; only this file formats them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from nvgbench.types import Interval, Measurement, MetricValue
+from nvgbench.types import Interval, Measurement
 
 NOT_AVAILABLE = "not available"
-THIN_SPACE = "\u202f"  # narrow no-break space between number and unit
+THIN_SPACE = "\u202f"  # narrow no-break space, between number and unit
+MINUS = "\u2212"
 
 _SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")),
@@ -20,7 +20,7 @@ _SCALES: dict[str, tuple[tuple[float, str], ...]] = {
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """``value`` with so many significant digits, never in exponent form, thousands grouped: 0.00123, 1.50, 12,300."""
+    """``value`` to this many significant digits, never in exponent form, thousands grouped: 0.00123, 1.50, 12,300."""
     if not math.isfinite(value):
         return str(value)
     if value == 0:
@@ -32,13 +32,13 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    """A number with its unit, scaled: ``12.3 ms``, ``1.50 GiB``; units with a denominator keep it (``2.00 GFLOP/image``)."""
+    """A number with its unit, scaled: ``12.3 ms``, ``1.50 GiB``; a denominator stays (``2.00 GFLOP/image``)."""
     factor, scaled = _scale(value, unit)
     return f"{significant(value / factor)}{THIN_SPACE}{scaled}" if scaled else significant(value)
 
 
 def _scale(value: float, unit: str) -> tuple[float, str]:
-    """The factor and the unit in which ``value`` reads well."""
+    """Factor and unit that bring ``value`` to a readable size."""
     base, slash, denominator = unit.partition("/")
     scales = _SCALES.get(base) if base else None
     if scales is None:
@@ -47,8 +47,15 @@ def _scale(value: float, unit: str) -> tuple[float, str]:
     return factor, f"{symbol}{slash}{denominator}"
 
 
+def signed(value: float, magnitude: str) -> str:
+    """``magnitude``, the text of ``abs(value)``, with the sign of ``value``; zeros have no sign."""
+    if not magnitude.strip("0.%"):
+        return magnitude
+    return f"{'+' if value > 0 else MINUS}{magnitude}"
+
+
 def duration(seconds: float) -> str:
-    """A length of time in seconds, minutes or hours: ``42.0 s``, ``50.0 min``, ``3.20 h``."""
+    """A time in seconds, minutes or hours: ``42.0 s``, ``50.0 min``, ``3.20 h``."""
     for limit, unit in ((3600.0, "h"), (60.0, "min")):
         if seconds >= limit:
             return f"{significant(seconds / limit)}{THIN_SPACE}{unit}"
@@ -64,13 +71,8 @@ def count(value: int) -> str:
 
 
 def score(value: float) -> str:
-    """A score: three significant digits below 10, two decimals above (the field's custom for FID and IS)."""
+    """A score: three significant digits below 10, two decimals above, as is usual for FID and IS."""
     return f"{value:,.2f}" if abs(value) >= 10 else significant(value)
-
-
-def metric_text(metric: MetricValue) -> str:
-    """The value alone, or "not available"."""
-    return NOT_AVAILABLE if metric.value is None else score(metric.value)
 
 
 def decimals(value: float) -> int:
@@ -79,12 +81,12 @@ def decimals(value: float) -> int:
 
 
 def interval_text(interval: Interval | None, value: float) -> str:
-    """``[low, high]`` of the score ``value``, or nothing; see `ends_text`."""
+    """``[low, high]`` of the score ``value``, empty if it has no interval; see `ends_text`."""
     return "" if interval is None else ends_text(interval.low, interval.high, value)
 
 
 def ends_text(low: float, high: float, value: float) -> str:
-    """``[low, high]`` with the decimals of the score ``value``, or fewer where the interval's width has two digits in them."""
+    """``[low, high]`` with the decimals of the score ``value``, or fewer if that leaves two digits of its half width."""
     half = (high - low) / 2
     places = decimals(value)
     if half > 0 and math.isfinite(half):
@@ -94,31 +96,24 @@ def ends_text(low: float, high: float, value: float) -> str:
 
 
 def covered_text(interval: Interval | None) -> str:
-    """What an interval covers, in few words: ``95 % interval, sampling noise only``; nothing where there is none."""
+    """What an interval covers: ``95 % interval, sampling noise only``; empty if there is none."""
     return "" if interval is None else f"{interval.level:.0%} interval, {noise(interval.source)}".replace("%", f"{THIN_SPACE}%")
 
 
 def noise(source: str) -> str:
-    """The noise that an interval covers, in words."""
+    """The noise that an interval covers."""
     return {"sampling": "sampling noise only", "training": "training noise"}.get(source, f"{source} noise")
 
 
-def median(samples: Sequence[float]) -> float:
-    """The middle of raw samples; at least one is needed."""
-    ordered = sorted(samples)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-
-
 def measurement_text(measurement: Measurement) -> str:
-    """The median of the raw samples with its unit, or the reason why there are none."""
+    """The median of the samples with its unit, or why there are none."""
     if not measurement.samples:
         return measurement.note or NOT_AVAILABLE
-    return quantity(median(measurement.samples), measurement.unit)
+    return quantity(measurement.median, measurement.unit)
 
 
 def range_text(measurement: Measurement) -> str:
-    """Smallest and largest sample where there are several: ``11.9 to 13.0 ms``."""
+    """Smallest and largest of several samples: ``11.9 to 13.0 ms``; empty for one."""
     if len(measurement.samples) < 2:
         return ""
     low, high = min(measurement.samples), max(measurement.samples)

@@ -1,4 +1,4 @@
-"""Tables as the page shows them, before they are HTML."""
+"""Tables of the page, before they are HTML."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nvgbench.report.numbers import Number
+from nvgbench.results.numbers import Number
 
 Tone = Literal["better", "worse", "inconclusive", "warning", "plain"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """A sentence of the summary; ``word`` says in print what ``tone`` says in colour."""
+    """A sentence of the summary; ``word`` says in text what ``tone`` says in colour."""
 
     text: str
     tone: Tone = "plain"
@@ -25,14 +25,14 @@ class Cell:
     """A table cell.
 
     Attributes:
-        text: what is read first.
-        sub: smaller, below it: an interval, a range.
+        text: the main text.
+        sub: small text below it: an interval, a range.
         number: what the text shows, in full precision; the table is sorted by it.
-        subject: what the number is about, where it is not the head of the row.
-        best: the best of its column.
-        muted: a missing value.
+        subject: what the number is about, if not the head of the row.
+        best: whether it is the best of its column.
+        muted: whether it is a missing value.
         mark: a footnote sign.
-        tone: colour of a verdict in words.
+        tone: colour of a verdict.
     """
 
     text: str
@@ -47,7 +47,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column's head: ``sub`` is smaller, below (n, unit, direction); ``number`` columns are set flush right."""
+    """A column's head, with small text ``sub`` below it (n, unit, direction); ``number`` columns are right-aligned."""
 
     label: str
     sub: str = ""
@@ -77,16 +77,16 @@ class Table:
 
 
 BLANK = Cell(text="\u2013", muted=True)
-"""What was not measured at all."""
+"""Not measured."""
 
 
 def unavailable(mark: str = "") -> Cell:
-    """What could not be measured; ``mark`` leads to the reason."""
+    """Could not be measured; the footnote ``mark`` says why."""
     return Cell(text="not available", muted=True, mark=mark)
 
 
 class Footnotes:
-    """Footnotes in the order in which they are first needed, each written once."""
+    """Footnotes in the order of first use, each once."""
 
     _SIGNS = "†‡§¶"
 
@@ -94,7 +94,7 @@ class Footnotes:
         self._texts: list[str] = []
 
     def sign(self, text: str) -> str:
-        """The sign of the note ``text``."""
+        """The sign of the footnote ``text``."""
         if text not in self._texts:
             self._texts.append(text)
         return self._sign(self._texts.index(text))

@@ -1,52 +1,60 @@
-"""Comparing scores: what may be compared at all, and what the intervals decide. No torch."""
+"""Comparing scores: which ones are comparable, and what the intervals decide. No torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from nvgbench.errors import InputError
+from nvgbench.errors import InputError, did_you_mean
 from nvgbench.results.protocols import OWN
 from nvgbench.results.schema import RunRecord
-from nvgbench.results.scores import score_of
+from nvgbench.results.scores import score_of, score_rank
 from nvgbench.types import Interval, MetricValue
 
-Outcome = Literal["better", "worse", "different", "inconclusive"]
+if TYPE_CHECKING:
+    import pandas
 
-IDENTITY = ("reference", "extractor", "dataset")
-"""Provenance entries that must agree wherever both records have them."""
+Decision = Literal["better", "worse", "different", "inconclusive"]
+
+LEVEL = 0.95
+_IDENTITY = ("reference", "extractor", "dataset")
+"""Provenance entries that must agree if both records have them."""
 _FINGERPRINTS = ("fingerprint", "sha256", "weights_sha256", "hash")
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A metric and the record that it comes from."""
+    """A metric and the record it comes from."""
 
     metric: MetricValue
     record: RunRecord
 
     @property
     def key(self) -> str:
-        """What it is filed under, see `score_key`."""
+        """See `score_key`."""
         return score_key(self.metric.name, self.metric.protocol)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Margin:
-    """The standard error of a difference that was computed from the images of both models.
+    """The standard error of a difference, computed from the images of both models.
 
     Attributes:
         stderr: standard error of the difference.
-        paired: whether images of equal seeds were held against each other.
-        method: how, for people.
+        paired: whether images with equal seeds were compared pairwise.
+        method: how it was computed, in words.
     """
 
     stderr: float
     paired: bool
     method: str
+
+
+Margins = Callable[[RunRecord, RunRecord], Mapping[str, Margin]]
+"""Margins of two records' scores by `score_key`, for the scores that have one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,30 +63,116 @@ class Difference:
 
     Attributes:
         value: the difference.
-        low, high: its interval, where both scores have one (`difference_interval`); else None.
-        outcome: what the interval decides; ``different`` where neither direction is better.
-        covers: what varies in the interval (``sampling`` or ``training``), the weaker of the two.
-        method: where the interval comes from.
-        paired: whether images of equal seeds were held against each other.
-        forced: why the two must not be compared, where they were all the same; else empty.
+        interval: its interval if both scores have one (`difference_interval`) or a margin is known. Its source is ``training``
+            only if both scores' intervals cover training.
+        verdict: what the interval decides about the candidate; ``different`` if neither direction is better.
+        paired: whether images with equal seeds were compared pairwise.
+        forced: why the two are not comparable, if they were compared anyway; else empty.
     """
 
     baseline: MetricValue
     candidate: MetricValue
     value: float
-    low: float | None
-    high: float | None
-    outcome: Outcome
-    covers: str
-    method: str = "intervals of both"
+    interval: Interval | None
+    verdict: Decision
     paired: bool = False
     forced: str = ""
 
 
-def score_key(name: str, protocol: str) -> str:
-    """What tells a score from those by other rules: ``FID`` by nvgbench's protocol, ``FID (adm)`` by adm's.
+@dataclass(frozen=True, repr=False)
+class Comparison(Mapping[str, Difference]):
+    """Two models' scores compared: a mapping from the score's key (`score_key`) to its `Difference`, in the table's order.
 
-    Versions of a protocol share a key: the newer number takes the older one's place, and the two are not comparable.
+    `verdict`, `difference` and `interval` are those of the first score, FID or the Fréchet distance if both models have it.
+
+    Attributes:
+        differences: candidate minus baseline, by key of the score; at least one.
+        baseline, candidate: names of the models.
+        only_baseline, only_candidate: keys of the scores that one model alone has.
+    """
+
+    differences: Mapping[str, Difference]
+    baseline: str = "baseline"
+    candidate: str = "candidate"
+    only_baseline: tuple[str, ...] = ()
+    only_candidate: tuple[str, ...] = ()
+
+    def __getitem__(self, key: str) -> Difference:
+        return self.differences[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.differences)
+
+    def __len__(self) -> int:
+        return len(self.differences)
+
+    @property
+    def _first(self) -> Difference:
+        return next(iter(self.differences.values()))
+
+    @property
+    def verdict(self) -> Decision:
+        """What is decided about the candidate."""
+        return self._first.verdict
+
+    @property
+    def difference(self) -> float:
+        """Candidate minus baseline."""
+        return self._first.value
+
+    @property
+    def interval(self) -> Interval | None:
+        """Interval of the difference."""
+        return self._first.interval
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per score: both values, difference, its interval and the verdict."""
+        import pandas
+
+        rows = [
+            {
+                "score": key,
+                "baseline": found.baseline.value,
+                "candidate": found.candidate.value,
+                "difference": found.value,
+                "low": None if found.interval is None else found.interval.low,
+                "high": None if found.interval is None else found.interval.high,
+                "covers": "" if found.interval is None else found.interval.source,
+                "verdict": found.verdict,
+                "paired": found.paired,
+                "forced": found.forced,
+            }
+            for key, found in self.items()
+        ]
+        return pandas.DataFrame(rows).set_index("score").astype({"low": float, "high": float})
+
+    def __repr__(self) -> str:
+        width = max(map(len, self))
+        lines = [f"{self.candidate} compared with {self.baseline} (difference: {self.candidate} minus {self.baseline})"]
+        lines += [_line(key.ljust(width), found) for key, found in self.items()]
+        for name, keys in ((self.baseline, self.only_baseline), (self.candidate, self.only_candidate)):
+            lines += [f"only {name} has: {', '.join(keys)}"] if keys else []
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html())
+
+
+def _line(name: str, found: Difference) -> str:
+    interval = found.interval
+    noise = "no interval"
+    if interval is not None:
+        paired = ", paired" if found.paired else ""
+        noise = f"{interval.low:+.4g} to {interval.high:+.4g}; {100 * interval.level:g} %, {interval.source}{paired}"
+    marked = f"  FORCED: {found.forced}" if found.forced else ""
+    values = f"{found.baseline.value:.5g} -> {found.candidate.value:.5g}"
+    return f"{found.verdict:<12}  {name}  {values}  {found.value:+.4g} ({noise}){marked}"
+
+
+def score_key(name: str, protocol: str) -> str:
+    """What tells a score from those by other protocols: ``FID`` by nvgbench's own, ``FID (adm)`` by adm's.
+
+    Versions of a protocol share a key: the newer number replaces the older one, and the two are not comparable.
 
     Args:
         name: the score's name, with its extractor.
@@ -89,9 +183,9 @@ def score_key(name: str, protocol: str) -> str:
 
 
 def latest_metrics(records: Iterable[RunRecord], kinds: Iterable[str]) -> dict[str, dict[str, Scored]]:
-    """For every subject the newest value of every metric by `score_key`, in the order in which they first appear.
+    """Subject -> `score_key` -> newest value, in the order in which they first appear.
 
-    Newest is by the record's time; of two records of the same second the later line wins.
+    Newest is by the record's time; of two records of the same second the later one wins.
     """
     wanted = frozenset(kinds)
     found: dict[str, dict[str, Scored]] = {}
@@ -107,11 +201,11 @@ def latest_metrics(records: Iterable[RunRecord], kinds: Iterable[str]) -> dict[s
 
 
 def why_not_comparable(a: Scored, b: Scored) -> str | None:
-    """The first reason why two scores must not be compared, or None.
+    """The first reason why two scores are not comparable, or None.
 
-    The Fréchet distance and its kin are biased by the number of images, and differently for each model, so that unequal n
-    cannot be corrected for; another reference or another extractor is another quantity. A reference that only one of them
-    names may be another one.
+    The Fréchet distance and similar scores are biased by the number of images, by an amount that differs between models, so
+    unequal n cannot be corrected for. Another reference or extractor makes another quantity; a reference that only one of the
+    two records names may be another one.
     """
     checks: tuple[tuple[str, Any, Any], ...] = (
         ("metric", a.metric.name, b.metric.name),
@@ -123,29 +217,27 @@ def why_not_comparable(a: Scored, b: Scored) -> str | None:
         if left != right:
             return f"{what} differs: {left} and {right}"
     score = score_of(a.metric.name)
-    for key in IDENTITY if score is None or score.uses_extractor else ("reference", "dataset"):
+    for key in _IDENTITY if score is None or score.uses_extractor else ("reference", "dataset"):
         left, right = (reference_of(one) if key == "reference" else identity(one.record.provenance.get(key)) for one in (a, b))
         if key == "reference" and (left is None) != (right is None):
-            return f"reference not recorded with the {'first' if left is None else 'second'} of the two"
+            return f"the {'first' if left is None else 'second'} record names no reference"
         if left is not None and right is not None and left != right:
             return f"{key} differs: {left} and {right}"
     return None
 
 
 def reference_of(scored: Scored) -> Any:
-    """What identifies the images that a score was taken against; None where its record does not say.
+    """What identifies the images that a score was computed against; None if its record does not name them.
 
-    Records that do not name the images behind their reconstructions (older ones) have one reference for all scores.
+    Reconstructions are compared with the run's own held-out images, whatever the reference of its samples.
     """
-    provenance = scored.record.provenance
     score = score_of(scored.metric.name)
-    # Reconstructions are of the run's own held-out images, whatever reference the samples were scored against.
-    own = provenance.get("reconstruction_reference") if score is not None and score.of_reconstructions else None
-    return identity(provenance.get("reference") if own is None else own)
+    of_reconstructions = score is not None and score.of_reconstructions
+    return identity(scored.record.provenance.get("reconstruction_reference" if of_reconstructions else "reference"))
 
 
 def identity(entry: Any) -> Any:
-    """What identifies a reference, an extractor or a data set: its fingerprint where it has one, else the entry itself."""
+    """What identifies a reference, an extractor or a data set: its fingerprint if it has one, else the entry itself."""
     if isinstance(entry, Mapping):
         for key in _FINGERPRINTS:
             if entry.get(key):
@@ -154,15 +246,15 @@ def identity(entry: Any) -> Any:
 
 
 def compare(baseline: Scored, candidate: Scored, *, margin: Margin | None = None, force: bool = False) -> Difference:
-    """Hold ``candidate`` against ``baseline``.
+    """The difference of two scores and what its interval decides.
 
     Args:
         baseline, candidate: the scores.
-        margin: the error of their difference where it is known better than from the two intervals.
-        force: compare what must not be compared and note the reason in `Difference.forced`; scores of another name never are.
+        margin: the error of their difference, if it is known better than from the two intervals.
+        force: compare scores that are not comparable and note the reason in `Difference.forced`; different metrics never are.
 
     Raises:
-        InputError: the two must not be compared (`why_not_comparable`), or one has no value.
+        InputError: the two are not comparable (`why_not_comparable`), or one has no value.
     """
     reason = why_not_comparable(baseline, candidate)
     if reason is not None and not (force and baseline.metric.name == candidate.metric.name):
@@ -173,50 +265,110 @@ def compare(baseline: Scored, candidate: Scored, *, margin: Margin | None = None
         empty = baseline if old.value is None else candidate
         raise InputError(f"{empty.key} of {empty.record.subject!r} has no value: {empty.metric.note or 'no reason recorded'}")
     difference = new.value - old.value
-    low, high = difference_interval(old, new) or (None, None)
-    covers = ""
-    if margin is not None:
-        reach = NormalDist().inv_cdf(0.975) * margin.stderr
-        low, high, covers = difference - reach, difference + reach, "sampling"
-    if old.interval and new.interval:
-        covers = "training" if old.interval.source == new.interval.source == "training" else "sampling"
+    if margin is None:
+        interval = difference_interval(old, new)
+    else:
+        reach = NormalDist().inv_cdf((1 + LEVEL) / 2) * margin.stderr
+        interval = Interval(difference - reach, difference + reach, LEVEL, "sampling", margin.method)
     return Difference(
         baseline=old,
         candidate=new,
         value=difference,
-        low=low,
-        high=high,
-        outcome=decide(low, high, new.higher_is_better),
-        covers=covers,
-        method="intervals of both" if margin is None else margin.method,
+        interval=interval,
+        verdict=decide(interval, new.higher_is_better),
         paired=margin is not None and margin.paired,
         forced=reason or "",
     )
 
 
-def difference_interval(old: MetricValue, new: MetricValue) -> tuple[float, float] | None:
+def compare_all(
+    baseline: Mapping[str, Scored],
+    candidate: Mapping[str, Scored],
+    *,
+    metrics: Iterable[str] = (),
+    margins: Margins | None = None,
+    force: bool = False,
+    names: tuple[str, str] = ("baseline", "candidate"),
+) -> Comparison:
+    """Compare all scores that two models share.
+
+    Args:
+        baseline, candidate: each model's scores by `score_key`.
+        metrics: only these scores: a recorded name (by every protocol), or a key. All if empty.
+        margins: finds the errors of the differences from the images of both, for records whose scores are comparable.
+        force: see `compare`.
+        names: of the two models, for messages and for the result.
+
+    Raises:
+        InputError: no score in common, a name in ``metrics`` that not both have, or scores that are not comparable.
+    """
+    keys = _shared_keys(baseline, candidate, metrics, names)
+    known: dict[tuple[str, str], Mapping[str, Margin]] = {}
+    differences = {}
+    for key in keys:
+        old, new = baseline[key], candidate[key]
+        pair = (old.record.id, new.record.id)
+        comparable = margins is not None and why_not_comparable(old, new) is None
+        if margins is not None and comparable and pair not in known:
+            known[pair] = margins(old.record, new.record)
+        margin = known.get(pair, {}).get(key) if comparable else None
+        differences[key] = compare(old, new, margin=margin, force=force)
+    return Comparison(
+        differences,
+        *names,
+        only_baseline=tuple(key for key in baseline if key not in candidate),
+        only_candidate=tuple(key for key in candidate if key not in baseline),
+    )
+
+
+def _shared_keys(
+    baseline: Mapping[str, Scored], candidate: Mapping[str, Scored], metrics: Iterable[str], names: tuple[str, str]
+) -> list[str]:
+    """Keys of the scores that both have a value of, as far as ``metrics`` asks for them, in the table's order."""
+    shared = [
+        key
+        for key, scored in baseline.items()
+        if key in candidate and scored.metric.value is not None and candidate[key].metric.value is not None
+    ]
+    if not shared:
+        raise InputError(
+            f"{names[0]} and {names[1]} have no score in common: {', '.join(baseline) or 'none'} and "
+            f"{', '.join(candidate) or 'none'}; evaluate both in the same way"
+        )
+    shared.sort(key=lambda key: score_rank(baseline[key].metric.name))
+    chosen: dict[str, None] = {}
+    for name in metrics:
+        found = [key for key in shared if name in (key, baseline[key].metric.name)]
+        if not found:
+            near = did_you_mean(name, [*shared, *(baseline[key].metric.name for key in shared)])
+            raise InputError(f"no score {name!r} of both{near}; both have: {', '.join(shared)}")
+        chosen |= dict.fromkeys(found)
+    return list(chosen) or shared
+
+
+def difference_interval(old: MetricValue, new: MetricValue) -> Interval | None:
     """Interval of ``new`` minus ``old`` from the intervals of both, as if they were independent (Zou and Donner 2008).
 
-    Scores of the same images or against the same reference are positively correlated, so that this is cautious for them.
-    None where one has no interval, no value, or an interval of another level.
+    Scores of the same images or against the same reference are positively correlated, so the interval is too wide rather than
+    too narrow for them. None if one has no interval, no value, or an interval of another level.
     """
-    if old.value is None or new.value is None or old.interval is None or new.interval is None:
-        return None
-    if not math.isclose(old.interval.level, new.interval.level):
+    a, b = old.interval, new.interval
+    if old.value is None or new.value is None or a is None or b is None or not math.isclose(a.level, b.level):
         return None
     difference = new.value - old.value
-    below = math.hypot(new.value - new.interval.low, old.interval.high - old.value)
-    above = math.hypot(new.interval.high - new.value, old.value - old.interval.low)
-    return difference - below, difference + above
+    below = math.hypot(new.value - b.low, a.high - old.value)
+    above = math.hypot(b.high - new.value, old.value - a.low)
+    source = "training" if a.source == b.source == "training" else "sampling"
+    return Interval(difference - below, difference + above, a.level, source, "intervals of both")
 
 
-def decide(low: float | None, high: float | None, higher_is_better: bool | None) -> Outcome:
+def decide(interval: Interval | None, higher_is_better: bool | None) -> Decision:
     """What the interval of a difference (candidate minus baseline) says about the candidate."""
-    if low is None or high is None or low <= 0 <= high:
+    if interval is None or interval.low <= 0 <= interval.high:
         return "inconclusive"
     if higher_is_better is None:
         return "different"
-    return "better" if (low > 0) == higher_is_better else "worse"
+    return "better" if (interval.low > 0) == higher_is_better else "worse"
 
 
 def standard_error(interval: Interval) -> float:

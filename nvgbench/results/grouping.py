@@ -1,68 +1,122 @@
-"""Repetitions as one record with an interval over them: several trained models, or several sampling seeds. No torch."""
+"""Repetitions as one record with an interval over them: several trainings, or several sampling seeds. No torch."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from scipy.stats import t
 
 from nvgbench.errors import InputError
-from nvgbench.results.compare import Scored, latest_metrics, why_not_comparable
+from nvgbench.results.compare import LEVEL, Scored, latest_metrics, why_not_comparable
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.scores import score_of
 from nvgbench.types import Interval, MetricValue
 
-LEVEL = 0.95
-_SEEDED = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)$")
 _REPEATED: dict[str, str] = {"training": "training runs", "sampling": "sampling seeds"}
 
 
-def training_groups(records: Iterable[RunRecord], kinds: Sequence[str] = ("eval",)) -> list[RunRecord]:
-    """Records for each family of runs that ``train --seeds`` made: subject NAME for NAME-seed0, NAME-seed1 ….
+@dataclass(frozen=True)
+class Replicate:
+    """One of several trainings of a configuration, as records know it.
 
-    Their intervals are Student's over the runs, so that they cover training and the sampling noise inside it. A score that is
-    missing in a run, or must not be compared between two of them, is left out. Families of one run give no record; what the
-    first run has from several evaluations (by other rules, of other extractors) gives one for each, with its provenance.
+    Attributes:
+        of: hash of the configuration without the training's seed (`nvgbench.config.load.replicate_hash`).
+        seed: the training's seed.
+        name: common name of trainings that were started together; empty for others.
     """
-    members: dict[str, list[tuple[int, list[RunRecord]]]] = {}
+
+    of: str
+    seed: int
+    name: str = ""
+
+
+def replicate_of(record: RunRecord) -> Replicate | None:
+    """Which training a record is about; None if it is not about a trained run."""
+    entry = record.provenance.get("replicate")
+    if not isinstance(entry, Mapping) or "of" not in entry or "seed" not in entry:
+        return None
+    return Replicate(str(entry["of"]), int(entry["seed"]), str(entry.get("name", "")))
+
+
+def training_groups(
+    records: Iterable[RunRecord], kinds: Sequence[str] = ("eval",), taken: Container[str] = ()
+) -> list[RunRecord]:
+    """A record for each group of trainings: runs whose configurations differ only in the training's seed.
+
+    The group has the name that its trainings were started under, else that of the preset; a name that is a subject's already is
+    followed by the beginning of the configuration's hash. Its intervals are Student's over the runs, so they cover training and
+    the sampling noise within it. Scores that a run lacks, or that are not comparable between two runs, are left out. What the
+    first run has from several evaluations (by other protocols, with other extractors) makes a record each, with its provenance.
+
+    Args:
+        records: of any runs; of each subject the newest value of each score counts.
+        kinds: kinds of records whose scores count.
+        taken: more names of subjects.
+    """
     by_subject: dict[str, list[RunRecord]] = {}
     for record in records:
         if record.kind in kinds:
             by_subject.setdefault(record.subject, []).append(record)
-    for subject, own in by_subject.items():
-        found = _SEEDED.match(subject)
-        if found:
-            members.setdefault(found["name"], []).append((int(found["seed"]), own))
-    groups = []
-    for name, runs in members.items():
-        if len(runs) < 2:
+    groups: list[RunRecord] = []
+    for of, subjects in _replicates(by_subject).items():
+        if len(subjects) < 2:
             continue
-        runs.sort(key=lambda run: run[0])
-        newest = [latest_metrics(own, kinds)[own[0].subject] for _, own in runs]
-        seeds = {"training_seeds": [seed for seed, _ in runs]}
-        subjects = [own[0].subject for _, own in runs]
+        seeds = sorted(subjects)
+        runs = [by_subject[subjects[seed]] for seed in seeds]
+        name = _common_name(runs)
+        if name in taken or name in by_subject or any(group.subject == name for group in groups):
+            name = f"{name} ({of[:8]})"
+        newest = [latest_metrics(own, kinds)[own[0].subject] for own in runs]
         for origin in dict.fromkeys(one.record.id for one in newest[0].values()):
             leading = {key: one for key, one in newest[0].items() if one.record.id == origin}
-            group = _group(name, [leading, *newest[1:]], "training", seeds)
-            groups.append(dataclasses.replace(group, provenance={**group.provenance, "members": subjects}))
+            group = _group(name, [leading, *newest[1:]], "training", {"training_seeds": seeds})
+            provenance = {key: value for key, value in group.provenance.items() if key != "replicate"}
+            provenance["members"] = [subjects[seed] for seed in seeds]
+            groups.append(dataclasses.replace(group, provenance=provenance))
     return [group for group in groups if group.metrics]
 
 
+def _replicates(by_subject: Mapping[str, Sequence[RunRecord]]) -> dict[str, dict[int, str]]:
+    """Hash of the configuration -> seed of the training -> subject.
+
+    Of two runs with the same seed, which are the same model, the one that was started together with others counts.
+    """
+    found: dict[str, dict[int, str]] = {}
+    named: set[tuple[str, int]] = set()
+    for subject, records in by_subject.items():
+        replicate = replicate_of(max(records, key=lambda record: record.created))
+        if replicate is None:
+            continue
+        place = (replicate.of, replicate.seed)
+        subjects = found.setdefault(replicate.of, {})
+        if replicate.seed not in subjects or (replicate.name and place not in named):
+            subjects[replicate.seed] = subject
+        if replicate.name:
+            named.add(place)
+    return found
+
+
+def _common_name(runs: Sequence[Sequence[RunRecord]]) -> str:
+    replicates = [replicate_of(record) for records in runs for record in records]
+    names = {one.name for one in replicates if one is not None and one.name}
+    return names.pop() if len(names) == 1 else runs[0][0].preset or runs[0][0].subject
+
+
 def members(record: RunRecord) -> tuple[str, ...]:
-    """The runs that a record of `training_groups` is over; empty for any other record."""
+    """The runs behind a record of `training_groups`; empty for any other record."""
     provenance = record.provenance
     return tuple(provenance.get("members", ())) if provenance.get("repeated") == "training" else ()
 
 
 def over_sampling_seeds(records: Sequence[RunRecord]) -> RunRecord:
-    """One record of one subject's evaluations with several sampling seeds: means with Student's intervals.
+    """One record for a subject's evaluations with several sampling seeds: means with Student's intervals.
 
     Raises:
-        InputError: fewer than two records, several subjects, equal seeds, or nothing that can be compared.
+        InputError: fewer than two records, several subjects, equal seeds, or no comparable score.
     """
     subjects = {record.subject for record in records}
     seeds = [_seeds(record).get("sampling") for record in records]
@@ -72,12 +126,12 @@ def over_sampling_seeds(records: Sequence[RunRecord]) -> RunRecord:
     scored = [latest_metrics([record], [record.kind])[record.subject] for record in records]
     group = _group(records[0].subject, scored, "sampling", {"sampling": seeds})
     if not group.metrics:
-        raise InputError(f"the evaluations of {records[0].subject!r} have no score that may be compared between them")
+        raise InputError(f"the evaluations of {records[0].subject!r} have no score that is comparable among them")
     return group
 
 
 def t_interval(values: Sequence[float], source: Literal["training", "sampling"]) -> Interval:
-    """Student's interval of the mean of repetitions.
+    """Student's t interval of the mean of repetitions.
 
     Raises:
         InputError: fewer than two values.
@@ -101,7 +155,7 @@ def _group(
         if len(scored) < len(runs) or any(why_not_comparable(leading, one) for one in scored):
             continue
         values = [float(one.metric.value) for one in scored if one.metric.value is not None]
-        # Reconstructions do not depend on the sampling seed; their own interval stays.
+        # Reconstructions do not depend on the sampling seed: they keep their own interval.
         same = source == "sampling" and len(set(values)) == 1
         interval = t_interval(values, source)
         if (score := score_of(leading.metric.name)) is not None:

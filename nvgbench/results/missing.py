@@ -1,4 +1,4 @@
-"""Scores that a record might have and has not, and why. No torch."""
+"""Why a record lacks a score that it could have. No torch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from nvgbench.results.schema import RunRecord
 
 _PREFIX = "perceptual loss: none, because "
 _WAY_OUT = ", or go without"
-"""How the note, which is that of the training loss, begins, and how its advice begins that is of no use to an evaluation."""
+"""How the note, which comes from the training loss, begins, and how its advice begins, which does not apply to evaluations."""
 
 
 def why_no_lpips(record: RunRecord) -> str:
-    """Why a record of reconstructions has no LPIPS, a line without paths; empty where it has, or holds none."""
+    """Why a record of reconstructions has no LPIPS, as one line without paths; empty if it has, or has no reconstructions."""
     names = {metric.name for metric in record.metrics}
-    said = record.provenance.get("lpips")
-    if "LPIPS" in names or "PSNR" not in names or not isinstance(said, str):
+    note = record.provenance.get("lpips")
+    if "LPIPS" in names or "PSNR" not in names or not isinstance(note, str):
         return ""
-    return str(without_machine_paths(said)).removeprefix(_PREFIX).partition(_WAY_OUT)[0]
+    return str(without_machine_paths(note)).removeprefix(_PREFIX).partition(_WAY_OUT)[0]

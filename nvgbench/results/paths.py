@@ -1,4 +1,4 @@
-"""Records travel: what they say of files must not tell the folders of the machine that wrote them. No torch."""
+"""Absolute paths shortened, so that records do not reveal folders of the machine that wrote them. No torch."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 _WHOLE = re.compile(r"(?P<head>(?:[\w.-]*[=:])*)(?P<path>/(?!/).*|[A-Za-z]:[\\/](?!/).*)", re.DOTALL)
-"""A text that is a path, or an option or data source that ends in one: ``--out=/a/b``, ``data.source=npz:/a/b c.npz``."""
+"""A whole text that is a path, or an option or data source that ends in one: ``--out=/a/b``, ``data.source=npz:/a/b c.npz``."""
 _WITHIN = re.compile(r"(?<![^\s\"'(\[<=,;])(?P<path>/[^\s/\"',;:)\]>]+(?:/[^\s/\"',;:)\]>]*)+|[A-Za-z]:\\[^\s\"',;)\]>]+)")
-"""A path of two parts or more between other words."""
+"""A path of at least two parts among other words."""
 
 
 def without_machine_paths(value: Any, base: Path | None = None) -> Any:
     """``value`` with every absolute path in its texts shortened, also inside mappings and sequences.
 
-    A path at or below ``base`` (the working directory where not given) is written relative to it; of any other only the
-    last part is kept, behind an ellipsis: ``…/weights.pth``. Relative paths, addresses (``https://…``) and everything that
-    is no text stay as they are.
+    A path at or below ``base`` (the working directory by default) becomes relative to it; any other is reduced to an ellipsis
+    and its last part: ``…/weights.pth``. Relative paths, addresses (``https://…``) and whatever is not text stay unchanged.
     """
     base = Path.cwd() if base is None else base
     if isinstance(value, str):
@@ -36,7 +35,7 @@ def without_machine_paths(value: Any, base: Path | None = None) -> Any:
 
 def _shorten(text: str, base: Path) -> str:
     whole = _WHOLE.fullmatch(text)
-    # "/ 2" is arithmetic, and a sentence may begin with a path
+    # "/ 2" is arithmetic, and a sentence may start with a path.
     if whole is not None and not re.search(r"\s/|:\s|^/\s", text):
         return whole["head"] + _short_path(whole["path"], base)
     return _WITHIN.sub(lambda found: _short_path(found["path"], base), text)

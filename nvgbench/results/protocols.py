@@ -1,4 +1,4 @@
-"""Protocols: whose rules turn images into scores. A score is compared only with scores of the same protocol and version."""
+"""Protocols: the rules that turn images into scores. Scores are comparable only within one protocol and version."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nvgbench.errors import InputError, did_you_mean
 
 OWN = "nvgbench"
-"""Id of nvgbench's own protocol, whose scores go by their bare names."""
+"""Id of nvgbench's own protocol, whose scores have bare names."""
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Protocol:
 
     Attributes:
         id: its name.
-        version: raised whenever the same images would get another number.
+        version: raised whenever the same images would get another score.
         summary: one line.
-        library: the package that computes the numbers; empty for our own code.
-        inception_only: whether it is defined for the Inception network alone.
+        library: the package that computes the scores; empty for nvgbench's own code.
+        inception_only: whether it is defined only for the Inception network.
     """
 
     id: str

@@ -25,17 +25,17 @@ _SOURCE_PATHS = ("nvgbench", "baselines", "pyproject.toml")
 
 
 def collect(config_hash: str | None = None, *, gpu: str | None = None, **extra: Any) -> dict[str, Any]:
-    """Everything about this process that a reader of its numbers may want.
+    """Where this process's numbers come from.
 
     Args:
-        config_hash: SHA-256 of the resolved configuration, where there is one.
-        gpu: name of the GPU that was used; read through NVML where not given.
+        config_hash: SHA-256 of the resolved configuration, if any.
+        gpu: name of the GPU in use; read through NVML if not given.
         extra: what the command adds: seeds, dataset, extractor, settings …; absolute paths in it are shortened as in
             ``command`` (`nvgbench.results.paths`).
 
     Returns:
-        ``time`` (ISO, UTC), ``nvgbench``, ``commit`` and ``dirty`` (None where the source is no git checkout), ``command``,
-        ``python``, ``libraries``, ``machine``, ``config_hash`` where given, and ``extra``.
+        ``time`` (ISO, UTC), ``nvgbench``, ``commit`` and ``dirty`` (None if the source is not a git checkout), ``command``,
+        ``python``, ``libraries``, ``machine``, ``config_hash`` if given, and ``extra``.
     """
     commit, dirty = source_state()
     found: dict[str, Any] = {
@@ -54,16 +54,16 @@ def collect(config_hash: str | None = None, *, gpu: str | None = None, **extra: 
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """``sys.argv`` as one could type it: quoted for a shell, without what it tells of this machine's folders."""
+    """``sys.argv`` quoted for a shell, with absolute paths shortened."""
     if not arguments:
         return ""
     name = Path(arguments[0]).name
-    # `python -m nvgbench` names the package's __main__.py
+    # With `python -m nvgbench`, argv[0] is the package's __main__.py.
     return shlex.join(["nvgbench" if name == "__main__.py" else name, *without_machine_paths(list(arguments[1:]))])
 
 
 def machine(gpu: str | None = None) -> dict[str, Any]:
-    """The machine: operating system, CPU, cores, memory (bytes), GPU name ("not available" where there is none)."""
+    """Operating system, CPU, cores, memory (bytes) and GPU name ("not available" if there is none)."""
     return {
         "platform": platform.platform(),
         "cpu": cpu_model(),
@@ -75,13 +75,13 @@ def machine(gpu: str | None = None) -> dict[str, Any]:
 
 @functools.cache
 def source_state() -> tuple[str | None, bool | None]:
-    """``(commit, dirty)`` of the checkout this package was imported from; ``(None, None)`` where it is no checkout.
+    """``(commit, dirty)`` of the checkout this package was imported from; ``(None, None)`` if it is not a checkout.
 
-    Cached: what counts is the state of the source around the time it was imported.
+    Cached, as the state that counts is that at the time of import.
     """
     root = Path(__file__).resolve().parents[2]
     top = _git(root, "rev-parse", "--show-toplevel")
-    # A package installed into an environment inside somebody's repository must not report that repository's commit.
+    # A package installed in an environment inside another repository must not report that repository's commit.
     if top is None or Path(top).resolve() != root:
         return None, None
     commit = _git(root, "rev-parse", "HEAD")
@@ -91,7 +91,7 @@ def source_state() -> tuple[str | None, bool | None]:
 
 @functools.cache
 def library_versions() -> dict[str, str]:
-    """Installed versions of the libraries that numbers depend on."""
+    """Installed versions of the libraries that affect numbers."""
     versions = {}
     for name in LIBRARIES:
         try:
@@ -103,13 +103,13 @@ def library_versions() -> dict[str, str]:
 
 @functools.cache
 def cpu_model() -> str:
-    """The processor's name as the system tells it."""
+    """The processor's name, as the system reports it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.lower().startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
-        pass  # not Linux
+        pass  # Not Linux.
     return platform.processor() or platform.machine() or NOT_AVAILABLE
 
 
@@ -136,7 +136,7 @@ def _text(name: str | bytes) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """What git prints, or None where there is no git, no repository, or no answer in time."""
+    """git's output, or None if there is no git, no repository, or no answer in time."""
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):

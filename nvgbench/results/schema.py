@@ -1,4 +1,4 @@
-"""The record of a run: what a command measured, and everything needed to judge it. No torch."""
+"""The record: what a command measured, and everything needed to judge it. No torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Artifact:
         kind: ``samples``, ``trace``, ``reference``, ``curve`` …
         path: relative to the folder of the record file.
         caption: one line for the report.
-        rows: what each row of a grid of equal tiles shows (class names), from the top; empty where the picture is no such grid.
+        rows: what each row of a grid of equal tiles shows (class names), from the top; empty for other pictures.
     """
 
     kind: str
@@ -37,15 +37,15 @@ class RunRecord:
     """One line of ``records.jsonl``.
 
     Attributes:
-        kind: which command wrote it.
-        subject: the model or run the record is about (the name shown in tables).
+        kind: the kind of command that wrote it.
+        subject: the model or run it is about (the name shown in tables).
         family: model family, ``anchor`` (a reference point such as the per-class mean image) or ``external``.
         metrics: scores.
         measurements: raw samples of time, memory, energy.
-        tables: longer results by name: a list of flat rows each (ablation studies, per-stage codebook use, curves).
+        tables: longer results by name, each a list of flat rows (ablation studies, codebook use per stage, curves).
         artifacts: pictures.
         provenance: see `nvgbench.results.provenance.collect`: commit, dirty, machine, versions …; the command adds
-            config_hash, seeds, dataset, extractor, settings.
+            config_hash, replicate, seeds, dataset, extractor, settings.
     """
 
     kind: Kind

@@ -1,6 +1,6 @@
 """The table of scores: names, unit, direction, range, inputs, and the metric that computes each.
 
-Evaluation, comparison, gates, claims and the report all read this table; nothing else says what a score is. No torch.
+Evaluation, comparison, gates, claims and the report read this table; no other file defines a score. No torch.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from nvgbench.types import Interval
 INCEPTION = "inception"
 """The extractor whose scores go by the papers' names."""
 
+HEADLINE = "FID"
+"""The score by which models are ranked."""
+
 Need = Literal["features", "logits", "spatial", "labels", "training", "reconstructions", "tokens"]
 """What a score is computed from: pooled features, class logits, sFID's spatial features, labels of the samples, training
 images, images and their reconstructions, tokens."""
@@ -30,13 +33,13 @@ class Score:
         name: its name with the Inception-v3 of the original papers.
         stem: its name with any other extractor, which follows in brackets: ``FD`` in ``FD[classifier]``.
         metric: the metric that computes it (`nvgbench.metrics.registry`).
-        higher_is_better: None where neither direction is better.
+        higher_is_better: None if neither direction is better.
         definition: one line with its source.
         needs: what it is computed from.
         unit: empty for plain numbers.
         lowest, highest: its range; intervals are clipped to it.
-        extractor: the only extractor it is defined for, where there is one; its name then carries no brackets.
-        version: of nvgbench's own rules for this score, raised whenever the same images would get another number.
+        extractor: the only extractor it is defined for, if there is one; its name then has no brackets.
+        version: of nvgbench's own rules for this score, raised whenever the same images would get another score.
     """
 
     name: str
@@ -266,6 +269,12 @@ def score_name(score: str, extractor: str | None) -> str:
         InputError: no such score.
     """
     return named_score(score).called(extractor)
+
+
+def score_rank(recorded: str) -> int:
+    """Place of a recorded score in the table, which is its place in every list of scores; unknown names come last."""
+    score = score_of(recorded)
+    return len(SCORES) if score is None else list(SCORES).index(score.name)
 
 
 def stem_of(recorded: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class LocatedRecord:
 def encode_record(record: RunRecord) -> str:
     """The record as one line of standard JSON (no ``NaN`` or ``Infinity``).
 
-    A metric that is not finite becomes ``null`` and a measurement loses such samples; the note of either says so. Anywhere
+    A metric that is not finite becomes ``null`` and a measurement loses such samples; the note of either reports it. Anywhere
     else a number that is not finite becomes ``null``.
     """
     metrics = []
@@ -65,28 +66,28 @@ def decode_record(line: str, origin: str) -> RunRecord:
     """The inverse of `encode_record`; ``origin`` (file and line) starts the message of an error.
 
     Raises:
-        InputError: no JSON, not a record, a score or interval that cannot be, or written by a newer nvgbench.
+        InputError: no JSON, not a record, an impossible score or interval, or written by a newer nvgbench.
     """
 
     def refuse(constant: str) -> float:
-        raise InputError(f"{origin}: holds {constant}, expected finite numbers, or null with a note that says why")
+        raise InputError(f"{origin}: {constant} found, expected finite numbers, or null with a note that says why")
 
     try:
         tree = json.loads(line, parse_constant=refuse)
     except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(
-            f"{origin}: broken line ({error}); it was probably cut short by a crash: delete that line, the others are whole"
+            f"{origin}: broken line ({error}); a crash probably cut it short: delete that line, the others are complete"
         ) from None
     if not isinstance(tree, dict):
         raise InputError(f"{origin}: expected a JSON object, got {type(tree).__name__}")
     version = tree.get("schema_version")
     if not isinstance(version, int) or isinstance(version, bool):
-        raise InputError(f"{origin}: schema_version is {version!r}, expected a whole number; is this a nvgbench record?")
+        raise InputError(f"{origin}: schema_version is {version!r}, expected a whole number; is this an nvgbench record?")
     if version < 1:
-        raise InputError(f"{origin}: schema_version is {version}, expected 1 to {SCHEMA_VERSION}; is this a nvgbench record?")
+        raise InputError(f"{origin}: schema_version is {version}, expected 1 to {SCHEMA_VERSION}; is this an nvgbench record?")
     if version > SCHEMA_VERSION:
         raise InputError(
-            f"{origin}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest known here; update nvgbench"
+            f"{origin}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest this version reads; update nvgbench"
         )
     for key in tree:
         if key not in _KEYS:
@@ -104,7 +105,7 @@ def decode_record(line: str, origin: str) -> RunRecord:
 def _check_numbers(record: RunRecord, origin: str) -> None:
     """Refuse what no command writes: numbers too large for a float, intervals whose ends are swapped.
 
-    A verdict drawn from such a number would be wrong without a word, and a NaN among p-values would spoil those of others.
+    A verdict from such a number would be silently wrong, and a NaN among p-values would spoil the others.
     """
     for metric in record.metrics:
         known = {"value": metric.value, "stderr": metric.stderr}
@@ -122,14 +123,15 @@ def _check_numbers(record: RunRecord, origin: str) -> None:
 
 
 class ResultStore:
-    """The records of one run or of one collection: a file of JSON lines that only grows."""
+    """The records of one run or of one collection: an append-only file of JSON lines."""
 
-    def __init__(self, path: Path) -> None:
-        """``path``: the ``.jsonl`` file, or a folder, which means its ``records.jsonl``. Neither has to exist yet."""
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """``path``: the ``.jsonl`` file, or the folder of its ``records.jsonl``. Neither has to exist yet."""
+        path = Path(path)
         self.path = path if path.suffix == ".jsonl" else path / RECORDS_FILE
 
     def append(self, record: RunRecord) -> None:
-        """Write one record to the end and flush it to disk.
+        """Append one record and flush it to disk.
 
         Raises:
             OSError: the file cannot be written to.
@@ -137,22 +139,11 @@ class ResultStore:
         append_line(self.path, encode_record(record))
 
     def records(self) -> list[RunRecord]:
-        """All records, oldest first; none where the file does not exist."""
+        """All records, oldest first; none if the file does not exist."""
         return read_records(self.path) if self.path.exists() else []
 
-    def select(self, **wanted: Any) -> list[RunRecord]:
-        """The records whose fields equal what is given, e.g. ``select(kind="eval", subject="nvg-tiny")``.
 
-        Raises:
-            InputError: a name that is no field of a record, or a broken file.
-        """
-        for key in wanted:
-            if key not in _KEYS:
-                raise InputError(f"records have no field {key!r}{did_you_mean(key, _KEYS)}; fields: {', '.join(_KEYS)}")
-        return [record for record in self.records() if all(getattr(record, key) == value for key, value in wanted.items())]
-
-
-def read_records(path: Path) -> list[RunRecord]:
+def read_records(path: str | os.PathLike[str]) -> list[RunRecord]:
     """The records of a ``.jsonl`` file, or of every ``records.jsonl`` in and below a folder, in the files' order.
 
     Raises:
@@ -161,8 +152,9 @@ def read_records(path: Path) -> list[RunRecord]:
     return [located.record for located in located_records(path)]
 
 
-def located_records(path: Path) -> list[LocatedRecord]:
-    """As `read_records`, with the place of each record, from which its artifacts are found."""
+def located_records(path: str | os.PathLike[str]) -> list[LocatedRecord]:
+    """Like `read_records`, with the place of each record, to which the paths of its artifacts are relative."""
+    path = Path(path)
     if path.is_dir():
         return [located for file in sorted(path.rglob(RECORDS_FILE)) for located in _read_file(file)]
     if not path.exists():
@@ -170,22 +162,25 @@ def located_records(path: Path) -> list[LocatedRecord]:
     return list(_read_file(path))
 
 
-def records_of(runs: Iterable[str], files: Iterable[Path], root: Path) -> list[LocatedRecord]:
-    """The records of some runs (folders, or names below ``root``) and files; of everything below ``root`` where none is named.
+def records_of(
+    runs: Iterable[str], files: Iterable[str | os.PathLike[str]], root: str | os.PathLike[str]
+) -> list[LocatedRecord]:
+    """The records of some runs (folders, or names below ``root``) and files; of everything below ``root`` if none is named.
 
     Raises:
         InputError: a run without records, a missing or broken file; the message names the runs that have records.
     """
-    paths = list(files)
+    root = Path(root)
+    paths = [Path(file) for file in files]
     for run in runs:
         found = next((path for path in (root / run / RECORDS_FILE, Path(run) / RECORDS_FILE) if path.is_file()), None)
         if found is None:
             known = sorted(str(file.parent.relative_to(root)) for file in root.rglob(RECORDS_FILE) if file.parent != root)
-            way_out = f"runs with records: {', '.join(known)}" if known else "'nvgbench eval' and 'nvgbench profile' write them"
+            way_out = f"runs with records: {', '.join(known)}" if known else "evaluate or profile a run first"
             raise InputError(f"no records of {run!r} in {root}{did_you_mean(run, known)}; {way_out}")
         paths.append(found)
     everything = [located for path in paths or [root] for located in located_records(path)]
-    # A run named beside the folder that holds it is read once.
+    # A run named together with the folder that contains it is read once.
     return list({(located.file.resolve(), located.line): located for located in everything}.values())
 
 
@@ -194,14 +189,14 @@ def _read_file(file: Path) -> Iterator[LocatedRecord]:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 text ({error.reason} at byte {error.start}); is it a records file?") from None
-    # Only "\n" ends a record: str.splitlines would also cut at the line separators that JSON allows inside strings.
+    # Only "\n" ends a record; str.splitlines would also split at line separators that JSON allows inside strings.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield LocatedRecord(decode_record(line, f"{file}:{number}"), file, number)
 
 
 def plain(value: Any) -> Any:
-    """``value`` as what JSON can hold: mappings, lists, text and finite numbers; a number that is not finite becomes None."""
+    """``value`` as JSON allows it: mappings, lists, text and finite numbers; a number that is not finite becomes None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

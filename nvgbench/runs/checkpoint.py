@@ -1,14 +1,14 @@
-"""Checkpoints: a folder a checkpoint, there whole or not at all.
+"""Checkpoints: one folder each, which appears complete or not at all.
 
-``checkpoints/<phase>/step-00001000/`` holds ``weights.safetensors`` (the model), ``ema.safetensors`` (its average, where one
-is kept), a safetensors file for each other trained module, ``optimizer.pt`` (until the phase is finished) and ``state.json``.
-Batches and random numbers depend on (seed, step) alone, so the step is all there is to say about the position in the data.
+``checkpoints/<phase>/step-00001000/`` holds ``weights.safetensors`` (the model), ``ema.safetensors`` (its moving average, if
+any), a safetensors file for each other trained module, ``optimizer.pt`` (until the phase is finished) and ``state.json``.
+Batches and random numbers depend on (seed, step) alone, so the step determines the position in the data.
+Importing this file does not import torch, so that states of runs can be listed quickly.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import pickle
@@ -17,16 +17,16 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.files import speaks_of_a_full_disk
+from nvgbench.files import file_sha256, is_disk_full
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 WEIGHTS, EMA, OPTIMIZER, STATE = "weights.safetensors", "ema.safetensors", "optimizer.pt", "state.json"
 _FOLDER = re.compile(r"step-(\d{8,})")
@@ -34,19 +34,19 @@ _FOLDER = re.compile(r"step-(\d{8,})")
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointState:
-    """What a checkpoint says about itself.
+    """Contents of ``state.json``.
 
     Attributes:
         phase: ``tokenizer`` or ``generator``.
-        step: training steps done.
+        step: completed training steps.
         total_steps: steps of the whole phase.
         final: whether the phase is finished.
         images: training images seen.
-        seconds: time spent training, interruptions not counted.
-        means: sums since the last line of the training log, so that the log goes on unbroken.
-        notes: what the objective had to say (which loss network ``auto`` became …).
+        seconds: time spent training, without interruptions.
+        means: sums since the last line of the training log, so that a resumed run logs the same means.
+        notes: the objective's notes (which loss network ``auto`` selected …).
         parameters: number of trained parameters of each module.
-        source: where the weights were taken from, for a phase that was not trained here.
+        source: origin of the weights, for a phase that was not trained here.
         files: SHA-256 of every other file of the checkpoint.
     """
 
@@ -69,17 +69,20 @@ def save_checkpoint(
     tensors: Mapping[str, Mapping[str, Tensor]],
     optimizers: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a checkpoint below ``root`` and then remove the older ones.
+    """Write a checkpoint into ``root``, then remove the older ones.
 
     Args:
         root: the phase's folder.
         state: its ``files`` are filled in here.
         tensors: file name -> state dict.
-        optimizers: module name -> optimizer state; left out of a finished phase's checkpoint, which nothing continues.
+        optimizers: module name -> optimizer state; not needed in the last checkpoint of a phase.
 
     Raises:
-        OSError: the folder cannot be written to or the disk is full; earlier checkpoints are untouched.
+        OSError: the folder cannot be written or the disk is full; earlier checkpoints are unchanged.
     """
+    import torch
+    from safetensors import SafetensorError
+
     root.mkdir(parents=True, exist_ok=True)
     clean(root)
     target = root / f"step-{state.step:08d}"
@@ -90,7 +93,7 @@ def save_checkpoint(
             _save_tensors(tree, temporary / name)
         if optimizers is not None:
             torch.save(dict(optimizers), temporary / OPTIMIZER)
-        hashes = {path.name: file_hash(path) for path in sorted(temporary.iterdir())}
+        hashes = {path.name: file_sha256(path) for path in sorted(temporary.iterdir())}
         text = json.dumps(asdict(state) | {"files": hashes}, indent=1)
         (temporary / STATE).write_text(text, encoding="utf-8")
         for path in temporary.iterdir():
@@ -111,13 +114,13 @@ def save_checkpoint(
 
 
 def latest_checkpoint(root: Path) -> Path | None:
-    """The checkpoint with the highest step below a phase's folder."""
+    """The checkpoint with the highest step in a phase's folder."""
     found = _folders(root)
     return found[-1] if found else None
 
 
 def read_state(checkpoint: Path) -> CheckpointState:
-    """What a checkpoint says about itself.
+    """The state of a checkpoint.
 
     Raises:
         InputError: ``state.json`` is missing or damaged.
@@ -141,8 +144,11 @@ def load_tensors(checkpoint: Path, name: str, device: torch.device | str = "cpu"
     """A safetensors file of a checkpoint.
 
     Raises:
-        InputError: the file is missing or is not what was written.
+        InputError: the file is missing or damaged.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     path = _checked(checkpoint, name)
     try:
         return load_file(path, device=str(device))
@@ -154,8 +160,10 @@ def load_optimizers(checkpoint: Path) -> dict[str, Any]:
     """The optimizers' states, on the CPU.
 
     Raises:
-        InputError: the file is missing or is not what was written.
+        InputError: the file is missing or damaged.
     """
+    import torch
+
     path = _checked(checkpoint, OPTIMIZER)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -164,24 +172,18 @@ def load_optimizers(checkpoint: Path) -> dict[str, Any]:
 
 
 def model_file(checkpoint: Path, ema: bool = True) -> str:
-    """Name of the file with the model's weights: the average where it is wanted and one was written.
+    """Name of the file with the model's weights: the moving average if there is one and ``ema`` is set.
 
     Raises:
-        InputError: ``state.json``, which says so, is missing or damaged.
+        InputError: ``state.json`` is missing or damaged.
     """
     return EMA if ema and EMA in read_state(checkpoint).files else WEIGHTS
 
 
 def clean(root: Path) -> None:
-    """Remove what a killed process left half-written or half-deleted."""
+    """Remove what killed processes left half written or half deleted."""
     for path in root.glob(".step-*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _folders(root: Path) -> list[Path]:
@@ -193,6 +195,8 @@ def _folders(root: Path) -> list[Path]:
 
 def _save_tensors(tree: Mapping[str, Tensor], path: Path) -> None:
     """safetensors takes contiguous tensors that share no memory."""
+    from safetensors.torch import save_file
+
     seen: set[int] = set()
     plain = {}
     for name, tensor in tree.items():
@@ -200,12 +204,12 @@ def _save_tensors(tree: Mapping[str, Tensor], path: Path) -> None:
         plain[name] = value.clone() if value.data_ptr() in seen else value
         seen.add(value.data_ptr())
     save_file(plain, path)
-    path.chmod(0o644)  # safetensors moves a private temporary file into place
+    path.chmod(0o644)  # safetensors renames a private temporary file
 
 
 def _not_written(error: Exception, target: Path) -> OSError:
-    """What stopped the writing, whichever library wrote, with the checkpoint's name and not its temporary one."""
-    if speaks_of_a_full_disk(error, target.parent):
+    """The error that stopped the writing, whichever library wrote, with the checkpoint's final name."""
+    if is_disk_full(error, target.parent):
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
     if isinstance(error, OSError) and error.errno is not None:
         return OSError(error.errno, error.strerror, str(target))
@@ -219,20 +223,20 @@ def _checked(checkpoint: Path, name: str) -> Path:
     expected = read_state(checkpoint).files.get(name)
     if not path.exists() or expected is None:
         raise _damaged(path, "the file is missing")
-    if file_hash(path) != expected:
-        raise _damaged(path, "its SHA-256 is not the one in state.json")
+    if file_sha256(path) != expected:
+        raise _damaged(path, "its SHA-256 differs from the one in state.json")
     return path
 
 
 def _damaged(path: Path, reason: object) -> InputError:
     checkpoint = path.parent
     older = [folder for folder in _folders(checkpoint.parent) if folder != checkpoint]
-    then = f"goes on from {older[-1].name}" if older else f"trains the {checkpoint.parent.name} anew"
-    return InputError(f"{path} is damaged ({reason}); remove the folder {checkpoint}, and 'nvgbench train' {then}")
+    then = f"resumes from {older[-1].name}" if older else f"repeats the {checkpoint.parent.name}"
+    return InputError(f"{path} is damaged ({reason}); remove the folder {checkpoint}, and the training {then}")
 
 
 def _discard(path: Path) -> None:
-    """Remove a checkpoint so that no reader sees a part of it."""
+    """Remove a checkpoint without exposing a partial one to readers."""
     hidden = path.with_name(f".{path.name}.old")
     shutil.rmtree(hidden, ignore_errors=True)
     path.rename(hidden)

@@ -1,4 +1,4 @@
-"""Samples to where the user wants them: a copy of the npz, a folder of PNGs, pictures."""
+"""Samples where the user wants them: a copy of the npz, a folder of PNGs, pictures."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from nvgbench.config.load import parse_value
-from nvgbench.data.folder import SUFFIXES, read_image
+from nvgbench.data.archive import NpzImages
+from nvgbench.data.decode import read_image
+from nvgbench.data.files import is_image_name
 from nvgbench.data.images import save_grid
-from nvgbench.data.npz import NpzImages
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file
 from nvgbench.interfaces import ImageGenerator
@@ -23,25 +24,25 @@ from nvgbench.sampling.pictures import trace_strip
 from nvgbench.types import SampleRequest
 
 _PIECE = 64
-"""Images in memory at once."""
+"""Images held in memory at once."""
 
 
 def parse_classes(text: str | None) -> list[int] | None:
     """``"3,7"`` to ``[3, 7]``.
 
     Raises:
-        InputError: something that is no number.
+        InputError: anything that is not a number.
     """
     if text is None:
         return None
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"--classes {text!r} is not a comma-separated list of class numbers, e.g. 3,7") from None
+        raise InputError(f"classes {text!r} is not a comma-separated list of class numbers, e.g. `classes='3,7'`") from None
 
 
 def parse_settings(overrides: Iterable[str]) -> dict[str, Any]:
-    """``["top_k=5", "sampling.flow_steps=4"]`` to settings by name; the section's name may stand in front.
+    """``["top_k=5", "sampling.flow_steps=4"]`` to settings by name; the prefix ``sampling.`` is optional.
 
     Raises:
         InputError: an override without '='.
@@ -50,15 +51,15 @@ def parse_settings(overrides: Iterable[str]) -> dict[str, Any]:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
-            raise InputError(f"--set {override!r} is not key=value, e.g. --set top_k=5")
+            raise InputError(f"setting {override!r} is not key=value, e.g. top_k=5")
         settings[key.strip().removeprefix("sampling.")] = parse_value(text.strip())
     return settings
 
 
 def check_place(out: Path) -> None:
-    """Refuse, before anything is drawn, a name that looks like a file of a type that samples are not written as.
+    """Refuse, before anything is drawn, a name that looks like a file of another type than .npz.
 
-    A folder that is there may be called anything, and a new one may have a version in its name (``guidance-1.5``).
+    An existing folder may have any name, and a new one may end in a version (``guidance-1.5``).
 
     Raises:
         InputError: ``out`` has such a suffix.
@@ -66,16 +67,16 @@ def check_place(out: Path) -> None:
     if out.suffix != ".npz" and out.suffix[1:2].isalpha() and not out.is_dir():
         name = out.name.partition(".")[0]
         raise InputError(
-            f"--out {out}: samples are written to one .npz file or as PNGs into a folder, not as {out.suffix}; "
+            f"`out={out}`: samples are written to one .npz file or as PNGs into a folder, not as {out.suffix}; "
             f"give {name}.npz or a folder, e.g. {name}"
         )
 
 
 def place(npz: Path, out: Path) -> Path:
-    """Copy the npz to ``out``, or unpack it into PNG files where ``out`` does not end in ``.npz``.
+    """Copy the npz to ``out``, or unpack it into PNG files unless ``out`` ends in ``.npz``.
 
     Raises:
-        InputError: ``out`` is a folder with other images, among which the samples would be lost.
+        InputError: ``out`` is a folder with other images, which would be mixed with the samples.
         OSError: it cannot be written to.
     """
     if out.suffix == ".npz":
@@ -86,7 +87,7 @@ def place(npz: Path, out: Path) -> Path:
     labels = file.labels()
     assert labels is not None
     names = [f"{index:06d}_class{label:04d}.png" for index, label in enumerate(labels)]
-    _refuse_strangers(out, frozenset(names))
+    _refuse_other_images(out, frozenset(names))
     index = 0
     for images in file.stream(_PIECE):
         for image in images:
@@ -95,22 +96,22 @@ def place(npz: Path, out: Path) -> Path:
                 with whole_file(path) as temporary:
                     Image.fromarray(image).save(temporary, format="PNG")
             elif not np.array_equal(read_image(path), image):
-                raise InputError(f"{path} is of another job; write to another folder, or remove this one")
+                raise InputError(f"{path} belongs to another job; write to another folder, or remove this one")
             index += 1
     return out
 
 
-def _refuse_strangers(folder: Path, names: frozenset[str]) -> None:
-    """A folder is scored as a whole: images of another job, or of nobody's, must not be among the samples."""
+def _refuse_other_images(folder: Path, names: frozenset[str]) -> None:
+    """A folder is scored as a whole, so images from elsewhere must not be mixed with the samples."""
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        if path.suffix.lower() in SUFFIXES and path.name not in names and not path.name.startswith("."):
+        if is_image_name(path.name) and path.name not in names:
             raise InputError(f"{folder} holds other images ({path.name}); write to another folder, or remove them")
 
 
 def write_grid(npz: Path, path: Path, classes: int, rows: int = 8) -> Path:
-    """A picture of the first samples: one column a class (at most 20), ``rows`` of them."""
+    """A picture of the first samples: one column per class (at most 20), ``rows`` rows."""
     file = NpzImages(npz)
     columns = min(classes, 20)
     chosen = [row * classes + column for row in range(rows) for column in range(columns)]
@@ -122,7 +123,7 @@ def write_grid(npz: Path, path: Path, classes: int, rows: int = 8) -> Path:
 def write_trace(
     generator: ImageGenerator, path: Path, classes: Sequence[int], seed: int, settings: Mapping[str, Any], images: int = 4
 ) -> Path:
-    """Draw the first ``images`` samples of a job again with their stages, and write the picture."""
+    """Draw the first ``images`` samples of a job again with their stages, and write them as a picture."""
     request = SampleRequest(
         labels_B=torch.from_numpy(job_labels(0, images, classes)),
         seeds_B=torch.tensor([image_seed(seed, index) for index in range(images)]),

@@ -1,7 +1,7 @@
-"""A sampling job: n images, each with its own seed, written batch by batch so that it can be interrupted and resumed.
+"""A sampling job: n images, each with its own seed, written batch by batch, so that it can be interrupted and resumed.
 
-Image i of a job has label ``classes[i mod len(classes)]`` (so no class comes in a block) and a seed made of (job seed, i).
-It is the same image for every batch size, up to the rounding of kernels that depend on the shape of a batch.
+Image i of a job has label ``classes[i mod len(classes)]`` (so classes are interleaved) and a seed made from (job seed, i).
+It is the same image for every batch size, up to the rounding of kernels that depend on the batch shape.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PART = re.compile(r"images-(\d{9})-(\d{9})\.npy")
 
 
 def image_seed(seed: int, index: int) -> int:
-    """The seed of image ``index`` in a job: the two numbers side by side in 62 bits.
+    """The seed of image ``index`` in a job: both numbers concatenated in 62 bits.
 
     Raises:
         InputError: seed outside 0 … 2^30 - 1.
@@ -58,19 +58,19 @@ def sample_job(
     progress: Callable[[int, int], None] | None = None,
     share: Share | None = None,
 ) -> Path:
-    """Draw the first ``n`` images of a job and write them as one npz, several processes each drawing a part.
+    """Draw the first ``n`` images of a job and write them as one npz; several processes each draw a part.
 
     Args:
         generator: what to sample from.
         n: number of images.
-        folder: where jobs live; a sub-folder named after model, seed, settings and classes holds the finished batches, so
-            that asking again, also for more images, goes on where the last call stopped.
-        batch_size: images a call of the generator.
+        folder: folder of the jobs; a sub-folder named after model, seed, settings and classes holds the finished batches, so
+            that another call, also for more images, resumes where the last one stopped.
+        batch_size: images per call of the generator.
         seed: job seed.
         settings: overrides of the model's sampling settings.
-        classes: the labels to go through in turn; all classes of the model where not given.
+        classes: the labels, used in turn; all classes of the model if not given.
         progress: called with (images done, n) after each batch.
-        share: this process's part; all of it where not given. All processes see the same ``folder``.
+        share: this process's part; all of it if not given. All processes see the same ``folder``.
 
     Returns:
         Path of the npz, written by the first process: ``arr_0`` uint8 ``[n, H, W, 3]``, ``arr_1`` int64 labels ``[n]``.
@@ -82,16 +82,16 @@ def sample_job(
     spec = generator.spec
     classes = check_classes(classes, spec)
     if n < 1:
-        raise InputError(f"asked for {n} images; ask for at least 1")
+        raise InputError(f"{n} images were asked for; ask for at least 1")
     share = share or Share()
     parts = folder / job_key(spec, seed, settings or {}, classes)
     if progress is not None:
         progress(_count(parts, n), n)
     if share.is_first:
-        for left in parts.glob(".*.np[yz]"):  # by a process killed while it wrote; as large as the images
+        for left in parts.glob(".*.np[yz]"):  # by a process killed while writing; as large as the images
             left.unlink(missing_ok=True)
     missing = list(_missing(parts, n, batch_size))
-    share.wait()  # until all have seen the same gaps
+    share.wait()  # until all processes have listed the same gaps
     for start, stop in missing[share.rank :: share.count]:
         images_B3HW = draw(generator, range(start, stop), seed=seed, settings=settings or {}, classes=classes)
         with whole_file(parts / f"images-{start:09d}-{stop:09d}.npy") as temporary, temporary.open("wb") as handle:
@@ -123,31 +123,31 @@ def draw(
 
 
 def check_classes(classes: Sequence[int] | None, spec: ModelSpec) -> tuple[int, ...]:
-    """The asked classes, or all of the model's.
+    """``classes`` if given, else all classes of the model.
 
     Raises:
-        InputError: a class out of range, or an empty list.
+        InputError: a class out of range, or no class.
     """
     if classes is None:
         return tuple(range(spec.num_classes))
     wrong = [label for label in classes if not 0 <= label < spec.num_classes]
     if wrong or not classes:
         raise InputError(
-            f"class {wrong[0] if wrong else classes!r} is out of range: {spec.name} knows 0 to {spec.num_classes - 1}"
+            f"class {wrong[0] if wrong else classes!r} is out of range: {spec.name} has classes 0 to {spec.num_classes - 1}"
         )
     return tuple(classes)
 
 
 def job_key(spec: ModelSpec, seed: int, settings: Mapping[str, Any], classes: Sequence[int]) -> str:
-    """A folder name that changes with the weights, the seed, the settings and the classes, but not with n or the batch size."""
+    """A folder name that depends on the weights, the seed, the settings and the classes, not on n or the batch size."""
     content = [spec.name, spec.image_size, dict(spec.provenance), seed, dict(settings), list(classes)]
     if seed:
-        content.append("streams 2")  # samples of seeds above 0 were once those of seed 0, and must not be found again
+        content.append("streams 2")  # a new key: seeds above 0 once gave the samples of seed 0
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def finished_ranges(parts: Path, n: int) -> list[tuple[int, int]]:
-    """Finished ranges below ``n``, sorted and not overlapping."""
+    """Finished ranges below ``n``, sorted and without overlap."""
     found = []
     for path in parts.glob("images-*.npy"):
         match = _PART.fullmatch(path.name)
@@ -164,12 +164,12 @@ def finished_ranges(parts: Path, n: int) -> list[tuple[int, int]]:
 
 
 def _count(parts: Path, n: int) -> int:
-    """Finished images, by whichever process."""
+    """Number of finished images, from any process."""
     return sum(stop - start for start, stop in finished_ranges(parts, n))
 
 
 def _missing(parts: Path, n: int, batch_size: int) -> Iterator[tuple[int, int]]:
-    """Ranges of at most ``batch_size`` images that no finished part covers."""
+    """Ranges of at most ``batch_size`` images that are not finished."""
     position = 0
     for start, stop in [*finished_ranges(parts, n), (n, n)]:
         while position < start:
@@ -197,14 +197,12 @@ def _part(path: Path, count: int) -> np.ndarray:
         if images.dtype != np.uint8 or images.ndim != 4 or len(images) != count:
             raise ValueError(f"{images.dtype} of shape {images.shape}")
     except (ValueError, EOFError) as error:
-        raise InputError(
-            f"{path} is damaged ({error}); remove it, and the same command draws its {count} images again"
-        ) from None
+        raise InputError(f"{path} is damaged ({error}); remove it, and the same call draws its {count} images again") from None
     return images
 
 
 def write_npz(path: Path, images: Iterator[np.ndarray], n: int, image_size: int, labels: np.ndarray) -> None:
-    """Write ``arr_0`` (images) and ``arr_1`` (labels) without holding the images in memory, whole or not at all."""
+    """Write ``arr_0`` (images) and ``arr_1`` (labels) atomically, without holding the images in memory."""
     with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as handle:
             header = {"descr": "|u1", "fortran_order": False, "shape": (n, image_size, image_size, 3)}

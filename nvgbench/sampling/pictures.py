@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file
-from nvgbench.types import SampleResult
+from nvgbench.types import SampleResult, StageTrace
 
 _GOLDEN = 0.618033988749895
 
@@ -38,27 +38,34 @@ def colour_structure(structure_HW: Tensor, tokens: int, side: int) -> Image.Imag
 
 
 def trace_strip(result: SampleResult, path: Path, *, side: int = 64, images: int = 4) -> Path:
-    """Write a picture of the stages of the first few samples: a row of structure maps over a row of canvases for each.
-
-    Args:
-        result: samples made with ``trace=True``.
-        path: PNG file to write.
-        side: side of each tile, pixels.
-        images: how many samples at the most.
+    """Write `trace_image` as PNG and return its path.
 
     Raises:
-        InputError: the result holds no trace.
+        InputError: the result has no trace.
     """
     if not result.trace:
-        raise InputError("these samples hold no trace; ask for it with SampleRequest(trace=True)")
-    shown = min(images, len(result.images_B3HW))
-    rows = 2 if result.trace[0].structure_BHW is not None else 1
+        raise InputError("these samples have no trace; request it with SampleRequest(trace=True)")
+    with whole_file(path) as temporary:
+        trace_image(result.trace, side=side, images=images).save(temporary, format="PNG", optimize=True)
+    return path
+
+
+def trace_image(stages: Sequence[StageTrace], *, side: int = 64, images: int = 4) -> Image.Image:
+    """A picture of the stages of the first samples: for each, a row of structure maps (if any) above a row of canvases.
+
+    Args:
+        stages: the trace of a batch.
+        side: side of each tile, pixels.
+        images: show at most this many samples.
+    """
+    shown = min(images, len(stages[0].canvas_B3HW))
+    rows = 2 if stages[0].structure_BHW is not None else 1
     gap, head = 4, 16
-    width = len(result.trace) * (side + gap) + gap
+    width = len(stages) * (side + gap) + gap
     height = head + shown * (rows * (side + gap) + gap)
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
-    for stage, trace in enumerate(result.trace):
+    for stage, trace in enumerate(stages):
         left = gap + stage * (side + gap)
         label = f"{trace.tokens}"
         draw.text((left + side / 2 - draw.textlength(label) / 2, 2), label, fill="black")
@@ -69,11 +76,4 @@ def trace_strip(result: SampleResult, path: Path, *, side: int = 64, images: int
                 top += side + gap
             canvas = Image.fromarray(trace.canvas_B3HW[image].permute(1, 2, 0).cpu().numpy())
             sheet.paste(canvas.resize((side, side), Image.Resampling.NEAREST), (left, top))
-    with whole_file(path) as temporary:
-        sheet.save(temporary, format="PNG", optimize=True)
-    return path
-
-
-def grid_columns(count: int) -> int:
-    """Columns that make a grid of ``count`` pictures about square."""
-    return max(1, math.ceil(math.sqrt(count)))
+    return sheet

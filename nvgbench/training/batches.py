@@ -17,7 +17,7 @@ def to_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
     """The batch on ``device``; a copy to a CUDA device does not wait for it."""
     if isinstance(batch, ImageBatch):
         return ImageBatch(_move(batch.images_B3HW, device), _move(batch.labels_B, device))
-    structure = batch.tokens.labels_BL
+    structure = batch.tokens.structure_BL
     tokens = TokenSequence(
         tuple(_move(index, device) for index in batch.tokens.indices), None if structure is None else _move(structure, device)
     )

@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nvgbench.config.schema import PhaseConfig, RunConfig
+from nvgbench.data.catalog import SOURCES, is_source
 from nvgbench.data.source import open_dataset
 from nvgbench.registry import get_family
 from nvgbench.runs.folder import PHASES
 from nvgbench.training.plan import phase_steps, planned_modules, resolve_config
 from nvgbench.training.precision import resolve_precision
 
-# Training images and classes of data sets that everybody knows, so that they need not be here.
-_KNOWN = {"imagenet": (1_281_167, 1000), "cifar10": (50_000, 10), "cifar100": (50_000, 100)}
 # A pre-norm transformer block keeps about 17 values a token and channel for the backward pass
 # (two norms, q, k, v, attention output, four times the width twice in the MLP, residuals).
 _VALUES_A_CHANNEL = 17
@@ -144,13 +143,13 @@ def _cuts(config: RunConfig, device: torch.device) -> list[str]:
 
 
 def _dataset_size(config: RunConfig) -> tuple[int, int]:
-    """Training images and classes."""
+    """Training images and classes; data sets of known size are not opened, so they need not be on this machine."""
     data = config.data
-    known = _KNOWN.get(data.source.partition(":")[0])
-    if known is None:
+    info = SOURCES.get(data.source.partition(":")[0]) if is_source(data.source) else None
+    if info is None or info.train_images is None or info.num_classes is None or info.unlimited:
         dataset = open_dataset(data.source, image_size=data.image_size, split="train", limit=data.train_images, seed=data.seed)
         return len(dataset), len(dataset.classes)
-    return min(known[0], data.train_images or known[0]), known[1]
+    return min(info.train_images, data.train_images or info.train_images), info.num_classes
 
 
 def _phase(

@@ -8,11 +8,12 @@ import torch
 
 from nvgbench.config.load import config_hash
 from nvgbench.results.provenance import collect
+from nvgbench.results.records import Records
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
 from nvgbench.runs.checkpoint import CheckpointState
 from nvgbench.runs.folder import PHASES, RunFolder
-from nvgbench.training.log import read_log
+from nvgbench.runs.log import read_log
 from nvgbench.training.precision import resolve_precision
 from nvgbench.types import Measurement
 
@@ -33,7 +34,7 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
     states = {phase: state for phase in PHASES if (state := run.state(phase)) is not None and state.final}
     store = ResultStore(run.records_path)
     phases = sorted(states)
-    written = store.select(kind="train", subject=run.name)
+    written = Records(store.records()).select(kind="train", subject=run.name)
     if not states or (written and written[-1].provenance.get("phases") == phases):
         return None
     config, dataset = run.config, run.dataset
@@ -58,6 +59,7 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
             config_hash(config),
             phases=phases,
             seeds=[config.train.seed],
+            replicate=run.replicate,
             dataset={"name": dataset.name, "images": dataset.images, "fingerprint": dataset.fingerprint},
             precision=resolve_precision(config.train.precision, device),
             notes={phase: list(state.notes) for phase, state in states.items() if state.notes},

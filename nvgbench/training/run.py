@@ -21,7 +21,8 @@ from nvgbench.errors import InputError
 from nvgbench.interfaces import Objective, Progress
 from nvgbench.registry import get_family
 from nvgbench.runs import checkpoint as ckpt
-from nvgbench.runs.folder import PHASES, DatasetInfo, Phase, RunFolder, seeded_generator, seeded_tokenizer
+from nvgbench.runs.folder import PHASES, DatasetInfo, Phase, RunFolder
+from nvgbench.runs.models import seeded_generator, seeded_tokenizer
 from nvgbench.runs.seeding import mix_seed
 from nvgbench.training.distributed import Processes, join_processes
 from nvgbench.training.interrupt import StopSignal
@@ -65,6 +66,7 @@ def train_run(
     progress: Progress,
     tokenizer_from: Path | None = None,
     phases: Sequence[Phase] = PHASES,
+    group: str = "",
 ) -> RunFolder:
     """Train what is not trained yet of a run, and append a record of it.
 
@@ -78,6 +80,7 @@ def train_run(
         progress: called with ``phase, done, total`` (and ``losses, lr, images_per_second`` now and then), or ``message``.
         tokenizer_from: folder of a run whose tokenizer is taken instead of training one.
         phases: ``tokenizer``, ``generator`` or both.
+        group: common name of the trainings of several seeds, if this is one of them.
 
     Raises:
         InputError: bad configuration, data or folder; a loss that is not finite.
@@ -94,7 +97,7 @@ def train_run(
         if not RunFolder(folder).is_finished("generator"):
             _check_training(config, phases)
         dataset = _open(config)
-        run = _prepare_folder(config, folder, dataset, processes)
+        run = _prepare_folder(config, folder, dataset, processes, group)
         tensorboard = folder / "tensorboard" if config.train.tensorboard and processes.is_first else None
         with contextlib.closing(TrainLog(run.log_path, tensorboard)) as log:
             job = _Job(
@@ -141,9 +144,9 @@ def _open(config: RunConfig) -> ImageDataset:
     )
 
 
-def _prepare_folder(config: RunConfig, folder: Path, dataset: ImageDataset, processes: Processes) -> RunFolder:
+def _prepare_folder(config: RunConfig, folder: Path, dataset: ImageDataset, processes: Processes, group: str) -> RunFolder:
     if processes.is_first:
-        run = RunFolder.create(folder, config)
+        run = RunFolder.create(folder, config, group)
         run.note_dataset(
             DatasetInfo(name=dataset.name, classes=dataset.classes, images=len(dataset), fingerprint=dataset.fingerprint)
         )
@@ -259,7 +262,7 @@ def _first_tokens(job: _Job, tokenizer: nn.Module) -> TokenSequence:
         for batch in sequential_batches(job.dataset, _ENCODE_BATCH, limit=_PREPARE_IMAGES)
     ]
     indices = tuple(torch.cat([part.indices[stage] for part in parts]) for stage in range(parts[0].stages))
-    structure = [part.labels_BL for part in parts if part.labels_BL is not None]
+    structure = [part.structure_BL for part in parts if part.structure_BL is not None]
     return TokenSequence(indices, torch.cat(structure) if structure else None)
 
 

@@ -91,8 +91,8 @@ def build_cache(
             raise Interrupted
     stages = range(sequences[0].stages)
     tensors = {f"indices.{stage}": torch.cat([tokens.indices[stage] for tokens in sequences]) for stage in stages}
-    if sequences[0].labels_BL is not None:
-        tensors["structure"] = torch.cat([cast(Tensor, tokens.labels_BL) for tokens in sequences])
+    if sequences[0].structure_BL is not None:
+        tensors["structure"] = torch.cat([cast(Tensor, tokens.structure_BL) for tokens in sequences])
     tensors["labels"] = torch.cat(labels)
     with whole_file(path) as temporary:
         save_file(tensors, temporary, metadata={"fingerprint": fingerprint})
@@ -122,5 +122,5 @@ def encode(tokenizer: nn.Module, batch: ImageBatch, device: torch.device, keep_i
 
 
 def _narrow(tokens: TokenSequence, dtype: torch.dtype) -> TokenSequence:
-    structure = None if tokens.labels_BL is None else tokens.labels_BL.to(dtype)
+    structure = None if tokens.structure_BL is None else tokens.structure_BL.to(dtype)
     return TokenSequence(tuple(index.to(dtype) for index in tokens.indices), structure)

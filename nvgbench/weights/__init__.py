@@ -1,1 +1,1 @@
-"""Weights from elsewhere: downloads, files of the original projects, imports as runs, exports in the original layout."""
+"""Weights of other projects: downloads, import as a run, export in the original layout."""

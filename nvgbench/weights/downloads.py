@@ -1,11 +1,9 @@
-"""Weights of networks that other people trained: from torch's cache, else downloaded into it."""
+"""Published weights of other networks: taken from torch hub's folder, or downloaded into it."""
 
 from __future__ import annotations
 
-import hashlib
 import pickle
-import shutil
-import urllib.request
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +12,9 @@ import torch
 from torch import nn
 
 from nvgbench.errors import InputError
-from nvgbench.files import whole_file
+from nvgbench.files import file_sha256
 
-_TIMEOUT_SECONDS = 20
+_TIMEOUT_SECONDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,39 +22,59 @@ class Pretrained:
     """A published file of weights.
 
     Attributes:
-        url: where it is published.
-        what: what needs it, for error messages.
-        way_out: the setting that does without it.
+        url: where it is published; its last part is the file's name.
+        what: what needs it, for messages.
+        without: the setting or argument that does without it, for messages.
+        sha256: the first digits of its SHA-256, if they are published.
+        argument: the argument that names a copy of it elsewhere, if there is one, for messages.
     """
 
     url: str
     what: str
-    way_out: str
+    without: str
+    sha256: str = ""
+    argument: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.url.rsplit("/", 1)[-1]
 
     def fetch(self) -> Path:
-        """The file in torch's cache (``torch.hub.get_dir()/checkpoints``), downloaded only if it is not there yet.
+        """The file in torch hub's folder (``torch.hub.get_dir()/checkpoints``), downloaded if it is not there yet.
 
         Raises:
-            InputError: not in the cache and not to be had.
+            InputError: the file is not there and cannot be downloaded, or the download has another SHA-256.
         """
-        file = Path(torch.hub.get_dir()) / "checkpoints" / self.url.rsplit("/", 1)[-1]
-        if not file.exists():
-            try:
-                _download(self.url, file)
-            except OSError as error:
-                raise InputError(
-                    f"{self.what} needs {file.name} in {file.parent}: it is not there and the download failed ({error}); "
-                    f"put the file from {self.url} there, or go without: --set {self.way_out}"
-                ) from None
+        file = Path(torch.hub.get_dir()) / "checkpoints" / self.name
+        if file.exists():
+            return file
+        timeout = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(_TIMEOUT_SECONDS)  # torch hub sets none, and would wait for ever for a silent server
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(self.url, str(file), hash_prefix=self.sha256 or None, progress=False)
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            elsewhere = f" or name it by `{self.argument}=`" if self.argument else ""
+            raise InputError(
+                f"{self.what} needs {self.name} in {file.parent}: it is not there and the download failed ({reason}); "
+                f"put the file from {self.url} there{elsewhere}, or go without: `{self.without}`"
+            ) from None
+        finally:
+            socket.setdefaulttimeout(timeout)
         return file
 
     def load(self, network: nn.Module, file: Path, rename: Callable[[str], str] = str) -> str:
-        """Fill ``network`` from a fetched file, and return the first 16 digits of the file's SHA-256.
+        """Load a fetched file into ``network``.
 
         Args:
-            network: what is filled, on the CPU.
-            file: as `fetch` gave it.
-            rename: from the network's keys to the file's.
+            network: on the CPU.
+            file: what `fetch` returned.
+            rename: maps the network's keys to the file's.
+
+        Returns:
+            The first 16 digits of the file's SHA-256.
 
         Raises:
             InputError: the file is damaged or holds something else.
@@ -67,16 +85,6 @@ class Pretrained:
         except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
             raise InputError(
                 f"{file} does not hold the weights that {self.what} needs ({type(error).__name__}); "
-                f"delete it to download it anew, or go without: --set {self.way_out}"
+                f"delete it to download it again, or go without: `{self.without}`"
             ) from None
-        with file.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
-
-
-def _download(url: str, file: Path) -> None:
-    with (
-        urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response,
-        whole_file(file) as temporary,
-        temporary.open("wb") as target,
-    ):
-        shutil.copyfileobj(response, target)
+        return file_sha256(file)[:16]

@@ -1,4 +1,4 @@
-"""Reading a published file of weights without running code in it."""
+"""Reading published files of weights without executing code in them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.runs.checkpoint import file_hash
+from nvgbench.files import StrPath, file_sha256
 
-# Lightning keeps the tensors below this key, beside what it needs to go on training.
+# Lightning stores the tensors under this key, beside the state of the training.
 LIGHTNING = "state_dict"
 
 
@@ -26,9 +26,9 @@ class PublishedFile:
     """A file of weights.
 
     Attributes:
-        name: of the file, without its folder.
+        name: the file's name, without its folder.
         sha256: of the whole file, hexadecimal.
-        tensors: its state dict, on the CPU, mapped from the file where its format allows that.
+        tensors: its state dict, on the CPU, memory-mapped if the format allows it.
     """
 
     name: str
@@ -37,46 +37,47 @@ class PublishedFile:
 
     @property
     def mark(self) -> dict[str, str]:
-        """What a run remembers of it."""
+        """What a run records of it."""
         return {"file": self.name, "sha256": self.sha256}
 
 
-def read_published(path: Path) -> PublishedFile:
-    """The tensors of a ``.pth`` (a state dict) or a Lightning ``.ckpt`` (one below the key ``state_dict``).
+def read_published(path: StrPath) -> PublishedFile:
+    """The tensors of a ``.pth`` (a state dict) or a Lightning ``.ckpt`` (a state dict under the key ``state_dict``).
 
     Raises:
-        InputError: no such file, cut short or damaged, objects other than tensors in it, no state dict.
+        InputError: no such file, a truncated or damaged one, one with objects other than tensors, or without a state dict.
     """
+    path = Path(path)
     content = _load(path)
     tree = content.get(LIGHTNING, content) if isinstance(content, Mapping) else content
     if not isinstance(tree, Mapping) or not tree or not all(isinstance(key, str) for key in tree):
-        raise InputError(f"{path} holds no state dict (tensors by name), but {_kind(tree)}; give the original file as it is")
+        raise InputError(f"{path} holds {_kind(tree)} instead of a state dict; give the original, unmodified file")
     others = [key for key, value in tree.items() if not isinstance(value, Tensor)]
     if others:
         raise InputError(
-            f"{path} holds no state dict: {others[0]!r} is {_kind(tree[others[0]])}; give the original file as it is"
+            f"{path} is no state dict: {others[0]!r} is {_kind(tree[others[0]])}; give the original, unmodified file"
         )
-    return PublishedFile(name=path.name, sha256=file_hash(path), tensors=dict(tree))
+    return PublishedFile(name=path.name, sha256=file_sha256(path), tensors=dict(tree))
 
 
 def _load(path: Path) -> Any:
     if not path.is_file():
-        raise InputError(f"no file {path}; give the path of a file of weights")
+        raise InputError(f"no file {path}; expected a file of weights")
     with path.open("rb") as handle:
         is_archive = handle.read(2) == b"PK"
     if is_archive and not zipfile.is_zipfile(path):
-        raise InputError(f"{path} is cut short at {path.stat().st_size:,} bytes; download or copy it again")
+        raise InputError(f"{path} is truncated at {path.stat().st_size:,} bytes; download or copy it again")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that torch did not write; they are refused below
+            warnings.simplefilter("ignore")  # about pickles that torch did not write; they are refused below
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         if found is None:
-            raise InputError(f"{path} is no file of weights or is damaged; give the original file as it is") from None
+            raise InputError(f"{path} is no file of weights, or is damaged; give the original, unmodified file") from None
         raise InputError(
-            f"{path} holds Python objects ({found[1]}) beside or in place of tensors, and reading them could run code; if you "
-            "trust the file, save its state dict alone: torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)"
+            f"{path} contains Python objects ({found[1]}), and loading them could execute code; if you "
+            "trust the file, save only its state dict: torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         reason = str(error).strip().splitlines()[:1]

@@ -1,4 +1,4 @@
-"""Whether the tensors of a file are those of a model: by name and by shape. Importing this file does not import torch."""
+"""Checks that tensors fit a model, by name and shape. Importing this file does not import torch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _SHOWN = 3
 
 
 def check_fit(given: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]]) -> None:
-    """Refuse tensors that are not exactly those of a model.
+    """Refuse tensors that are not exactly those of the model.
 
     Args:
-        given: name -> shape of the file's tensors.
-        wanted: name -> shape of the model's, under the file's names.
+        given: name -> shape of the tensors in the file.
+        wanted: name -> shape of the model's tensors, by the file's names.
 
     Raises:
-        InputError: tensors are missing, left over, or of another shape; the message names the first few of each.
+        InputError: tensors are missing, unexpected or of another shape; the message names the first few of each.
     """
     missing = [name for name in wanted if name not in given]
-    left_over = [name for name in given if name not in wanted]
+    unexpected = [name for name in given if name not in wanted]
     misshapen = [
         f"{name} {list(given[name])} instead of {list(shape)}"
         for name, shape in wanted.items()
@@ -28,12 +28,12 @@ def check_fit(given: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[
     ]
     problems = [
         f"{problem}: {_first(names)}"
-        for problem, names in (("missing", missing), ("left over", left_over), ("of another shape", misshapen))
+        for problem, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
         if names
     ]
     if problems:
-        near = did_you_mean(missing[0], left_over) if len(missing) == 1 else ""
-        raise InputError(f"the tensors are not those of this model; {'; '.join(problems)}{near}; use the preset of its sizes")
+        near = did_you_mean(missing[0], unexpected) if len(missing) == 1 else ""
+        raise InputError(f"the tensors do not fit this model; {'; '.join(problems)}{near}; use the preset with these sizes")
 
 
 def _first(names: Iterable[str]) -> str:
@@ -46,7 +46,7 @@ def check_codebooks(predicted: tuple[int, int], held: tuple[int, ...]) -> None:
     """Refuse a generator and a tokenizer with different codebooks.
 
     Args:
-        predicted: codes and channels of the generator's inputs and outputs.
+        predicted: number of codes and channels that the generator was built for.
         held: shape of the tokenizer's codebook.
 
     Raises:
@@ -54,6 +54,6 @@ def check_codebooks(predicted: tuple[int, int], held: tuple[int, ...]) -> None:
     """
     if predicted != tuple(held):
         raise InputError(
-            f"the generator predicts {predicted[0]} codes of {predicted[1]} channels, the tokenizer's codebook has "
+            f"the generator predicts {predicted[0]} codes of {predicted[1]} channels, but the tokenizer's codebook is "
             f"{' x '.join(map(str, held))}; give the tokenizer that the generator was trained with"
         )

@@ -1,61 +1,49 @@
-"""Published files by name: from the cache of ``huggingface_hub``, else downloaded into it."""
+"""Files on the Hugging Face Hub: taken from its cache, or downloaded into it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
-from nvgbench.errors import InputError, did_you_mean
-from nvgbench.interfaces import HubFile
-from nvgbench.weights.families import original_projects
+from nvgbench.errors import InputError
 
 
-def find_published(given: str) -> Path:
-    """The path of a file given by path or by its published name (``var_d16.pth``, ``ae.ckpt`` …).
+def hub_file(repository: str, *names: str, revision: str | None = None) -> Path:
+    """The first of the files that the repository has, in the cache of ``huggingface_hub``.
+
+    Args:
+        repository: owner and name.
+        names: files of the repository, the preferred one first.
+        revision: commit, branch or tag; the main branch if not given.
 
     Raises:
-        InputError: neither a file nor a published name; a name that cannot be downloaded.
+        InputError: huggingface_hub is not installed, access is denied, none of the files exists, or no connection.
     """
-    if Path(given).is_file():
-        return Path(given)
-    known = hub_files()
-    if given not in known:
-        raise InputError(f"no file {given}, nor a published name{did_you_mean(given, known)}; names: {', '.join(known)}")
-    return _download(given, known[given])
-
-
-def hub_files() -> Mapping[str, HubFile]:
-    """Every published file of every family by its name."""
-    return {name: file for project in original_projects().values() for name, file in project.hub.items()}
-
-
-def _download(name: str, file: HubFile) -> Path:
-    place = f"https://huggingface.co/{file.repository}"
+    page = f"https://huggingface.co/{repository}"
+    wanted = " or ".join(names)
     try:
         from huggingface_hub import errors, hf_hub_download
     except ImportError:
         raise InputError(
-            f"{name} is downloaded by huggingface_hub, which is not installed: pip install 'nvgbench[hub]', or download it "
-            f"from {place} ({file.terms}) and give its path"
+            f"downloading {wanted} from {page} needs huggingface_hub, which is not installed: pip install 'nvgbench[hub]'"
         ) from None
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it reports every retry; what it raises is enough
-    try:
-        return Path(hf_hub_download(file.repository, name))
-    except errors.GatedRepoError:
-        raise InputError(
-            f"{name} is gated ({file.terms}): ask for access at {place}, then log in with 'hf auth login' or set HF_TOKEN"
-        ) from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise _unreachable(name, file, place, error) from None
-    except (errors.RepositoryNotFoundError, errors.EntryNotFoundError) as error:
-        raise InputError(f"{place} has no {name} that can be seen from here ({type(error).__name__}); give its path") from None
-    except OSError as error:
-        raise _unreachable(name, file, place, error) from None
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every retry; what it raises is enough
+    offline, reason = False, ""
+    for name in names:
+        try:
+            return Path(hf_hub_download(repository, name, revision=revision, local_files_only=offline))
+        except errors.GatedRepoError:
+            raise InputError(
+                f"{name} is gated: request access at {page}, then log in with 'hf auth login' or set HF_TOKEN"
+            ) from None
+        except errors.LocalEntryNotFoundError as error:
+            offline, reason = True, reason or _unreachable(wanted, page, error)
+        except (errors.RepositoryNotFoundError, errors.EntryNotFoundError) as error:
+            reason = reason or f"{page} has no {wanted}, or does not show it to you ({type(error).__name__})"
+        except Exception as error:  # without a connection, errors of several libraries, which have no other common base
+            offline, reason = True, reason or _unreachable(wanted, page, error)
+    raise InputError(reason)
 
 
-def _unreachable(name: str, file: HubFile, place: str, error: Exception) -> InputError:
-    return InputError(
-        f"{name} is not in huggingface_hub's cache and {place} cannot be reached ({type(error).__name__}); download it on "
-        f"another machine ({file.terms}) and give its path"
-    )
+def _unreachable(wanted: str, page: str, error: Exception) -> str:
+    return f"{wanted} is not in the cache of huggingface_hub, and {page} is not reachable ({type(error).__name__})"

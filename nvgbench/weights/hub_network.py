@@ -1,4 +1,4 @@
-"""Frozen networks that other people trained, loaded by the optional package transformers: from a folder, or from the Hub."""
+"""Frozen published networks, loaded by the optional package transformers from a folder or from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from torch import nn
 
 from nvgbench.errors import InputError
+from nvgbench.files import StrPath
+from nvgbench.weights.hub import hub_file
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -20,27 +22,27 @@ class HubNetwork:
     """A published network.
 
     Attributes:
-        repository: its weights on the Hugging Face Hub.
+        repository: its weights on the Hub, owner and name.
         model: name of its class in transformers.
-        what: what needs it, for error messages.
-        option: the setting that names a folder with the weights.
-        way_out: the setting that does without it, where there is one.
+        what: what needs it, for messages.
+        argument: the setting or argument that names a folder with the weights.
+        without: the setting or argument that does without it, if there is one.
     """
 
     repository: str
     model: str
     what: str
-    option: str
-    way_out: str = ""
+    argument: str
+    without: str = ""
 
-    def find(self, folder: Path | None) -> Path:
-        """The file of weights, its ``config.json`` beside it.
+    def find(self, folder: StrPath | None) -> Path:
+        """The file of weights, with its ``config.json`` in the same folder.
 
         Args:
-            folder: where both lie; where not given, the Hub's cache and then the Hub.
+            folder: where both are; if not given, the Hub's cache, then the Hub.
 
         Raises:
-            InputError: transformers is missing, no weights to be had, or a folder that does not hold them.
+            InputError: transformers is not installed, the download failed, or the folder does not hold the weights.
         """
         if importlib.util.find_spec("transformers") is None:
             raise InputError(
@@ -48,17 +50,19 @@ class HubNetwork:
             )
         wanted = f"{CONFIG_FILE} and {' or '.join(WEIGHTS_FILES)} of {self.repository}"
         if folder is not None:
-            file = _weights_in(folder)
-            if file is None:
-                raise InputError(f"{self.option} {folder}: expected a folder with {wanted}{self._or_without}")
-            return file
-        found = self._download()
-        if isinstance(found, Path):
-            return found
-        raise InputError(
-            f"{self.what} needs {wanted}: the download failed ({found}); put them into a folder and name it by "
-            f"{self.option}{self._or_without}"
-        )
+            found = [file for name in WEIGHTS_FILES if (file := Path(folder, name)).is_file()]
+            if not found or not Path(folder, CONFIG_FILE).is_file():
+                raise InputError(f"`{self.argument}={folder}`: expected a folder with {wanted}{self._or_without}")
+            return found[0]
+        try:
+            file = hub_file(self.repository, *WEIGHTS_FILES)
+            hub_file(self.repository, CONFIG_FILE, revision=file.parent.name)  # of the same commit, so in the same folder
+        except InputError as error:
+            raise InputError(
+                f"{self.what} needs {wanted}: the download failed ({error}); put them into a folder and name it by "
+                f"`{self.argument}=`{self._or_without}"
+            ) from None
+        return file
 
     def load(self, file: Path) -> nn.Module:
         """The network with the weights that `find` found: float32, on the CPU, frozen, in evaluation mode.
@@ -86,24 +90,4 @@ class HubNetwork:
 
     @property
     def _or_without(self) -> str:
-        return f", or go without: --set {self.way_out}" if self.way_out else ""
-
-    def _download(self) -> Path | str:
-        """The file of weights in the Hub's cache, fetched where it is not there yet, or why it cannot be had."""
-        from huggingface_hub import snapshot_download
-
-        try:
-            for candidate in WEIGHTS_FILES:
-                file = _weights_in(Path(snapshot_download(self.repository, allow_patterns=[CONFIG_FILE, candidate])))
-                if file is not None:
-                    return file
-        # Offline, its errors come from several libraries and have no common ancestor but this.
-        except Exception as error:
-            return type(error).__name__
-        return "the repository holds neither"
-
-
-def _weights_in(folder: Path) -> Path | None:
-    if not (folder / CONFIG_FILE).is_file():
-        return None
-    return next((folder / name for name in WEIGHTS_FILES if (folder / name).is_file()), None)
+        return f", or go without: `{self.without}`" if self.without else ""

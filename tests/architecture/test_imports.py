@@ -12,7 +12,7 @@ from pathlib import Path
 import nvgbench
 
 ROOT = Path(nvgbench.__file__).parent
-ENTRANCE = {"errors", "types", "interfaces", "files", "registry", "device", "config"}
+ENTRANCE = {"errors", "types", "interfaces", "files", "progress", "registry", "device", "config"}
 """What every room may import."""
 
 ARROWS: dict[str, set[str]] = {
@@ -25,15 +25,19 @@ ARROWS: dict[str, set[str]] = {
     "autoencoder": {"weights"},
     "nvg": {"autoencoder", "data", "parity", "sampling", "weights"},
     "training": {"autoencoder", "data", "results", "runs"},
-    "extractors": {"data", "evaluation", "weights"},
-    "metrics": {"autoencoder"},
+    "extractors": {"data", "weights"},
+    "metrics": {"autoencoder", "results"},
     "evaluation": {"data", "extractors", "metrics", "results", "runs", "sampling"},
-    "profiling": set(),
+    "profiling": {"results"},
     "ablations": {"data", "metrics", "nvg", "results", "runs", "training"},
     "gates": {"results"},
     "report": {"gates", "results"},
+    "api": {
+        "ablations", "data", "evaluation", "extractors", "gates", "metrics", "nvg", "profiling",
+        "report", "results", "runs", "sampling", "training",
+    },
     "cli": {
-        "ablations", "data", "evaluation", "gates", "nvg", "parity", "profiling",
+        "ablations", "api", "data", "evaluation", "gates", "nvg", "parity", "profiling",
         "report", "results", "runs", "sampling", "training", "weights",
     },
 }  # fmt: skip

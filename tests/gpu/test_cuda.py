@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from nvgbench.config.load import load_preset
-from nvgbench.metrics.prdc import neighbour_scores
+from nvgbench.metrics.neighbours import neighbour_scores
 from nvgbench.nvg.clustering import build_structure
 from nvgbench.profiling.energy import energy_per_image
 from nvgbench.profiling.memory import peak_cuda_memory
 from nvgbench.registry import family_names
-from nvgbench.runs.folder import RunFolder, seeded_tokenizer, untrained_generator
+from nvgbench.runs.folder import RunFolder
+from nvgbench.runs.models import seeded_tokenizer, untrained_generator
 from nvgbench.types import SampleRequest
 from tests.helpers.training_jobs import log, train
 

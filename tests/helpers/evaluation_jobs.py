@@ -101,6 +101,7 @@ def evaluate_run(root: Path, *, keep: bool = True, pause: float = 0.0) -> RunRec
         config=SimpleNamespace(data=data, family="nvg", name="nvg-tiny", sampling=NvgSamplingConfig()),
         samples_path=folder / "samples",
         records_path=folder / "records.jsonl",
+        replicate={"of": "0123456789abcdef", "seed": 0},
         load_generator=lambda device: Painter(diary, pause),
         load_tokenizer=lambda device: Rounding(),
     )

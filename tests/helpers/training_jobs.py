@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nvgbench.config.load import load_preset
+from nvgbench.config.load import load_preset, parse_overrides
 from nvgbench.config.schema import RunConfig
 
 SMALL = (
@@ -34,6 +34,11 @@ EXTRA = {"nvg": ("model.head_size=24",), "var": ("tokenizer.quantizer.scales=[1,
 def small_config(family: str, *settings: str) -> RunConfig:
     """A few seconds of training on one core."""
     return load_preset(f"{family}-tiny", [*SMALL, *EXTRA[family], *settings])
+
+
+def small_settings(family: str) -> dict[str, Any]:
+    """The same as settings by key."""
+    return parse_overrides([*SMALL, *EXTRA[family]])
 
 
 def silent(event: object) -> None:

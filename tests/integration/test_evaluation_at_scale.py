@@ -40,15 +40,6 @@ def images(root: Path, word: str) -> int:
     return sum(int(line.split()[-1]) for line in diary_of(root, word))
 
 
-def notes(root: Path) -> list[tuple[str, int]]:
-    """Key and number of images of every chunk that was drawn without being kept."""
-    found = []
-    for path in root.rglob("drawn/*.npz"):
-        first, last = map(int, path.stem.split("-"))
-        found.append((str(np.load(path)["key"]), last - first))
-    return found
-
-
 @pytest.mark.parametrize("keep", [True, False])
 def test_two_processes_equal_one(tmp_path: Path, whole: dict, keep: bool) -> None:
     with socket.socket() as listener:
@@ -63,14 +54,14 @@ def test_two_processes_equal_one(tmp_path: Path, whole: dict, keep: bool) -> Non
         assert process.exitcode == 0
     (record,) = read_records(tmp_path / "painter")  # written by the first alone
     assert scores(record) == whole
-    # beside the job, 80 images of the gallery where none are kept, and the few that a trace would take
-    assert SAMPLES <= images(tmp_path, "drawn") <= SAMPLES + 80 + 8
+    # beside the job, the few that a trace would take
+    assert SAMPLES <= images(tmp_path, "drawn") <= SAMPLES + 8
     assert images(tmp_path, "extracted") == SAMPLES + 2 * REFERENCE  # the reference and its reconstructions
     assert bool(list(tmp_path.rglob("samples-*.npz"))) == keep
     assert record.provenance["lint"] == []
 
 
-@pytest.mark.parametrize(("keep", "seed"), [(True, 0), (False, 1), (False, 2)])
+@pytest.mark.parametrize(("keep", "seed"), [(True, 0), (False, 1)])
 def test_killed_and_started_again(tmp_path: Path, whole: dict, keep: bool, seed: int) -> None:
     """SIGKILL when a random number of batches has been drawn or extracted; nothing that was finished is done again."""
     rng = random.Random(seed)
@@ -87,15 +78,12 @@ def test_killed_and_started_again(tmp_path: Path, whole: dict, keep: bool, seed:
     features = {path.stem: path for path in tmp_path.glob("_features/classifier-*/*.npz")}
     written = {path: path.stat().st_mtime_ns for path in features.values()}
     left_to_extract = SAMPLES + 2 * REFERENCE - sum(len(np.load(path)["features"]) for path in features.values())
-    if keep:
-        left_to_draw = SAMPLES - 50 * len(list(tmp_path.rglob("images-*.npy")))
-    else:
-        left_to_draw = SAMPLES - sum(length for key, length in notes(tmp_path) if key in features)
+    left_to_draw = SAMPLES - 50 * len(list(tmp_path.rglob("images-*.npy")))
     before = {word: images(tmp_path, word) for word in ("drawn", "extracted")}
     record = evaluate_run(tmp_path, keep=keep)
     assert scores(record) == whole
     assert written == {path: path.stat().st_mtime_ns for path in features.values()}
     assert images(tmp_path, "extracted") - before["extracted"] == left_to_extract
-    for_pictures = 8 if keep else 88
-    assert left_to_draw <= images(tmp_path, "drawn") - before["drawn"] <= left_to_draw + for_pictures
+    assert left_to_draw <= images(tmp_path, "drawn") - before["drawn"] <= left_to_draw + 8  # a trace's
+    assert bool(list(tmp_path.rglob("samples-*.npz"))) == keep
     assert len(read_records(tmp_path / "painter")) == 1

@@ -15,7 +15,7 @@ import torch
 
 from nvgbench.cli.app import main
 from nvgbench.parity.stand_ins import write_stand_in
-from nvgbench.results.store import ResultStore
+from nvgbench.results.records import Records
 from nvgbench.runs.folder import RunFolder
 from nvgbench.weights.exports import original_state
 
@@ -53,7 +53,7 @@ def test_a_model_of_the_published_size(model: str, tmp_path: Path, monkeypatch: 
     image = np.load("one.npz")["arr_0"]
     assert image.shape == (1, 256, 256, 3)
     assert image.std() > 1
-    record = ResultStore(run.records_path).select(kind="profile")[-1]
+    record = Records.read(run.records_path).select(kind="profile")[-1]
     counted = {row["part"]: row["count"] for row in record.tables["parameters"]}
     assert counted.pop("tokenizer") == TOKENIZERS[tokenizer]
     assert sum(counted.values()) == parameters

@@ -27,10 +27,12 @@ from torch import Tensor
 from nvgbench.cli.app import main
 from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
+from nvgbench.files import file_sha256
 from nvgbench.parity.stand_ins import nvg_generator_file, nvg_stand_in, var_stand_in
-from nvgbench.results.store import ResultStore
+from nvgbench.results.records import Records
 from nvgbench.runs import checkpoint as ckpt
-from nvgbench.runs.folder import RunFolder, untrained_generator
+from nvgbench.runs.folder import RunFolder
+from nvgbench.runs.models import untrained_generator
 from nvgbench.weights.exports import original_state
 from nvgbench.weights.imports import import_run
 
@@ -186,9 +188,9 @@ def test_an_imported_run_is_sampled_and_profiled(root: Path, run: str, setting: 
     assert np.load(root / f"{run}.npz")["arr_0"].shape == (2, side, side, 3)
     quick = ["--batch-sizes", "1", "--repeats", "1", "--warmup", "0", "--energy-seconds", "1"]
     assert call(root, "profile", run, "--set", setting, *quick, "--device", "cpu") == 0
-    record = ResultStore(RunFolder(root / "runs" / run).records_path).select(kind="profile")[-1]
+    record = Records.read(RunFolder(root / "runs" / run).records_path).select(kind="profile")[-1]
     file = root / ("nvg.ckpt" if run == "nvg" else "var.pth")
-    assert record.provenance["model"]["published"]["generator"] == {"file": file.name, "sha256": ckpt.file_hash(file)}
+    assert record.provenance["model"]["published"]["generator"] == {"file": file.name, "sha256": file_sha256(file)}
 
 
 def test_an_imported_run_is_scored_and_reported(root: Path) -> None:
@@ -213,7 +215,7 @@ def test_weights_are_given_to_the_commands_themselves(root: Path, tmp_path: Path
     quick = ["--batch-sizes", "1", "--repeats", "1", "--warmup", "0", "--energy-seconds", "1", "--set", "flow_steps=1"]
     other = str(tmp_path / "runs" / "other")
     assert call(root, "profile", other, "--weights", "nvg.ckpt", *quick, "--device", "cpu") == 0
-    record = ResultStore(RunFolder(Path(other)).records_path).select(kind="profile")[-1]
+    record = Records.read(RunFolder(Path(other)).records_path).select(kind="profile")[-1]
     assert record.provenance["model"]["published"]["generator"]["file"] == "nvg.ckpt"
 
 
@@ -222,7 +224,7 @@ def test_weights_are_given_to_the_commands_themselves(root: Path, tmp_path: Path
     [
         (["sample", "var", "--tokenizer", "vae.pth"], "--tokenizer vae.pth goes with --weights"),
         (["sample", "new", "--weights", "var.pth"], "add --tokenizer FILE"),
-        (["sample", "new", "--weights", "absent.pth"], "no file absent.pth"),
+        (["sample", "new", "--weights", "absent.pth"], "absent.pth is neither a file nor"),
         (["sample", "var-d16", "--weights", "var.pth", "--tokenizer", "vae.pth"], "does not fit var-d16"),
         (["profile", "var", "nvg", "--weights", "var.pth", "--tokenizer", "vae.pth"], "got 2 names"),
         (["eval", "--all", "--weights", "var.pth", "--tokenizer", "vae.pth"], "got 0 names"),
@@ -310,7 +312,7 @@ def test_a_generator_is_trained_on_a_published_tokenizer(
     run = RunFolder(tmp_path / "on_published")
     state = run.state("tokenizer")
     assert state is not None
-    assert state.source["sha256"] == ckpt.file_hash(root / "vae.pth")
+    assert state.source["sha256"] == file_sha256(root / "vae.pth")
     assert not list(tmp_path.glob(".tokenizer-*"))
     assert_identical(
         {k: v for k, v in original_state(run, "tokenizer").items() if "ema_vocab" not in k},
@@ -323,15 +325,15 @@ def test_a_generator_is_trained_on_a_published_tokenizer(
 
 
 REFUSED = {
-    "cut short": (["cut.pth", "--tokenizer", "vae.pth"], "cut.pth is cut short at 100,000 bytes"),
+    "cut short": (["cut.pth", "--tokenizer", "vae.pth"], "cut.pth is truncated at 100,000 bytes"),
     "noise": (["noise.pth", "--tokenizer", "vae.pth"], "noise.pth"),
     "code in a file": (["code.pth", "--tokenizer", "vae.pth"], "Python objects"),
     "code as a pickle": (["code_pickle.pth", "--tokenizer", "vae.pth"], "code_pickle.pth"),
     "no tensors": (["numbers.pth", "--tokenizer", "vae.pth"], "'word_embed.weight' is a int"),
-    "no file": (["nothing.pth"], "no file nothing.pth, nor a published name"),
+    "no file": (["nothing.pth"], "nothing.pth is neither a file nor a published name"),
     "misspelt name": (["vard16.pth"], "did you mean 'var_d16.pth'"),
     "tokenizer's name": ([*VAR_PAIR[:2], "vae_ch160v4096z23.pth"], "did you mean 'vae_ch160v4096z32.pth'"),
-    "wrong depth": ([*VAR_PAIR, "--preset", "var-d16"], "var.pth does not fit var-d16: the tensors are not"),
+    "wrong depth": ([*VAR_PAIR, "--preset", "var-d16"], "var.pth does not fit var-d16: the tensors do not fit this model"),
     "wrong depth, NVG": (["nvg.ckpt", "--preset", "nvg-d20"], "of another shape"),
     "no average": (["plain.ckpt", "--ema"], "plain.ckpt holds no averaged weights"),
     "no average, VAR": ([*VAR_PAIR, "--ema"], "var.pth holds no averaged weights"),
@@ -348,7 +350,7 @@ REFUSED = {
     "other vocabulary": (["var32.pth", "--tokenizer", "vae.pth"], "predicts 32 codes of 32 channels"),
     "other vocabulary, NVG": (["nvg.ckpt", "--tokenizer", "ae32.ckpt"], "predicts 64 codes of 32 channels"),
     "tensor missing": (["headless.pth", "--tokenizer", "vae.pth"], "headless.pth does not fit var-imported"),
-    "tensor left over": (["extended.pth", "--tokenizer", "vae.pth"], "left over: blocks.0.attn.rotary"),
+    "tensor left over": (["extended.pth", "--tokenizer", "vae.pth"], "unexpected: blocks.0.attn.rotary"),
     "preset": ([*VAR_PAIR, "--preset", "var-d61"], "did you mean"),
     "setting": ([*VAR_PAIR, "--set", "sampling.topk=3"], "did you mean 'top_k'"),
 }  # fmt: skip
@@ -367,12 +369,12 @@ def test_what_does_not_fit_is_refused(case: str, root: Path, tmp_path: Path, cap
     assert not Path("code_has_run").exists()
 
 
-def test_a_depth_that_was_not_demanded_is_refused_by_the_names_of_the_blocks(root: Path, tmp_path: Path) -> None:
-    for depth, words in ((1, "left over: blocks.1.ada_lin.1.bias"), (3, "missing: blocks.2.ada_lin.1.bias")):
+def test_another_depth_is_refused_by_the_names_of_the_blocks(root: Path, tmp_path: Path) -> None:
+    for depth, words in ((1, "unexpected: blocks.1.ada_lin.1.bias"), (3, "missing: blocks.2.ada_lin.1.bias")):
         found = RunFolder(root / "runs" / "var").config
-        demanded = dataclasses.replace(found, model=dataclasses.replace(found.model, depth=depth, heads=2))
+        deeper = dataclasses.replace(found, model=dataclasses.replace(found.model, depth=depth, heads=2))
         with pytest.raises(InputError, match=words):
-            import_run(tmp_path / "run", root / "var.pth", root / "vae.pth", demanded=demanded)
+            import_run(tmp_path / "run", root / "var.pth", root / "vae.pth", config=deeper)
     assert not (tmp_path / "run").exists()
 
 
@@ -413,7 +415,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, raised: str | None, found: Path | None 
     errors.LocalEntryNotFoundError = type("LocalEntryNotFoundError", (errors.EntryNotFoundError, FileNotFoundError), {})
     errors.OfflineModeIsEnabled = type("OfflineModeIsEnabled", (ConnectionError,), {})
 
-    def download(repository: str, name: str) -> str:
+    def download(repository: str, name: str, revision: str | None = None, local_files_only: bool = False) -> str:
         assert (repository, name) in (("yikaiwang/nvg", "d16.ckpt"), ("FoundationVision/var", "var_d16.pth"))
         if raised is not None:
             raise getattr(errors, raised)("no")
@@ -428,12 +430,12 @@ def hub(monkeypatch: pytest.MonkeyPatch, raised: str | None, found: Path | None 
 @pytest.mark.parametrize(
     ("raised", "said"),
     [
-        ("GatedRepoError", "d16.ckpt is gated (gated; S-Lab License 1.0, non-commercial): ask for access"),
-        ("LocalEntryNotFoundError", "not in huggingface_hub's cache"),
-        ("OfflineModeIsEnabled", "not in huggingface_hub's cache"),
-        ("RepositoryNotFoundError", "has no d16.ckpt that can be seen"),
-        ("EntryNotFoundError", "has no d16.ckpt that can be seen"),
-        ("HfHubHTTPError", "cannot be reached"),
+        ("GatedRepoError", "d16.ckpt is gated: request access at https://huggingface.co/yikaiwang/nvg"),
+        ("LocalEntryNotFoundError", "d16.ckpt is not in the cache of huggingface_hub"),
+        ("OfflineModeIsEnabled", "d16.ckpt is not in the cache of huggingface_hub"),
+        ("RepositoryNotFoundError", "https://huggingface.co/yikaiwang/nvg has no d16.ckpt"),
+        ("EntryNotFoundError", "https://huggingface.co/yikaiwang/nvg has no d16.ckpt"),
+        ("HfHubHTTPError", "is not reachable"),
     ],
 )
 def test_downloads_that_fail(
@@ -444,6 +446,7 @@ def test_downloads_that_fail(
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert said in lines[0]
+    assert "download it elsewhere (gated; S-Lab License 1.0, non-commercial)" in lines[0]
 
 
 def test_a_name_is_downloaded(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

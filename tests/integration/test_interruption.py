@@ -99,10 +99,10 @@ def test_unpacking_goes_on(runs: Path, tmp_path: Path, monkeypatch: pytest.Monke
     [
         (["presets"], "nvgbench.config.load.load_preset"),
         (["data", "show", "shapes"], "nvgbench.data.source.open_dataset"),
-        (["import", "x.pth"], "nvgbench.weights.hub.find_published"),
+        (["import", "x.pth"], "nvgbench.weights.families.find_published"),
         (["export", "nvg-tiny", "--out", "x.ckpt"], "nvgbench.weights.exports.export_part"),
         (["verify", "nvg"], "nvgbench.parity.fixture.read_fixture"),
-        (["lint", "x.npz"], "nvgbench.evaluation.samples.open_samples"),
+        (["lint", "x.npz"], "nvgbench.data.image_set.open_images"),
         (["eval", "nvg-tiny"], "nvgbench.evaluation.evaluate.Evaluator.run"),
         (["compare", "nvg-tiny", "nvg-tiny"], "nvgbench.results.compare.latest_metrics"),
         (["profile", "nvg-tiny"], "nvgbench.profiling.profile.profile_generator"),

@@ -101,7 +101,7 @@ def test_an_export_carries_the_projector_and_comes_back(whole: Path, tmp_path: P
     settings = export_part(RunFolder(whole), "generator", tmp_path / "g.ckpt")
     assert not [line for line in settings if "alignment" in line]
     export_part(RunFolder(whole), "tokenizer", tmp_path / "t.ckpt")
-    back = import_run(tmp_path / "back", tmp_path / "g.ckpt", tmp_path / "t.ckpt", demanded=RunFolder(whole).config)
+    back = import_run(tmp_path / "back", tmp_path / "g.ckpt", tmp_path / "t.ckpt", config=RunFolder(whole).config)
     again = original_state(back, "generator")
     assert sorted(again) == sorted(tensors)
     assert all(torch.equal(again[name], value) for name, value in tensors.items())

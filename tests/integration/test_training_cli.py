@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 from nvgbench.cli.train import parse_seeds
 from nvgbench.cli.training_progress import training_progress
 from nvgbench.errors import InputError
+from nvgbench.results.grouping import replicate_of
+from nvgbench.results.records import Records
 from tests.helpers.training_jobs import EXTRA, SMALL
 
 SETTINGS = [word for setting in (*SMALL, *EXTRA["ar"]) for word in ("--set", setting)]
@@ -35,6 +37,9 @@ def test_train_twice_over_seeds(app: typer.Typer, tmp_path: Path) -> None:
     configs = [(tmp_path / f"ar-tiny-seed{seed}" / "config.toml").read_text() for seed in (3, 5)]
     assert [re.search(r"\[train\][^\[]*\bseed = (\d)", text)[1] for text in configs] == ["3", "5"]
     assert "ar-tiny-seed5: generator 2/2" in done.output
+    found = [replicate_of(record) for record in Records.read(tmp_path)]
+    assert [(one.name, one.seed) for one in found] == [("ar-tiny", 3), ("ar-tiny", 5)]
+    assert found[0].of == found[1].of
 
 
 def test_dry_run_makes_nothing(app: typer.Typer, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import torch
 
 from nvgbench.errors import InputError
 from nvgbench.results.store import read_records
-from nvgbench.runs.folder import RunFolder, find_run, find_runs
+from nvgbench.runs.find import find_run, find_runs
+from nvgbench.runs.folder import RunFolder
 from nvgbench.types import SampleRequest
 from tests.helpers.training_jobs import Signal, log, start, train, weights
 
@@ -117,7 +118,7 @@ def test_what_was_trained_can_be_loaded(whole: tuple[str, Path]) -> None:
 
 def test_another_configuration_is_refused(whole: tuple[str, Path]) -> None:
     family, folder = whole
-    with pytest.raises(InputError, match=r"train\.generator\.learning_rate: 0\.001 there, 0\.5 now.*another --name"):
+    with pytest.raises(InputError, match=r"train\.generator\.learning_rate: 0\.001 there, 0\.5 now.*another `name=`"):
         train(folder, family, "train.generator.learning_rate=0.5")
 
 
@@ -128,7 +129,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_remedy(whole: tuple[str, Path], 
     file = next(folder.rglob("ema.safetensors"))
     content = file.read_bytes()
     file.write_bytes(content[:-10])
-    with pytest.raises(InputError, match=r"ema\.safetensors is damaged.*trains the tokenizer anew"):
+    with pytest.raises(InputError, match=r"ema\.safetensors is damaged.*the training repeats the tokenizer"):
         train(folder, family)
     file.write_bytes(content)
     train(folder, family)
@@ -163,5 +164,5 @@ def test_other_images_are_refused(whole: tuple[str, Path]) -> None:
     _, folder = whole
     run = RunFolder(folder)
     info = run.dataset
-    with pytest.raises(InputError, match="begun with other images"):
+    with pytest.raises(InputError, match="started with other images"):
         run.note_dataset(type(info)(name=info.name, classes=info.classes, images=3, fingerprint="other"))

@@ -26,12 +26,12 @@ def test_tie_order_does_not_matter_without_ties(golden: np.lib.npyio.NpzFile, na
 def test_embedding_of_every_stage(golden: np.lib.npyio.NpzFile) -> None:
     expected_BSLK = torch.from_numpy(golden["E.struct_feat_all"])
     for stage in range(9):
-        labels_BL = structure_labels(expected_BSLK[:, stage], stage)
-        assert torch.equal(structure_embedding(labels_BL, stage, 8), expected_BSLK[:, stage].float())
+        structure_BL = structure_labels(expected_BSLK[:, stage], stage)
+        assert torch.equal(structure_embedding(structure_BL, stage, 8), expected_BSLK[:, stage].float())
 
 
 def test_embedding_of_reference_labels(golden: np.lib.npyio.NpzFile) -> None:
-    labels_BL = torch.from_numpy(golden["E.split3.labels"]).long()
-    assert torch.equal(structure_labels(structure_embedding(labels_BL, 3, 8), 3), labels_BL)
+    structure_BL = torch.from_numpy(golden["E.split3.labels"]).long()
+    assert torch.equal(structure_labels(structure_embedding(structure_BL, 3, 8), 3), structure_BL)
     # Worked example of the paper's equation: K = 8, stage 2, label 2.
     assert structure_embedding(torch.tensor([[2]]), 2, 8).tolist() == [[[2, 0, 1, 1, 1, 1, 1, 1]]]

@@ -19,13 +19,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nvgbench.data.image_set import in_memory
 from nvgbench.errors import InputError
 from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.catalog import open_rules
-from nvgbench.evaluation.samples import in_memory
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
-from nvgbench.extractors.clean_fid import MODES, SCRIPT_FILE, CleanFidExtractor
+from nvgbench.extractors.clean_fid import MODES, SCRIPT, CleanFidExtractor
 from nvgbench.extractors.inception import InceptionExtractor
 from nvgbench.metrics.frechet import frechet_from_features
 from nvgbench.metrics.kernel import kernel_distance
@@ -86,8 +86,8 @@ def clean_fid_features(mode: str, home: Path, name: str, images: Tensor, monkeyp
         monkeypatch.setattr(torch.hub, "get_dir", lambda: str(home / "hub"))
         network = feature_extractor("pytorch_inception", torch.device("cpu"), use_dataparallel=False)
     else:
-        if not (home / SCRIPT_FILE).is_file():
-            write_scripted_inception(home / "random.pth", home / SCRIPT_FILE)
+        if not (home / SCRIPT.name).is_file():
+            write_scripted_inception(home / "random.pth", home / SCRIPT.name)
         network = InceptionV3W(str(home), download=False, resize_inside=mode == "legacy_tensorflow").eval()
     found = get_folder_features(
         str(pictures), network, num_workers=0, batch_size=50, device=torch.device("cpu"), mode=mode, verbose=False
@@ -100,7 +100,7 @@ def clean_fid_features(mode: str, home: Path, name: str, images: Tensor, monkeyp
 def test_features_are_clean_fids(mode: str, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = image_pair(FEW)[0]
     theirs = clean_fid_features(mode, few, "x", images, monkeypatch)
-    weights = few / ("random.pth" if mode == "legacy_pytorch" else SCRIPT_FILE)
+    weights = few / ("random.pth" if mode == "legacy_pytorch" else SCRIPT.name)
     extractor = CleanFidExtractor(mode, weights)
     ours, logits = extractor(images)
     assert logits.shape == (FEW, 0)
@@ -133,7 +133,7 @@ def test_files_that_are_no_weights_of_clean_fid(few: Path, tmp_path: Path) -> No
         with pytest.raises(InputError) as raised:
             CleanFidExtractor("clean", tmp_path / name)
         assert "\n" not in str(raised.value)
-    with pytest.raises(InputError, match="takes the state dict"):
+    with pytest.raises(InputError, match="needs the state dict"):
         CleanFidExtractor("legacy_pytorch", tmp_path / "other.pt")
 
 
@@ -185,7 +185,7 @@ def test_clean_fid_agrees(mode: str, many: Path, monkeypatch: pytest.MonkeyPatch
     # Its call with ``disp`` fails with newer versions of scipy.
     monkeypatch.setattr(fid, "linalg", SimpleNamespace(sqrtm=lambda matrix, disp=True: (plain(matrix), 0.0)))
     theirs = fid.fid_from_feats(x, y), fid.kernel_distance(x, y)
-    weights = many / ("random.pth" if mode == "legacy_pytorch" else SCRIPT_FILE)
+    weights = many / ("random.pth" if mode == "legacy_pytorch" else SCRIPT.name)
     id = "clean-fid" if mode == "clean" else f"clean-fid:{mode}"
     ours = nvgbench_scores(id, weights, many, MANY)
     # clean-fid's protocol computes with the library's functions, so that it holds the features; our own formulas hold theirs.

@@ -1,7 +1,7 @@
 """What is wrong with a set of samples before it is scored, and which score it would move.
 
-A check looks at one thing and says nothing about a set that is in order. None of them refuses anything; what cannot be scored
-at all is refused where it is opened. Shape letters: N images, K classes, M images looked at closely.
+Each check examines one thing and reports nothing for a set that is in order. Checks do not refuse anything; what cannot be
+scored at all is refused when it is opened. Shape letters: N images, K classes, M images examined closely.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from nvgbench.data.image_set import ImageSet
 from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.pixels import BLOCK, Pixels
-from nvgbench.evaluation.samples import ImageSet
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.inception_score import SPLIT_SIZE
 from nvgbench.results.scores import INCEPTION
 
 PUBLISHED_N = 50_000
-"""Samples behind published values that take stored reference statistics (guided-diffusion's evaluator)."""
+"""Samples behind published values that use stored reference statistics (guided-diffusion's evaluator)."""
 _SURE = 1e-6
-"""Chance of a false alarm that a test of a set may have."""
+"""Probability of a false alarm per test and set."""
 _FAR = 6.0
-"""Standard errors that count as sure."""
+"""Number of standard errors that counts as certain."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Finding:
 
     Attributes:
         check: its name.
-        severity: ``warning``, or ``forced`` where it was refused and the refusal overruled.
-        message: one line: what was seen, and which score it moves in which direction.
+        severity: ``warning``, or ``forced`` if a refusal was overruled.
+        message: one line: what was found, and which score it moves in which direction.
     """
 
     check: str
@@ -53,10 +53,10 @@ class Subject:
     """What is checked.
 
     Attributes:
-        images, pixels: the samples, and what was seen in them.
-        reference, reference_pixels: what they will be held against, where it is known.
+        images, pixels: the samples, and the statistics of their pixels.
+        reference, reference_pixels: what they will be compared with, if known.
         stored_moments: whether scores are computed from statistics stored with the reference, as published values are.
-        dimension: features of the extractor.
+        dimension: number of features of the extractor.
     """
 
     images: ImageSet
@@ -68,46 +68,41 @@ class Subject:
 
 
 def lint(subject: Subject) -> list[Finding]:
-    """All findings of all checks."""
-    return [Finding(name, "warning", message) for name, check in CHECKS.items() for message in check(subject)]
+    """The remarks of both sides, then all findings of all checks."""
+    sides = [subject.images] if subject.reference is None else [subject.images, subject.reference]
+    remarks = [Finding(remark.about, "warning", remark.text) for side in sides for remark in side.remarks]
+    return remarks + [Finding(name, "warning", message) for name, check in CHECKS.items() for message in check(subject)]
 
 
 def as_rows(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """As they stand in a record: ``check``, ``severity``, ``message``."""
+    """As rows of a record: ``check``, ``severity``, ``message``."""
     return [dataclasses.asdict(finding) for finding in findings]
 
 
-def check_labels(subject: Subject) -> Iterator[str]:
-    """Labels that are no classes, on either side."""
-    yield from subject.images.remarks
-    if subject.reference is not None:
-        yield from subject.reference.remarks
-
-
 def check_order(subject: Subject) -> Iterator[str]:
-    """Images of a class next to each other."""
+    """Images sorted by class."""
     labels_N = subject.images.labels_N
     if labels_N is not None:
         yield from _order(labels_N, "class")
 
 
 def check_predicted_order(logits_NK: NDArray[np.float32]) -> list[Finding]:
-    """The order of a set without labels, by the classes that the extractor sees in it."""
+    """The order of a set without labels, by the classes that the extractor predicts."""
     return [Finding("order", "warning", message) for message in _order(logits_NK.argmax(axis=1), "predicted class")]
 
 
 def check_extractor_fit(extractor: FeatureExtractor, stored_moments: bool) -> list[Finding]:
-    """Weights that nobody else has, and stored statistics of another extractor."""
+    """Weights that are not the published ones, and stored statistics of another extractor."""
     found = []
     if extractor.provenance.get("weights_published") is False:
         found.append(
-            f"the weights of {extractor.name} are not the published ones: no score that takes its features compares with "
+            f"the weights of {extractor.name} are not the published ones: no score of its features is comparable with "
             "published values"
         )
     if stored_moments and extractor.name != INCEPTION:
         found.append(
             f"the statistics stored with the reference are of {INCEPTION} features and are not used: FD[{extractor.name}] "
-            "takes the images of the file"
+            "is computed from the images of the file"
         )
     return [Finding("extractor", "warning", message) for message in found]
 
@@ -115,13 +110,13 @@ def check_extractor_fit(extractor: FeatureExtractor, stored_moments: bool) -> li
 def check_classes_fit(
     images: ImageSet, reference: ImageSet, model_classes: int | None = None, *, force: bool = False
 ) -> list[Finding]:
-    """Refuse a reference with other classes than the samples', where both are known.
+    """Refuse a reference with other classes than the samples', if both are known.
 
     Args:
         images: the samples.
-        reference: what they will be held against.
+        reference: what they will be compared with.
         model_classes: number of classes of the model that made them.
-        force: only say so.
+        force: report it only.
 
     Raises:
         InputError: the numbers of classes differ, and ``force`` is not set.
@@ -131,16 +126,16 @@ def check_classes_fit(
     if not known or (model_classes in (None, known) and highest < known):
         return []
     given = (
-        f"the model knows {model_classes} classes" if model_classes not in (None, known) else f"a sample is of class {highest}"
+        f"the model has {model_classes} classes" if model_classes not in (None, known) else f"a sample is of class {highest}"
     )
-    message = f"{given}, the reference {reference.name} has {known}: every score would compare different things"
+    message = f"{given}, the reference {reference.name} has {known}: scores would compare different things"
     if not force:
-        raise InputError(f"{message}; give the reference of the model's own data, or score with --force all the same")
+        raise InputError(f"{message}; use a reference of the model's own data, or score anyway with `force=True`")
     return [Finding("classes", "forced", message)]
 
 
 def check_balance(subject: Subject) -> Iterator[str]:
-    """Classes more or less frequent than in the reference, or than each other where the reference has no labels."""
+    """Classes more or less frequent than in the reference, or than each other if the reference has no labels."""
     labels_N = subject.images.labels_N
     if labels_N is None:
         return
@@ -153,86 +148,92 @@ def check_balance(subject: Subject) -> Iterator[str]:
     chance, moved = _other_shares(counts_K, other_K)
     if chance < _SURE and moved > 0.05:
         absent = int(((counts_K == 0) & (other_K > 0)).sum())
-        than = "each other" if other_N is None else "in the reference"
+        than = "each other" if other_N is None else "the reference"
         yield (
-            f"classes are not as frequent as {than} ({counts_K.min():.0f} to {counts_K.max():.0f} images a class, {absent} "
-            f"absent, {moved:.0%} of the images would have to change): FID and sFID would be higher and recall and coverage "
+            f"class frequencies differ from {than} ({counts_K.min():.0f} to {counts_K.max():.0f} images per class, {absent} "
+            f"absent, {moved:.0%} of the images would have to change): FID and sFID would be higher, recall and coverage "
             "lower than with equal shares, whatever the images look like"
         )
 
 
 def check_number(subject: Subject) -> Iterator[str]:
-    """Fewer images than features, or not as many as published values take."""
+    """Fewer images than features, or another number than published values use."""
     n = subject.images.count
     if n < subject.dimension:
         yield (
-            f"{n} images are fewer than the {subject.dimension} features: FID and sFID would be biased upwards, "
-            "each model's by another amount, so that they compare with values of equal n alone"
+            f"{n} images are fewer than the {subject.dimension} features: FID and sFID are biased upwards, by an amount that "
+            "differs between models; compare them at equal n only"
         )
     if subject.stored_moments and n != PUBLISHED_N:
         direction = "higher" if n < PUBLISHED_N else "lower"
         yield (
-            f"{n} images against a reference with stored statistics, for which published values take {PUBLISHED_N}: "
+            f"{n} images against a reference with stored statistics, for which published values use {PUBLISHED_N}: "
             f"FID and sFID would be {direction} than published ones for the same model"
         )
 
 
 def check_range(subject: Subject) -> Iterator[str]:
-    """Values that fill another part of 0 to 255 than they should."""
+    """Values in the wrong part of 0 to 255."""
     used = np.flatnonzero(subject.pixels.histogram_256)
     if len(used) > 1 and set(used.tolist()) <= {0, 1, 255} and 1 in used:
         yield (
             f"all values are {', '.join(map(str, used))}: floats in [0, 1] or [-1, 1] were cast to uint8 without scaling; "
-            "every score would be that of black images"
+            "scores would be those of black images"
         )
         return
     low, high = _spread(subject.pixels)
     known = None if subject.reference_pixels is None else _spread(subject.reference_pixels)
     for wrong, word, cause in (
-        (high < 128 and (known is None or known[1] >= 128), "dark", f"hardly a value above {high}"),
-        (low > 127 and (known is None or known[0] <= 127), "bright", f"hardly a value below {low}"),
+        (high < 128 and (known is None or known[1] >= 128), "dark", f"hardly any value above {high}"),
+        (low > 127 and (known is None or known[0] <= 127), "bright", f"hardly any value below {low}"),
     ):
         if wrong:
             yield (
-                f"all images are {word} ({cause}), as from floats scaled to half the range: FID, KID and sFID would be higher, "
+                f"all images are {word} ({cause}), as if scaled to half the range: FID, KID and sFID would be higher, "
                 "precision and recall lower"
             )
             return
     if known is not None and high - low < 0.6 * (known[1] - known[0]):
         yield (
-            f"values go from {low} to {high}, those of the reference from {known[0]} to {known[1]}: the lower contrast would "
+            f"values range from {low} to {high}, the reference's from {known[0]} to {known[1]}: the lower contrast would "
             "raise FID and KID and lower precision and recall"
         )
     if subject.reference_pixels is not None:
         share, usual = _ends(subject.pixels), _ends(subject.reference_pixels)
         if share > usual + 0.1 and share > 2 * usual:
             yield (
-                f"{share:.0%} of the values are 0 or 255, of the reference's {usual:.0%}: clipped or scaled beyond the range, "
+                f"{share:.0%} of the values are 0 or 255, {usual:.0%} of the reference's: clipped or scaled beyond the range, "
                 "which would raise FID and KID"
             )
 
 
 def check_rounding(subject: Subject) -> Iterator[str]:
-    """Values that stop at 254, where rounding would have given half as many 255 as 254.
+    """Values that stop at 254, where rounding would give half as many 255 as 254.
 
-    Seen only where the model does not overshoot: clamped values fill 255 in either case, and then nothing can be said. Counts
-    that fall towards 254 may have reached 0 at 255; even or rising ones cannot have.
+    Visible only if the model does not overshoot: clamped values fill 255 in either case. Counts that fall towards 254 may have
+    reached 0 at 255; even or rising ones cannot have.
     """
     top = subject.pixels.histogram_256[251:256]
     rising = bool((np.diff(top[:4].astype(np.int64)) >= 0).all())
     if top[4] == 0 and top[:4].min() >= 100 and (rising or top[:4].max() < 2 * top[:4].min()):
         yield (
-            f"no value is 255 and {top[3]} are 254, as after truncation instead of rounding: all images would be half a level "
+            f"no value is 255 and {top[3]} are 254, as after truncation instead of rounding: all images are half a level "
             "darker and FID slightly higher (and not comparable with rounded samples)"
         )
 
 
 def check_blocks(subject: Subject) -> Iterator[str]:
-    """The traces of a JPEG file: coefficients gathered at zero in its grid of blocks and in no other grid."""
+    """Files in a lossy format on either side, and traces of JPEG in the samples: coefficients of the cosine transform clustered
+    at zero in its grid of blocks and in no other grid."""
+    if subject.reference is not None and subject.reference.lossy:
+        yield (
+            f"{subject.reference.lossy} of {subject.reference.count} files of the reference are in a lossy format, such as "
+            "JPEG: FID and KID are higher for samples without its artefacts"
+        )
     if subject.images.lossy:
         yield (
-            f"{subject.images.lossy} of {subject.images.count} files are JPEG: its artefacts would raise FID and KID against "
-            "references without them, and change with the quality setting"
+            f"{subject.images.lossy} of {subject.images.count} files are in a lossy format, such as JPEG: its artefacts raise "
+            "FID and KID against references without them, and change with the quality setting"
         )
         return
     zeros_MG = subject.pixels.zeros_MG
@@ -243,17 +244,22 @@ def check_blocks(subject: Subject) -> Iterator[str]:
     error = beyond_M.std(ddof=1) / len(beyond_M) ** 0.5
     if beyond_M.mean() > 0.04 and beyond_M.mean() > _FAR * error:
         yield (
-            f"blocks of {BLOCK} x {BLOCK} pixels bear the traces of JPEG (its grid has {beyond_M.mean():.0%} more vanishing "
+            f"blocks of {BLOCK} x {BLOCK} pixels show traces of JPEG (its grid has {beyond_M.mean():.0%} more vanishing "
             "coefficients than any other): FID and KID would be higher than those of the images before they were compressed"
         )
 
 
 def check_one_colour(subject: Subject) -> Iterator[str]:
-    """Images of one colour."""
+    """Images of a single colour on either side."""
     if subject.pixels.one_colour:
         yield (
-            f"{subject.pixels.one_colour} of {subject.images.count} images are of one colour, as failed samples are: "
+            f"{subject.pixels.one_colour} of {subject.images.count} images are of a single colour, as failed samples are: "
             "FID would be higher, precision lower"
+        )
+    if subject.reference is not None and subject.reference_pixels is not None and subject.reference_pixels.one_colour:
+        yield (
+            f"{subject.reference_pixels.one_colour} of {subject.reference.count} images of the reference are of a single colour, as "
+            "images that were misread are: FID would be higher, recall lower"
         )
 
 
@@ -268,7 +274,7 @@ def check_duplicates(subject: Subject) -> Iterator[str]:
 
 
 def check_copies(subject: Subject) -> Iterator[str]:
-    """Images that stand in the reference as well."""
+    """Images that are also in the reference."""
     if subject.reference_pixels is None:
         return
     copies = int(np.isin(subject.pixels.hashes_N, subject.reference_pixels.hashes_N).sum())
@@ -280,7 +286,6 @@ def check_copies(subject: Subject) -> Iterator[str]:
 
 
 CHECKS = {
-    "labels": check_labels,
     "order": check_order,
     "balance": check_balance,
     "number": check_number,
@@ -294,14 +299,14 @@ CHECKS = {
 
 
 def _order(labels_N: NDArray[np.int64], what: str) -> Iterator[str]:
-    """Whether neighbours share their class more often than in a random order."""
+    """Whether neighbours share their class more often than in random order."""
     n = len(labels_N)
     shares_K = np.bincount(labels_N) / n
     if n < 10 or (shares_K > 0).sum() < 2:
         return
     expected = float((shares_K**2).sum())
     found = float((labels_N[1:] == labels_N[:-1]).mean())
-    # Neighbours are nearly independent in a random order; the floor keeps small sets from alarming by one pair.
+    # Neighbours are nearly independent in random order; the floor keeps one pair of a small set from raising an alarm.
     error = max((expected * (1 - expected) / (n - 1)) ** 0.5, 1 / n)
     if found - expected > max(_FAR * error, 0.05):
         splits = np.array_split(labels_N, 10) if n <= SPLIT_SIZE else np.split(labels_N, range(SPLIT_SIZE, n, SPLIT_SIZE))
@@ -316,16 +321,16 @@ def _order(labels_N: NDArray[np.int64], what: str) -> Iterator[str]:
 
 
 def _most_inception_score(labels_N: NDArray[np.int64]) -> float:
-    """exp of the classes' entropy: the score of samples whose classes are all recognised for certain."""
+    """exp of the entropy of the classes: the score if every class is recognised with certainty."""
     shares = np.bincount(labels_N) / len(labels_N)
     shares = shares[shares > 0]
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def _other_shares(counts_K: NDArray[np.float64], other_K: NDArray[np.float64]) -> tuple[float, float]:
-    """Chance of so different counts in two sets of equal shares (chi-square), and half the sum of the shares' differences.
+    """p-value of equal shares in two sets (chi-square), and half the sum of the absolute differences of the shares.
 
-    Classes too rare for the test are counted as one.
+    Classes too rare for the test are pooled.
     """
     table = np.stack([counts_K, other_K])
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()

@@ -1,6 +1,6 @@
-"""What can be seen in the pixels of a set without a network, gathered chunk by chunk.
+"""Statistics of the pixels of a set, gathered chunk by chunk.
 
-Shape letters: N images, M images looked at closely, G grids, B a chunk, H and W pixels, n blocks, P pixels of a
+Shape letters: N images, M images examined closely, G grids, B a chunk, H and W pixels, n blocks, P pixels of a
 block, F frequencies.
 """
 
@@ -16,17 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nvgbench.evaluation.samples import ImageSet
+from nvgbench.data.image_set import ImageSet
 
 BLOCK = 8
 """Side of JPEG's blocks, pixels."""
 GRIDS = ((0, 0), (4, 4), (0, 4), (4, 0), (3, 5), (6, 2))
-"""Offsets (top, left) of the grids of blocks: JPEG's own, and others to hold it against."""
+"""Offsets (top, left) of the grids of blocks: JPEG's own, and others to compare it with."""
 MOST = 1000
-"""So many images are looked at closely at the most, evenly spread; every image is looked at for duplicates."""
+"""At most this many images are examined closely, evenly spread; all are checked for duplicates."""
 _CHUNK = 250
 _ZERO, _SMALL, _BUSY = 1.0, 3.0, 400.0
-"""Sizes of coefficients of the cosine transform, in levels, and the energy from which a block is no plain surface."""
+"""Magnitudes of coefficients of the cosine transform, in levels, and the energy above which a block has texture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +35,12 @@ class Pixels:
 
     Attributes:
         hashes_N: uint64, equal for equal images.
-        one_colour: how many images are of one colour.
-        histogram_256: int64, how often each value occurs in the M images looked at closely.
-        zeros_MG: float32, for each of these and each of `GRIDS`, the share of coefficients below 1 among those below 3 in
-            the cosine transforms of the busy blocks; NaN where none is busy. Rounding to a quantization table empties the
-            range between zero and the first multiple, in the grid that was used and in no other (after Fan and de Queiroz
-            2003, who look at the same gaps in the histograms of coefficients).
+        one_colour: number of images of a single colour.
+        histogram_256: int64, count of each value in the M images examined closely.
+        zeros_MG: float32, for each of these and each of `GRIDS`, the share of coefficients below 1 among those below 3 in the
+            cosine transforms of the textured blocks; NaN if there are none. Quantization empties the range between zero and
+            the first multiple, in the grid that was used and in no other (after Fan and de Queiroz 2003, who use the same
+            gaps in the histograms of coefficients).
     """
 
     hashes_N: NDArray[np.uint64]
@@ -49,29 +49,29 @@ class Pixels:
     zeros_MG: NDArray[np.float32]
 
 
-def look_at(images: ImageSet, progress: Callable[[int, int], None] | None = None) -> Pixels:
+def set_statistics(images: ImageSet, progress: Callable[[int, int], None] | None = None) -> Pixels:
     """Read a set once, in order, and gather its statistics."""
     parts, done = [], 0
     for chunk in images.read(_CHUNK):
-        parts.append(look(chunk, every(images.count), done))
+        parts.append(chunk_statistics(chunk, stride(images.count), done))
         done += len(chunk)
         if progress is not None:
             progress(done, images.count)
     return join(parts)
 
 
-def every(count: int) -> int:
-    """The step with which at most `MOST` of ``count`` images are looked at closely."""
+def stride(count: int) -> int:
+    """The step with which at most `MOST` of ``count`` images are examined closely."""
     return max(1, -(-count // MOST))
 
 
-def look(images_B3HW: Tensor, step: int = 1, first: int = 0) -> Pixels:
+def chunk_statistics(images_B3HW: Tensor, step: int = 1, first: int = 0) -> Pixels:
     """The statistics of a chunk.
 
     Args:
         images_B3HW: uint8.
-        step: images whose number is divisible by it are looked at closely.
-        first: number of the chunk's first image.
+        step: images whose index is divisible by it are examined closely.
+        first: index of the chunk's first image.
     """
     hashes, one_colour, zeros = [], 0, []
     histogram_256 = np.zeros(256, dtype=np.int64)
@@ -91,7 +91,7 @@ def look(images_B3HW: Tensor, step: int = 1, first: int = 0) -> Pixels:
 
 
 def join(parts: Sequence[Pixels]) -> Pixels:
-    """The statistics of several chunks together, in their order."""
+    """The statistics of several chunks, joined in order."""
     return Pixels(
         hashes_N=np.concatenate([part.hashes_N for part in parts]),
         one_colour=sum(part.one_colour for part in parts),
@@ -107,7 +107,7 @@ def _zeros(image_3HW: Tensor) -> Tensor:
 
 
 def _small_share(luma_HW: Tensor) -> Tensor:
-    """Share of the coefficients below `_SMALL` that are below `_ZERO`, in the busy blocks; NaN without such."""
+    """Share of the coefficients below `_SMALL` that are below `_ZERO`, in the textured blocks; NaN without any."""
     if min(luma_HW.shape) < BLOCK:
         return torch.tensor(torch.nan)
     blocks_nP = luma_HW.unfold(0, BLOCK, BLOCK).unfold(1, BLOCK, BLOCK).reshape(-1, BLOCK * BLOCK)
@@ -118,7 +118,7 @@ def _small_share(luma_HW: Tensor) -> Tensor:
 
 @functools.cache
 def _cosines() -> Tensor:
-    """The orthonormal cosine transform of 8 x 8 pixels without its mean, float32 ``[64, 63]``: one product for all blocks."""
+    """The orthonormal cosine transform of 8 x 8 pixels without the mean, float32 ``[64, 63]``: one product for all blocks."""
     place = torch.arange(BLOCK, dtype=torch.float64)
     matrix_88 = torch.cos(torch.pi * (place + 0.5) * place[:, None] / BLOCK) * (2 / BLOCK) ** 0.5
     matrix_88[0] /= 2**0.5

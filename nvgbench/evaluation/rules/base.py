@@ -1,46 +1,47 @@
-"""What the rules of another evaluator consist of, and how an exact score becomes one under them.
+"""The interface of another evaluator's rules, and how an exact score becomes a score under them.
 
-Shape letters: N generated, M reference images, D features, F numbers an extractor gives for an image.
+Shape letters: N generated, M reference images, D features, F values per image that an extractor returns.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nvgbench.evaluation.reference import Reference
-from nvgbench.extractors.cache import Features
+from nvgbench.extractors.registry import ExtractorRequest
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.results.protocols import Protocol as Identity
 from nvgbench.results.scores import SCORES
-from nvgbench.types import Interval, MetricValue
+from nvgbench.types import Features, MetricValue
+
+BASIS = ("frechet", "inception-score", "neighbours", "kernel")
+"""The metrics whose exact scores lend their intervals to those of other evaluators."""
 
 
 class Rules(Protocol):
     """An evaluator's rules.
 
     Attributes:
-        identity: id and version, which stand on every number.
+        identity: id and version, recorded with every value.
     """
 
     identity: Identity
 
-    def extractor(self, weights: Path | None, device: torch.device | str) -> FeatureExtractor:
-        """The network with the evaluator's preprocessing; see `nvgbench.extractors.inception.InceptionExtractor`."""
+    def extractor(self, request: ExtractorRequest) -> FeatureExtractor:
+        """The network with the evaluator's preprocessing."""
         ...
 
     def pool(self, features_NF: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Of what the extractor gives, the features ``[N, 2048]`` that the Fréchet distance is taken of."""
+        """The part of the extractor's output ``[N, 2048]`` that enters the Fréchet distance."""
         ...
 
     def frechet(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
-        """The Fréchet distance of pool features ``[N, 2048]`` and ``[M, 2048]`` by these rules."""
+        """The Fréchet distance of pooled features ``[N, 2048]`` and ``[M, 2048]`` by these rules."""
         ...
 
     def scores(
@@ -49,10 +50,11 @@ class Rules(Protocol):
         """The scores by these rules.
 
         Args:
-            exact: nvgbench's own scores of the same features, whose intervals are moved onto these rules' values.
-            generated, real: what the extractor gave for both sets.
-            reference: for moments that were stored with it.
-            seed: for what the evaluator leaves to chance.
+            exact: nvgbench's own scores of the same features (of the metrics in `BASIS`); their intervals are moved to the
+                values of these rules.
+            generated, real: the extractor's output for both sets.
+            reference: for moments stored with it.
+            seed: of what the evaluator draws at random.
 
         Raises:
             InputError: too few images, or stored moments that do not fit.
@@ -61,13 +63,13 @@ class Rules(Protocol):
 
 
 def moved(exact: MetricValue, value: float, identity: Identity, *, note: str = "") -> MetricValue:
-    """``exact`` with the value that other rules give: the interval goes along, as it is as wide.
+    """``exact`` with the value of other rules; its interval is shifted with it.
 
     Args:
         exact: nvgbench's own score of Inception features.
         value: the score by the other rules.
         identity: the rules.
-        note: what a reader should know, in place of the exact score's.
+        note: replaces the exact score's note.
     """
     interval = exact.interval
     if interval is not None and exact.value is not None:
@@ -81,13 +83,3 @@ def moved(exact: MetricValue, value: float, identity: Identity, *, note: str = "
             )
         )
     return dataclasses.replace(exact, value=value, interval=interval, protocol=identity.tag, note=note)
-
-
-def normal(value: float, stderr: float, method: str) -> Interval:
-    """A distance ± 1.96 standard errors, at least 0."""
-    return Interval(max(value - 1.959964 * stderr, 0.0), value + 1.959964 * stderr, 0.95, "sampling", method)
-
-
-def few_images(n: int, dimension: int) -> str:
-    """A note where a covariance is singular; empty otherwise."""
-    return f"fewer images than features ({dimension}): strongly biased, compare equal n only" if n <= dimension else ""

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import scipy.linalg
-import torch
 from numpy.typing import NDArray
 
 from nvgbench.evaluation.reference import Reference
-from nvgbench.evaluation.rules.base import few_images, moved
-from nvgbench.extractors.cache import Features
+from nvgbench.evaluation.rules.base import moved
 from nvgbench.extractors.clean_fid import CleanFidExtractor, replaced
+from nvgbench.extractors.registry import ExtractorRequest
+from nvgbench.metrics.frechet import small_sample_note
 from nvgbench.results.protocols import PROTOCOLS
-from nvgbench.types import MetricValue
+from nvgbench.types import Features, MetricValue
 
 
 class CleanFidRules:
@@ -32,8 +31,8 @@ class CleanFidRules:
         self.identity = PROTOCOLS[id]
         self.mode = id.partition(":")[2] or "clean"
 
-    def extractor(self, weights: Path | None, device: torch.device | str) -> CleanFidExtractor:
-        return CleanFidExtractor(self.mode, weights, device)
+    def extractor(self, request: ExtractorRequest) -> CleanFidExtractor:
+        return CleanFidExtractor(self.mode, request.weights, request.device)
 
     def pool(self, features_NF: NDArray[np.float32]) -> NDArray[np.float32]:
         return features_NF
@@ -55,7 +54,7 @@ class CleanFidRules:
             distance = fid.kernel_distance(x, y)
         note = f"100 subsets of {min(1000, len(x), len(y))}, drawn with seed {seed}"
         return [
-            moved(named["FID"], self.frechet(x, y), self.identity, note=few_images(len(x), x.shape[1])),
+            moved(named["FID"], self.frechet(x, y), self.identity, note=small_sample_note(*x.shape) or ""),
             moved(named["KID"], distance, self.identity, note=note),
         ]
 

@@ -7,7 +7,6 @@ feature cache, keyed by a name alone, is not used.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,12 +14,13 @@ from numpy.typing import NDArray
 
 from nvgbench.errors import InputError
 from nvgbench.evaluation.reference import Reference
-from nvgbench.evaluation.rules.base import few_images, moved
-from nvgbench.extractors.cache import Features
+from nvgbench.evaluation.rules.base import moved
 from nvgbench.extractors.inception import InceptionExtractor
+from nvgbench.extractors.registry import ExtractorRequest
+from nvgbench.metrics.frechet import small_sample_note
 from nvgbench.metrics.inception_score import FIDELITY_SEED, FIDELITY_SPLITS
 from nvgbench.results.protocols import PROTOCOLS
-from nvgbench.types import MetricValue
+from nvgbench.types import Features, MetricValue
 
 SUBSET = 1000
 _WHOLE = 10_000
@@ -32,8 +32,8 @@ class TorchFidelityRules:
 
     identity = PROTOCOLS["torch-fidelity"]
 
-    def extractor(self, weights: Path | None, device: torch.device | str) -> InceptionExtractor:
-        return InceptionExtractor(weights, device)
+    def extractor(self, request: ExtractorRequest) -> InceptionExtractor:
+        return InceptionExtractor(request.weights, request.device)
 
     def pool(self, features_NF: NDArray[np.float32]) -> NDArray[np.float32]:
         return features_NF
@@ -60,7 +60,7 @@ class TorchFidelityRules:
         distance = kid_features_to_metric(x, y, kid_subset_size=size, rng_seed=FIDELITY_SEED, verbose=False)
         manifold = prc_features_to_metric(x, y, save_cpu_ram=max(len(x), len(y)) > _WHOLE, verbose=False)
         found = {
-            "FID": (self.frechet(generated.features_ND, real.features_ND), few_images(len(x), x.shape[1])),
+            "FID": (self.frechet(generated.features_ND, real.features_ND), small_sample_note(*x.shape) or ""),
             "KID": (
                 distance["kernel_inception_distance_mean"],
                 f"100 subsets of {size}, standard deviation {distance['kernel_inception_distance_std']:.3g}",

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nvgbench.nvg.objective import canvases_of
 from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.structure import finest_to_stages
 from nvgbench.nvg.verification import models
@@ -40,7 +41,7 @@ def _check_quantizer(ledger: Ledger, prefix: str) -> None:
         canvases_BSChw = module.canvases(tokens)
         loss_S = (1 + module.commitment) * (canvases_BSChw - latent_BChw[:, None]).square().mean((0, 2, 3, 4))
         ledger.close(f"{prefix}vq_losses", loss_S)
-        check_packed(ledger, f"{prefix}nvg_input_output", tokens, module.canvases_before(tokens))
+        check_packed(ledger, f"{prefix}nvg_input_output", tokens, canvases_of(module, tokens)[0])
         ledger.close(f"{prefix}final", canvases_BSChw[:, -1].flatten(2).transpose(1, 2))
         ledger.close(f"{prefix}fhat_from_indices", canvases_BSChw[:, -1])
 
@@ -101,10 +102,12 @@ def _check_autoencoder(ledger: Ledger, prefix: str) -> None:
 
 def packed(tokens: TokenSequence) -> Tensor:
     """Index and label at each position, ``[B, S, L, 2]``, as the reference stores them."""
-    assert tokens.labels_BL is not None
-    labels_BSL = finest_to_stages(tokens.labels_BL, tokens.stages)
-    index_BSL = torch.stack([index_Bn.gather(1, labels_BSL[:, stage]) for stage, index_Bn in enumerate(tokens.indices)], dim=1)
-    return torch.stack((index_BSL, labels_BSL), dim=-1)
+    assert tokens.structure_BL is not None
+    structure_BSL = finest_to_stages(tokens.structure_BL, tokens.stages)
+    index_BSL = torch.stack(
+        [index_Bn.gather(1, structure_BSL[:, stage]) for stage, index_Bn in enumerate(tokens.indices)], dim=1
+    )
+    return torch.stack((index_BSL, structure_BSL), dim=-1)
 
 
 def check_packed(ledger: Ledger, name: str, tokens: TokenSequence, before_BSLC: Tensor) -> None:

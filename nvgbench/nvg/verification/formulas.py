@@ -13,11 +13,11 @@ from torch import Tensor
 
 from nvgbench.nvg.blocks import timestep_embedding
 from nvgbench.nvg.config import NvgModelConfig
+from nvgbench.nvg.flow import time_grid
 from nvgbench.nvg.objective import StageLosses
 from nvgbench.nvg.rope import StructureRope
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import split_clusters, structure_embedding, structure_labels
-from nvgbench.nvg.structure_flow import flow_times
 from nvgbench.nvg.verification import models
 from nvgbench.nvg.verification.generators import stored_input
 from nvgbench.parity.ledger import Ledger
@@ -46,7 +46,7 @@ def _matching(ledger: Ledger, pattern: str) -> list[tuple[str, re.Match[str]]]:
 
 def _check_schedules(ledger: Ledger) -> None:
     for name, match in _matching(ledger, r"E\.schedule_(\d+)_(\d+)"):
-        ledger.close(name, np.array(flow_times(int(match[1]), "shifted", int(match[2]))))
+        ledger.close(name, np.array(time_grid(int(match[1]), "shifted", int(match[2]))))
     for name, match in _matching(ledger, rf"E\.top_p_{_NUMBER}_{_NUMBER}_(\d+)"):
         ledger.close(name, np.array(top_p_schedule(float(match[1]), float(match[2]), int(match[3]))))
 
@@ -55,25 +55,27 @@ def _check_embeddings(ledger: Ledger) -> None:
     ledger.inputs("E.t")
     for name, match in _matching(ledger, r"E\.timestep_embedding_(\d+)"):
         ledger.close(name, timestep_embedding(ledger.given("E.t"), int(match[1])))
-    labels_BSL = _stage_labels(ledger)
-    if labels_BSL is not None:
-        layout = _layout(ledger, labels_BSL.shape[-1])
-        se_BSLK = torch.stack([_embedded(layout, labels_BL, stage) for stage, labels_BL in enumerate(labels_BSL.unbind(1))], 1)
+    structure_BSL = _stage_structure(ledger)
+    if structure_BSL is not None:
+        layout = _layout(ledger, structure_BSL.shape[-1])
+        se_BSLK = torch.stack(
+            [_embedded(layout, structure_BL, stage) for stage, structure_BL in enumerate(structure_BSL.unbind(1))], 1
+        )
         ledger.equal("E.struct_feat_all", se_BSLK)
     for name, stage in _embedded_stages(ledger):
-        if labels_BSL is not None:
+        if structure_BSL is not None:
             ledger.equal(name, se_BSLK[:, stage])
             continue
         # Without the labels the embedding still has to be one, of a balanced map: there and back again.
         stored_BLK = ledger.given(name)
         layout = _layout(ledger, stored_BLK.shape[1])
-        labels_BL = structure_labels(stored_BLK, layout.known(stage))
-        ledger.equal(name, _embedded(layout, labels_BL, stage))
+        structure_BL = structure_labels(stored_BLK, layout.known(stage))
+        ledger.equal(name, _embedded(layout, structure_BL, stage))
         balanced_L = np.arange(layout.positions) * layout.tokens[stage] // layout.positions
-        _check_members(ledger, name, labels_BL, balanced_L)
+        _check_members(ledger, name, structure_BL, balanced_L)
 
 
-def _stage_labels(ledger: Ledger) -> Tensor | None:
+def _stage_structure(ledger: Ledger) -> Tensor | None:
     """The structure maps that section E embeds, int64 ``[B, S, L]``: those of section D, or those of all embeddings."""
     if ledger.has("D.nvg_input_output", "D.latent"):
         return stored_input(ledger)[..., -1].long()
@@ -81,14 +83,14 @@ def _stage_labels(ledger: Ledger) -> Tensor | None:
         return None
     stored_BSLK = ledger.given("E.struct_feat_all")
     layout = _layout(ledger, stored_BSLK.shape[2])
-    labels_BL = structure_labels(stored_BSLK[:, -1], layout.channels)
-    _check_members(ledger, "E.struct_feat_all", labels_BL, np.arange(layout.positions))
-    return torch.stack([layout.coarser(labels_BL, layout.last, stage) for stage in range(layout.stages)], 1)
+    structure_BL = structure_labels(stored_BSLK[:, -1], layout.channels)
+    _check_members(ledger, "E.struct_feat_all", structure_BL, np.arange(layout.positions))
+    return torch.stack([layout.coarser(structure_BL, layout.last, stage) for stage in range(layout.stages)], 1)
 
 
-def _check_members(ledger: Ledger, name: str, labels_BL: Tensor, expected_L: np.ndarray) -> None:
+def _check_members(ledger: Ledger, name: str, structure_BL: Tensor, expected_L: np.ndarray) -> None:
     """Every cluster has its share of the positions."""
-    ours_BL = labels_BL.sort(dim=1).values
+    ours_BL = structure_BL.sort(dim=1).values
     ledger.equal(name, ours_BL, "clusters of one size", stored=np.broadcast_to(expected_L, tuple(ours_BL.shape)))
 
 
@@ -97,8 +99,8 @@ def _layout(ledger: Ledger, positions: int) -> StageLayout:
     return models.layout_of(ledger.fixture) if "D" in ledger.fixture.fact("config") else StageLayout(models.square(positions))
 
 
-def _embedded(layout: StageLayout, labels_BL: Tensor, stage: int) -> Tensor:
-    return structure_embedding(labels_BL, layout.known(stage), layout.channels)
+def _embedded(layout: StageLayout, structure_BL: Tensor, stage: int) -> Tensor:
+    return structure_embedding(structure_BL, layout.known(stage), layout.channels)
 
 
 def _embedded_stages(ledger: Ledger) -> list[tuple[str, int]]:
@@ -136,11 +138,11 @@ def _rotated(ledger: Ledger) -> Tensor:
     told = (re.search(r"at stage (\d+)", str(listing.get(f"E.rope_{part}", ""))) for part in ("content", "structure"))
     stages = [int(match[1]) for match in told if match] or [stage for _, stage in _embedded_stages(ledger)] or [_ROPE_STAGE]
     name = f"E.struct_feat_stage{stages[0]}"
-    labels_BSL = None if ledger.has(name) else _stage_labels(ledger)
-    if labels_BSL is None:
+    structure_BSL = None if ledger.has(name) else _stage_structure(ledger)
+    if structure_BSL is None:
         se_BLK = ledger.given(name)[:1]
     else:
-        se_BLK = _embedded(_layout(ledger, labels_BSL.shape[-1]), labels_BSL[:1, stages[0]], stages[0])
+        se_BLK = _embedded(_layout(ledger, structure_BSL.shape[-1]), structure_BSL[:1, stages[0]], stages[0])
     return se_BLK.to(torch.get_default_dtype())
 
 

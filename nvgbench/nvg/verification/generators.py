@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from nvgbench.nvg.checkpoint import to_published_key
+from nvgbench.nvg.flow import FlowInputs
 from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator
-from nvgbench.nvg.objective import FlowInputs, StageLosses, canvases_of, flow_inputs, stage_losses
+from nvgbench.nvg.objective import StageLosses, canvases_of, stage_losses
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.verification import models
 from nvgbench.nvg.verification.autoencoding import check_packed, packed
@@ -57,7 +58,7 @@ def stored_input(ledger: Ledger) -> Tensor:
     module = models.generator_quantizer(ledger)
     with torch.no_grad():
         tokens = module.tokenize(ledger.given("D.latent"))
-        before_BSLC = module.canvases_before(tokens)
+        before_BSLC = canvases_of(module, tokens)[0]
         return torch.cat((before_BSLC, packed(tokens).to(before_BSLC)), dim=-1)
 
 
@@ -65,8 +66,8 @@ def tokens_of(packed_BSLX: Tensor, layout: StageLayout) -> TokenSequence:
     """Index a cluster from index and label a position."""
     indices = []
     for stage, clusters in enumerate(layout.tokens):
-        index_BL, labels_BL = packed_BSLX[:, stage, :, -2:].long().unbind(-1)
-        indices.append(index_BL.new_zeros(len(index_BL), clusters).scatter_(1, labels_BL, index_BL))
+        index_BL, structure_BL = packed_BSLX[:, stage, :, -2:].long().unbind(-1)
+        indices.append(index_BL.new_zeros(len(index_BL), clusters).scatter_(1, structure_BL, index_BL))
     return TokenSequence(tuple(indices), packed_BSLX[:, -1, :, -1].long())
 
 
@@ -76,7 +77,7 @@ def _check_input(ledger: Ledger) -> tuple[Tensor, Tensor]:
     packed_BSLX = stored_input(ledger)
     if ledger.has("D.latent"):
         tokens = module.tokenize(ledger.given("D.latent"))
-        check_packed(ledger, "D.nvg_input_output", tokens, module.canvases_before(tokens))
+        check_packed(ledger, "D.nvg_input_output", tokens, canvases_of(module, tokens)[0])
     before_BSLC, final_BLC = canvases_of(module, tokens_of(packed_BSLX, layout))
     if ledger.has("D.nvg_input_output"):
         stored = ledger.fixture.array("D.nvg_input_output")[..., :-2]
@@ -89,10 +90,11 @@ def _forced(ledger: Ledger, module: NvgGenerator, packed_BSLX: Tensor, final_BLC
     """Outputs, flow inputs and losses for the stored canvases, indices, noise and times."""
     structure_BL = packed_BSLX[:, -1, :, -1].long()
     t_BT = ledger.given("D.u").flatten(1).sigmoid()
-    flow = flow_inputs(module, structure_BL, ledger.given("D.epsilon")[:, 0], t_BT)
+    flow = module.flow.mix(structure_BL, ledger.given("D.epsilon")[:, 0], t_BT)
     output = module(packed_BSLX[..., :-2], structure_BL, flow.z_BTLK, t_BT, ledger.given("D.class"))
     tokens = tokens_of(packed_BSLX, module.layout)
-    return _Forced(output, flow, stage_losses(output, flow, tokens, final_BLC))
+    structure_T = module.flow.losses(output.velocity_BTLK, flow)
+    return _Forced(output, flow, stage_losses(output, structure_T, tokens, final_BLC))
 
 
 def _check_outputs(ledger: Ledger, forced: _Forced) -> None:

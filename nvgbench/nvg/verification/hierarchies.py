@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from nvgbench.nvg.clustering import build_structure, joining_order
-from nvgbench.nvg.verification.float32_order import float32_order, labels_of_order
+from nvgbench.nvg.sequential import sequential_order, structure_of_order
 from nvgbench.parity.ledger import Ledger
 
 FLAT = "flat image regions: float32 cancellation of the original decides the pairs; nested and balanced as it must be"
@@ -25,29 +27,29 @@ def check(ledger: Ledger) -> None:
     for name in sorted({array.rpartition(".")[0] for array in ledger.named("A.")}):
         points_BLC = ledger.given(f"{name}.points")
         ledger.inputs(f"{name}.points")
-        labels_BSL = build_structure(points_BLC, tie_break="index").cpu().numpy()
+        structure_BSL = build_structure(points_BLC, tie_break="index").cpu().numpy()
         raw_BSL = joining_order(points_BLC, tie_break="index").cpu().numpy()
         flat = "flat" in name
         if ledger.has(f"{name}.labels"):
             stored_BSL = ledger.fixture.array(f"{name}.labels").astype(np.int64)
             excuse = FLAT if flat and is_hierarchy(stored_BSL) else ""
-            if not ledger.equal(f"{name}.labels", labels_BSL, excuse=excuse) and excuse:
+            if not ledger.equal(f"{name}.labels", structure_BSL, excuse=excuse) and excuse:
                 _replay(ledger, f"{name}.labels", excuse)
-            labels_BSL = stored_BSL if flat else labels_BSL
+            structure_BSL = stored_BSL if flat else structure_BSL
         if ledger.has(f"{name}.raw"):
-            _check_order(ledger, f"{name}.raw", raw_BSL, labels_BSL, flat)
+            _check_order(ledger, f"{name}.raw", raw_BSL, structure_BSL, flat)
 
 
-def _check_order(ledger: Ledger, name: str, raw_BSL: np.ndarray, labels_BSL: np.ndarray, flat: bool) -> None:
+def _check_order(ledger: Ledger, name: str, raw_BSL: np.ndarray, structure_BSL: np.ndarray, flat: bool) -> None:
     """The order in which pairs were joined. Pairs whose distances agree to float32 rounding may stand either way round."""
     stored_BSL = ledger.fixture.array(name).astype(np.int64)
     if np.array_equal(stored_BSL, raw_BSL):
         ledger.equal(name, raw_BSL)
         return
     points_BLC = ledger.fixture.array(name.removesuffix("raw") + "points").astype(np.float64)
-    same_clusters = stored_BSL.shape == labels_BSL.shape and all(
-        len(np.unique(np.stack([stored_L, labels_L]), axis=1).T) == len(np.unique(labels_L))
-        for stored_L, labels_L in zip(_rows(stored_BSL), _rows(labels_BSL), strict=True)
+    same_clusters = stored_BSL.shape == structure_BSL.shape and all(
+        len(np.unique(np.stack([stored_L, structure_L]), axis=1).T) == len(np.unique(structure_L))
+        for stored_L, structure_L in zip(_rows(stored_BSL), _rows(structure_BSL), strict=True)
     )
     if not same_clusters or not _joined_in_order(points_BLC, stored_BSL):
         ledger.equal(name, raw_BSL)
@@ -59,20 +61,30 @@ def _check_order(ledger: Ledger, name: str, raw_BSL: np.ndarray, labels_BSL: np.
 
 def _replay(ledger: Ledger, name: str, excuse: str) -> None:
     """Recompute with the rounding of the original."""
-    order_BSL = float32_order(ledger.fixture.array(f"{name.rpartition('.')[0]}.points"))
-    ours_BSL = order_BSL if name.endswith(".raw") else labels_of_order(order_BSL)
+    order_BSL = float32_order(torch.from_numpy(ledger.fixture.array(f"{name.rpartition('.')[0]}.points")))
+    ours_BSL = order_BSL if name.endswith(".raw") else structure_of_order(order_BSL)
     ledger.equal(name, ours_BSL, _REPLAYED, excuse=excuse)
 
 
-def _rows(labels_BSL: np.ndarray) -> np.ndarray:
-    return labels_BSL.reshape(-1, labels_BSL.shape[-1])
+def float32_order(points_BLC: Tensor) -> Tensor:
+    """The order of joining ``[B, S, L]`` by float32 distances, which is how the original's golden structure maps were made.
+
+    The package clusters in exact arithmetic; pairs that are equally far apart up to float32 rounding may be joined in another
+    order there. On a CPU, whatever device and precision the rest is recomputed in: the rounding is that of its matrix product.
+    """
+    with torch.autocast("cpu", enabled=False):
+        return torch.stack([sequential_order(points_LC) for points_LC in points_BLC.to("cpu", torch.float32)])
 
 
-def is_hierarchy(labels_BSL: np.ndarray) -> bool:
+def _rows(structure_BSL: np.ndarray) -> np.ndarray:
+    return structure_BSL.reshape(-1, structure_BSL.shape[-1])
+
+
+def is_hierarchy(structure_BSL: np.ndarray) -> bool:
     """Whether every image's labels are nested and balanced, down to single positions."""
-    finest_BL = labels_BSL[:, -1]
+    finest_BL = structure_BSL[:, -1]
     permutation = np.array_equal(np.sort(finest_BL, axis=1), np.broadcast_to(np.arange(finest_BL.shape[1]), finest_BL.shape))
-    return permutation and np.array_equal(labels_BSL[:, :-1], labels_BSL[:, 1:] // 2)
+    return permutation and np.array_equal(structure_BSL[:, :-1], structure_BSL[:, 1:] // 2)
 
 
 def _joined_in_order(points_BLC: np.ndarray, raw_BSL: np.ndarray) -> bool:

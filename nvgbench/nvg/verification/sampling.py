@@ -77,8 +77,8 @@ def _check_sample(ledger: Ledger, prefix: str) -> None:
         sample = sampler.sample(labels_B, noise_BLK, _no_draw(len(labels_B), labels_B.device), keep_stages=True)
     states = sample.stages
     decided = [f"{prefix}structure", f"{prefix}content"]
-    ledger.equal(decided[0], torch.stack([state.labels_BL for state in states], 1), rounded=CHAINED_CHOICES)
-    placed = [index.gather(1, state.labels_BL) for index, state in zip(sample.tokens.indices, states, strict=True)]
+    ledger.equal(decided[0], torch.stack([state.structure_BL for state in states], 1), rounded=CHAINED_CHOICES)
+    placed = [index.gather(1, state.structure_BL) for index, state in zip(sample.tokens.indices, states, strict=True)]
     ledger.equal(decided[1], torch.stack(placed, 1), rounded=CHAINED_CHOICES)
     ledger.close(f"{prefix}canvas", torch.stack([state.canvas_BLC for state in states], 1), follows=decided)
     _check_decisions(
@@ -98,10 +98,10 @@ def _check_result(ledger: Ledger, prefix: str, sample: Sample, decided: list[str
         stored_BLC = ledger.fixture.array(f"{prefix}canvas")[:, -1]
         ledger.close(f"{prefix}canvas", sample.canvas_BLC, "of the sample", stored=stored_BLC, follows=decided)
     if ledger.has(decided[0]):
-        labels_BL = sample.tokens.labels_BL
-        assert labels_BL is not None
+        structure_BL = sample.tokens.structure_BL
+        assert structure_BL is not None
         stored_BL = ledger.fixture.array(decided[0])[:, -1]
-        ledger.equal(decided[0], labels_BL, "of the sample", stored=stored_BL, rounded=CHAINED_CHOICES)
+        ledger.equal(decided[0], structure_BL, "of the sample", stored=stored_BL, rounded=CHAINED_CHOICES)
 
 
 def _check_decisions(

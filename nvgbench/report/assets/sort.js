@@ -1,4 +1,4 @@
-// Sorting by a click on a column's head. Without scripts the tables are as complete, in their first order.
+// Sorts a table by a click on a column's head. Without scripts the tables are complete, in their original order.
 "use strict";
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells];
@@ -25,7 +25,7 @@ for (const table of document.querySelectorAll("table")) {
         const keys = new Map(rows.map((row) => [row, key(row)]));
         rows.sort((a, b) => {
           const [x, y] = [keys.get(a), keys.get(b)];
-          if (typeof x !== typeof y) return typeof x === "number" ? -1 : 1; // missing values stay at the end
+          if (typeof x !== typeof y) return typeof x === "number" ? -1 : 1; // missing values stay last
           const order = typeof x === "number" ? x - y : x.localeCompare(y);
           return descending ? -order : order;
         });

@@ -13,6 +13,7 @@ from nvgbench.ablations.runner import cluster_record
 from nvgbench.cli import ablate
 from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
+from nvgbench.results.records import Records
 from nvgbench.results.store import ResultStore
 from nvgbench.runs.folder import RunFolder
 from nvgbench.training.run import train_run
@@ -52,7 +53,7 @@ def test_one_run_is_studied_without_seeds(app: typer.Typer, root: Path, tmp_path
     )
     assert shown.exit_code == 0
     assert "tokenizer seeds were not compared" in shown.stdout
-    (record,) = ResultStore(tmp_path).select(kind="ablation", subject="one")
+    (record,) = Records.read(tmp_path).select(kind="ablation", subject="one")
     rows = record.tables["cluster_stability"]
     assert {row["perturbation"] for row in rows} == {"noise", "bf16", "flip", "shift", "crop", "chance"}
     assert {row["tokens"] for row in rows} == {2, 4, 8}

@@ -118,15 +118,15 @@ def test_greedy_explains_most_and_random_least_of_smooth_images() -> None:
 def test_explained_variance_against_its_definition() -> None:
     latent_BChw = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     points_BLC = latent_BChw.flatten(2).transpose(1, 2)
-    labels_BSL = build_structure(points_BLC)
-    shares_BT = explained_variance(latent_BChw, labels_BSL)
+    structure_BSL = build_structure(points_BLC)
+    shares_BT = explained_variance(latent_BChw, structure_BSL)
     np.testing.assert_allclose(shares_BT[:, 0], 0, atol=1e-12)
     np.testing.assert_allclose(shares_BT[:, -1], 1, rtol=1e-12)
-    points, labels = points_BLC[1].double().numpy(), labels_BSL[1, 2].numpy()
+    points, labels = points_BLC[1].double().numpy(), structure_BSL[1, 2].numpy()
     within = sum(((points[labels == k] - points[labels == k].mean(0)) ** 2).sum() for k in range(4))
     total = ((points - points.mean(0)) ** 2).sum()
     np.testing.assert_allclose(shares_BT[1, 2], 1 - within / total, rtol=1e-9)
-    assert np.isnan(explained_variance(torch.zeros(1, 4, 4, 4), labels_BSL[:1])).all()
+    assert np.isnan(explained_variance(torch.zeros(1, 4, 4, 4), structure_BSL[:1])).all()
 
 
 def by_name(perturbation: str) -> list[View]:

@@ -74,7 +74,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_name() -> None:
         PUBLISHED_NAMES.from_published(published, tokenizer.state_dict())
     with pytest.raises(InputError, match=r"conv\.bias \[17\] instead of \[16\]"):
         PUBLISHED_NAMES.from_published(published | {key: torch.zeros(17)}, tokenizer.state_dict())
-    with pytest.raises(InputError, match=r"left over: encoder\.mid\.attn_1\.qkv\.weight"):
+    with pytest.raises(InputError, match=r"unexpected: encoder\.mid\.attn_1\.qkv\.weight"):
         PUBLISHED_NAMES.from_published(
             published | {key: tensor, "encoder.mid.attn_1.qkv.weight": torch.zeros(1)}, tokenizer.state_dict()
         )

@@ -31,7 +31,7 @@ def test_other_models_are_refused(small: Callable) -> None:
     theirs, own = published(small)
     with pytest.raises(InputError, match=r"missing: head\.bias;"):
         transformer_from_published({key: value for key, value in theirs.items() if key != "head.bias"}, own)
-    with pytest.raises(InputError, match=r"left over: blocks\.2\.ffn\.fc1\.bias"):
+    with pytest.raises(InputError, match=r"unexpected: blocks\.2\.ffn\.fc1\.bias"):
         transformer_from_published({**theirs, "blocks.2.ffn.fc1.bias": torch.zeros(3)}, own)
     with pytest.raises(InputError, match=r"of another shape: head\.weight \[16, 24\] instead of \[24, 16\]"):
         transformer_from_published({**theirs, "head.weight": theirs["head.weight"].T}, own)

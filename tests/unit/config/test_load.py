@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nvgbench.config.load import config_hash, load_file, load_preset, override_dataclass, parse_value, to_toml
+from nvgbench.config.load import config_hash, load_file, load_preset, override_dataclass, parse_value, replicate_hash, to_toml
 from nvgbench.errors import InputError
 from nvgbench.registry import get_family, get_preset, preset_files
 
@@ -135,3 +135,5 @@ def test_values_are_toml_or_text(text: str, value: object) -> None:
 
 def test_the_hash_depends_on_every_setting() -> None:
     assert config_hash(load_preset("nvg-tiny")) != config_hash(load_preset("nvg-tiny", ["train.seed=1"]))
+    assert replicate_hash(load_preset("nvg-tiny")) == replicate_hash(load_preset("nvg-tiny", ["train.seed=1"]))
+    assert replicate_hash(load_preset("nvg-tiny")) != replicate_hash(load_preset("nvg-tiny", ["data.seed=1"]))

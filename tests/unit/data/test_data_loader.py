@@ -131,7 +131,7 @@ def test_sequential_batches_are_never_augmented(folder: Path):
 
 
 def test_impossible_batches_are_refused():
-    with pytest.raises(InputError, match="batch size 5 cannot be divided over 2 processes"):
+    with pytest.raises(InputError, match="batch size 5 cannot be divided among 2 processes"):
         training_batches(Numbered(4), 5, seed=0, world_size=2)
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="has no images"):
         training_batches(Numbered(0), 5, seed=0)

@@ -10,9 +10,9 @@ import torch
 from typer.testing import CliRunner, Result
 
 from nvgbench.cli.app import build_app
+from nvgbench.data.image_set import in_memory
 from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.checks import check_classes_fit, check_extractor_fit
-from nvgbench.evaluation.samples import in_memory
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
 
@@ -41,8 +41,8 @@ def test_exit_codes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["absent.npz"], "no samples at absent.npz"),
-        (["{float}"], "float32, expected uint8; clamp, round and convert"),
+        (["absent.npz"], "absent.npz does not exist"),
+        (["{float}"], "float32 [60, 16, 16, 3]; expected uint8 images [N, H, W, 3]; clamp to 0 to 255, round and convert"),
         (["{cut}"], "write or copy it again"),
         (["{good}", "--reference", "shapse"], "neither a file or folder nor a data source"),
         (["{good}", "--reference", "{big}"], "samples have 16 px, the reference"),
@@ -70,7 +70,7 @@ def test_other_classes_are_refused_or_marked() -> None:
     reference = dataclasses.replace(images, name="y", classes=("a", "b", "c"))
     assert check_classes_fit(images, reference) == check_classes_fit(images, reference, 3) == []
     assert check_classes_fit(images, images, 7) == []  # a reference without names says nothing about its classes
-    with pytest.raises(InputError, match=r"the model knows 7 classes, the reference y has 3.*score with --force"):
+    with pytest.raises(InputError, match=r"the model has 7 classes, the reference y has 3.*anyway with `force=True`"):
         check_classes_fit(images, reference, 7)
     (finding,) = check_classes_fit(images, reference, 7, force=True)
     assert (finding.check, finding.severity) == ("classes", "forced")
@@ -92,4 +92,4 @@ def test_extractors_that_nobody_else_has() -> None:
     extractor.provenance = {"weights_published": True}
     assert check_extractor_fit(extractor, True) == []
     extractor.name = "classifier"
-    assert "FD[classifier] takes the images" in check_extractor_fit(extractor, True)[0].message
+    assert "FD[classifier] is computed from the images" in check_extractor_fit(extractor, True)[0].message

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from nvgbench.data.image_set import ImageSet
 from nvgbench.evaluation.gallery import COLUMNS, class_rows, write_gallery
-from nvgbench.evaluation.samples import ImageSet
 
 SIDE = 4
 

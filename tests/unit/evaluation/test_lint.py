@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from nvgbench.data.image_set import ImageSet, in_memory
 from nvgbench.data.source import open_dataset
 from nvgbench.evaluation.lint.checks import Subject, as_rows, check_predicted_order, lint
-from nvgbench.evaluation.lint.pixels import MOST, every, join, look, look_at
-from nvgbench.evaluation.samples import ImageSet, in_memory
+from nvgbench.evaluation.lint.pixels import MOST, chunk_statistics, join, set_statistics, stride
 
 KINDS = ("pink", "soft", "noise", "shapes", "blocky", "enlarged")
 
@@ -42,9 +42,9 @@ def pictures(kind: str, n: int, side: int, seed: int) -> torch.Tensor:
 
 
 def findings(images: ImageSet, reference: ImageSet | None = None, **more) -> dict[str, str]:
-    seen = None if reference is None else look_at(reference)
+    seen = None if reference is None else set_statistics(reference)
     subject = Subject(
-        images=images, pixels=look_at(images), reference=reference, reference_pixels=seen, **({"dimension": 8} | more)
+        images=images, pixels=set_statistics(images), reference=reference, reference_pixels=seen, **({"dimension": 8} | more)
     )
     rows = as_rows(lint(subject))
     assert all(row["severity"] == "warning" and "\n" not in row["message"] for row in rows)
@@ -85,7 +85,7 @@ def test_random_labels_are_met_with_silence(n: int, classes: int, seed: int, lab
     shares = rng.dirichlet(np.full(classes, 2.0)) if labelled else np.full(classes, 1 / classes)
     drawn, other = (rng.choice(classes, size=count, p=shares) for count in (n, 3000))
     grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
-    pixels = look(grey)
+    pixels = chunk_statistics(grey)
     images = ImageSet(name="x", count=n, image_size=16, load=lambda _: grey, labels_N=drawn)
     reference = ImageSet(name="y", count=3000, image_size=16, load=lambda _: grey, labels_N=other) if labelled else None
     assert lint(Subject(images=images, pixels=pixels, reference=reference, dimension=8)) == []
@@ -155,7 +155,7 @@ def test_truncation_is_told_by_the_counts_below_255(top: tuple[int, ...], found:
     images = in_memory("x", pictures("noise", 40, 16, 0))
     histogram = np.full(256, 1000)
     histogram[251:] = top
-    seen = dataclasses.replace(look_at(images), histogram_256=histogram)
+    seen = dataclasses.replace(set_statistics(images), histogram_256=histogram)
     assert ("rounding" in [one.check for one in lint(Subject(images=images, pixels=seen, dimension=8))]) == found
 
 
@@ -186,7 +186,7 @@ def test_balance_against_even_shares_and_against_the_reference() -> None:
 def test_numbers_and_the_reference() -> None:
     images = in_memory("x", pictures("noise", 40, 16, 0))
     assert "40 images are fewer than the 2048 features" in findings(images, dimension=2048)["number"]
-    assert "published values take 50000: FID and sFID would be higher" in findings(images, stored_moments=True)["number"]
+    assert "published values use 50000: FID and sFID would be higher" in findings(images, stored_moments=True)["number"]
     again = in_memory("y", torch.cat([pictures("noise", 40, 16, 5), pictures("noise", 40, 16, 0)[:3]]))
     assert "3 of 40 images are also in the reference: FID and KID would be lower" in findings(images, again)["copies"]
     narrow = in_memory("x", (pictures("noise", 40, 16, 0) // 3 + 85))
@@ -198,21 +198,23 @@ def test_numbers_and_the_reference() -> None:
 
 
 def test_jpeg_files_are_named(tmp_path: Path) -> None:
-    from nvgbench.evaluation.samples import open_samples
+    from nvgbench.data.image_set import open_images
 
     for number, image in enumerate(pictures("pink", 12, 32, 0).permute(0, 2, 3, 1).numpy()):
         Image.fromarray(image).save(tmp_path / f"{number}.jpg")
-    assert "12 of 12 files are JPEG" in findings(open_samples(tmp_path))["jpeg"]
+    assert "12 of 12 files are in a lossy format" in findings(open_images(tmp_path))["jpeg"]
 
 
 def test_chunks_together_equal_the_whole() -> None:
     images = pictures("pink", 53, 24, 0)
-    whole, step = look(images, 3), 3
-    parts = join([look(part, step, start) for start, part in ((0, images[:10]), (10, images[10:31]), (31, images[31:]))])
+    whole, step = chunk_statistics(images, 3), 3
+    parts = join(
+        [chunk_statistics(part, step, start) for start, part in ((0, images[:10]), (10, images[10:31]), (31, images[31:]))]
+    )
     for name in ("hashes_N", "histogram_256", "zeros_MG"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
     assert len(whole.zeros_MG) == 18
-    none_closely = look(images[1:2], step, 1)
+    none_closely = chunk_statistics(images[1:2], step, 1)
     assert none_closely.zeros_MG.shape == (0, whole.zeros_MG.shape[1])
     assert none_closely.histogram_256.sum() == 0
-    assert all((count - 1) // every(count) < MOST for count in (1, MOST, MOST + 1, 50_000))
+    assert all((count - 1) // stride(count) < MOST for count in (1, MOST, MOST + 1, 50_000))

@@ -12,13 +12,15 @@ import torch
 
 from nvgbench.cli.app import main
 from nvgbench.evaluation.paired import paired_margins
-from nvgbench.evaluation.scores import ScoreSettings, score_features
-from nvgbench.extractors.cache import FeatureCache, Features
+from nvgbench.evaluation.scores import compute_scores
+from nvgbench.extractors.cache import FeatureCache
+from nvgbench.metrics.metric import MetricInputs
 from nvgbench.results.compare import Scored, compare, latest_metrics
 from nvgbench.results.protocols import PROTOCOLS
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
-from nvgbench.types import Interval, MetricValue
+from nvgbench.types import Features, Interval, MetricValue
+from tests.helpers.replicates import replicate
 
 N, D = 120, 6
 
@@ -46,11 +48,11 @@ def record(root: Path, subject: str, features: np.ndarray, mark: int, real: Feat
         kind="eval",
         subject=subject,
         family="nvg",
-        metrics=tuple(score_features(made, real, "classifier", ScoreSettings())),
+        metrics=tuple(compute_scores(MetricInputs(generated=made, reference=real, extractor="classifier"))[0]),
         provenance={
             "seeds": {"sampling": seed, "scores": 0},
             "extractor": {"name": "classifier", "fingerprint": "e" * 64},
-            "reference": {"name": "r", "fingerprint": real.fingerprint, "n": len(real)},
+            "reference": {"name": "r", "fingerprint": real.fingerprint, "images_fingerprint": real.fingerprint, "n": len(real)},
             "samples": {"name": "s", "fingerprint": made.fingerprint, "n": len(made)},
         },
     )
@@ -75,7 +77,7 @@ def test_pairs_of_images_narrow_the_interval(models: tuple) -> None:
     assert (
         paired.keys()
         == alone.keys()
-        == {f"{name}[classifier]" for name in ("FD", "KD", "IS", "precision", "recall", "density", "coverage")}
+        == {f"{name}[classifier]" for name in ("FD", "FD∞", "KD", "IS", "precision", "recall", "density", "coverage")}
     )
     assert all(margin.paired for margin in paired.values())
     assert not any(margin.paired for margin in alone.values())
@@ -83,12 +85,15 @@ def test_pairs_of_images_narrow_the_interval(models: tuple) -> None:
     assert paired[name].stderr < 0.6 * alone[name].stderr
     before, after = ({metric.name: Scored(metric, one) for metric in one.metrics} for one in (old, new))
     with_pairs, without = compare(before[name], after[name], margin=paired[name]), compare(before[name], after[name])
-    assert (with_pairs.outcome, without.outcome) == ("worse", "inconclusive")
-    assert with_pairs.covers == "sampling"
+    assert (with_pairs.verdict, without.verdict) == ("worse", "inconclusive")
+    assert with_pairs.interval is not None
+    assert with_pairs.interval.source == "sampling"
     # Not paired, it is what the two intervals say.
     third = {metric.name: Scored(metric, other) for metric in other.metrics}[name]
     a, b = compare(before[name], third, margin=alone[name]), compare(before[name], third)
-    assert a.high - a.low == pytest.approx(b.high - b.low, rel=0.02)
+    assert a.interval is not None
+    assert b.interval is not None
+    assert a.interval.high - a.interval.low == pytest.approx(b.interval.high - b.interval.low, rel=0.02)
 
 
 def test_no_features_no_margin(models: tuple) -> None:
@@ -110,7 +115,10 @@ def test_no_margin_for_a_distance_to_stored_moments(models: tuple) -> None:
         return dataclasses.replace(record, provenance={**record.provenance, "reference": reference})
 
     old, new, _ = (stored(record, stored_moments=True) for record in found)
-    assert paired_margins(old, new, root).keys() == paired_margins(*found[:2], root).keys() - {"FD[classifier]"}
+    assert paired_margins(old, new, root).keys() == paired_margins(*found[:2], root).keys() - {
+        "FD[classifier]",
+        "FD∞[classifier]",
+    }
     old, new, _ = (stored(record, stored_moments=False) for record in found)
     assert "FD[classifier]" in paired_margins(old, new, root)
 
@@ -122,12 +130,12 @@ def test_images_that_all_count_alike_lend_no_margin(models: tuple) -> None:
     assert real is not None
     far = record(root, "far", np.random.default_rng(9).standard_normal((N, D)) * 0.01 + 50, 9, real)
     found = paired_margins(old, far, root)
-    assert found.keys() == {f"{name}[classifier]" for name in ("FD", "KD", "IS")}
+    assert found.keys() == {f"{name}[classifier]" for name in ("FD", "FD∞", "KD", "IS")}
     before, after = (latest_metrics([one], ["eval"])[one.subject]["density[classifier]"] for one in (old, far))
     assert after.metric.value == 0
     assert after.metric.interval is not None
     assert (after.metric.interval.low, after.metric.interval.high) == (0, pytest.approx(3.8415 / (N + 3.8415), rel=1e-4))
-    assert compare(before, after).outcome == "worse"
+    assert compare(before, after).verdict == "worse"
 
 
 def run(*arguments: str) -> int:
@@ -146,7 +154,7 @@ def test_the_command(models: tuple, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("m0", "m1", "--json", "--metric", "FD[classifier]", *here) == 0
     tree = json.loads(capsys.readouterr().out)
     assert (tree["forced"], [row["metric"] for row in tree["differences"]]) == (False, ["FD[classifier]"])
-    assert tree["differences"][0]["outcome"] == "worse"
+    assert tree["differences"][0]["verdict"] == "worse"
     assert tree["differences"][0]["paired"] is True
 
     metrics = tuple(dataclasses.replace(metric, n=99) for metric in new.metrics)
@@ -195,7 +203,7 @@ def test_protocols_are_compared_each_with_itself(tmp_path: Path, capsys: pytest.
     assert run("a", "b", *here) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0].strip() for line in lines[1:3]] == ["better", "worse"]
-    assert lines[3:] == ["only of a: sFID (adm), KID", "only of b: KID (clean-fid)"]
+    assert lines[3:] == ["only a has: sFID (adm), KID", "only b has: KID (clean-fid)"]
     for metric, said in (("FDI", "did you mean 'FID'"), ("FID (amd)", "did you mean 'FID (adm)'"), ("KID", "both have: FID, ")):
         assert run("a", "b", "--metric", metric, *here) == 2
         assert said in capsys.readouterr().err
@@ -215,7 +223,10 @@ def test_groups_of_training_seeds(models: tuple, capsys: pytest.CaptureFixture[s
             change = 0.01 * seed + (name == "b")
             shifted = tuple(dataclasses.replace(metric, value=(metric.value or 0) + change) for metric in source.metrics)
             subject = f"{name}-seed{seed}"
-            ResultStore(root / subject).append(dataclasses.replace(source, subject=subject, metrics=shifted, id=subject))
+            origin = {**source.provenance, **replicate(name, seed)}
+            ResultStore(root / subject).append(
+                dataclasses.replace(source, subject=subject, metrics=shifted, id=subject, provenance=origin)
+            )
     assert run("a", "b", "--metric", "FD[classifier]", "--runs", str(root), "--device", "cpu") == 0
     line = capsys.readouterr().out.splitlines()[1]
     assert line.startswith("worse ")

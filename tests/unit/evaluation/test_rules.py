@@ -10,22 +10,24 @@ import scipy.linalg
 import torch
 from numpy.typing import NDArray
 
+from nvgbench.data.image_set import in_memory
+from nvgbench.data.moments import StoredMoments
 from nvgbench.errors import InputError
 from nvgbench.evaluation.evaluate import EvaluationOptions
-from nvgbench.evaluation.reference import Reference, StoredMoments, open_reference
+from nvgbench.evaluation.reference import Reference, open_reference
 from nvgbench.evaluation.rules.adm import AdmRules
 from nvgbench.evaluation.rules.base import moved
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.rules.clean_fid import CleanFidRules
 from nvgbench.evaluation.rules.torch_fidelity import TorchFidelityRules
-from nvgbench.evaluation.samples import in_memory
-from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples, score_features
+from nvgbench.evaluation.scores import ScoreSettings, compute_scores, evaluate_samples
 from nvgbench.extractors import spatial
-from nvgbench.extractors.cache import FeatureCache, Features
+from nvgbench.extractors.cache import FeatureCache
+from nvgbench.metrics.metric import MetricInputs
 from nvgbench.results.compare import Scored, why_not_comparable
 from nvgbench.results.protocols import PROTOCOLS
 from nvgbench.results.schema import RunRecord
-from nvgbench.types import Interval, MetricValue
+from nvgbench.types import Features, Interval, MetricValue
 
 POOL, SPATIAL, CLASSES = 24, 35, 20
 REFERENCE = Reference(in_memory("reference", torch.zeros(1, 3, 8, 8, dtype=torch.uint8)))
@@ -146,7 +148,7 @@ def test_torch_fidelity_and_the_exact_scores_are_torch_fidelitys() -> None:
         "KID": kid_features_to_metric(x, y, kid_subset_size=200, verbose=False)["kernel_inception_distance_mean"],
         **dict(zip(("precision", "recall"), calculate_precision_recall_full(x, y), strict=True)),
     }
-    own = score_features(generated, real, "inception", ScoreSettings(bootstrap=5))
+    own, _ = compute_scores(MetricInputs(generated=generated, reference=real, extractor="inception"))
     through = TorchFidelityRules().scores(own, generated, real, REFERENCE, seed=0)
     for metrics, tag in ((own, PROTOCOLS["nvgbench"].tag), (through, "torch-fidelity/1")):
         found = named(list(metrics))
@@ -239,5 +241,5 @@ def test_protocols_are_looked_up_by_name() -> None:
         open_rules("amd")
     with pytest.raises(InputError, match="did you mean 'torch-fidelity'"):
         EvaluationOptions(protocol="torch_fidelity")
-    with pytest.raises(InputError, match="adm is defined for Inception features, got --extractor classifier"):
+    with pytest.raises(InputError, match="adm is defined for Inception features, got `extractor='classifier'`"):
         EvaluationOptions(protocol="adm", extractor="classifier")

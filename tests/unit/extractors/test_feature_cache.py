@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from nvgbench.data.image_set import Chunk
 from nvgbench.errors import InputError
-from nvgbench.extractors.cache import Chunk, FeatureCache, content_key
+from nvgbench.extractors.cache import FeatureCache, content_key
 from nvgbench.types import Share
 
 

@@ -78,8 +78,8 @@ def test_named_runs_alone_are_asked_for(app: typer.Typer, runs: Path) -> None:
     with_unknown = run(app, runs, "--baseline", file, "model", "fresh")
     assert with_unknown.exit_code == 0
     assert "fresh all" in with_unknown.output
-    assert "not in the baseline; --update adds it (advisory)" in with_unknown.output
-    with pytest.raises(InputError, match="no record has a subject of the baseline, which holds model, other, third"):
+    assert "not in the baseline; an update adds it (advisory)" in with_unknown.output
+    with pytest.raises(InputError, match="no record has a subject of the baseline, which has model, other, third"):
         raise run(app, runs, "--baseline", file, "fresh").exception
     (root / "third" / "records.jsonl").write_text("")
     ResultStore(root / "third").append(RunRecord(kind="train", subject="third"))

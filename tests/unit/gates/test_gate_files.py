@@ -13,6 +13,7 @@ from nvgbench.gates.baseline import Baseline, read_baseline, update_baseline
 from nvgbench.gates.idle import idle_rules
 from nvgbench.gates.rules import load_rules
 from nvgbench.results.schema import RunRecord
+from nvgbench.results.scores import SCORES
 from tests.helpers.gate_records import HERE, evaluation, metric
 
 ROOT = Path(__file__).parents[3]
@@ -46,7 +47,7 @@ def test_rules_from_a_file(tmp_path: Path) -> None:
         ('[[rule]]\nmetric = "a"\nrelative = true', "line 3.*relative = True: .*number"),
         ('[[rule]]\nmetric = "a"\nkind = "intervall"', "line 3.*kind = 'intervall' .did you mean 'interval'"),
         ('[[rule]]\nmetric = "a"\nseverity = "blockng"', "line 3.*did you mean 'blocking'"),
-        ('[[rule]]\nmetric = "a"\nkind = "exact"\nrelative = 0.1', "line 4.*no use with kind = 'exact'"),
+        ('[[rule]]\nmetric = "a"\nkind = "exact"\nrelative = 0.1', "line 4.*no effect with kind = 'exact'"),
         ('[[rule]]\nmetric = "a"\nkind = "tolerance"', "line 3.*needs relative or absolute"),
         ('# one\n[[rule]]\nkind = "exact"', r"line 2, rule 1: key 'metric' is missing"),
         ("alpha = 2\n[[rule]]\nmetric = 'a'", "line 1: alpha = 2"),
@@ -66,9 +67,16 @@ def test_broken_rules_are_named_by_line_and_key(text: str, message: str, tmp_pat
     assert "\n" not in str(caught.value)
 
 
+def test_the_built_in_rules_name_scores_and_measurements_that_exist() -> None:
+    measured = {"latency", "throughput", "energy", "peak_memory_process", "peak_memory_cuda", "flops", "flops_analytic"}
+    costs = {"parameters[x]", "memory_model[x]"}
+    scores = {name for score in SCORES.values() for name in (score.name, f"{score.stem or score.name}[x]")}
+    idle = [rule.metric for rule in load_rules().rules if not any(map(rule.fits, scores | measured | costs))]
+    assert idle == []
+
+
 def test_committed_rules_and_baselines_load() -> None:
     built_in = load_rules()
-    assert load_rules(ROOT / "reports/gates/default.toml") == built_in
     dinov2, tiny = built_in.rule_for("FD[dinov2]"), load_rules(ROOT / "reports/gates/tiny.toml").rule_for("FD[classifier]")
     assert dinov2 is not None
     assert dinov2.relative == 0.02

@@ -19,6 +19,7 @@ from nvgbench.gates.verdicts import evaluate_gates
 from nvgbench.results.grouping import over_sampling_seeds, training_groups
 from nvgbench.results.schema import RunRecord
 from tests.helpers.gate_records import HERE, evaluation, metric
+from tests.helpers.replicates import replicate
 
 BARE = RuleSet(rules=(Rule(metric="*"),))
 
@@ -27,7 +28,12 @@ def trainings(*values: float, name: str = "m", **changes) -> list[RunRecord]:
     """Evaluations whose own intervals, of sampling alone, are far narrower than what training moves."""
     provenance = changes.pop("provenance", HERE)
     return [
-        evaluation(metric("FD[x]", value, half=0.01), subject=f"{name}-seed{seed}", provenance=provenance, **changes)
+        evaluation(
+            metric("FD[x]", value, half=0.01),
+            subject=f"{name}-seed{seed}",
+            provenance={**provenance, **replicate(name, seed)},
+            **changes,
+        )
         for seed, value in enumerate(values)
     ]
 
@@ -65,12 +71,15 @@ def test_what_the_group_lacks_is_asked_of_its_members() -> None:
     assert ("m", "FD[x]", "inconclusive") in found(missed)
 
 
-def test_a_run_of_the_groups_name_goes_before_it() -> None:
+def test_a_run_may_have_the_groups_name() -> None:
     own = evaluation(metric("FD[x]", 5.0), subject="m", provenance=HERE)
     records = [own, *trainings(10.0, 11.0)]
-    assert found(evaluate_gates(BARE, Baseline.of(records), records)) == [
-        (name, "FD[x]", "pass") for name in ("m", "m-seed0", "m-seed1")
-    ]
+    of = replicate("m", 0)["replicate"]["of"]
+    names = ("m", f"m ({of[:8]})")
+    assert found(evaluate_gates(BARE, Baseline.of(records), records)) == [(name, "FD[x]", "pass") for name in names]
+    # A run of that name on one side only gives the group the same name on both.
+    again = evaluate_gates(BARE, Baseline.of(records), trainings(10.0, 11.0))
+    assert (names[1], "FD[x]", "pass") in found(again)
 
 
 def test_a_baseline_holds_members_and_tells_groups(tmp_path: Path) -> None:
@@ -104,7 +113,9 @@ def test_false_alarms_of_groups_keep_the_promise() -> None:
     def draw() -> list[RunRecord]:
         return [
             evaluation(
-                *(metric(f"s{k}", v, half=0.01) for k, v in enumerate(10 + rng.normal(size=12))), subject=f"m-seed{seed}"
+                *(metric(f"s{k}", v, half=0.01) for k, v in enumerate(10 + rng.normal(size=12))),
+                subject=f"m-seed{seed}",
+                provenance=replicate("m", seed),
             )
             for seed in range(3)
         ]
@@ -119,5 +130,7 @@ def test_selftest_on_means_over_sampling_seeds() -> None:
         evaluation(metric("FD[x]", value), provenance={"seeds": {"sampling": seed}})
         for seed, value in enumerate((10, 10.1, 9.9))
     ]
-    rates = selftest(BARE, recorded_draw([over_sampling_seeds(records)]), pairs=100, loss=0.5, seed=0, told=lambda done: None)
+    rates = selftest(
+        BARE, recorded_draw([over_sampling_seeds(records)]), pairs=100, loss=0.5, seed=0, progress=lambda done: None
+    )
     assert not any(rate.broken for rate in rates)

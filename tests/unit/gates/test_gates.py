@@ -36,7 +36,7 @@ def judge(old: MetricValue, new: MetricValue, *rules: Rule) -> Verdict:
         (metric("FD[x]", 12.0), "fail", "worse"),
         (metric("FD[x]", 8.0), "fail", "suspiciously good"),
         (metric("FD[x]", 10.5, half=2.0), "inconclusive", "noise could explain"),
-        (metric("FD[x]", 12.0, half=None), "inconclusive", "without intervals"),
+        (metric("FD[x]", 12.0, half=None), "inconclusive", "noise is unknown without intervals"),
         (metric("FD[x]", None), "inconclusive", "no value"),
     ],
 )
@@ -107,7 +107,7 @@ def test_missing_and_new_metrics() -> None:
         ("another", "all", "inconclusive", False),
     ]
     assert overall(verdicts) == "inconclusive"
-    with pytest.raises(InputError, match="no record has a subject of the baseline, which holds model"):
+    with pytest.raises(InputError, match="no record has a subject of the baseline, which has model"):
         gate([evaluation(metric("FD[x]", 1.0))], [evaluation(metric("FD[x]", 1.0), subject="other")])
     with pytest.raises(InputError, match="no rule fits"):
         gate([old], [new], RuleSet(rules=(Rule(metric="LPIPS"),)))
@@ -161,7 +161,7 @@ class TestEnvironments:
         there = {**HERE, "libraries": {"torch": "9.9", "numpy": "2.0"}}
         (verdict,) = gate([old], [evaluation(metric("FD[x]", 20.0), provenance=there)])
         assert (verdict.outcome, verdict.blocking) == ("inconclusive", True)
-        assert verdict.reason == "no baseline for this environment (torch 2.0 there, 9.9 here); --update adds one"
+        assert verdict.reason == "no baseline for this environment (torch 2.0 there, 9.9 here); an update adds one"
         lenient = RuleSet(rules=(Rule(metric="*", new_environment="advisory"),))
         (verdict,) = gate([old], [evaluation(metric("FD[x]", 20.0), provenance=there)], lenient)
         assert (verdict.outcome, verdict.blocking, overall([verdict])) == ("inconclusive", False, "pass")
@@ -204,7 +204,7 @@ def test_interval_rules_of_measurements_look_at_the_repetitions() -> None:
     assert [verdict.outcome for verdict in verdicts] == ["inconclusive", "fail", "inconclusive", "inconclusive"]
     assert "more repetitions would decide" in verdicts[0].reason
     assert verdicts[1].reason == "worse: beyond the margin and the noise of the repetitions"
-    assert verdicts[3].reason.startswith("beyond the margin, but of 5 and 1 repetitions noise cannot be told from change")
+    assert verdicts[3].reason.startswith("beyond the margin, but 5 and 1 repetitions cannot tell noise from change")
     (single,) = gate([profile((1.0,))], [profile((2.0,))], rules)
     assert (single.outcome, single.p_value) == ("inconclusive", None)
 

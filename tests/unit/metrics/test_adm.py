@@ -12,7 +12,7 @@ from nvgbench.extractors.spatial import POOL_FEATURES, SPATIAL_FEATURES, Spatial
 from nvgbench.metrics import adm
 from nvgbench.metrics.adm import adm_frechet, adm_gaussian, adm_precision_recall, half_distances
 from nvgbench.metrics.frechet import frechet_distance
-from nvgbench.metrics.prdc import neighbour_scores
+from nvgbench.metrics.neighbours import neighbour_scores
 
 
 def distances_by_rule(u: NDArray, v: NDArray) -> NDArray:

@@ -7,8 +7,10 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from nvgbench.metrics import recall_error
-from nvgbench.metrics.prdc import neighbour_scores
-from nvgbench.metrics.uncertainty import recall_interval
+from nvgbench.metrics.metric import MetricInputs
+from nvgbench.metrics.neighbours import NeighbourMetric, neighbour_scores
+from nvgbench.metrics.uncertainty import interval_of
+from nvgbench.types import Features
 
 
 def recalls_by_definition(x: np.ndarray, y: np.ndarray, k: int) -> np.ndarray:
@@ -83,8 +85,10 @@ def test_a_recall_of_zero_is_not_certain_although_larger_balls_would_reach() -> 
     edge = next(place for place in np.arange(0.0, 9.0, 0.01) if (cdist([[place, 0.0]], x)[0] > radius).all())
     y = np.array([[edge, 0.0]] * 300, dtype=np.float32)
     assert recalls_by_definition(x, y, 3).any()
-    found = neighbour_scores(x, y)
-    assert found.recall == 0
-    interval = recall_interval(found.recall, found.recall_contributions_R, found.reached_M)
+    generated, reference = (Features(points, np.zeros((0, 0), dtype=np.float32)) for points in (x, y))
+    found = NeighbourMetric().compute(MetricInputs(generated=generated, reference=reference))["recall"]
+    assert found.value == 0
+    interval = interval_of(found)
+    assert interval is not None
     assert interval.method == "Wilson"
     assert interval.high == pytest.approx(0.01264, abs=1e-4)  # z² / (M + z²), z = 1.96, M = 300

@@ -1,4 +1,4 @@
-"""Intervals: what they say they cover is measured by simulation, and leaving out is exact."""
+"""Intervals: their coverage is measured by simulation, and leaving images out is exact."""
 
 from __future__ import annotations
 
@@ -6,35 +6,32 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from scipy.special import log_softmax
 
 from nvgbench.errors import InputError
-from nvgbench.metrics.frechet import distance_to_factor, frechet_from_features, gaussian_of
-from nvgbench.metrics.inception_score import inception_score, weighted_scores
-from nvgbench.metrics.jackknife import (
-    contributions_without,
+from nvgbench.metrics.frechet import (
+    FrechetDistance,
+    distance_to_factor,
     frechet_contributions,
+    frechet_from_features,
     frechet_without,
-    hits_contributions,
-    inception_contributions,
-    mean_contributions,
-    standard_error,
+    gaussian_of,
 )
-from nvgbench.metrics.kernel import kernel_contributions, kernel_distance, kernel_stderr
-from nvgbench.metrics.prdc import neighbour_scores
+from nvgbench.metrics.inception_score import inception_contributions, score_in_order, split_score
+from nvgbench.metrics.kernel import kernel_contributions, kernel_distance
+from nvgbench.metrics.metric import MetricInputs
+from nvgbench.metrics.neighbours import NeighbourMetric, density_of_equal_terms, hit_contributions, neighbour_scores
 from nvgbench.metrics.uncertainty import (
-    coverage_interval,
-    density_interval,
-    frechet_interval,
-    inception_score_interval,
-    jackknife_interval,
+    Contributions,
+    contributions_to_mean,
+    difference_error,
+    interval_of,
+    leave_one_out,
     mean_interval,
     normal_interval,
-    recall_interval,
     resampling_weights,
     share_interval,
 )
-from nvgbench.types import Interval
+from nvgbench.types import Features, Interval
 
 LOW, HIGH = 0.92, 0.98
 """What a 95 % interval has to cover. With 600 repetitions the share itself has a standard error of 0.009."""
@@ -47,8 +44,10 @@ class Tally:
         self.values: dict[str, list[float]] = defaultdict(list)
         self.intervals: dict[str, list[Interval]] = defaultdict(list)
 
-    def add(self, name: str, value: float, interval: Interval) -> None:
-        self.values[name].append(value)
+    def add(self, name: str, score: Contributions) -> None:
+        interval = interval_of(score)
+        assert interval is not None
+        self.values[name].append(score.value)
         self.intervals[name].append(interval)
 
     def coverage(self) -> dict[str, float]:
@@ -59,18 +58,25 @@ class Tally:
         return found
 
 
+def inputs(x: np.ndarray, y: np.ndarray) -> MetricInputs:
+    nothing = np.zeros((0, 0), dtype=np.float32)
+    return MetricInputs(generated=Features(x, nothing), reference=Features(y, nothing))
+
+
+def error(parts: np.ndarray) -> float:
+    return float(np.sqrt((parts**2).sum()))
+
+
 def neighbours_and_kernel(tally: Tally, repetitions: int, n: int, d: int) -> None:
     rng = np.random.default_rng(1)
     reference = rng.standard_normal((n, d)).astype(np.float32)
     for _ in range(repetitions):
         x = (1.1 * rng.standard_normal((n, d)) + 0.3).astype(np.float32)
-        found = neighbour_scores(x, reference)
-        tally.add("precision", found.precision, share_interval(found.inside_N))
-        tally.add("density", found.density, jackknife_interval(found.density, mean_contributions(found.density_N)))
-        tally.add("recall", found.recall, recall_interval(found.recall, found.recall_contributions_R, found.reached_M))
-        tally.add("coverage", found.coverage, coverage_interval(found.coverage, found.coverage_hits_Mh, n))
-        kernel = kernel_distance(x, reference).mean
-        tally.add("KID", kernel, normal_interval(kernel, kernel_stderr(x, reference), ""))
+        for name, score in NeighbourMetric().compute(inputs(x, reference)).items():
+            tally.add(name, score)
+        # One subset of all images, so that none of the error is the draw of the subsets.
+        kernel = Contributions(value=kernel_distance(x, reference).mean, parts=kernel_contributions(x, reference))
+        tally.add("KID", kernel)
 
 
 def recall_in_many_dimensions(tally: Tally, repetitions: int, n: int, d: int) -> None:
@@ -78,18 +84,15 @@ def recall_in_many_dimensions(tally: Tally, repetitions: int, n: int, d: int) ->
     rng = np.random.default_rng(5)
     reference = rng.standard_normal((n, d)).astype(np.float32)
     for _ in range(repetitions):
-        found = neighbour_scores((0.97 * rng.standard_normal((n, d)) + 0.1).astype(np.float32), reference)
-        interval = recall_interval(found.recall, found.recall_contributions_R, found.reached_M)
-        tally.add(f"recall {n} x {d}", found.recall, interval)
+        x = (0.97 * rng.standard_normal((n, d)) + 0.1).astype(np.float32)
+        tally.add(f"recall {n} x {d}", NeighbourMetric().compute(inputs(x, reference))["recall"])
 
 
 def inception(tally: Tally, repetitions: int, n: int, splits: int) -> None:
     rng = np.random.default_rng(2)
     for _ in range(repetitions):
         logits = 2 * rng.standard_normal((n, 6))
-        score = inception_score(logits, splits=splits, shuffle_seed=None).mean
-        interval = inception_score_interval(score, log_softmax(logits, axis=1), splits=splits)
-        tally.add(f"IS in {splits}", score, interval)
+        tally.add(f"IS in {splits}", score_in_order(logits, splits=splits))
 
 
 def frechet(tally: Tally, repetitions: int, n: int, d: int) -> None:
@@ -99,7 +102,7 @@ def frechet(tally: Tally, repetitions: int, n: int, d: int) -> None:
     for _ in range(repetitions):
         x = (1.2 * rng.standard_normal((n, d)) + 0.2) * scale
         value = distance_to_factor(x, centre, factor)
-        tally.add(f"FID {n} x {d}", value, frechet_interval(value, x, centre, factor))
+        tally.add(f"FID {n} x {d}", Contributions(value=value, parts=frechet_contributions(x, centre, factor)))
 
 
 def differences(tally: Tally, repetitions: int, n: int, d: int) -> None:
@@ -110,18 +113,20 @@ def differences(tally: Tally, repetitions: int, n: int, d: int) -> None:
     for _ in range(repetitions):
         common = rng.standard_normal((n, d))
         pair = [(0.8 * common + 0.6 * rng.standard_normal((n, d)) + shift).astype(np.float32) for shift in (0.2, 0.4)]
-        value = distance_to_factor(pair[1], centre, factor) - distance_to_factor(pair[0], centre, factor)
-        old, new = (frechet_contributions(x, centre, factor) for x in pair)
-        tally.add("difference of FID", value, jackknife_interval(value, new - old))
-        alone = np.hypot(standard_error(new), standard_error(old))
-        assert standard_error(new - old) < alone
-        before, after = (neighbour_scores(x, reference) for x in pair)
-        old, new = (hits_contributions(found.coverage_hits_Mh, n) for found in (before, after))
-        tally.add(
-            "difference of coverage",
-            after.coverage - before.coverage,
-            jackknife_interval(after.coverage - before.coverage, new - old),
+        old, new = (
+            Contributions(value=distance_to_factor(x, centre, factor), parts=frechet_contributions(x, centre, factor))
+            for x in pair
         )
+        add_difference(tally, "difference of FID", old, new)
+        assert difference_error(old, new, paired=True) < difference_error(old, new, paired=False)
+        old, new = (NeighbourMetric().compute(inputs(x, reference))["coverage"] for x in pair)
+        add_difference(tally, "difference of coverage", old, new)
+
+
+def add_difference(tally: Tally, name: str, old: Contributions, new: Contributions) -> None:
+    stderr, value = difference_error(old, new, paired=True), new.value - old.value
+    assert stderr is not None
+    tally.add(name, Contributions(value=value, parts=np.zeros(0), interval=normal_interval(value, stderr, "")))
 
 
 def test_coverage_of_the_intervals() -> None:
@@ -161,31 +166,38 @@ def test_leaving_images_out_of_a_distance_is_exact(n: int, d: int) -> None:
 
 
 @pytest.mark.parametrize(("n", "d"), [(12, 4), (4, 12)])
-def test_equal_images_have_a_distance_without_an_interval_of_any_width(n: int, d: int) -> None:
-    """A class whose samples are all one picture: every part of the cross term is zero."""
+def test_equal_images_have_a_distance_and_no_interval(n: int, d: int) -> None:
+    """A class whose samples are all one picture: every part of the cross term is zero, which says nothing of other images."""
     x, y = np.full((n, d), 2.0), np.random.default_rng(0).normal(size=(20, d))
     expected = frechet_from_features(x, y)
     assert frechet_without(x, *gaussian_of(y)) == pytest.approx(expected, rel=1e-12)
-    interval = frechet_interval(expected, x, *gaussian_of(y))
-    assert interval.low == pytest.approx(expected, rel=1e-9)
-    assert interval.high == pytest.approx(expected, rel=1e-9)
+    found = FrechetDistance().compute(inputs(x, y))["FID"]
+    assert found.value == pytest.approx(expected, rel=1e-12)
+    assert found.stderr is None
+    assert interval_of(found) is None
 
 
 def test_leaving_images_out_of_an_inception_score_is_exact() -> None:
     log_p = np.log(np.random.default_rng(0).dirichlet(np.ones(5), 40))
-    without = np.array([float(weighted_scores(np.delete(log_p, i, axis=0))[0]) for i in range(40)])
-    assert inception_contributions(log_p) == pytest.approx(contributions_without(without), abs=1e-13)
+    without = np.array([split_score(np.delete(log_p, i, axis=0)) for i in range(40)])
+    assert inception_contributions(log_p) == pytest.approx(leave_one_out(without), abs=1e-13)
     # A last split of one image is 1 whatever it shows.
     assert inception_contributions(log_p, split_size=39)[-1] == 0
 
 
 def test_contributions_of_means_and_kernels_are_the_usual_errors() -> None:
     values = np.random.default_rng(0).random(50)
-    assert standard_error(mean_contributions(values)) == pytest.approx(values.std(ddof=1) / np.sqrt(50))
+    assert error(contributions_to_mean(values)) == pytest.approx(values.std(ddof=1) / np.sqrt(50))
     without = np.array([np.delete(values, i).mean() for i in range(50)])
-    assert contributions_without(without) == pytest.approx(mean_contributions(values))
-    x, y = (np.random.default_rng(seed).standard_normal((60, 5)) for seed in (1, 2))
-    assert standard_error(kernel_contributions(x, y)) == pytest.approx(kernel_stderr(x, y))
+    assert leave_one_out(without) == pytest.approx(contributions_to_mean(values))
+
+
+def test_what_rounding_tells_apart_contributes_nothing() -> None:
+    third = np.full(7, 1 / 3)
+    third[::2] += 1e-16
+    assert not contributions_to_mean(third).any()
+    assert not leave_one_out(1e6 * third).any()
+    assert contributions_to_mean(third + 1e-9 * np.arange(7)).any()
 
 
 def test_a_bootstrap_of_few_images_is_too_wide_for_the_distance() -> None:
@@ -196,7 +208,7 @@ def test_a_bootstrap_of_few_images_is_too_wide_for_the_distance() -> None:
     spread = np.std([distance_to_factor(x, centre, factor) for x in draws])
     resampled = np.std([distance_to_factor(draws[0][rng.integers(60, size=60)], centre, factor) for _ in range(60)])
     assert resampled > 1.7 * spread
-    errors = [standard_error(frechet_contributions(x, centre, factor)) for x in draws[:20]]
+    errors = [error(frechet_contributions(x, centre, factor)) for x in draws[:20]]
     # Efron and Stein: an upper bound on average; at N = D, the worst place, by less than a third.
     assert 0.85 * spread < np.mean(errors) < 1.4 * spread
 
@@ -226,16 +238,23 @@ def test_hits_that_no_image_has_alone_still_have_an_interval() -> None:
     """Leaving one image out changes nothing then, and a point would decide every comparison."""
     nothing, shared = np.full((50, 3), -1), np.full((50, 3), -1)
     shared[0] = 1, 2, 3
-    for hits, share in ((nothing, 0.0), (shared, 0.02)):
-        interval = coverage_interval(share, hits, 40)
-        assert interval.low <= share < interval.high
-        assert interval.method == "Wilson"
+    for hits in (nothing, shared):
+        assert not hit_contributions(hits, 40).any()
+    # Two clusters: no sample near the reference, so that precision, recall, density and coverage are all 0.
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((50, 4)).astype(np.float32) + shift for shift in (100, 0))
+    for name, score in NeighbourMetric().compute(inputs(x, y)).items():
+        interval = interval_of(score)
+        assert score.value == 0, name
+        assert interval is not None, name
+        assert interval.low <= 0 < interval.high, name
+        assert interval.method.startswith("Wilson"), name
 
 
 @pytest.mark.parametrize("n", [50, 200, 5000])
 def test_a_density_of_nothing_but_zeros_is_not_certain(n: int) -> None:
     """It reaches as far as a share of real images of which n samples show none in one of 40 cases, and hardly farther."""
-    interval = density_interval(np.zeros(n))
+    interval = density_of_equal_terms(np.zeros(n))
     share = 1 - 0.025 ** (1 / n)
     assert interval.low == 0
     assert share <= interval.high <= 1.05 * share
@@ -248,11 +267,9 @@ def test_a_real_image_counts_as_a_density_of_one() -> None:
 
 
 def test_one_picture_again_and_again_has_no_certain_density() -> None:
-    interval = density_interval(np.full(100, 2.4))
+    interval = density_of_equal_terms(np.full(100, 2.4))
     other = share_interval(np.zeros(100)).high
     assert (interval.low, interval.high) == pytest.approx((2.4 - 2.4 * other, 2.4 + 2.4 * other))
-    terms = np.array([0.0] * 99 + [0.2])
-    assert density_interval(terms) == jackknife_interval(terms.mean(), mean_contributions(terms))
 
 
 def test_intervals_say_what_they_cover() -> None:

@@ -11,46 +11,35 @@ from hypothesis.extra import numpy as hnp
 
 from nvgbench.errors import InputError
 from nvgbench.nvg.clustering import build_structure
+from nvgbench.nvg.sequential import sequential_order, structure_of_order
 from nvgbench.nvg.structure import finest_to_stages
 
 METHODS = ("greedy", "quadtree", "random")
 
 
-def sequential_reference(points_LC: np.ndarray, tie_break: str) -> np.ndarray:
-    """Algorithm 1 one pair at a time on integer points, with the means of the original members; labels ``[S, L]``."""
+def sequential_reference(points_LC: np.ndarray, tie_break: str) -> torch.Tensor:
+    """Structure maps ``[S, L]`` of integer points by the loop of Algorithm 1, whose distances are exact here."""
     length = len(points_LC)
-    members = [[position] for position in range(length)]
-    children = []
-    while len(members) > 1:
-        sums = np.array([points_LC[cluster].sum(0) for cluster in members])
-        distance = ((sums[:, None] - sums[None]) ** 2).sum(-1)
-        pool, pairs = set(range(len(members))), []
-        while pool:
-            edges = ((i, j) for i in pool for j in pool if i < j)
-            if tie_break == "xor":
-                best = min(edges, key=lambda e: (distance[e], e[0] ^ e[1], e[0]))
-            else:
-                best = min(edges, key=lambda e: (distance[e], e))
-            pairs.append(best)
-            pool -= set(best)
-        members = [members[i] + members[j] for i, j in pairs]
-        children.append(pairs)
-    order = [0]
-    for pairs in reversed(children):
-        order = [child for cluster in order for child in pairs[cluster]]
-    finest = np.argsort(order)
-    stages = length.bit_length()
-    return np.stack([finest >> (stages - 1 - stage) for stage in range(stages)])
+
+    def keys(means_nC: torch.Tensor) -> torch.Tensor:
+        count = len(means_nC)
+        index_n = torch.arange(count)
+        tie_nn = index_n[:, None] ^ index_n if tie_break == "xor" else torch.zeros(count, count, dtype=torch.int64)
+        # Means are multiples of 1 / length. Row-major order decides among equal keys.
+        distance_nn = (length**2 * (means_nC[:, None] - means_nC).square().sum(-1)).round()
+        return count * distance_nn + tie_nn
+
+    return structure_of_order(sequential_order(torch.from_numpy(points_LC).double(), keys)[None])[0]
 
 
-def assert_hierarchy(labels_BSL: torch.Tensor, group_size: int = 2) -> None:
-    batch, stages, length = labels_BSL.shape
-    assert labels_BSL.dtype == torch.int64
+def assert_hierarchy(structure_BSL: torch.Tensor, group_size: int = 2) -> None:
+    batch, stages, length = structure_BSL.shape
+    assert structure_BSL.dtype == torch.int64
     for stage in range(stages):
         count = group_size**stage
-        sizes = torch.stack([row.bincount(minlength=count) for row in labels_BSL[:, stage]])
+        sizes = torch.stack([row.bincount(minlength=count) for row in structure_BSL[:, stage]])
         assert torch.equal(sizes, torch.full((batch, count), length // count))
-    assert torch.equal(labels_BSL[:, :-1], labels_BSL[:, 1:] // group_size)
+    assert torch.equal(structure_BSL[:, :-1], structure_BSL[:, 1:] // group_size)
 
 
 points_strategy = hnp.arrays(np.int64, (3, 16, 2), elements=st.integers(-4, 4))
@@ -59,16 +48,16 @@ points_strategy = hnp.arrays(np.int64, (3, 16, 2), elements=st.integers(-4, 4))
 @settings(max_examples=40, deadline=None)
 @given(points=points_strategy, tie_break=st.sampled_from(["xor", "index"]))
 def test_equals_the_sequential_loop_with_many_ties(points: np.ndarray, tie_break: str) -> None:
-    labels_BSL = build_structure(torch.from_numpy(points).float(), tie_break=tie_break)
-    for image_LC, labels_SL in zip(points, labels_BSL, strict=True):
-        np.testing.assert_array_equal(labels_SL, sequential_reference(image_LC, tie_break))
+    structure_BSL = build_structure(torch.from_numpy(points).float(), tie_break=tie_break)
+    for image_LC, structure_SL in zip(points, structure_BSL, strict=True):
+        assert torch.equal(structure_SL, sequential_reference(image_LC, tie_break))
 
 
 @pytest.mark.parametrize("tie_break", ["xor", "index"])
 def test_equals_the_sequential_loop_on_a_larger_grid(tie_break: str) -> None:
     points = np.random.default_rng(0).integers(-9, 9, (1, 64, 3))
-    labels_BSL = build_structure(torch.from_numpy(points).float(), tie_break=tie_break)
-    np.testing.assert_array_equal(labels_BSL[0], sequential_reference(points[0], tie_break))
+    structure_BSL = build_structure(torch.from_numpy(points).float(), tie_break=tie_break)
+    assert torch.equal(structure_BSL[0], sequential_reference(points[0], tie_break))
 
 
 @settings(max_examples=30, deadline=None)
@@ -80,10 +69,10 @@ def test_equals_the_sequential_loop_on_a_larger_grid(tie_break: str) -> None:
 )
 def test_always_balanced_and_nested(points: np.ndarray, group_size: int, method: str, child_order: str) -> None:
     rng = torch.Generator().manual_seed(1)
-    labels_BSL = build_structure(
+    structure_BSL = build_structure(
         torch.from_numpy(points), group_size=group_size, method=method, child_order=child_order, generator=rng, grid=(4, 4)
     )
-    assert_hierarchy(labels_BSL, group_size)
+    assert_hierarchy(structure_BSL, group_size)
 
 
 def test_image_does_not_depend_on_its_batch() -> None:
@@ -91,34 +80,34 @@ def test_image_does_not_depend_on_its_batch() -> None:
     points_BLC = torch.randn(70, 128, 4, generator=torch.Generator().manual_seed(0))
     points_BLC[::3] = points_BLC[::3].round()
     points_BLC[::7] = 0.25
-    labels_BSL = build_structure(points_BLC)
-    assert_hierarchy(labels_BSL)
+    structure_BSL = build_structure(points_BLC)
+    assert_hierarchy(structure_BSL)
     for image in (0, 1, 3, 69):
-        assert torch.equal(build_structure(points_BLC[image : image + 1])[0], labels_BSL[image])
+        assert torch.equal(build_structure(points_BLC[image : image + 1])[0], structure_BSL[image])
 
 
 def test_power_of_two_scale_and_large_values_change_nothing() -> None:
     points_BLC = torch.randn(2, 64, 8, generator=torch.Generator().manual_seed(0))
-    labels_BSL = build_structure(points_BLC)
+    structure_BSL = build_structure(points_BLC)
     for scale in (2.0**-20, 1024.0):
-        assert torch.equal(build_structure(points_BLC * scale), labels_BSL)
+        assert torch.equal(build_structure(points_BLC * scale), structure_BSL)
 
 
 def test_autocast_does_not_reach_the_distances() -> None:
     points_BLC = torch.randn(2, 64, 8, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
-        labels_BSL = build_structure(points_BLC)
-    assert torch.equal(labels_BSL, build_structure(points_BLC))
+        structure_BSL = build_structure(points_BLC)
+    assert torch.equal(structure_BSL, build_structure(points_BLC))
 
 
 def test_flat_image_pairs_neighbours() -> None:
-    labels_BSL = build_structure(torch.full((1, 16, 4), 0.3))
-    assert labels_BSL[0, -1].tolist() == list(range(16))
+    structure_BSL = build_structure(torch.full((1, 16, 4), 0.3))
+    assert structure_BSL[0, -1].tolist() == list(range(16))
 
 
 def test_quadtree_halves_the_longer_side_rows_first() -> None:
-    labels_BSL = build_structure(torch.zeros(1, 32, 1), method="quadtree", grid=(4, 8))
-    stages = [labels_L.view(4, 8) for labels_L in labels_BSL[0]]
+    structure_BSL = build_structure(torch.zeros(1, 32, 1), method="quadtree", grid=(4, 8))
+    stages = [structure_L.view(4, 8) for structure_L in structure_BSL[0]]
     assert stages[1][0].tolist() == [0] * 4 + [1] * 4
     assert stages[2][:, 0].tolist() == [0, 0, 1, 1]
     # Cuts: columns, rows, columns, rows, columns.
@@ -130,11 +119,11 @@ def test_quadtree_halves_the_longer_side_rows_first() -> None:
 def test_raster_order_puts_the_first_member_first() -> None:
     points_BLC = torch.randn(2, 64, 4, generator=torch.Generator().manual_seed(0))
     for group_size in (2, 4, 8):
-        labels_BSL = build_structure(points_BLC, group_size=group_size, child_order="raster")
-        assert_hierarchy(labels_BSL, group_size)
-        for stage in range(1, labels_BSL.shape[1]):
-            for labels_L in labels_BSL[:, stage]:
-                first = torch.stack([(labels_L == label).nonzero()[0, 0] for label in range(group_size**stage)])
+        structure_BSL = build_structure(points_BLC, group_size=group_size, child_order="raster")
+        assert_hierarchy(structure_BSL, group_size)
+        for stage in range(1, structure_BSL.shape[1]):
+            for structure_L in structure_BSL[:, stage]:
+                first = torch.stack([(structure_L == label).nonzero()[0, 0] for label in range(group_size**stage)])
                 groups = first.view(-1, group_size)
                 assert torch.equal(groups, groups.sort(dim=1).values)
 
@@ -194,11 +183,11 @@ def test_refuses_latents_that_are_not_finite(value: float) -> None:
 
 
 def test_finest_to_stages_by_group_size() -> None:
-    labels_BL = torch.randperm(16, generator=torch.Generator().manual_seed(0))[None]
-    assert finest_to_stages(labels_BL, 5)[0, 3].tolist() == (labels_BL[0] >> 1).tolist()
-    assert finest_to_stages(labels_BL, 3)[0, 1].tolist() == (labels_BL[0] >> 2).tolist()
+    structure_BL = torch.randperm(16, generator=torch.Generator().manual_seed(0))[None]
+    assert finest_to_stages(structure_BL, 5)[0, 3].tolist() == (structure_BL[0] >> 1).tolist()
+    assert finest_to_stages(structure_BL, 3)[0, 1].tolist() == (structure_BL[0] >> 2).tolist()
     with pytest.raises(InputError):
-        finest_to_stages(labels_BL, 4)
+        finest_to_stages(structure_BL, 4)
 
 
 @pytest.mark.gpu

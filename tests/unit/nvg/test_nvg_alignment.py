@@ -30,8 +30,8 @@ class FakeTokenizer:
     """A canvas that depends on the image's tokens alone, so that a part of a batch has the canvases of the whole."""
 
     def canvases(self, tokens: TokenSequence) -> Tensor:
-        assert tokens.labels_BL is not None
-        grid_BHW = tokens.labels_BL.float().unflatten(1, (4, 4)) / 16
+        assert tokens.structure_BL is not None
+        grid_BHW = tokens.structure_BL.float().unflatten(1, (4, 4)) / 16
         return torch.stack([(grid_BHW[:, None] + stage) * torch.arange(1, 7)[:, None, None] for stage in range(5)], dim=1)
 
 
@@ -48,10 +48,10 @@ class FakeTarget:
 def batch(images: int = 4, with_images: bool = True) -> TokenBatch:
     generator = torch.Generator().manual_seed(1)
     indices = tuple(torch.randint(20, (images, count), generator=generator) for count in LAYOUT.tokens)
-    labels = torch.stack([torch.randperm(16, generator=generator) for _ in range(images)])
+    structure_BL = torch.stack([torch.randperm(16, generator=generator) for _ in range(images)])
     classes = torch.randint(3, (images,), generator=generator)
     pictures = torch.rand(images, 3, 8, 8, generator=generator) * 2 - 1
-    return TokenBatch(TokenSequence(indices, labels), classes, pictures if with_images else None)
+    return TokenBatch(TokenSequence(indices, structure_BL), classes, pictures if with_images else None)
 
 
 def objective(model: NvgGenerator, target: FakeTarget | None, **options: object) -> NvgObjective:
@@ -93,7 +93,7 @@ def test_the_weighted_term_joins_the_others() -> None:
         value, logs = losses(objective(model, target, alignment_weight=0.25), data)
         before, _ = canvases_of(FakeTokenizer(), data.tokens)
         nothing = torch.zeros(4, 3, 16, 4), torch.zeros(4, 3)
-        output = model(before, data.tokens.labels_BL, *nothing, data.labels_B)
+        output = model(before, data.tokens.structure_BL, *nothing, data.labels_B)
     assert output.projected_BSLF.shape == (4, 5, 16, FEATURES)
     expected = reference(output.projected_BSLF.double().numpy(), target(data.images_B3HW).double().numpy()).mean()
     assert logs["alignment"] == pytest.approx(expected, rel=1e-4)
@@ -107,7 +107,7 @@ def test_gradients_reach_the_watched_block_and_none_behind_it() -> None:
     seen = []
     model.content.blocks[1].register_forward_hook(lambda block, inputs, output: seen.append(output))
     before, _ = canvases_of(FakeTokenizer(), data.tokens)
-    output = model(before, data.tokens.labels_BL, torch.zeros(4, 3, 16, 4), torch.zeros(4, 3), data.labels_B)
+    output = model(before, data.tokens.structure_BL, torch.zeros(4, 3, 16, 4), torch.zeros(4, 3), data.labels_B)
     # The class token is no position of the image.
     torch.testing.assert_close(output.projected_BSLF.flatten(0, 1), model.projector(seen[0][:, 1:]))
     alignment_losses(output.projected_BSLF, FakeTarget()(data.images_B3HW)).mean().backward()

@@ -19,7 +19,7 @@ from nvgbench.nvg import FAMILY
 from nvgbench.nvg.image_generator import NvgImageGenerator
 from nvgbench.nvg.structure_control import structure_from_image
 from nvgbench.registry import preset_files
-from nvgbench.runs.folder import untrained_generator
+from nvgbench.runs.models import untrained_generator
 from nvgbench.types import ImageBatch, ModelSpec, SampleRequest, TokenBatch
 
 SMALL = (
@@ -100,7 +100,7 @@ def test_structure_from_another_image_is_kept(generator: NvgImageGenerator) -> N
     for stage in result.trace:
         depth = stage.tokens.bit_length() - 1
         assert stage.structure_BHW is not None
-        expected = layout.coarser(structure.labels_BL, 6, depth).view(1, 8, 8).expand(3, -1, -1)
+        expected = layout.coarser(structure.structure_BL, 6, depth).view(1, 8, 8).expand(3, -1, -1)
         assert torch.equal(stage.structure_BHW, expected)
 
 

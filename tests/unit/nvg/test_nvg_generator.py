@@ -57,7 +57,7 @@ def test_published_keys_translate_both_ways() -> None:
         (lambda state: state.pop("content_embed.weight"), r"missing: content_embed\.weight;"),
         (
             lambda state: state.update({"content_blocks.0.linear3.bias": torch.zeros(1)}),
-            r"left over: content_blocks\.0\.linear3\.bias",
+            r"unexpected: content_blocks\.0\.linear3\.bias",
         ),
         (
             lambda state: state.update({"content_embed.weight": torch.zeros(2, 2)}),
@@ -86,8 +86,8 @@ def test_initial_values() -> None:
 
 def _content_inputs(stage: int) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(stage)
-    labels = torch.stack([torch.randperm(16, generator=generator) for _ in range(2)])
-    se = structure_embedding(LAYOUT.coarser(labels, 4, stage), stage, 4)
+    structure_BL = torch.stack([torch.randperm(16, generator=generator) for _ in range(2)])
+    se = structure_embedding(LAYOUT.coarser(structure_BL, 4, stage), stage, 4)
     return torch.randn(2, 16, 6, generator=generator), se, torch.full((2,), stage), torch.tensor([0, 3])
 
 
@@ -125,18 +125,18 @@ def test_a_batch_of_all_stages_is_the_stages_one_by_one() -> None:
     model = tiny(StageLayout((4, 4), 4))
     layout = model.layout
     generator = torch.Generator().manual_seed(0)
-    labels = torch.stack([torch.randperm(16, generator=generator) for _ in range(2)])
+    structure_BL = torch.stack([torch.randperm(16, generator=generator) for _ in range(2)])
     canvas = torch.randn(2, 3, 16, 6, generator=generator)
     z, t = torch.randn(2, 1, 16, 4, generator=generator), torch.rand(2, 1, generator=generator)
     classes = torch.tensor([1, 2])
-    output = model(canvas, labels, z, t, classes)
+    output = model(canvas, structure_BL, z, t, classes)
     assert output.logits_BNV.shape == (2, 1 + 4 + 16, 20)
-    se = model.stage_embeddings(labels)
+    se = model.stage_embeddings(structure_BL)
     for stage in range(layout.stages):
         alone = model.content(canvas[:, stage], se[:, stage], torch.full((2,), stage), classes)
         torch.testing.assert_close(output.final_BSLC[:, stage], alone, rtol=1e-4, atol=1e-5)
         residual = alone - canvas[:, stage]
-        at = layout.coarser(labels, 2, stage)
+        at = layout.coarser(structure_BL, 2, stage)
         for cluster in range(layout.tokens[stage]):
             mean = torch.stack([residual[i][at[i] == cluster].mean(0) for i in range(2)])
             row = sum(layout.tokens[:stage]) + cluster

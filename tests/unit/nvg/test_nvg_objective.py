@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator
-from nvgbench.nvg.objective import NvgObjective, flow_inputs, measure_scale_factors, stage_losses
+from nvgbench.nvg.objective import NvgObjective, measure_scale_factors, stage_losses
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.types import TokenBatch, TokenSequence
 from tests.helpers.tiny_nvg import tiny
@@ -28,8 +28,8 @@ class FakeTokenizer:
 def batch(images: int = 4) -> TokenBatch:
     generator = torch.Generator().manual_seed(1)
     indices = tuple(torch.randint(20, (images, count), generator=generator) for count in LAYOUT.tokens)
-    labels = torch.stack([torch.randperm(16, generator=generator) for _ in range(images)])
-    return TokenBatch(TokenSequence(indices, labels), torch.randint(3, (images,), generator=generator))
+    structure_BL = torch.stack([torch.randperm(16, generator=generator) for _ in range(images)])
+    return TokenBatch(TokenSequence(indices, structure_BL), torch.randint(3, (images,), generator=generator))
 
 
 def loss(
@@ -99,30 +99,15 @@ def test_labels_are_dropped_at_the_asked_rate(label_drop: float) -> None:
     assert abs(dropped.float().mean() - label_drop) < 0.12
 
 
-@pytest.mark.parametrize("structure_input", ["partial-noise", "pure-noise"])
-def test_known_channels_are_shown_or_not(structure_input: str) -> None:
-    model = tiny(structure_input=structure_input)
-    labels = batch().tokens.labels_BL
-    epsilon = torch.randn(4, 16, 4, generator=torch.Generator().manual_seed(2))
-    flow = flow_inputs(model, labels, epsilon, torch.full((4, 3), 0.25))
-    assert set(flow.data_BLK.unique().tolist()) == {-1.0, 1.0}
-    for stage in range(3):
-        noise, z = flow.noise_BTLK[:, stage], flow.z_BTLK[:, stage]
-        known = stage if structure_input == "partial-noise" else 0
-        assert torch.equal(noise[..., :known], flow.data_BLK[..., :known])
-        assert torch.equal(z[..., :known], flow.data_BLK[..., :known])
-        assert torch.equal(noise[..., known:], epsilon[..., known:])
-        torch.testing.assert_close(z[..., known:], (0.75 * flow.data_BLK + 0.25 * epsilon)[..., known:])
-
-
 def test_a_perfect_prediction_costs_nothing() -> None:
     model, data = tiny(), batch()
-    labels = data.tokens.labels_BL
-    flow = flow_inputs(model, labels, torch.randn(4, 16, 4), torch.rand(4, 3))
+    structure_BL = data.tokens.structure_BL
+    flow = model.flow.mix(structure_BL, torch.randn(4, 16, 4), torch.rand(4, 3))
     final = torch.randn(4, 16, 6)
     logits = 50 * torch.nn.functional.one_hot(torch.cat(data.tokens.indices, 1), 20).float()
     velocity = flow.noise_BTLK - flow.data_BLK[:, None]
-    losses = stage_losses(GeneratorOutput(final[:, None].expand(-1, 5, -1, -1), logits, velocity), flow, data.tokens, final)
+    output = GeneratorOutput(final[:, None].expand(-1, 5, -1, -1), logits, velocity)
+    losses = stage_losses(output, model.flow.losses(velocity, flow), data.tokens, final)
     assert float(losses.total()) < 1e-6
     assert losses.accuracy_S.tolist() == [1.0] * 5
 

@@ -10,7 +10,6 @@ from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.sampler import GivenStructure, NvgSampler, Sample
 from nvgbench.nvg.stages import StageLayout
-from nvgbench.nvg.structure_flow import flow_times
 from nvgbench.sampling.noise import SeededNoise
 from tests.helpers.tiny_nvg import tiny
 
@@ -39,9 +38,9 @@ def test_structure_maps_are_balanced_and_nested(layout: StageLayout, options: di
     sample = draw(tiny(layout), settings, [1, 2, 3], [0, 1, 2])
     assert [index.shape[1] for index in sample.tokens.indices] == list(layout.tokens)
     for stage, state in enumerate(sample.stages):
-        counts = torch.stack([row.bincount(minlength=layout.tokens[stage]) for row in state.labels_BL])
+        counts = torch.stack([row.bincount(minlength=layout.tokens[stage]) for row in state.structure_BL])
         assert (counts == layout.positions // layout.tokens[stage]).all()
-        assert torch.equal(layout.coarser(sample.tokens.labels_BL, layout.last, stage), state.labels_BL)
+        assert torch.equal(layout.coarser(sample.tokens.structure_BL, layout.last, stage), state.structure_BL)
 
 
 @pytest.mark.parametrize("structure_input", ["partial-noise", "pure-noise"])
@@ -51,7 +50,7 @@ def test_an_image_is_the_same_in_every_batch(structure_input: str) -> None:
     whole = draw(model, settings, [7, 8, 9, 10], [0, 1, 2, 0])
     for rows in ([2], [3, 1]):
         part = draw(model, settings, [7 + row for row in rows], [[0, 1, 2, 0][row] for row in rows])
-        assert torch.equal(part.tokens.labels_BL, whole.tokens.labels_BL[rows])
+        assert torch.equal(part.tokens.structure_BL, whole.tokens.structure_BL[rows])
         assert all(torch.equal(a, b[rows]) for a, b in zip(part.tokens.indices, whole.tokens.indices, strict=True))
 
 
@@ -74,7 +73,7 @@ def test_every_setting_does_something(change: dict[str, object]) -> None:
         torch.nn.init.normal_(part.weight)  # at its initial size the class hardly shows
     one = draw(model, NvgSamplingConfig(flow_steps=3), seeds, classes)
     other = draw(model, NvgSamplingConfig(**{"flow_steps": 3, **change}), seeds, classes)  # type: ignore[arg-type]
-    same_structure = torch.equal(one.tokens.labels_BL, other.tokens.labels_BL)
+    same_structure = torch.equal(one.tokens.structure_BL, other.tokens.structure_BL)
     same_content = all(torch.equal(a, b) for a, b in zip(one.tokens.indices, other.tokens.indices, strict=True))
     assert not (same_structure and same_content)
 
@@ -101,29 +100,6 @@ def test_given_structure_is_used_and_the_rest_is_drawn() -> None:
     one = draw(model, NvgSamplingConfig(flow_steps=2), [1, 2], [0, 0], given)
     other = draw(model, NvgSamplingConfig(flow_steps=2), [3, 4], [0, 0], given)
     for sample in (one, other):
-        assert torch.equal(sample.stages[2].labels_BL, given.labels_BL)
-        assert torch.equal(sample.stages[1].labels_BL, given.labels_BL >> 1)
-    assert not torch.equal(one.stages[3].labels_BL, other.stages[3].labels_BL)
-
-
-def test_flow_times_run_from_noise_to_data() -> None:
-    for schedule in ("shifted", "uniform"):
-        times = flow_times(7, schedule, 64)  # type: ignore[arg-type]
-        assert times[0] == 1.0
-        assert times[-1] == 0.0
-        assert times == sorted(times, reverse=True)
-    assert flow_times(4, "uniform", 64) == [1.0, 0.75, 0.5, 0.25, 0.0]
-    assert flow_times(2, "shifted", 4096)[1] > flow_times(2, "shifted", 256)[1] > 0.5
-
-
-def test_one_euler_step_of_a_constant_flow_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny(structure_input="pure-noise")
-    data = torch.randn(2, 16, 4, generator=torch.Generator().manual_seed(3))
-    noise = torch.randn(2, 16, 4, generator=torch.Generator().manual_seed(4))
-    monkeypatch.setattr(model.structure, "velocity", lambda z, *rest: noise - data)
-    quantizer = GranularityQuantizer(GranularityConfig(), 20, 6, (4, 4))
-    for steps in (1, 5):
-        sampler = NvgSampler(model, quantizer, NvgSamplingConfig(flow_steps=steps, structure_guidance=(1.0, 1.0)))
-        structure = (torch.arange(16) >> 3).expand(2, -1)
-        scores = sampler.structure_scores(torch.zeros(2, 16, 6), structure, 1, torch.zeros(2).long(), noise)
-        torch.testing.assert_close(scores[..., 0], data[..., 1])
+        assert torch.equal(sample.stages[2].structure_BL, given.structure_BL)
+        assert torch.equal(sample.stages[1].structure_BL, given.structure_BL >> 1)
+    assert not torch.equal(one.stages[3].structure_BL, other.stages[3].structure_BL)

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from nvgbench.errors import InputError
 from nvgbench.nvg.config import GranularityConfig
+from nvgbench.nvg.objective import canvases_of
 from nvgbench.nvg.quantizer import GranularityQuantizer, cluster_means, stage_tokens
 from nvgbench.nvg.structure import finest_to_stages
 from nvgbench.types import TokenSequence
@@ -43,7 +44,7 @@ def test_training_and_tokenizing_agree(settings: dict[str, object]) -> None:
     output = quantizer(LATENT)
     for index, expected in zip(output.tokens.indices, tokens.indices, strict=True):
         assert torch.equal(index, expected)
-    assert torch.equal(output.tokens.labels_BL, tokens.labels_BL)
+    assert torch.equal(output.tokens.structure_BL, tokens.structure_BL)
     torch.testing.assert_close(output.latent_BChw, quantizer.canvases(tokens)[:, -1])
 
 
@@ -52,7 +53,7 @@ def test_training_and_tokenizing_agree(settings: dict[str, object]) -> None:
 def test_tokens_do_not_depend_on_the_batch(settings: dict[str, object]) -> None:
     quantizer = make_quantizer(**settings)
     alone, together = quantizer.tokenize(LATENT[2:]), quantizer.tokenize(LATENT)[2:]
-    assert torch.equal(alone.labels_BL, together.labels_BL)
+    assert torch.equal(alone.structure_BL, together.structure_BL)
     for index, expected in zip(alone.indices, together.indices, strict=True):
         assert torch.equal(index, expected)
 
@@ -68,23 +69,23 @@ def test_the_stages_add_up_to_the_quantized_latent(latent: np.ndarray, variant: 
     quantizer = make_quantizer(**variant)
     quantized = quantizer(torch.from_numpy(latent))
     tokens = quantized.tokens
-    labels_BSL = finest_to_stages(tokens.labels_BL, tokens.stages)
-    added = [quantizer.refine(tokens.indices[stage], labels_BSL[:, stage], stage).double() for stage in range(tokens.stages)]
+    structure_BSL = finest_to_stages(tokens.structure_BL, tokens.stages)
+    added = [quantizer.refine(tokens.indices[stage], structure_BSL[:, stage], stage).double() for stage in range(tokens.stages)]
     summed_BChw = torch.stack(added).sum(0).transpose(1, 2).unflatten(2, (4, 4))
     torch.testing.assert_close(summed_BChw.float(), quantized.latent_BChw, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(quantizer.canvases(tokens)[:, -1], quantized.latent_BChw, rtol=1e-5, atol=1e-4)
-    assert [len(row.unique()) for row in labels_BSL[0]] == [index.shape[1] for index in tokens.indices]
+    assert [len(row.unique()) for row in structure_BSL[0]] == [index.shape[1] for index in tokens.indices]
 
 
 @torch.no_grad()
 def test_canvases_before_and_refine_retell_the_canvases() -> None:
     quantizer = make_quantizer()
     tokens = quantizer.tokenize(LATENT)
-    before = quantizer.canvases_before(tokens)
+    before, _ = canvases_of(quantizer, tokens)
     assert before[:, 0].abs().max().item() == 0
-    labels_BSL = finest_to_stages(tokens.labels_BL, tokens.stages)
+    structure_BSL = finest_to_stages(tokens.structure_BL, tokens.stages)
     for stage in range(1, tokens.stages):
-        update = quantizer.refine(tokens.indices[stage - 1], labels_BSL[:, stage - 1], stage - 1)
+        update = quantizer.refine(tokens.indices[stage - 1], structure_BSL[:, stage - 1], stage - 1)
         torch.testing.assert_close(before[:, stage - 1] + update, before[:, stage])
 
 
@@ -131,9 +132,9 @@ def test_half_precision_is_left_at_the_door() -> None:
 
 
 def test_cluster_means() -> None:
-    labels = torch.tensor([[1, 0, 1, 0], [0, 0, 1, 1]])
+    structure_BL = torch.tensor([[1, 0, 1, 0], [0, 0, 1, 1]])
     values = torch.arange(8.0).reshape(2, 4, 1)
-    assert cluster_means(values, labels, 2).squeeze(-1).tolist() == [[2.0, 1.0], [4.5, 6.5]]
+    assert cluster_means(values, structure_BL, 2).squeeze(-1).tolist() == [[2.0, 1.0], [4.5, 6.5]]
 
 
 def test_phi_is_shared_on_request_and_its_strength_acts() -> None:
@@ -141,9 +142,9 @@ def test_phi_is_shared_on_request_and_its_strength_acts() -> None:
     assert len(make_quantizer(phi_sharing="all").refiners) == 1
     quantizer = make_quantizer(phi_strength=0.0)
     tokens = quantizer.tokenize(LATENT)
-    labels = torch.zeros_like(tokens.labels_BL)
+    structure_BL = torch.zeros_like(tokens.structure_BL)
     expected = F.embedding(tokens.indices[0], quantizer.codebook_VC).expand(-1, 16, -1)
-    assert torch.equal(quantizer.refine(tokens.indices[0], labels, 0), expected)
+    assert torch.equal(quantizer.refine(tokens.indices[0], structure_BL, 0), expected)
 
 
 def test_stage_tokens_and_what_they_refuse() -> None:

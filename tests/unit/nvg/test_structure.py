@@ -20,12 +20,12 @@ def random_stages(seed: int, batch: int = 2, length: int = 64) -> torch.Tensor:
 
 @pytest.mark.parametrize("stage", range(7))
 def test_embedding_round_trip_and_prefix(stage: int) -> None:
-    labels_BSL = random_stages(0)
-    se_BLK = structure_embedding(labels_BSL[:, stage], stage, 6)
+    structure_BSL = random_stages(0)
+    se_BLK = structure_embedding(structure_BSL[:, stage], stage, 6)
     assert se_BLK.dtype == torch.float32
-    assert torch.equal(structure_labels(se_BLK, stage), labels_BSL[:, stage])
+    assert torch.equal(structure_labels(se_BLK, stage), structure_BSL[:, stage])
     assert (se_BLK == 1).sum(-1).unique().tolist() == [6 - stage]
-    finest_BLK = structure_embedding(labels_BSL[:, 6], 6, 6)
+    finest_BLK = structure_embedding(structure_BSL[:, 6], 6, 6)
     assert torch.equal(se_BLK[..., :stage], finest_BLK[..., :stage])
 
 
@@ -65,10 +65,10 @@ def test_split_takes_exactly_half_whatever_the_scores(scores: np.ndarray, unifor
 
 
 def test_split_reads_its_own_structure_back() -> None:
-    labels_BSL = random_stages(2)
-    truth_BLK = structure_embedding(labels_BSL[:, 6], 6, 6) - 1
+    structure_BSL = random_stages(2)
+    truth_BLK = structure_embedding(structure_BSL[:, 6], 6, 6) - 1
     for stage in range(6):
-        assert torch.equal(split_clusters(labels_BSL[:, stage], stage, truth_BLK[..., stage]), labels_BSL[:, stage + 1])
+        assert torch.equal(split_clusters(structure_BSL[:, stage], stage, truth_BLK[..., stage]), structure_BSL[:, stage + 1])
 
 
 def test_ties_go_by_raster_index() -> None:

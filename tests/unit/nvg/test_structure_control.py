@@ -15,7 +15,6 @@ from nvgbench.errors import InputError
 from nvgbench.nvg.sampler import GivenStructure
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure_control import (
-    checked_structure,
     read_mask,
     structure_from_mask,
     structure_from_tokens,
@@ -31,13 +30,13 @@ def test_a_mask_of_equal_halves_is_taken_as_it_is() -> None:
     mask[:, 32:] = 9
     given_structure = structure_from_mask(mask, LAYOUT)
     assert given_structure.stage == 1
-    assert torch.equal(given_structure.labels_BL.view(8, 8), (torch.arange(8) >= 4).long().expand(8, -1))
+    assert torch.equal(given_structure.structure_BL.view(8, 8), (torch.arange(8) >= 4).long().expand(8, -1))
 
 
 def test_an_unequal_mask_is_balanced_with_the_fewest_changes() -> None:
     mask = np.zeros((8, 8), dtype=np.int64)
     mask[2:6, 2:6] = 1
-    labels = structure_from_mask(mask, LAYOUT).labels_BL.view(8, 8).numpy()
+    labels = structure_from_mask(mask, LAYOUT).structure_BL.view(8, 8).numpy()
     assert labels.sum() == 32
     # All sixteen positions of the object stay together, and only the missing sixteen join them.
     assert (labels[2:6, 2:6] == labels[2, 2]).all()
@@ -49,7 +48,7 @@ def test_regions_stay_whole_where_their_sizes_allow() -> None:
     labels = structure_from_mask(quarters, LAYOUT)
     assert labels.stage == 2
     for region in (5, 7, 1, 2):
-        assert len(np.unique(labels.labels_BL.view(8, 8).numpy()[quarters[::4, ::4] == region])) == 1
+        assert len(np.unique(labels.structure_BL.view(8, 8).numpy()[quarters[::4, ::4] == region])) == 1
 
 
 @settings(max_examples=25, deadline=None)
@@ -57,8 +56,8 @@ def test_regions_stay_whole_where_their_sizes_allow() -> None:
 def test_any_mask_gives_balanced_clusters(seed: int, regions: int, stage: int) -> None:
     mask = np.random.default_rng(seed).integers(regions, size=(8, 8))
     given_structure = structure_from_mask(mask, LAYOUT, stage)
-    checked = checked_structure(given_structure, LAYOUT, 3)
-    assert checked.labels_BL.shape == (3, 64)
+    checked = given_structure.for_batch(torch.zeros(3, dtype=torch.int64), LAYOUT)
+    assert checked.structure_BL.shape == (3, 64)
     assert checked.stage == stage
 
 
@@ -98,14 +97,15 @@ def test_files_that_are_no_masks_are_refused(tmp_path: Path) -> None:
 
 
 def test_structure_of_tokens_and_traces() -> None:
-    labels = torch.randperm(64, generator=torch.Generator().manual_seed(0))[None]
+    structure_BL = torch.randperm(64, generator=torch.Generator().manual_seed(0))[None]
     indices = tuple(torch.zeros(1, count, dtype=torch.int64) for count in LAYOUT.tokens)
-    from_tokens = structure_from_tokens(TokenSequence(indices, labels), LAYOUT, 2)
-    assert torch.equal(from_tokens.labels_BL, labels >> 4)
+    from_tokens = structure_from_tokens(TokenSequence(indices, structure_BL), LAYOUT, 2)
+    assert torch.equal(from_tokens.structure_BL, structure_BL >> 4)
     trace = tuple(
-        StageTrace(count, torch.zeros(1), (labels >> (6 - stage)).view(1, 8, 8)) for stage, count in enumerate(LAYOUT.tokens)
+        StageTrace(count, torch.zeros(1), (structure_BL >> (6 - stage)).view(1, 8, 8))
+        for stage, count in enumerate(LAYOUT.tokens)
     )
-    assert torch.equal(structure_from_trace(trace, LAYOUT, 2).labels_BL, labels >> 4)
+    assert torch.equal(structure_from_trace(trace, LAYOUT, 2).structure_BL, structure_BL >> 4)
     with pytest.raises(InputError, match="no structure map"):
         structure_from_trace(trace[:2], LAYOUT, 2)
     with pytest.raises(InputError, match="no structure map"):
@@ -113,8 +113,9 @@ def test_structure_of_tokens_and_traces() -> None:
 
 
 @pytest.mark.parametrize(
-    "labels", [torch.zeros(1, 64, dtype=torch.int64), torch.arange(64)[None] % 2, torch.arange(32)[None], torch.zeros(2, 64)]
+    "structure_BL",
+    [torch.zeros(1, 64, dtype=torch.int64), torch.arange(64)[None] % 2, torch.arange(32)[None], torch.zeros(2, 64)],
 )
-def test_structure_that_does_not_fit_is_refused(labels: torch.Tensor) -> None:
-    with pytest.raises(InputError, match="structure labels"):
-        checked_structure(GivenStructure(labels, 2), LAYOUT, 3)
+def test_structure_that_does_not_fit_is_refused(structure_BL: torch.Tensor) -> None:
+    with pytest.raises(InputError, match="structure map"):
+        GivenStructure(structure_BL, 2).for_batch(torch.zeros(3, dtype=torch.int64), LAYOUT)

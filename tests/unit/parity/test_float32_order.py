@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from nvgbench.nvg.clustering import build_structure, joining_order
-from nvgbench.nvg.verification.float32_order import float32_order, labels_of_order
+from nvgbench.nvg.sequential import structure_of_order
+from nvgbench.nvg.verification.hierarchies import float32_order
 
 GOLDEN = np.load(str(importlib.resources.files("nvgbench.parity") / "fixtures" / "nvg_public.npz"))
 NAMES = sorted(name.removesuffix(".points") for name in GOLDEN.files if name.endswith(".points"))
@@ -18,14 +19,14 @@ NAMES = sorted(name.removesuffix(".points") for name in GOLDEN.files if name.end
 @pytest.mark.parametrize("name", NAMES)
 def test_it_gives_every_golden_order_and_labels(name: str) -> None:
     """Flat image regions too, where exact distances decide otherwise."""
-    order_BSL = float32_order(GOLDEN[f"{name}.points"])
+    order_BSL = float32_order(torch.from_numpy(GOLDEN[f"{name}.points"]))
     assert np.array_equal(order_BSL, GOLDEN[f"{name}.raw"])
-    assert np.array_equal(labels_of_order(order_BSL), GOLDEN[f"{name}.labels"])
+    assert np.array_equal(structure_of_order(order_BSL), GOLDEN[f"{name}.labels"])
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 1), (2, 16, 5), (1, 32, 2)])
 def test_it_agrees_with_exact_distances_that_are_far_apart(shape: tuple[int, int, int]) -> None:
-    points_BLC = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
+    points_BLC = torch.from_numpy(np.random.default_rng(2).standard_normal(shape).astype(np.float32))
     order_BSL = float32_order(points_BLC)
-    assert np.array_equal(order_BSL, joining_order(torch.from_numpy(points_BLC)).numpy())
-    assert np.array_equal(labels_of_order(order_BSL), build_structure(torch.from_numpy(points_BLC)).numpy())
+    assert torch.equal(order_BSL, joining_order(points_BLC))
+    assert torch.equal(structure_of_order(order_BSL), build_structure(points_BLC))

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from nvgbench.errors import InputError
-from nvgbench.results.store import ResultStore
+from nvgbench.results.records import Records
 
 SMALL = ("--batch-sizes", "1,2", "--repeats", "1", "--warmup", "0", "--device", "cpu")
 
@@ -18,7 +18,7 @@ SMALL = ("--batch-sizes", "1,2", "--repeats", "1", "--warmup", "0", "--device", 
 def test_a_preset_is_profiled_with_random_weights(app: typer.Typer, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["profile", "var-tiny", *SMALL, "--set", "model.depth=1", "--runs", str(tmp_path), "--json"])
     assert done.exit_code == 0, done.exception
-    (record,) = ResultStore(tmp_path).select(kind="profile", subject="var-tiny")
+    (record,) = Records.read(tmp_path).select(kind="profile", subject="var-tiny")
     assert json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))["id"] == record.id
     measured = {(m.name, m.conditions.get("batch_size")): m for m in record.measurements}
     assert len(measured["latency", 1].samples) == 1

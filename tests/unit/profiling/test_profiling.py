@@ -190,5 +190,5 @@ def test_no_energy_is_never_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy.pynvml, "nvmlInit", refuse)
     assert energy.energy_per_image(counter.work, 1, torch.device("cuda")).samples == ()
     assert energy.energy_per_image(counter.work, 1, CPU).samples == ()
-    with pytest.raises(InputError, match="counter moves"):
+    with pytest.raises(InputError, match="updated only every"):
         energy.energy_per_image(counter.work, 1, CPU, seconds=0.1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nvgbench.report.sources import provenance_table
+from nvgbench.report.provenance_table import provenance_table
 from nvgbench.report.tables import Cell
 from nvgbench.results.schema import RunRecord
 from tests.helpers.report_records import provenance
@@ -37,7 +37,7 @@ def test_what_decides_a_score_is_shown() -> None:
     )
     assert shown["protocol"].text == "adm/1"
     assert shown["reference"].text == "VIRTUAL_imagenet256_labeled.npz"
-    assert shown["reference"].sub == f"SHA-256 {'a' * 16}…; with the moments stored in it"
+    assert shown["reference"].sub == f"SHA-256 {'a' * 16}…; with its stored moments"
     assert shown["extractor"].sub == f"SHA-256 {'c' * 16}…; weights SHA-256 6726825d6726825d…"
     assert shown["machine"].text == "NVIDIA H200"
     for part in ("Processor 3000", "on cuda:0", "16 cores", "8 threads", "float32", "matmul precision highest"):
@@ -54,6 +54,5 @@ def test_a_reference_of_reconstructions_is_named_where_it_is_another() -> None:
 
 
 def test_records_that_say_less_have_blanks() -> None:
-    shown = row(extractor="an older record's words", settings={})
-    assert [shown[name].text for name in ("sampling settings", "protocol", "reference")] == ["\u2013"] * 3
-    assert shown["extractor"].text == "an older record's words"
+    shown = row(settings={})
+    assert [shown[name].text for name in ("sampling settings", "protocol", "reference", "extractor")] == ["\u2013"] * 4

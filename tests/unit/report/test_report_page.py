@@ -13,13 +13,14 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-import nvgbench
 from nvgbench.errors import InputError
+from nvgbench.gates.baseline import update_baseline
 from nvgbench.gates.schema import Verdict
 from nvgbench.report.build import render_report
 from nvgbench.report.published import SENTENCE, match_published, published_results
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import LocatedRecord, ResultStore, located_records
+from tests.helpers.replicates import replicate
 from tests.helpers.report_records import MODELS, profile_record, provenance, scores, train_record, write_runs
 
 VOID = {"meta", "img", "input", "br", "hr", "link", "path", "line", "use", "rect", "circle", "polyline", "polygon"}
@@ -86,6 +87,11 @@ def evaluated(subject: str, fd: float, family: str = "nvg", **changes) -> RunRec
     return RunRecord(kind="eval", subject=subject, family=family, metrics=scores(fd), **changes)
 
 
+def trained(name: str, seed: int, fd: float, **changes) -> RunRecord:
+    """An evaluation of one training of the group ``name``."""
+    return evaluated(f"{name}-seed{seed}", fd, provenance=provenance(**replicate(name, seed)), **changes)
+
+
 def test_one_file_that_asks_for_nothing(html: str, page: Page) -> None:
     assert len(html.encode()) < LIMIT
     for _, attributes in page.elements:
@@ -107,16 +113,16 @@ def test_all_is_there_without_scripts(html: str) -> None:
         assert section in [attributes.get("id") for attributes in bare.all("section")]
     for words in (
         "nvg-shapes has the lowest FD[classifier]: 21.40 [20.56, 22.24], n = 2,000.",
-        "the difference is 0.70 [-0.51, 1.91], and noise alone could explain it",
+        "the difference is 0.70 [-0.51, 1.91]; noise alone could explain it",
         "ar-shapes (34.90 [33.65, 36.15]) is worse than nvg-shapes by 13.50 [12.00, 15.00]",
         "All models saw the same data and, in each phase, the same number of images.",
         "For scale, FD[classifier] of the anchors: real images 3.20",
-        "another training of the same model may move its score further",
+        "retraining a model may move its score further",
         "below each value its 95 % interval, sampling noise only",
-        "var-shapes against nvg-shapes",
-        "Of the paper's 30 claims none could be judged here.",
+        "var-shapes vs nvg-shapes",
+        "None of the paper's 30 claims could be judged here.",
         "nvg-shapes beats var-shapes in FD[classifier]",
-        "One image at a time, var-shapes is fastest",
+        "At batch 1, var-shapes is fastest",
         "n = 2,000 against 2,048 reference images",
         "not available",
         "NVML does not answer",
@@ -183,9 +189,9 @@ def test_missing_broken_and_foreign_pictures_leave_a_note(tmp_path: Path) -> Non
     artifacts = tuple(Artifact(kind="samples", path=path, caption="c") for path in paths)
     page = render(folder, evaluated("m", 5.0, artifacts=artifacts))
     assert not page.all("img")
-    assert "the file is missing: missing.png" in page.text
-    assert "no readable picture: broken.png" in page.text
-    assert page.text.count("lies outside the folder of its record") == 2
+    assert "missing file: missing.png" in page.text
+    assert "not a readable picture: broken.png" in page.text
+    assert page.text.count("is outside the folder of its record") == 2
 
 
 def test_pictures_of_the_data_set_stay_behind_where_asked(app: typer.Typer, tmp_path: Path) -> None:
@@ -225,7 +231,7 @@ def test_a_single_model_and_no_model(tmp_path: Path) -> None:
     assert "alone is the only model with a score: FD[classifier] 5.00" in render(tmp_path, evaluated("alone", 5.0)).text
     page = render(tmp_path, profile_record("alone", "nvg", 0))
     assert "No model has been scored yet" in page.text
-    assert "No training record is among these records." in page.text
+    assert "These records include no training." in page.text
     with pytest.raises(InputError, match="no records to report on"):
         render_report([], tmp_path / "none.html")
 
@@ -254,12 +260,18 @@ def test_a_model_below_an_anchor_is_called_so(tmp_path: Path) -> None:
 
 def test_gate_verdicts_are_shown(tmp_path: Path) -> None:
     verdicts = [
+        Verdict(subject="m", metric="KD[x]", outcome="pass", reason="equal to the digit", baseline=2.0, value=2.0),
         Verdict(subject="m", metric="FD[x]", outcome="pass", reason="within the margin", baseline=1.0, value=1.01, margin=0.1),
         Verdict(subject="m", metric="IS[x]", outcome="fail", reason="worse, beyond the margin", baseline=3.0, value=1.0),
     ]
     page = render(tmp_path, evaluated("m", 5.0), verdicts=verdicts)
-    assert "The gate fails against its baseline: 1 pass, 1 fail, 0 inconclusive." in page.text
-    assert page.text.index("worse, beyond the margin") < page.text.index("within the margin")
+    assert "The gate fails: 1 fail, 0 inconclusive, 2 pass; 2 of 3 compared numbers have moved." in page.text
+    ordered = ("worse, beyond the margin", "within the margin", "equal to the digit")
+    assert sorted(ordered, key=page.text.index) == list(ordered)
+    assert "1.000 1.010 +0.0100 +1.0%" in page.text
+    assert "3.000 1.000 \u22122.00 \u221266.7%" in page.text
+    document = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert document["gate"] == [dataclasses.asdict(verdict) for verdict in verdicts]
 
 
 def test_published_numbers_come_with_the_package() -> None:
@@ -268,10 +280,6 @@ def test_published_numbers_come_with_the_package() -> None:
     assert match_published("var-d24-shapes", rows).params == "1.0B"
     assert match_published("nvg-d160", rows) is None
     assert match_published("nvg-tiny", rows) is None
-    root = Path(nvgbench.__file__).parent
-    beside = root.parent / "reports" / "published_results.csv"
-    if beside.exists():  # a checkout
-        assert beside.read_bytes() == (root / "report" / "assets" / "published_results.csv").read_bytes()
 
 
 def test_the_command(app: typer.Typer, runs: Path, tmp_path: Path) -> None:
@@ -291,9 +299,10 @@ def test_the_command(app: typer.Typer, runs: Path, tmp_path: Path) -> None:
     assert f"{records} records" in everything.output
     assert "did you mean 'nvg-shapes'" in str(run("nvg-shape").exception)
 
-    # the file that is about to be replaced may be the older report
-    assert run("--against", str(out)).exit_code == 0
-    assert re.search(r"Against the older report: \d+ unchanged\.", Page(out.read_text(encoding="utf-8")).text)
+    baseline = tmp_path / "baseline.json"
+    update_baseline(baseline, [one.record for one in located_records(runs)])
+    assert run("--baseline", str(baseline)).exit_code == 0
+    assert re.search(r"The gate passes: .*; 0 of \d+ compared numbers have moved\.", Page(out.read_text(encoding="utf-8")).text)
     assert out.with_suffix(".csv").read_text(encoding="utf-8").startswith("section,subject,metric,value")
 
 
@@ -317,7 +326,9 @@ def test_a_store_can_be_reported_while_it_grows(tmp_path: Path) -> None:
 def test_several_trainings_stand_as_one_model_too(tmp_path: Path) -> None:
     values = {"nvg-tiny": (10.0, 11.0, 12.0), "var-tiny": (20.0, 21.0, 22.0)}
     records = [
-        evaluated(f"{name}-seed{seed}", value, preset=name, provenance=provenance(seeds={"sampling": 0}))
+        evaluated(
+            f"{name}-seed{seed}", value, preset=name, provenance=provenance(seeds={"sampling": 0}, **replicate(name, seed))
+        )
         for name, of_seeds in values.items()
         for seed, value in enumerate(of_seeds)
     ]
@@ -330,31 +341,34 @@ def test_several_trainings_stand_as_one_model_too(tmp_path: Path) -> None:
 
 
 def test_the_luckiest_training_is_no_winner(tmp_path: Path) -> None:
-    """Groups are held against each other and against what was trained once; their members are only shown."""
+    """Groups are compared with each other and with models trained once; their members are only shown."""
     values = {"m": (11.0, 10.5, 6.0, 12.0, 13.0), "k": (9.5, 14.0, 13.5)}
-    members = [evaluated(f"{name}-seed{seed}", fd) for name, of_seeds in values.items() for seed, fd in enumerate(of_seeds)]
+    members = [trained(name, seed, fd) for name, of_seeds in values.items() for seed, fd in enumerate(of_seeds)]
     page = render(tmp_path, *members[::-1], evaluated("alone", 30.0))
     assert "m has the lowest FD[classifier]: 10.50" in page.text
-    for words in ("-seed2 has the lowest", "worse than m-seed2", "against m-seed2", "m-seed0 against", "above that of m-seed2"):
+    for words in ("-seed2 has the lowest", "worse than m-seed2", "vs m-seed2", "m-seed0 vs", "minus that of m-seed2"):
         assert words not in page.text
-    assert "FD[classifier] above that of m " in page.text
+    assert "FD[classifier] minus that of m " in page.text
     document = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert not [
         one["text"] for one in document["statements"] if "-seed" in one["text"] and "training record" not in one["text"]
     ]
     pairs = {number["subject"] for number in document["numbers"] if number["section"] == "differences"}
-    assert pairs == {"k against m", "alone against m", "alone against k"}
+    assert pairs == {"k vs m", "alone vs m", "alone vs k"}
     shown = [n["subject"] for n in document["numbers"] if n["section"] == "scores" and n["metric"] == "FD[classifier]"]
-    assert shown == ["m", "k", "alone", *(f"k-seed{s}" for s in range(3)), *(f"m-seed{s}" for s in range(5))]
+    assert shown == ["m", "k", "alone", *(f"m-seed{s}" for s in range(5)), *(f"k-seed{s}" for s in range(3))]
     assert page.text.index("Single trainings of the groups above") < page.text.index("k-seed0 nvg 9.50")
     apart = (tmp_path / "out.html").read_text(encoding="utf-8").split("Single trainings of the groups above")[1]
     assert "(best)" not in apart.split("</table>")[0]
 
 
-def test_one_group_alone_has_nothing_to_be_held_against(tmp_path: Path) -> None:
-    page = render(tmp_path, *(evaluated(f"m-seed{seed}", 10.0 + seed) for seed in range(11)))
+def test_one_group_alone_is_compared_with_nothing(tmp_path: Path) -> None:
+    page = render(
+        tmp_path,
+        *(trained("m", seed, 10.0 + seed) for seed in range(11)),
+    )
     assert "m is the only model with a score: FD[classifier] 15.00" in page.text
-    assert "Models against each other" not in page.text
+    assert "Pairwise differences" not in page.text
     assert page.text.index("m-seed2 nvg") < page.text.index("m-seed10 nvg")
 
 
@@ -371,10 +385,10 @@ def test_remarks_that_differ_in_numbers_alone_stand_once(tmp_path: Path) -> None
 
 def test_pairs_are_columns_where_they_are_fewer_than_scores(tmp_path: Path) -> None:
     page = render(tmp_path, evaluated("a", 5.0), evaluated("b", 9.0))
-    assert "score b against a FD" in page.text
+    assert "score b vs a FD" in page.text
     found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["numbers"]
     subjects = {number["subject"] for number in found if number["section"] == "differences"}
-    assert subjects == {"b against a"}
+    assert subjects == {"b vs a"}
 
 
 def test_the_summary_speaks_of_the_protocol_that_most_models_have(tmp_path: Path) -> None:
@@ -385,7 +399,7 @@ def test_the_summary_speaks_of_the_protocol_that_most_models_have(tmp_path: Path
     theirs = [by_rules("a", 30.0, "adm/1"), by_rules("b", 10.0, "adm/1")]
     page = render(tmp_path, *theirs, by_rules("a", 2.0, "nvgbench/2"))
     assert "b has the lowest FID (adm): 10.00" in page.text
-    assert "FID (adm) above that of b" in page.text
+    assert "FID (adm) minus that of b" in page.text
     page = render(tmp_path, *theirs, by_rules("a", 2.0, "nvgbench/2"), by_rules("b", 9.0, "nvgbench/2"))
     assert "a has the lowest FID: 2.00" in page.text
     page = render(tmp_path, by_rules("a", 2.0, "adm/1"), by_rules("b", 3.0, "adm/2"))
@@ -399,6 +413,6 @@ def test_forced_differences_are_marked(tmp_path: Path) -> None:
     assert "not comparable \u2020" in plain.text
     assert "forced" not in plain.text
     forced = render(tmp_path, evaluated("a", 5.0), fewer, force=True)
-    assert "8 differences between models were forced although the rules refuse them" in forced.text
+    assert "8 differences between models are of scores that are not comparable" in forced.text
     assert "\u2020 forced, do not rely on it: number of images differs: 2000 and 500" in forced.text
     assert "+4.00" in forced.text

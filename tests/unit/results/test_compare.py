@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from nvgbench.errors import InputError
 from nvgbench.results.compare import (
+    Margin,
     Scored,
     compare,
+    compare_all,
     difference_interval,
     latest_metrics,
     score_key,
@@ -43,22 +45,23 @@ def scored(
     ],
 )
 def test_outcomes(old: float, new: float, better: bool | None, outcome: str) -> None:
-    assert compare(scored(old, better=better), scored(new, better=better)).outcome == outcome
+    assert compare(scored(old, better=better), scored(new, better=better)).verdict == outcome
 
 
 def test_without_intervals_nothing_is_decided() -> None:
     found = compare(scored(1.0, None), scored(9.0))
-    assert (found.value, found.low, found.outcome) == (8.0, None, "inconclusive")
+    assert (found.value, found.interval, found.verdict) == (8.0, None, "inconclusive")
 
 
 @given(st.floats(-100, 100), st.floats(-100, 100), st.floats(0, 5), st.floats(0, 5))
 def test_the_interval_turns_round_with_the_order(a: float, b: float, half_a: float, half_b: float) -> None:
     x, y = scored(a, half_a).metric, scored(b, half_b).metric
-    low, high = difference_interval(x, y)
-    turned_low, turned_high = difference_interval(y, x)
-    assert (low, high) == pytest.approx((-turned_high, -turned_low))
-    assert low <= b - a + 1e-9
-    assert b - a <= high + 1e-9
+    found, turned = difference_interval(x, y), difference_interval(y, x)
+    assert found is not None
+    assert turned is not None
+    assert (found.low, found.high) == pytest.approx((-turned.high, -turned.low))
+    assert found.low <= b - a + 1e-9
+    assert b - a <= found.high + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -80,8 +83,8 @@ def test_unequal_things_are_not_compared(changes: dict, reason: str) -> None:
 
 def test_a_reference_that_one_record_does_not_name_may_be_another() -> None:
     known, unknown = scored(1.0), scored(1.0, provenance={})
-    assert why_not_comparable(known, unknown) == "reference not recorded with the second of the two"
-    assert why_not_comparable(unknown, known) == "reference not recorded with the first of the two"
+    assert why_not_comparable(known, unknown) == "the second record names no reference"
+    assert why_not_comparable(unknown, known) == "the first record names no reference"
     assert why_not_comparable(unknown, unknown) is None
 
 
@@ -90,8 +93,8 @@ def test_reconstructions_have_a_reference_of_their_own() -> None:
     for name in ("rFD[x]", "rFID", "PSNR"):
         a, b = (scored(1.0, name=name, provenance=origin) for origin in origins)
         assert why_not_comparable(a, b) is None
-        older = scored(1.0, name=name, provenance={"reference": {"fingerprint": "own"}})
-        assert why_not_comparable(a, older) is None
+        unnamed = scored(1.0, name=name, provenance={"reference": {"fingerprint": "own"}})
+        assert why_not_comparable(a, unnamed) == "the second record names no reference"
     a, b = (scored(1.0, provenance=origin) for origin in origins)
     assert why_not_comparable(a, b) == "reference differs: f and g"
 
@@ -142,3 +145,54 @@ def test_scores_are_filed_by_protocol_but_not_by_its_version() -> None:
 
 def test_standard_error_of_a_normal_interval() -> None:
     assert standard_error(Interval(-1.959964, 1.959964, 0.95, "sampling", "")) == pytest.approx(1.0, rel=1e-6)
+
+
+def filed(*found: Scored) -> dict[str, Scored]:
+    return {one.key: one for one in found}
+
+
+def test_a_comparison_maps_scores_to_differences() -> None:
+    a = filed(scored(0.5, 0.1, name="recall[x]", better=True), scored(10.0), scored(2.0, name="KID"))
+    b = filed(scored(20.0, subject="b"), scored(0.9, 0.1, name="recall[x]", better=True), scored(1.0, name="IS[x]"))
+    found = compare_all(a, b, names=("a", "b"))
+    # In the order of the table of scores, which begins with the Fréchet distance.
+    assert list(found) == ["FD[x]", "recall[x]"]
+    assert (found.verdict, found.difference) == ("worse", 10.0)
+    assert found.interval is not None
+    assert found.interval == found["FD[x]"].interval == compare(a["FD[x]"], b["FD[x]"]).interval
+    assert (found.only_baseline, found.only_candidate) == (("KID",), ("IS[x]",))
+    frame = found.to_frame()
+    assert list(frame.index) == ["FD[x]", "recall[x]"]
+    assert list(frame.verdict) == ["worse", "better"]
+    assert frame.loc["FD[x]", "low"] == found.interval.low
+    text = repr(found)
+    assert text.splitlines()[0] == "b compared with a (difference: b minus a)"
+    assert "worse         FD[x]      10 -> 20  +10 (+8.586 to +11.41; 95 %, sampling)" in text
+    assert "only a has: KID" in text
+    assert "<table" in found._repr_html_()
+    assert list(compare_all(a, b, metrics=["recall[x]"])) == ["recall[x]"]
+    with pytest.raises(InputError, match="did you mean 'recall"):
+        compare_all(a, b, metrics=["recal"])
+    with pytest.raises(InputError, match="no score in common"):
+        compare_all(a, {})
+    bare = compare_all(filed(scored(10.0, None)), b)
+    assert (bare.verdict, bare.interval) == ("inconclusive", None)
+    assert "(no interval)" in repr(bare)
+    assert bare.to_frame().low.isna().all()
+
+
+def test_margins_are_asked_for_once_for_each_pair_of_records() -> None:
+    a, b = scored(10.0), scored(10.4, subject="b")
+    both = [(a, b), (dataclasses.replace(a, metric=dataclasses.replace(a.metric, name="KD[x]")),
+                     dataclasses.replace(b, metric=dataclasses.replace(b.metric, name="KD[x]")))]  # fmt: skip
+    asked = []
+
+    def margins(old: RunRecord, new: RunRecord) -> dict[str, Margin]:
+        asked.append((old.id, new.id))
+        return {"FD[x]": Margin(stderr=0.1, paired=True, method="pairs")}
+
+    found = compare_all(*(filed(*side) for side in zip(*both, strict=True)), margins=margins)
+    assert asked == [(a.record.id, b.record.id)]
+    assert {key: (one.verdict, one.paired) for key, one in found.items()} == {
+        "FD[x]": ("worse", True), "KD[x]": ("inconclusive", False),
+    }  # fmt: skip

@@ -1,21 +1,30 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from nvgbench.errors import InputError
 from nvgbench.results.compare import latest_metrics, why_not_comparable
-from nvgbench.results.grouping import over_sampling_seeds, t_interval, training_groups
+from nvgbench.results.grouping import members, over_sampling_seeds, replicate_of, t_interval, training_groups
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import MetricValue
+from tests.helpers.replicates import replicate
 
 
-def record(subject: str, value: float, *, seed: int = 0, n: int = 100, extra: bool = False) -> RunRecord:
+def record(subject: str, value: float, *, seed: int = 0, n: int = 100, extra: bool = False, **origin: Any) -> RunRecord:
     metrics = [MetricValue(name="FD[x]", value=value, n=n, n_reference=50, higher_is_better=False)]
     if extra:
         metrics.append(MetricValue(name="IS[x]", value=1.0, n=n))
-    return RunRecord(kind="eval", subject=subject, metrics=tuple(metrics), provenance={"seeds": {"sampling": seed}})
+    provenance = {"seeds": {"sampling": seed}, **origin}
+    return RunRecord(kind="eval", subject=subject, preset="tiny", metrics=tuple(metrics), provenance=provenance)
+
+
+def trained(name: str, seed: int, value: float, **changes: Any) -> RunRecord:
+    """An evaluation of one training of the group ``name``."""
+    return record(f"{name}-{seed}", value, **changes, **replicate(name, seed))
 
 
 def test_students_interval_is_scipys_and_says_what_it_covers() -> None:
@@ -35,8 +44,8 @@ def test_covers_the_expectation_of_runs() -> None:
 
 
 def test_runs_of_several_training_seeds_are_one_record() -> None:
-    records = [record("m-seed1", 2.0), record("m-seed0", 1.0, extra=True), record("m-seed2", 3.0), record("other", 9.0)]
-    records += [record("lonely-seed0", 1.0), record("m-seed2", 4.0)]
+    records = [trained("m", 1, 2.0), trained("m", 0, 1.0, extra=True), trained("m", 2, 3.0), record("other", 9.0)]
+    records += [trained("lonely", 0, 1.0), trained("m", 2, 4.0)]
     (group,) = training_groups(records)
     assert group.subject == "m"
     (metric,) = group.metrics
@@ -45,11 +54,43 @@ def test_runs_of_several_training_seeds_are_one_record() -> None:
     assert metric.interval.source == "training"
     assert group.provenance["seeds"]["training_seeds"] == [0, 1, 2]
     (rows,) = group.tables.values()
-    assert rows[0] == {"score": "FD[x]", "m-seed0": 1.0, "m-seed1": 2.0, "m-seed2": 4.0}
+    assert rows[0] == {"score": "FD[x]", "m-0": 1.0, "m-1": 2.0, "m-2": 4.0}
+    assert members(group) == ("m-0", "m-1", "m-2")
+    assert replicate_of(group) is None
+    assert training_groups([*records, group])[0].metrics == group.metrics
 
 
 def test_what_must_not_be_compared_is_not_averaged() -> None:
-    assert training_groups([record("m-seed0", 1.0), record("m-seed1", 2.0, n=99)]) == []
+    assert training_groups([trained("m", 0, 1.0), trained("m", 1, 2.0, n=99)]) == []
+
+
+def group_of(*records: RunRecord, taken: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+    return {group.subject: members(group) for group in training_groups(records, taken=taken)}
+
+
+def test_trainings_are_known_by_configuration_not_by_name() -> None:
+    """Names of folders say nothing: neither digits in them nor what they share."""
+    alone = {"replicate": {"of": "c" * 16}}
+
+    def run(subject: str, seed: int, of: str = "c" * 16) -> RunRecord:
+        return record(subject, 1.0 + seed, **{"replicate": {**alone["replicate"], "of": of, "seed": seed}})
+
+    assert group_of(record("m-seed0", 1.0), record("m-seed1", 2.0)) == {}
+    assert group_of(run("m-seed0", 0), run("m-seed1", 1, of="d" * 16)) == {}
+    # Without a common name, the group is called by the preset; after a subject of that name, by its configuration too.
+    assert group_of(run("first", 0), run("second", 7)) == {"tiny": ("first", "second")}
+    assert group_of(run("tiny", 0), run("second", 7)) == {"tiny (cccccccc)": ("tiny", "second")}
+    assert group_of(run("first", 0), run("second", 7), taken=("tiny",)) == {"tiny (cccccccc)": ("first", "second")}
+    both = [run(f"{of}{seed}", seed, of=of * 16) for of in "cd" for seed in (0, 1)]
+    assert group_of(*both) == {"tiny": ("c0", "c1"), "tiny (dddddddd)": ("d0", "d1")}
+
+
+def test_a_seed_counts_once() -> None:
+    """A run of the same configuration and seed is the same model, not another sample of it."""
+    again = record("again", 1.0, replicate={**replicate("m", 0)["replicate"], "name": ""})
+    for records in ([again, trained("m", 0, 1.0)], [trained("m", 0, 1.0), again]):
+        assert group_of(*records) == {}
+        assert group_of(*records, trained("m", 1, 2.0)) == {"m": ("m-0", "m-1")}
 
 
 @pytest.mark.parametrize(
@@ -71,9 +112,9 @@ def test_intervals_stay_within_what_the_score_can_be(
         records = [
             RunRecord(
                 kind="eval",
-                subject=f"m-seed{seed}" if source == "training" else "m",
+                subject=f"m-{seed}" if source == "training" else "m",
                 metrics=(MetricValue(name=name, value=value, n=100),),
-                provenance={"seeds": {"sampling": seed}},
+                provenance={"seeds": {"sampling": seed}, **(replicate("m", seed) if source == "training" else {})},
             )
             for seed, value in enumerate(values)
         ]
@@ -88,14 +129,15 @@ def test_intervals_stay_within_what_the_score_can_be(
 
 def by_rules(subject: str, value: float, *protocols: str, network: str = "", **more) -> RunRecord:
     metrics = tuple(MetricValue(name="FID", value=value, n=100, higher_is_better=False, protocol=one) for one in protocols)
-    provenance = {"seeds": {"sampling": more.pop("seed", 0)}, "extractor": {"fingerprint": network}}
+    provenance = {"seeds": {"sampling": more.pop("seed", 0)}, "extractor": {"fingerprint": network}, **more.pop("origin", {})}
     return RunRecord(kind="eval", subject=subject, metrics=metrics, provenance=provenance, **more)
 
 
 def test_each_protocol_has_its_own_mean_over_trainings() -> None:
     """And its own provenance, by which it is compared: the evaluations may have come in any order."""
-    records = [by_rules(f"m-seed{seed}", 1.0 + seed, "nvgbench/2", network="ours") for seed in range(2)]
-    records += [by_rules(f"m-seed{seed}", 5.0 + seed, "adm/1", network="theirs") for seed in range(2)]
+    origins = [replicate("m", seed) for seed in range(2)]
+    records = [by_rules(f"m-{s}", 1.0 + s, "nvgbench/2", network="ours", origin=o) for s, o in enumerate(origins)]
+    records += [by_rules(f"m-{s}", 5.0 + s, "adm/1", network="theirs", origin=o) for s, o in enumerate(origins)]
     single = by_rules("other", 7.0, "adm/1", network="theirs")
     for order in (records, records[::-1]):
         found = latest_metrics([*training_groups(order), single], ["eval"])
@@ -110,7 +152,7 @@ def test_protocols_of_one_record_are_averaged_apart() -> None:
     assert [(metric.protocol, metric.value) for metric in group.metrics] == [("nvgbench/2", 1.5), ("adm/1", 1.5)]
     (rows,) = group.tables.values()
     assert [row["score"] for row in rows] == ["FID", "FID (adm)"]
-    with pytest.raises(InputError, match="no score that may be compared"):
+    with pytest.raises(InputError, match="no score that is comparable"):
         over_sampling_seeds([by_rules("m", 1.0, "nvgbench/2"), by_rules("m", 2.0, "adm/1", seed=1)])
 
 

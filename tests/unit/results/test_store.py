@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvgbench.errors import InputError
+from nvgbench.results.records import Records
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import ResultStore, decode_record, encode_record, located_records, read_records
 from nvgbench.types import Interval, Measurement, MetricValue
@@ -122,7 +123,7 @@ def _edited(**changes: Any) -> str:
         ('{"kind": "evaluate", "subject": "a", "schema_version": 1}', "'kind' = 'evaluate'"),
         ('{"kind": "eval", "subject": "a", "schema_version": 1, "metrics": [{"name": "FD", "value": 1}]}', "metrics.0.n"),
         ('{"kind": "eval", "subject": "a", "schema_version": 0}', "schema_version is 0"),
-        (_edited(value=1.0).replace('"value": 1.0', '"value": NaN'), "holds NaN"),
+        (_edited(value=1.0).replace('"value": 1.0', '"value": NaN'), "NaN found"),
         (_edited(value=1.0).replace('"value": 1.0', '"value": 1e999'), "value = inf"),
         (_edited(interval=Interval(2.0, 1.0, 0.95, "sampling", "")), "interval 2.0 to 1.0"),
         (_edited(interval=Interval(0.0, 1.0, 1.0, "sampling", "")), "level 1.0"),
@@ -144,10 +145,10 @@ def test_select_and_folders(tmp_path: Path) -> None:
         store.append(RunRecord(kind="profile", subject=name, family="nvg"))
     ResultStore(tmp_path).append(RunRecord(kind="eval", subject="root"))
     assert len(read_records(tmp_path)) == 5
-    assert [r.subject for r in ResultStore(tmp_path / "a").select(kind="eval", family="nvg")] == ["a"]
+    assert [r.subject for r in Records.read(tmp_path / "a").select(kind="eval", family="nvg")] == ["a"]
     assert ResultStore(tmp_path / "none").records() == []
     with pytest.raises(InputError, match="did you mean 'family'"):
-        ResultStore(tmp_path / "a").select(famly="nvg")
+        Records.read(tmp_path / "a").select(famly="nvg")
     with pytest.raises(InputError, match="no records at"):
         read_records(tmp_path / "missing.jsonl")
     located = located_records(tmp_path / "b")[1]

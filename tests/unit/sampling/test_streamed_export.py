@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nvgbench.data.npz import NpzImages
+from nvgbench.data.archive import NpzImages
 from nvgbench.errors import InputError
 from nvgbench.sampling import export
 from nvgbench.sampling.job import sample_job

@@ -11,8 +11,8 @@ import torch
 
 from nvgbench.errors import InputError
 from nvgbench.runs import checkpoint as ckpt
+from nvgbench.runs.log import read_log
 from nvgbench.training.interrupt import Interrupted, StopSignal
-from nvgbench.training.log import read_log
 from nvgbench.training.loop import TrainingLoop
 from nvgbench.training.schedule import learning_rate
 from nvgbench.training.tally import DivergenceError

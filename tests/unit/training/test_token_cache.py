@@ -42,8 +42,8 @@ class GreyTokenizer(nn.Module):
 
     def encode(self, images_B3HW: torch.Tensor) -> TokenSequence:
         grey_B = ((images_B3HW[:, 0, 0, 0] + 1) * 127.5).round().long()
-        labels_BL = torch.arange(4).expand(len(grey_B), 4) if self.structure else None
-        return TokenSequence((grey_B[:, None], grey_B[:, None].repeat(1, 4) + 69_000), labels_BL)
+        structure_BL = torch.arange(4).expand(len(grey_B), 4) if self.structure else None
+        return TokenSequence((grey_B[:, None], grey_B[:, None].repeat(1, 4) + 69_000), structure_BL)
 
 
 def build(path: Path, tokenizer: nn.Module, dataset: ImageDataset, stop: StopSignal | None = None) -> None:
@@ -69,9 +69,9 @@ def test_cached_batches_are_those_of_the_loader(tmp_path: Path, structure: bool)
             for mine, theirs in zip(one.tokens.indices, expected.tokens.indices, strict=True):
                 assert mine.dtype == torch.int64
                 assert torch.equal(mine, theirs)
-            assert (one.tokens.labels_BL is None) == (not structure)
+            assert (one.tokens.structure_BL is None) == (not structure)
             if structure:
-                assert torch.equal(one.tokens.labels_BL, expected.tokens.labels_BL)
+                assert torch.equal(one.tokens.structure_BL, expected.tokens.structure_BL)
 
 
 def test_a_cache_of_something_else_is_not_used(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Loss networks with other people's weights: found in the cache, and refused in one line where they cannot be had."""
+"""Loss networks with published weights: found in torch hub's folder, downloaded, or refused in one line."""
 
 from __future__ import annotations
 
+import hashlib
 import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from nvgbench.autoencoder.dino import DinoFeatures
 from nvgbench.autoencoder.discriminator import PatchDiscriminator, build_adversary
 from nvgbench.autoencoder.perceptual import load_perceptual
 from nvgbench.errors import InputError
+from nvgbench.weights.downloads import Pretrained
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     def refuse(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(torch.hub, "urlopen", refuse)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     return tmp_path / "checkpoints"
 
@@ -31,7 +32,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_lpips_offline_names_file_folder_and_way_out(offline: Path) -> None:
     with pytest.raises(InputError) as caught:
         load_perceptual("lpips")
-    for part in ("vgg16-397923af.pth", str(offline), "--set tokenizer.losses.perceptual=none"):
+    for part in ("vgg16-397923af.pth", str(offline), "`tokenizer.losses.perceptual=none`"):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
     network, note = load_perceptual("auto")
@@ -44,7 +45,7 @@ def test_lpips_offline_names_file_folder_and_way_out(offline: Path) -> None:
 def test_dino_offline_names_file_folder_and_way_out(offline: Path) -> None:
     with pytest.raises(InputError) as caught:
         build_adversary("dino", 32)
-    for part in ("dino_deitsmall16_pretrain.pth", str(offline), "--set tokenizer.losses.adversarial=patch"):
+    for part in ("dino_deitsmall16_pretrain.pth", str(offline), "`tokenizer.losses.adversarial=patch`"):
         assert part in str(caught.value)
     adversary, _, note = build_adversary("auto", 32)
     assert adversary is not None
@@ -120,3 +121,21 @@ def test_lpips_is_zero_for_equal_images_and_grows_with_noise(offline: Path) -> N
     distance.backward()
     assert far.grad is not None
     assert far.grad.abs().max().item() > 0
+
+
+def test_a_download_is_whole_and_checked_or_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From a file:// address; a wrong hash or a missing file leaves nothing behind."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    source = tmp_path / "weights.pth"
+    source.write_bytes(b"some weights")
+    digest = hashlib.sha256(b"some weights").hexdigest()
+    about = {"url": source.as_uri(), "what": "a test", "without": "a.b=none"}
+    with pytest.raises(InputError, match=r"the download failed .*invalid hash"):
+        Pretrained(**about, sha256="0" * 8).fetch()
+    with pytest.raises(InputError, match="the download failed"):
+        Pretrained(**about | {"url": (tmp_path / "absent.pth").as_uri()}).fetch()
+    assert not list((tmp_path / "hub" / "checkpoints").iterdir())
+    fetched = Pretrained(**about, sha256=digest[:8]).fetch()
+    assert fetched.read_bytes() == b"some weights"
+    source.unlink()
+    assert Pretrained(**about).fetch() == fetched, "it is downloaded once"

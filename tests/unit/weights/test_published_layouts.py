@@ -141,7 +141,7 @@ def test_any_one_tensor_that_is_wrong_is_refused_and_never_breaks_the_program(fa
 
 def test_families_without_an_original_project() -> None:
     assert list(original_projects()) == ["nvg", "var"]
-    with pytest.raises(InputError, match="family 'ar' has no published files; those that have: nvg, var"):
+    with pytest.raises(InputError, match="family 'ar' has no published files; families that do: nvg, var"):
         original_project("ar")
-    with pytest.raises(InputError, match="belong to no published model"):
+    with pytest.raises(InputError, match="are of no published model"):
         recognise(["layers.0.weight"])

@@ -1,0 +1,368 @@
+"""Training, profiling, studies, records, reports and gates."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from nvgbench.errors import InputError, did_you_mean
+from nvgbench.gates.baseline import read_baseline
+from nvgbench.gates.rules import load_rules
+from nvgbench.gates.schema import Outcome, Verdict, overall
+from nvgbench.gates.verdicts import evaluate_gates
+from nvgbench.interfaces import Progress
+from nvgbench.report.build import DEFAULT_TITLE, render_report
+from nvgbench.report.galleries import without_data_pictures
+from nvgbench.results.records import Records
+from nvgbench.results.schema import RunRecord
+from nvgbench.results.store import LocatedRecord, ResultStore, records_of
+
+if TYPE_CHECKING:
+    import pandas
+
+    from nvgbench.api.runs import Run
+
+AnyPath = str | os.PathLike[str]
+Phase = Literal["tokenizer", "generator"]
+
+
+def train(
+    preset: str,
+    *,
+    data: str | None = None,
+    set: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    runs: AnyPath = "runs",
+    device: str = "auto",
+    tokenizer: AnyPath | None = None,
+    phases: Sequence[Phase] = ("tokenizer", "generator"),
+    progress: Progress | None = None,
+) -> Run:
+    """Train a preset, or resume its training; a finished run is returned as it is.
+
+    Args:
+        preset: a name from ``nvgbench presets``.
+        data: another data source, e.g. ``cifar10`` or ``imagefolder:PATH``.
+        set: settings by key, e.g. ``{"train.generator.steps": 500}``.
+        name: of the run; the preset's if None.
+        runs: the folder of runs.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        tokenizer: folder of a run whose tokenizer is used instead of training one.
+        phases: what to train.
+        progress: called with what happens: ``phase, done, total`` (and ``losses`` now and then), or ``message``.
+
+    Raises:
+        InputError: an unknown preset or setting, data that cannot be used, or a run of that name with another configuration.
+    """
+    from nvgbench.api.runs import Run
+    from nvgbench.config.load import load_preset
+    from nvgbench.device import resolve_device
+    from nvgbench.training.run import train_run
+
+    place = resolve_device(device)
+    folder = train_run(
+        load_preset(preset, set or {}, data),
+        Path(runs, name or preset),
+        device=place,
+        progress=progress or (lambda _: None),
+        tokenizer_from=None if tokenizer is None else Path(tokenizer),
+        phases=phases,
+    )
+    return Run(folder, place)
+
+
+def profile(
+    target: AnyPath,
+    *,
+    batch_sizes: Sequence[int] = (1, 8),
+    repeats: int = 10,
+    warmup: int = 2,
+    energy_seconds: float = 3.0,
+    set: Mapping[str, Any] | None = None,
+    classes: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    runs: AnyPath = "runs",
+    progress: Callable[[int, int], None] | None = None,
+) -> RunRecord:
+    """Measure parameters, FLOPs, latency, throughput, memory and energy of a run, or of a preset with random weights.
+
+    Args:
+        target: a run (folder, or name below ``runs``) or a preset.
+        batch_sizes: images per call; latency is measured at 1, throughput above.
+        repeats, warmup: timed calls per batch size, and calls before them that are not timed.
+        energy_seconds: shortest window over which energy is read.
+        set: settings by key; for a run, of its sampling alone.
+        classes: number of classes of a preset whose data set is not known.
+        seed: of a preset's random weights.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        runs: the folder of runs.
+        progress: called with (steps done, steps).
+
+    Returns:
+        The record; `nvgbench profile` also appends it to the run's records.
+
+    Raises:
+        InputError: neither a run nor a preset, or settings that do not exist.
+    """
+    plan = _plan(batch_sizes=tuple(batch_sizes), repeats=repeats, warmup=warmup, energy_seconds=energy_seconds)
+    model = profiled_model(target, set=set, classes=classes, seed=seed, device=device, runs=runs)
+    return model.measure(plan, progress)
+
+
+def _plan(**choices: Any) -> Any:
+    from nvgbench.profiling.profile import ProfilePlan
+
+    return ProfilePlan(**choices)
+
+
+@dataclass(frozen=True)
+class ProfiledModel:
+    """A model that is about to be measured: checked, but not loaded yet.
+
+    Attributes:
+        name: of the run or preset.
+        records: where `nvgbench profile` appends its record.
+        measure: called with a `nvgbench.profiling.profile.ProfilePlan` and a progress callback; returns the record.
+    """
+
+    name: str
+    records: Path
+    measure: Callable[[Any, Callable[[int, int], None] | None], RunRecord]
+
+
+def profiled_model(
+    target: AnyPath,
+    *,
+    set: Mapping[str, Any] | None = None,
+    classes: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    runs: AnyPath = "runs",
+) -> ProfiledModel:
+    """Check what `profile` was given, so that a misspelt name stops before anything is measured."""
+    from nvgbench.config.load import load_preset
+    from nvgbench.device import resolve_device
+    from nvgbench.profiling.record import profile_record
+    from nvgbench.registry import preset_files
+    from nvgbench.runs.find import find_run, find_runs, is_run
+    from nvgbench.runs.models import untrained_generator
+
+    text, root, place = os.fspath(target), Path(runs), resolve_device(device)
+    if is_run(text, root):
+        run = find_run(text, root)
+        settings = {key.removeprefix("sampling."): value for key, value in (set or {}).items()}
+        config = run.config
+        return ProfiledModel(
+            run.name,
+            run.records_path,
+            lambda plan, progress: profile_record(
+                run.load_generator(place), config, plan, place, settings=settings, progress=progress
+            ),
+        )
+    if text not in preset_files():
+        known = [*preset_files(), *(run.name for run in find_runs(root))]
+        raise InputError(
+            f"{text!r} is neither a preset nor a run in {root}{did_you_mean(text, known)}; 'nvgbench presets' lists presets"
+        )
+    config = load_preset(text, set or {})
+    number = classes or _known_classes(config.data.source)
+    return ProfiledModel(
+        text,
+        root / "records.jsonl",
+        lambda plan, progress: profile_record(
+            untrained_generator(config, number, seed, place), config, plan, place, progress=progress
+        ),
+    )
+
+
+def _known_classes(source: str) -> int:
+    from nvgbench.data.catalog import SOURCES
+
+    number = SOURCES.get(source.partition(":")[0]).num_classes
+    if number is None:
+        raise InputError(f"the number of classes of {source!r} is not known beforehand; give it as `classes=`")
+    return number
+
+
+def ablate(
+    study: str,
+    targets: Sequence[AnyPath],
+    *,
+    images: int = 128,
+    seed: int = 0,
+    data: str | None = None,
+    device: str = "auto",
+    runs: AnyPath = "runs",
+    progress: Callable[[int, int], None] | None = None,
+) -> RunRecord:
+    """Run a study on trained runs.
+
+    Args:
+        study: ``clusters``: the stability of structure maps.
+        targets: runs with a trained tokenizer; the first one is perturbed.
+        images: number of held-out images.
+        seed: of noise and random splits.
+        data: other images than the held-out ones of the first run.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        runs: the folder of runs.
+        progress: called with (images done, images).
+
+    Raises:
+        InputError: no such study, or runs that cannot be compared.
+    """
+    from nvgbench.ablations.plan import STUDIES
+    from nvgbench.ablations.runner import cluster_record
+    from nvgbench.device import resolve_device
+    from nvgbench.runs.find import find_run
+
+    if study not in STUDIES:
+        raise InputError(f"no study {study!r}{did_you_mean(study, STUDIES)}; known: {', '.join(STUDIES)}")
+    return cluster_record(
+        [find_run(os.fspath(target), Path(runs)) for target in targets],
+        images=images,
+        seed=seed,
+        device=resolve_device(device),
+        progress=progress or (lambda done, total: None),
+        data=data,
+    )
+
+
+def records(*places: AnyPath, runs: AnyPath = "runs") -> Records:
+    """The records of runs, of record files, or of everything in a folder.
+
+    Args:
+        places: folders, record files, or names of runs below ``runs``; all of ``runs`` if none is given.
+        runs: the folder of runs.
+
+    Raises:
+        InputError: no such place, or a broken file.
+    """
+    return Records(located.record for located in _located(places, runs))
+
+
+def report(
+    *places: AnyPath,
+    out: AnyPath = "reports/index.html",
+    title: str = DEFAULT_TITLE,
+    baseline: AnyPath | None = None,
+    rules: AnyPath | None = None,
+    force: bool = False,
+    data_pictures: bool = True,
+    runs: AnyPath = "runs",
+) -> Path:
+    """Build one self-contained HTML page from records and their pictures, and return its path.
+
+    Args:
+        places: as for `records`.
+        out: HTML file to write; the numbers go to a ``.json`` and a ``.csv`` beside it.
+        title: heading of the page.
+        baseline: also show what a gate says against this baseline.
+        rules: rules of that gate; the built-in ones if None.
+        force: compare scores that are not comparable, and mark them.
+        data_pictures: show images of the data set.
+        runs: the folder of runs.
+
+    Raises:
+        InputError: nothing to report on, or a broken file.
+    """
+    if not Path(out).name:
+        raise InputError(f"`out={os.fspath(out)!r}` is not a file name; give one such as reports/index.html")
+    located = _located(places, runs)
+    if not data_pictures:
+        located = without_data_pictures(located)
+    verdicts: Sequence[Verdict] = ()
+    if baseline is not None:
+        verdicts = gate(baseline, [one.record for one in located], rules=rules, whole=not places)
+    return render_report(located, Path(out), title=title, verdicts=verdicts, force=force)
+
+
+@dataclass(frozen=True, repr=False)
+class GateResult(Sequence[Verdict]):
+    """What a gate decided: the verdict on every gated metric.
+
+    Attributes:
+        verdicts: in the order of the baseline.
+    """
+
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """``pass``, ``fail`` (a blocking rule failed) or ``inconclusive`` (none failed, but one is undecided)."""
+        return overall(self.verdicts)
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome == "pass"
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per verdict."""
+        import dataclasses
+
+        import pandas
+
+        return pandas.DataFrame([dataclasses.asdict(verdict) for verdict in self.verdicts])
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.verdicts[index]
+
+    def __len__(self) -> int:
+        return len(self.verdicts)
+
+    def __iter__(self) -> Iterator[Verdict]:
+        return iter(self.verdicts)
+
+    def __repr__(self) -> str:
+        from nvgbench.gates.outputs import as_text
+
+        return as_text(self.verdicts)
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html())
+
+
+def gate(
+    baseline: AnyPath,
+    current: Sequence[RunRecord] | AnyPath = "runs",
+    *,
+    rules: AnyPath | None = None,
+    whole: bool = True,
+) -> GateResult:
+    """Compare records with a baseline of the same environment, metric by metric.
+
+    Args:
+        baseline: file written by ``nvgbench gate --update``.
+        current: records, or the folder that holds them.
+        rules: TOML file of rules; the built-in ones if None.
+        whole: whether everything that the baseline holds is expected among the records.
+
+    Raises:
+        InputError: a broken file, or scores that are not comparable.
+    """
+    found = records(current) if isinstance(current, str | os.PathLike) else current
+    known = load_rules(None if rules is None else Path(rules))
+    return GateResult(tuple(evaluate_gates(known, read_baseline(Path(baseline)), found, whole=whole)))
+
+
+def append(record: RunRecord, path: AnyPath) -> Path:
+    """Append a record to a file of records (or to ``records.jsonl`` in a folder), and return the file's path."""
+    store = ResultStore(Path(path))
+    store.append(record)
+    return store.path
+
+
+def _located(places: Sequence[AnyPath], runs: AnyPath) -> list[LocatedRecord]:
+    """The records of ``places``: names of runs, record files, or folders of such."""
+    names: list[str] = []
+    files: list[Path] = []
+    for place in places:
+        path = Path(place)
+        if path.exists() or path.suffix == ".jsonl":
+            files.append(path)
+        else:
+            names.append(os.fspath(place))
+    return records_of(names, files, Path(runs))

@@ -1,0 +1,68 @@
+"""The structure generator: the network behind the flow of the structure maps (paper, section 3.2).
+
+`nvgbench.nvg.flow` says what it is trained for and how it is sampled.
+
+Shape letters: B batch (a sample is one image at one stage), L positions, C latent channels, K structure channels, W width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nvgbench.nvg.blocks import ModulatedHead, TimeEmbedding, initialise, make_blocks
+from nvgbench.nvg.config import NvgModelConfig
+from nvgbench.nvg.rope import StructureRope
+from nvgbench.nvg.stages import StageLayout
+
+
+class StructureGenerator(nn.Module):
+    """Velocity of the flow to the structure map of the next stage, given this stage's canvas and structure.
+
+    One network serves stages 0 … K - 2. Arguments as for `nvgbench.nvg.content.ContentGenerator`.
+
+    Raises:
+        InputError: the head size has no room for the axes.
+    """
+
+    def __init__(self, config: NvgModelConfig, layout: StageLayout, *, channels: int, num_classes: int) -> None:
+        super().__init__()
+        width = config.structure_width
+        self.layout = layout
+        self.rope = StructureRope(config, layout, canvas_condition=True)
+        self.embed = nn.Linear(layout.channels, width)
+        self.canvas_embed = nn.Linear(channels, width)
+        self.class_embed = nn.Embedding(num_classes + 1, width)
+        self.stage_embed = nn.Embedding(layout.structure_stages, width)
+        self.time_embed = TimeEmbedding(width)
+        self.blocks = make_blocks(config, width)
+        self.head = ModulatedHead(width, layout.channels)
+        initialise(self)
+
+    def velocity(
+        self, z_BLK: Tensor, t_B: Tensor, canvas_BLC: Tensor, se_BLK: Tensor, stage_B: Tensor, labels_B: Tensor
+    ) -> Tensor:
+        """The velocity noise - data at ``z_BLK``.
+
+        Args:
+            z_BLK: the noised structure, around -1 … +1.
+            t_B: float32 flow time in [0, 1].
+            canvas_BLC: the canvas AFTER stage ``stage_B``, not scaled.
+            se_BLK: embedding of the structure map of ``stage_B``, values 0, 1, 2.
+            stage_B: int64 stage that is complete, 0 … K - 2.
+            labels_B: int64 class, or the number of classes for none.
+
+        Returns:
+            float32 ``[B, L, K]``.
+        """
+        class_BW = self.class_embed(labels_B)
+        condition_BW = class_BW + self.stage_embed(stage_B) + self.time_embed(t_B)
+        tokens = self.embed(z_BLK)
+        x_BNW = torch.cat((class_BW[:, None].to(tokens.dtype), self.canvas_embed(canvas_BLC), tokens), dim=1)
+        rotation = self.rope(se_BLK)
+        for block in self.blocks[:-1]:
+            x_BNW = block(x_BNW, condition_BW, rotation)
+        x_BLW = self.blocks[-1](x_BNW, condition_BW, rotation, last=self.layout.positions)
+        return self.head(x_BLW, condition_BW).float()
+
+    forward = velocity

@@ -1,0 +1,43 @@
+"""Classes by name or number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from nvgbench.errors import InputError, did_you_mean
+
+
+def select_classes(given: Iterable[str | int] | None, names: Sequence[str]) -> tuple[int, ...]:
+    """Numbers of the classes that ``given`` names, in its order.
+
+    Args:
+        given: numbers, names, or words, each of which selects every class whose name contains it. All classes if None.
+        names: of the classes.
+
+    Raises:
+        InputError: a number out of range, a name that no class has, or an empty selection.
+    """
+    if given is None:
+        return tuple(range(len(names)))
+    chosen = [label for one in given for label in _matching(one, names)]
+    if not chosen:
+        raise InputError("no classes; name at least one, or leave it out for all")
+    return tuple(chosen)
+
+
+def _matching(given: str | int, names: Sequence[str]) -> list[int]:
+    text = str(given).strip()
+    if text in names:  # a class may be called "7"
+        return [names.index(text)]
+    if text.lstrip("-").isdigit():
+        if not 0 <= int(text) < len(names):
+            raise InputError(f"class {text} is out of range: 0 ({names[0]}) to {len(names) - 1} ({names[-1]})")
+        return [int(text)]
+    found = [label for label, name in enumerate(names) if text and text.lower() in name.lower()]
+    if not found:
+        raise InputError(f"no class {text!r}{did_you_mean(text, names)}; known: {_shortened(names)}")
+    return found
+
+
+def _shortened(names: Sequence[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
