@@ -214,13 +214,12 @@ class Verification(Protocol):
 
     Attributes:
         tolerance: largest difference of a float in float32 on a CPU, relative to the largest magnitude of its array.
-        shipped: JSON files of the fixtures that come with the family.
+        shipped: JSON files of the fixtures that come with the family, each with the SHA-256 of the archive beside it (None for
+            a fixture without one).
     """
 
     tolerance: float
-
-    @property
-    def shipped(self) -> tuple[Path, ...]: ...
+    shipped: Mapping[Path, str | None]
 
     def verify(self, ledger: Ledger) -> list[Check]:
         """Recompute every array of the ledger's fixture; the checks in the order in which they were reported.

@@ -42,7 +42,8 @@ def register(app: typer.Typer) -> None:
 
         verification = _verification(family)
         arithmetic = Arithmetic(resolve_device(device), dtype)
-        fixtures = [read_fixture(path) for path in ((fixture,) if fixture else verification.shipped)]
+        shipped = verification.shipped
+        fixtures = [read_fixture(path, shipped.get(path)) for path in ([fixture.resolve()] if fixture else shipped)]
         checked = [(found, _checks(verification, found, arithmetic, quiet=as_json)) for found in fixtures]
         lost = any(check.verdict == "fail" for _, checks in checked for check in checks)
         if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 
 import pytest
@@ -19,14 +18,14 @@ from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import structure_embedding
+from nvgbench.nvg.verification import FIXTURES
 from tests.helpers.tiny_nvg import tiny
 
 LAYOUT = StageLayout((4, 4))
 
 
 def _published_layout(depth: int) -> dict[str, list[int]]:
-    folder = importlib.resources.files("nvgbench.parity").joinpath("fixtures/nvg_state_dict_layouts.json")
-    entry = json.loads(folder.read_text())["generators"][f"d{depth}"]
+    entry = json.loads((FIXTURES / "nvg_state_dict_layouts.json").read_text())["generators"][f"d{depth}"]
     blocks = {key.format(i=i): shape for i in range(depth) for key, shape in entry["block_keys"].items()}
     return {**entry["single_keys"], **blocks}
 

@@ -5,7 +5,6 @@ They show that the original files can be read without having them; what a model 
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,13 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from nvgbench_baselines.var.verification import FIXTURES as VAR_FIXTURES
+from nvgbench_baselines.var.verification import filler as var_filler
 from torch import Tensor
 
 from nvgbench.errors import InputError
 from nvgbench.files import whole_file
-from nvgbench.parity.filler import fill_nvg
-from nvgbench.parity.var_filler import filled
+from nvgbench.nvg.verification import FIXTURES as NVG_FIXTURES
+from nvgbench.nvg.verification import filler as nvg_filler
 
+FIXTURES = {"nvg": NVG_FIXTURES, "var": VAR_FIXTURES}
 Shapes = Mapping[str, Sequence[int]]
 _PREFIX, _AVERAGE, _INSIDE = "nvgformer.", "ema_model.nvgformer.", "first_stage_model."
 
@@ -82,7 +84,7 @@ def nvg_stand_in(shapes: Shapes, seed: int = 0) -> dict[str, Tensor]:
             case "total_visited_codes":
                 found[key] = torch.arange(math.prod(shape)).reshape(*shape)
             case _:
-                found[key] = torch.from_numpy(fill_nvg(key, shape, seed))
+                found[key] = torch.from_numpy(nvg_filler.filled(key, shape, seed))
     return found
 
 
@@ -102,11 +104,10 @@ def var_stand_in(shapes: Shapes, scales: Sequence[int], seed: int = 0) -> dict[s
             case "ema_vocab_hit_SV":
                 found[key] = torch.arange(math.prod(shape), dtype=torch.float32).reshape(*shape)
             case _:
-                found[key] = torch.from_numpy(filled(key, shape, seed))
+                found[key] = torch.from_numpy(var_filler.filled(key, shape, seed))
     return found
 
 
 @cache
 def _layouts(family: str) -> dict[str, Any]:
-    file = importlib.resources.files("nvgbench.parity") / "fixtures" / f"{family}_state_dict_layouts.json"
-    return json.loads(file.read_text(encoding="utf-8"))
+    return json.loads((FIXTURES[family] / f"{family}_state_dict_layouts.json").read_text(encoding="utf-8"))

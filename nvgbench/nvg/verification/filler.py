@@ -1,7 +1,7 @@
 """Deterministic weights for the golden numbers of NVG ("nvgbench filler NVG v1").
 
 A tensor's values depend on its key in the reference's layout, its shape and one seed alone, and need numpy and zlib only.
-The rule is spelt out in ``fixtures/nvg_public.json`` under ``filler_rule``.
+``fixtures/nvg_public.json`` spells the rule out under ``filler_rule``.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import numpy as np
 NOT_FILLED = ("rope_ids", "scale_factors", "total_visited_codes")
 
 
-def fill_nvg(key: str, shape: Sequence[int], seed: int = 0) -> np.ndarray:
+def filled(key: str, shape: Sequence[int], seed: int = 0) -> np.ndarray:
     """The float32 values of the tensor called ``key`` in the reference (no module prefix; ``quantize.`` for quantizers)."""
     bits = np.random.PCG64((zlib.crc32(key.encode()) + seed) % 2**32)
     return _scaled(key, np.random.Generator(bits).standard_normal(size=tuple(shape))).astype(np.float32)
 
 
-def fill_nvg_state(shapes: Mapping[str, Sequence[int]], seed: int = 0) -> dict[str, np.ndarray]:
+def filled_state(shapes: Mapping[str, Sequence[int]], seed: int = 0) -> dict[str, np.ndarray]:
     """All learned tensors of a state dict given as key -> shape."""
-    return {key: fill_nvg(key, shape, seed) for key, shape in shapes.items() if key.split(".")[-1] not in NOT_FILLED}
+    return {key: filled(key, shape, seed) for key, shape in shapes.items() if key.split(".")[-1] not in NOT_FILLED}
 
 
 def _scaled(key: str, noise: np.ndarray) -> np.ndarray:
