@@ -74,7 +74,7 @@ def test_bad_runs_end_with_one_line(app: typer.Typer, root: Path, tmp_path: Path
         cluster_record(runs, images=2, seed=0, device=torch.device("cpu"), progress=lambda done, total: None)
 
     one = RunFolder(root / "one")
-    with pytest.raises(InputError, match="no runs"):
+    with pytest.raises(InputError, match="is empty"):
         study()
     with pytest.raises(InputError, match="same tokenizer"):
         study(one, one)

@@ -159,7 +159,7 @@ def test_small_grids_lose_the_views_they_have_no_room_for() -> None:
 
 
 def test_refuses_what_cannot_be_studied() -> None:
-    with pytest.raises(InputError, match="no runs"):
+    with pytest.raises(InputError, match="is empty"):
         run([])
     with pytest.raises(InputError, match="too few"):
         run([pooled_encoder()], images=1)
