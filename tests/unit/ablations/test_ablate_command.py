@@ -81,7 +81,7 @@ def test_bad_runs_end_with_one_line(app: typer.Typer, root: Path, tmp_path: Path
     empty = RunFolder.create(tmp_path / "empty", one.config)
     with pytest.raises(InputError, match="no trained tokenizer"):
         study(empty)
-    with pytest.raises(InputError, match="one image size"):
+    with pytest.raises(InputError, match="same image size"):
         study(one, train(tmp_path, "large", "data.image_size=64"))
     with pytest.raises(InputError, match=r"no run 'onee'.*did you mean"):
         CliRunner().invoke(app, ["ablate", "clusters", "onee", "--runs", str(root)], catch_exceptions=False)
