@@ -139,6 +139,8 @@ class NpzImages:
             return f"{self.key}.npy"
         if any(name.endswith("data.pkl") for name in names):
             raise InputError(f"{self.path} is a PyTorch checkpoint; expected an .npz with {IMAGES} (uint8 images [N, H, W, 3])")
+        if {"mu.npy", "sigma.npy"} <= set(names):
+            raise InputError(f"{self.path} holds statistics (mu, sigma) and no images; expected {self.key} with uint8 images")
         held = [name.removesuffix(".npy") for name in sorted(names)]
         choose = f"; name the images with `key={held[0]!r}`" if any(name.endswith(".npy") for name in names) else ""
         more = " …" if len(held) > 5 else ""
