@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nvgbench.data.archive import npz_arrays, reading
+from nvgbench.data.archive import is_zip, npz_arrays, reading
 from nvgbench.errors import InputError
 from nvgbench.files import StrPath, whole_file
 
@@ -59,7 +59,7 @@ def read_statistics(path: StrPath) -> Statistics | None:
         InputError: they cannot be read, or are no mean and covariance: other shapes than ``[D]`` and ``[D, D]``, values that
             are not finite, a matrix that is not symmetric or has negative eigenvalues.
     """
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return None
     with reading(path), zipfile.ZipFile(path) as archive:
         is_torch = any(name.endswith("data.pkl") for name in archive.namelist())
