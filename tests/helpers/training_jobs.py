@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,38 @@ def silent(event: object) -> None:
     """Progress that nobody sees."""
 
 
+class Moments:
+    """Counts the moments of a training in this process: progress events and flushes of files to disk.
+
+    Flushes lie within the writing of logs and checkpoints, and the count is the same in every run. The instance is the
+    training's ``progress``.
+
+    Args:
+        moment: when to call ``act``, from 1; never if 0.
+        act: what happens then.
+    """
+
+    def __init__(self, moment: int = 0, act: Callable[[], None] = lambda: None) -> None:
+        self.passed = 0
+        self._moment, self._act, self._fsync = moment, act, os.fsync
+
+    def __call__(self, event: object) -> None:
+        self.passed += 1
+        if self.passed == self._moment:
+            self._act()
+
+    def __enter__(self) -> Moments:
+        def fsync(descriptor: int) -> None:
+            self._fsync(descriptor)
+            self(None)
+
+        os.fsync = fsync
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.fsync = self._fsync
+
+
 def train(folder: Path, family: str, *settings: str, **options: Any) -> None:
     """Train in this process."""
     import torch
@@ -51,18 +85,31 @@ def train(folder: Path, family: str, *settings: str, **options: Any) -> None:
     train_run(small_config(family, *settings), folder, **options)
 
 
-def _child(folder: Path, family: str, settings: tuple[str, ...], environment: dict[str, str]) -> None:
+def _child(
+    folder: Path, family: str, settings: tuple[str, ...], environment: dict[str, str], moment: int, number: signal.Signals
+) -> None:
     os.environ.update(environment)
-    train(folder, family, *settings)
+    with Moments(moment, lambda: os.kill(os.getpid(), number)) as progress:
+        train(folder, family, *settings, progress=progress)
 
 
-def start(folder: Path, family: str, *settings: str, environment: dict[str, str] | None = None) -> Any:
-    """Train in a process of its own. The fork server has imported torch already, so that it begins at once."""
+def start(
+    folder: Path,
+    family: str,
+    *settings: str,
+    environment: dict[str, str] | None = None,
+    moment: int = 0,
+    number: signal.Signals = signal.SIGKILL,
+) -> Any:
+    """Train in a process of its own, which sends itself a signal at a moment of `Moments`.
+
+    The fork server has imported torch already, so that the process starts at once.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["nvgbench.training.run", "nvgbench.autoencoder.objective", "nvgbench.nvg.objective", "nvgbench.nvg.generator"]
     )
-    process = context.Process(target=_child, args=(folder, family, settings, environment or {}))
+    process = context.Process(target=_child, args=(folder, family, settings, environment or {}, moment, number))
     process.start()
     return process
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -16,33 +14,29 @@ from nvgbench.results.store import read_records
 from nvgbench.runs.find import find_run, find_runs
 from nvgbench.runs.folder import RunFolder
 from nvgbench.types import SampleRequest
-from tests.helpers.training_jobs import log, start, train, weights
+from tests.helpers.training_jobs import Moments, log, start, train, weights
 
 
 @pytest.fixture(scope="module", params=["nvg", "var", "ar"])
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, float]:
-    """An uninterrupted run: family, folder, seconds."""
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, int]:
+    """An uninterrupted run: family, folder, number of its `Moments`."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    began = time.monotonic()
-    train(folder, request.param)
-    return request.param, folder, time.monotonic() - began
+    with Moments() as progress:
+        train(folder, request.param, progress=progress)
+    return request.param, folder, progress.passed
 
 
-def test_killed_at_random_moments(whole: tuple[str, Path, float], tmp_path: Path) -> None:
-    family, reference, seconds = whole
-    moments = random.Random(family)
-    kills = 0
+def test_killed_at_random_moments(whole: tuple[str, Path, int], tmp_path: Path) -> None:
+    """Three times, each time in what is at most the next third; a kill never saves work, so each of them strikes."""
+    family, reference, total = whole
+    draw = random.Random(family)
     for _ in range(3):
-        process = start(tmp_path / "run", family)
-        process.join(timeout=moments.uniform(0.1, 0.8) * min(max(seconds, 0.5), 3.0))
-        if process.is_alive():
-            process.kill()
-            kills += 1
+        process = start(tmp_path / "run", family, moment=draw.randint(1, total // 3))
         process.join()
+        assert process.exitcode == -signal.SIGKILL
     process = start(tmp_path / "run", family)
-    process.join(timeout=60)
+    process.join()
     assert process.exitcode == 0
-    assert kills > 0
     assert weights(tmp_path / "run") == weights(reference)
     assert log(tmp_path / "run") == log(reference)
     assert not list((tmp_path / "run").rglob(".*")), "leftovers"
@@ -50,25 +44,21 @@ def test_killed_at_random_moments(whole: tuple[str, Path, float], tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop(whole: tuple[str, Path, float], tmp_path: Path, number: signal.Signals) -> None:
-    family, reference, _ = whole
+def test_asked_to_stop(whole: tuple[str, Path, int], tmp_path: Path, number: signal.Signals) -> None:
+    family, reference, total = whole
     if family != "nvg":
         pytest.skip("signals know nothing of families")
-    process = start(tmp_path / "run", family, "train.checkpoint_every=1000")
-    while not (tmp_path / "run" / "train.jsonl").exists():  # two steps are done
-        assert process.is_alive()
-        time.sleep(0.01)
-    os.kill(process.pid, number)
-    process.join(timeout=60)
+    process = start(tmp_path / "run", family, "train.checkpoint_every=1000", moment=total // 6, number=number)
+    process.join()
     assert process.exitcode == 1  # Interrupted is an exception; the command line makes 130 of it
     state = RunFolder(tmp_path / "run").state("tokenizer")
     assert state is not None, "no checkpoint was written"
-    assert state.step >= 2
+    assert 0 < state.step < state.total_steps
     train(tmp_path / "run", family, "train.checkpoint_every=1000")
     assert weights(tmp_path / "run") == weights(reference)
 
 
-def test_a_finished_run_is_left_alone(whole: tuple[str, Path, float]) -> None:
+def test_a_finished_run_is_left_alone(whole: tuple[str, Path, int]) -> None:
     family, folder, _ = whole
     before = weights(folder), log(folder), (folder / "records.jsonl").read_bytes()
     said: list = []
@@ -77,7 +67,7 @@ def test_a_finished_run_is_left_alone(whole: tuple[str, Path, float]) -> None:
     assert (weights(folder), log(folder), (folder / "records.jsonl").read_bytes()) == before
 
 
-def test_the_record(whole: tuple[str, Path, float]) -> None:
+def test_the_record(whole: tuple[str, Path, int]) -> None:
     family, folder, _ = whole
     (record,) = read_records(folder)
     assert (record.kind, record.subject, record.family, record.preset) == ("train", "whole", family, f"{family}-tiny")
@@ -92,7 +82,7 @@ def test_the_record(whole: tuple[str, Path, float]) -> None:
     assert record.provenance["notes"]["tokenizer"]
 
 
-def test_what_was_trained_can_be_loaded(whole: tuple[str, Path, float]) -> None:
+def test_what_was_trained_can_be_loaded(whole: tuple[str, Path, int]) -> None:
     family, folder, _ = whole
     assert [run.path for run in find_runs(folder.parent)] == [folder]
     generator = find_run("whole", folder.parent).load_generator("cpu")
@@ -105,13 +95,13 @@ def test_what_was_trained_can_be_loaded(whole: tuple[str, Path, float]) -> None:
     assert plain.spec.provenance["weights"] != generator.spec.provenance["weights"]
 
 
-def test_another_configuration_is_refused(whole: tuple[str, Path, float]) -> None:
+def test_another_configuration_is_refused(whole: tuple[str, Path, int]) -> None:
     family, folder, _ = whole
     with pytest.raises(InputError, match=r"train\.generator\.learning_rate: 0\.001 there, 0\.5 now.*another `name=`"):
         train(folder, family, "train.generator.learning_rate=0.5")
 
 
-def test_a_damaged_checkpoint_is_refused_with_a_remedy(whole: tuple[str, Path, float], tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_refused_with_a_remedy(whole: tuple[str, Path, int], tmp_path: Path) -> None:
     family, reference, _ = whole
     folder = tmp_path / "run"
     train(folder, family, phases=("tokenizer",))
@@ -126,7 +116,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_remedy(whole: tuple[str, Path, f
     assert [record.provenance["phases"] for record in read_records(folder)] == [["tokenizer"], ["generator", "tokenizer"]]
 
 
-def test_another_runs_tokenizer(whole: tuple[str, Path, float], tmp_path: Path) -> None:
+def test_another_runs_tokenizer(whole: tuple[str, Path, int], tmp_path: Path) -> None:
     family, reference, _ = whole
     folder = tmp_path / "second"
     train(folder, family, "train.seed=7", tokenizer=reference)
@@ -141,7 +131,7 @@ def test_another_runs_tokenizer(whole: tuple[str, Path, float], tmp_path: Path) 
         train(tmp_path / "fourth", family, phases=("generator",))
 
 
-def test_online_tokens_train_like_cached_ones(whole: tuple[str, Path, float], tmp_path: Path) -> None:
+def test_online_tokens_train_like_cached_ones(whole: tuple[str, Path, int], tmp_path: Path) -> None:
     """The same batches in the same order; only the batch in which an image is tokenized differs, so up to rounding."""
     family, reference, _ = whole
     train(tmp_path / "online", family, "train.cache_tokens=false")
@@ -149,7 +139,7 @@ def test_online_tokens_train_like_cached_ones(whole: tuple[str, Path, float], tm
         assert one["losses"] == pytest.approx(other["losses"], rel=1e-3)
 
 
-def test_other_images_are_refused(whole: tuple[str, Path, float]) -> None:
+def test_other_images_are_refused(whole: tuple[str, Path, int]) -> None:
     _, folder, _ = whole
     run = RunFolder(folder)
     info = run.dataset
