@@ -26,8 +26,6 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 # An uninterrupted run changes files 84 times. Before which of these changes three attempts are killed, one after the other:
 KILLS = {"nvg": (19, 27, 20), "var": (29, 12, 33), "ar": (8, 27, 20)}
-# Before which a kill is known to leave files behind, or a folder that is refused.
-LEFTOVERS = {3, 4, 5, 9, 10, 11, 41, 42, 43, 44, 45, 48, 49, 77, 78, 79, 80, 81, 82}
 
 
 def test_killed_three_times(whole: tuple[str, Path], tmp_path: Path) -> None:
@@ -47,10 +45,7 @@ def test_killed_three_times(whole: tuple[str, Path], tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whole", ["ar"], indirect=True)
-@pytest.mark.parametrize(
-    "operation",
-    [pytest.param(n, marks=[pytest.mark.xfail(strict=True)] if n in LEFTOVERS else []) for n in range(1, 85)],
-)
+@pytest.mark.parametrize("operation", range(1, 85))
 def test_killed_at_any_moment(whole: tuple[str, Path], tmp_path: Path, operation: int) -> None:
     family, reference = whole
     process = start(tmp_path / "run", family, sent=Signal(signal.SIGKILL, operation))
@@ -74,7 +69,7 @@ def test_asked_to_stop(whole: tuple[str, Path], tmp_path: Path, number: signal.S
     assert process.exitcode == 1  # Interrupted is an exception; the command line makes 130 of it
     state = RunFolder(tmp_path / "run").state("tokenizer")
     assert state is not None, "no checkpoint was written"
-    assert state.step >= 2
+    assert 0 < state.step < state.total_steps
     train(tmp_path / "run", family, "train.checkpoint_every=1000")
     assert weights(tmp_path / "run") == weights(reference)
 

@@ -167,7 +167,7 @@ def test_refuses_what_cannot_be_studied() -> None:
     with pytest.raises(InputError, match="odd has no hierarchy"):
         run([odd])
     larger = Subject(name="larger", encode=lambda images: images, grid=(16, 16))
-    with pytest.raises(InputError, match="one grid"):
+    with pytest.raises(InputError, match="same grid"):
         run([pooled_encoder(), larger])
     with pytest.raises(InputError, match="one name"):
         run([pooled_encoder(), pooled_encoder()])
