@@ -83,7 +83,7 @@ IMAGEFOLDER = SourceInfo(
     form="imagefolder:PATH",
     opener="nvgbench.data.image_folder:open_folder",
     needs="your images",
-    summary="PATH/CLASS/… or PATH/train/CLASS/… and PATH/{val,test}/CLASS/…; without a second folder 10 % are held out",
+    summary="PATH/CLASS/… or PATH/train/CLASS/… and PATH/val/CLASS/… (or validation, test …); without it 10 % are held out",
 )
 NPZ = SourceInfo(
     form="npz:PATH",

@@ -9,7 +9,6 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor
 from nvgbench.data.crop import centre_crop, random_crop
 from nvgbench.data.remarks import Notes, Remark
 from nvgbench.data.threads import in_threads
+from nvgbench.files import StrPath
 
 Split = Literal["train", "eval"]
 Augment = Literal["none", "random-crop"]
@@ -47,7 +47,7 @@ class DataRequest:
     augment: Augment = "none"
     limit: int | None = None
     seed: int = 0
-    root: Path | None = None
+    root: StrPath | None = None
 
 
 @dataclass(frozen=True)

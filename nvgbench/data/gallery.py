@@ -15,6 +15,7 @@ from torch import Tensor
 from nvgbench.data.dataset import ImageDataset
 from nvgbench.data.images import save_grid
 from nvgbench.data.selection import round_robin
+from nvgbench.files import StrPath
 
 _MASKS = ("object", "part")
 _CELL_PIXELS = 96
@@ -22,7 +23,7 @@ _CELLS_PER_ROW = 12
 _GOLDEN = 0.61803398875
 
 
-def save_gallery(dataset: ImageDataset, path: Path, count: int) -> Path:
+def save_gallery(dataset: ImageDataset, path: StrPath, count: int) -> Path:
     """Write up to ``count`` images, sorted by class, as one PNG; return its path.
 
     Small images are enlarged by repeating pixels.

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from nvgbench.errors import InputError
-from nvgbench.files import whole_file
+from nvgbench.files import StrPath, whole_file
 
 _PAPER = (255, 255, 255)
 _INK = (40, 40, 40)
@@ -44,7 +44,7 @@ def to_float(images: Tensor) -> Tensor:
     return images.float().div(127.5).sub(1)
 
 
-def write_png(image_3HW: Tensor, path: Path) -> Path:
+def write_png(image_3HW: Tensor, path: StrPath) -> Path:
     """Write one uint8 RGB image as PNG, atomically, and return its path.
 
     Raises:
@@ -55,7 +55,7 @@ def write_png(image_3HW: Tensor, path: Path) -> Path:
     return _write(Image.fromarray(np.ascontiguousarray(image_3HW.permute(1, 2, 0).cpu().numpy())), path)
 
 
-def save_grid(images_B3HW: Tensor, path: Path, **layout: Any) -> Path:
+def save_grid(images_B3HW: Tensor, path: StrPath, **layout: Any) -> Path:
     """Write `grid_image` as PNG, whole or not at all, and return its path."""
     return _write(grid_image(images_B3HW, **layout), path)
 
@@ -116,7 +116,7 @@ def _write_captions(
         draw.text((left, top), text, fill=_INK, font=font)
 
 
-def _write(image: Image.Image, path: Path) -> Path:
+def _write(image: Image.Image, path: StrPath) -> Path:
     with whole_file(path) as temporary:
         image.save(temporary, format="PNG")
-    return path
+    return Path(path)

@@ -8,6 +8,7 @@ from nvgbench.data.catalog import SOURCES, is_source
 from nvgbench.data.dataset import Augment, DataRequest, ImageDataset, Sample, Split
 from nvgbench.data.remarks import Remark
 from nvgbench.errors import InputError
+from nvgbench.files import StrPath
 
 __all__ = ["ImageDataset", "Sample", "open_dataset"]
 
@@ -20,7 +21,7 @@ def open_dataset(
     augment: Augment = "none",
     limit: int | None = None,
     seed: int = 0,
-    root: Path | None = None,
+    root: StrPath | None = None,
 ) -> ImageDataset:
     """Open ``shapes``, ``cifar10[:PATH]``, ``cifar100[:PATH]``, ``imagefolder:PATH``, ``npz:PATH`` or ``imagenet[:PATH]``.
 

@@ -17,7 +17,7 @@ from nvgbench.data.decode import read_image
 from nvgbench.data.files import is_image_name
 from nvgbench.data.images import save_grid
 from nvgbench.errors import InputError
-from nvgbench.files import whole_file
+from nvgbench.files import StrPath, whole_file
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.sampling.job import image_seed, job_labels
 from nvgbench.sampling.pictures import trace_strip
@@ -42,7 +42,7 @@ def parse_settings(overrides: Iterable[str]) -> dict[str, Any]:
     return settings
 
 
-def check_place(out: Path) -> None:
+def check_place(out: StrPath) -> None:
     """Refuse, before anything is drawn, a name that looks like a file of another type than .npz.
 
     An existing folder may have any name, and a new one may end in a version (``guidance-1.5``).
@@ -50,6 +50,7 @@ def check_place(out: Path) -> None:
     Raises:
         InputError: ``out`` has such a suffix.
     """
+    out = Path(out)
     if out.suffix != ".npz" and out.suffix[1:2].isalpha() and not out.is_dir():
         name = out.name.partition(".")[0]
         raise InputError(
@@ -58,13 +59,14 @@ def check_place(out: Path) -> None:
         )
 
 
-def place(npz: Path, out: Path) -> Path:
+def place(npz: StrPath, out: StrPath) -> Path:
     """Copy the npz to ``out``, or unpack it into PNG files unless ``out`` ends in ``.npz``.
 
     Raises:
         InputError: ``out`` is a folder with other images, which would be mixed with the samples.
         OSError: it cannot be written to.
     """
+    out = Path(out)
     if out.suffix == ".npz":
         with whole_file(out) as temporary:
             shutil.copyfile(npz, temporary)
@@ -96,18 +98,17 @@ def _refuse_other_images(folder: Path, names: frozenset[str]) -> None:
             raise InputError(f"{folder} holds other images ({path.name}); write to another folder, or remove them")
 
 
-def write_grid(npz: Path, path: Path, classes: int, rows: int = 8) -> Path:
+def write_grid(npz: StrPath, path: StrPath, classes: int, rows: int = 8) -> Path:
     """A picture of the first samples: one column per class (at most 20), ``rows`` rows."""
     file = NpzImages(npz)
     columns = min(classes, 20)
     chosen = [row * classes + column for row in range(rows) for column in range(columns)]
     images = file.load([index for index in chosen if index < file.count])
-    save_grid(torch.from_numpy(images).permute(0, 3, 1, 2), path, columns=columns)
-    return path
+    return save_grid(torch.from_numpy(images).permute(0, 3, 1, 2), path, columns=columns)
 
 
 def write_trace(
-    generator: ImageGenerator, path: Path, classes: Sequence[int], seed: int, settings: Mapping[str, Any], images: int = 4
+    generator: ImageGenerator, path: StrPath, classes: Sequence[int], seed: int, settings: Mapping[str, Any], images: int = 4
 ) -> Path:
     """Draw the first ``images`` samples of a job again with their stages, and write them as a picture."""
     request = SampleRequest(
@@ -116,4 +117,4 @@ def write_trace(
         settings=settings,
         trace=True,
     )
-    return trace_strip(generator.generate(request), path, images=images)
+    return trace_strip(generator.generate(request), Path(path), images=images)

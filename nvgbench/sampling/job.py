@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from nvgbench.errors import InputError
-from nvgbench.files import whole_file
+from nvgbench.files import StrPath, whole_file
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.types import ModelSpec, SampleRequest, Share
 
@@ -49,7 +49,7 @@ def labels_of(indices: Sequence[int], classes: Sequence[int]) -> np.ndarray:
 def sample_job(
     generator: ImageGenerator,
     n: int,
-    folder: Path,
+    folder: StrPath,
     *,
     batch_size: int = 64,
     seed: int = 0,
@@ -84,7 +84,7 @@ def sample_job(
     if n < 1:
         raise InputError(f"{n} images were asked for; ask for at least 1")
     share = share or Share()
-    parts = folder / job_key(spec, seed, settings or {}, classes)
+    parts = Path(folder) / job_key(spec, seed, settings or {}, classes)
     if progress is not None:
         progress(_count(parts, n), n)
     if share.is_first:
@@ -201,7 +201,7 @@ def _part(path: Path, count: int) -> np.ndarray:
     return images
 
 
-def write_npz(path: Path, images: Iterator[np.ndarray], n: int, image_size: int, labels: np.ndarray) -> None:
+def write_npz(path: StrPath, images: Iterator[np.ndarray], n: int, image_size: int, labels: np.ndarray) -> None:
     """Write ``arr_0`` (images) and ``arr_1`` (labels) atomically, without holding the images in memory."""
     with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as handle:
