@@ -55,6 +55,8 @@ class ArrayDataset(ImageDataset):
             self.in_memory = True
             self._cache = torch.from_numpy(self._pixels_NHWC).permute(0, 3, 1, 2)
             self._cached[:] = True
+            for index, pixels in enumerate(self._pixels_NHWC):
+                self._note(pixels, index)
 
     def read(self, index: int) -> np.ndarray:
         return self._pixels_NHWC[index]

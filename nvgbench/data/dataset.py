@@ -189,9 +189,14 @@ class ImageDataset(ABC):
     def _cropped(self, job: tuple[int, np.random.Generator | None]) -> np.ndarray:
         index, rng = job
         pixels = self.read(index)
-        if (pixels == pixels[0, 0]).all():
-            self.notes.add(f"in which every pixel is {'the same' if pixels[0, 0].any() else 'black'}", self.describe(index))
+        self._note(pixels, index)
         return centre_crop(pixels, self.image_size) if rng is None else random_crop(pixels, self.image_size, rng)
+
+    def _note(self, pixels_hw3: np.ndarray, index: int) -> None:
+        """Take note of an image without content, which is rather misread than meant."""
+        if (pixels_hw3 == pixels_hw3[0, 0]).all():
+            kind = "the same" if pixels_hw3[0, 0].any() else "black"
+            self.notes.add(f"in which every pixel is {kind}", self.describe(index))
 
     def _stack(self, jobs: list[Any], make: Callable[[Any], np.ndarray]) -> Tensor:
         pictures = in_threads(make, jobs) if self.threaded else [make(job) for job in jobs]

@@ -148,8 +148,9 @@ def open_images(
     path = Path(given)
     if path.is_dir():
         return _from_files(files_of_folder(path), name or path.name, fit)
-    if not path.exists():
-        raise InputError(f"{path} does not exist; expected an .npz with arr_0 (uint8 [N, H, W, 3]) or a folder of images")
+    if not path.is_file():
+        found = "is neither a file nor a folder" if path.exists() else "does not exist"
+        raise InputError(f"{path} {found}; expected an .npz with arr_0 (uint8 [N, H, W, 3]) or a folder of images")
     if key is None and is_zip_of_images(path):
         return _from_files(files_of_zip(path), name or path.name, fit)
     return _from_npz(NpzImages(path, key), name or path.name, fit)

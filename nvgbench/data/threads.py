@@ -11,6 +11,7 @@ from torch.utils.data import get_worker_info
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
+_BATCHES_PER_THREAD = 8
 
 
 def in_threads(work: Callable[[Job], Done], jobs: Sequence[Job]) -> list[Done]:
@@ -18,5 +19,10 @@ def in_threads(work: Callable[[Job], Done], jobs: Sequence[Job]) -> list[Done]:
     # A worker of a data loader is one of several processes already.
     if len(jobs) < 2 or get_worker_info() is not None:
         return [work(job) for job in jobs]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(work, jobs))
+    threads = min(8, os.cpu_count() or 1)
+    batch = max(
+        1, len(jobs) // (_BATCHES_PER_THREAD * threads)
+    )  # handing over single jobs costs more than hashing a small file
+    batches = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
+    with ThreadPoolExecutor(threads) as pool:
+        return [done for part in pool.map(lambda part: [work(job) for job in part], batches) for done in part]

@@ -104,6 +104,21 @@ def test_files_that_are_no_npz_are_refused(tmp_path: Path):
         _open(tmp_path / "text.npz")
 
 
+def test_black_images_of_an_npz_are_noted(tmp_path: Path):
+    images = _images()
+    images[:10] = 0
+    np.savez(tmp_path / "x.npz", images)
+    counts = []
+    for split in ("train", "eval"):
+        for size in (16, 32):  # kept as they are, and resized
+            dataset = _open(tmp_path / "x.npz", split, size)
+            dataset.preload()
+            counts.append([remark.text.split()[0] for remark in dataset.remarks if "every pixel is black" in remark.text])
+    assert counts[0] == counts[1]
+    assert counts[2] == counts[3]
+    assert sum(int(count[0]) for count in counts[::2] if count) == 10
+
+
 def test_npy_is_one_class(tmp_path: Path):
     np.save(tmp_path / "bare.npy", _images())
     np.savez(tmp_path / "x.npz", _images())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -157,6 +158,12 @@ def test_bad_folders_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"b\.png cannot be read as an image"):
         list(open_images(tmp_path).read(10))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe is neither a file nor a folder"):
+        open_images(tmp_path / "pipe")
 
 
 def test_in_memory_checks() -> None:
