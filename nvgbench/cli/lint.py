@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
         """Check samples for what changes scores: order and balance of classes, number, range, rounding, JPEG, copies."""
         from nvgbench.cli.progress import counting
         from nvgbench.data.image_set import open_images
+        from nvgbench.data.remarks import counted
         from nvgbench.evaluation.lint.checks import check_classes_fit
         from nvgbench.evaluation.lint.inspection import inspect
         from nvgbench.evaluation.reference import match_labels, open_reference
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
         findings = inspect(images, target, dimension=features, report=counting)
         for finding in findings:
             typer.echo(finding)
-        typer.echo(f"{images.name}: {images.count} images of {images.image_size} px, {len(findings)} warnings")
+        found = f"{counted(images.count, 'image')} of {images.image_size} px, {counted(len(findings), 'warning')}"
+        typer.echo(f"{images.name}: {found}")
         if strict and findings:
             raise typer.Exit(1)

@@ -231,7 +231,8 @@ def open_archive(path: StrPath) -> Iterator[zipfile.ZipFile]:
         kind = describe(_head(path))
         if kind.what == "a zip archive":
             raise InputError(f"{path} is not a whole .npz file (its end is missing); write or copy it again")
-        raise InputError(f"{path} is {kind.what}, not an .npz file; {kind.remedy or 'write or copy it again'}")
+        remedy = "give the folder of the images, or an .npz" if kind.what.endswith(" image") else "write or copy it again"
+        raise InputError(f"{path} is {kind.what}, not an .npz file; {kind.remedy or remedy}")
     with zipfile.ZipFile(path) as archive:
         yield archive
 

@@ -20,9 +20,8 @@ def in_threads(work: Callable[[Job], Done], jobs: Sequence[Job]) -> list[Done]:
     if len(jobs) < 2 or get_worker_info() is not None:
         return [work(job) for job in jobs]
     threads = min(8, os.cpu_count() or 1)
-    batch = max(
-        1, len(jobs) // (_BATCHES_PER_THREAD * threads)
-    )  # handing over single jobs costs more than hashing a small file
+    # Handing over single jobs costs more than hashing a small file does.
+    batch = max(1, len(jobs) // (_BATCHES_PER_THREAD * threads))
     batches = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
     with ThreadPoolExecutor(threads) as pool:
         return [done for part in pool.map(lambda part: [work(job) for job in part], batches) for done in part]

@@ -116,7 +116,7 @@ def test_other_methods_and_their_damages(tmp_path: Path, method: int) -> None:
         (b"", "is an empty file, not an .npz file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer .* run 'git lfs pull'"),
         (b"<html><body>Sign in</body></html>", "is an HTML page, not an .npz file; download the file again"),
-        (b"\x89PNG\r\n\x1a\n", "is a PNG image, not an .npz file"),
+        (b"\x89PNG\r\n\x1a\n", "is a PNG image, not an .npz file; give the folder of the images"),
         (b"PK\x03\x04" + bytes(40), "is not a whole .npz file"),
         (b"\x1f\x8b" + bytes(40), "is a gzip archive"),
         (b"\x80\x04K\x01.", "is a Python pickle"),
