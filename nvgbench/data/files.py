@@ -83,7 +83,7 @@ def list_images(folder: StrPath) -> Listing:
     while folders or links:
         place = folders.pop() if folders else links.pop(0)
         identity = _identity(os.path.join(folder, place))
-        if place and identity in seen:
+        if identity in seen:
             left_out["linked folder", "already in the set"] += 1
             continue
         seen.add(identity)

@@ -208,18 +208,20 @@ def class_images(root: Path, part: str, classes: Sequence[str]) -> tuple[list[st
     paths: list[str] = []
     labels: list[int] = []
     left_out = _outside_of_classes(base)
-    empty = None
+    empty = ""
     for class_name in class_folders(base):
         place = Path(part, class_name)
         listing = list_images(root / place)
         left_out += listing.left_out
         paths += [(place / path).as_posix() for path in listing.paths]
         labels += [classes.index(class_name)] * len(listing.paths)
-        empty = empty if listing.paths else class_name
+        if not listing.paths:
+            found = "".join(f"; {remark.text}" for remark in left_out_remarks(listing.left_out, "it"))
+            empty = f"class folder {base / class_name} holds no images{found}; put some there, or remove the folder"
     if not paths:
         raise InputError(f"no images below {base}; expected {base}/CLASS/*.png, *.jpg or other image files")
-    if empty is not None:
-        raise InputError(f"class folder {base / empty} holds no images; put some there, or remove the folder")
+    if empty:
+        raise InputError(empty)
     return paths, np.array(labels, dtype=np.int64), left_out_remarks(left_out, str(base))
 
 

@@ -46,6 +46,12 @@ def test_loops_end_and_no_folder_counts_twice(tmp_path: Path) -> None:
     assert list_images(tmp_path / "set" / "a").paths == ("0.png",), "a class must not take in the others by a link upwards"
 
 
+def test_a_link_upwards_is_no_folder_of_its_own(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "0.png")
+    (tmp_path / "up").symlink_to(".")
+    assert list_images(tmp_path / "up").paths == ()
+
+
 def test_many_links_do_not_multiply(tmp_path: Path) -> None:
     """Twenty storeys with two links each to the next: a million paths, one image."""
     for storey in range(20):

@@ -243,3 +243,13 @@ def test_numbers_in_text_order_are_remarked(tmp_path: Path):
     assert "label 2 is class '10', not '2'; pad the names" in str(_open(tmp_path).remarks[0])
     (tmp_path / "10").rename(tmp_path / "3")
     assert _open(tmp_path).remarks == ()
+
+
+def test_a_class_without_images_says_what_it_has(tmp_path: Path):
+    _fill(tmp_path / "a", 2)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "x.heic").touch()
+    with pytest.raises(
+        InputError, match=r"/b holds no images; left out of it: 1 other file \(\.heic\); put some"
+    ):
+        _open(tmp_path)
