@@ -14,8 +14,8 @@ from nvgbench.gates.rules import load_rules
 from nvgbench.gates.schema import Outcome, Verdict, overall
 from nvgbench.gates.verdicts import evaluate_gates
 from nvgbench.interfaces import Progress
-from nvgbench.report.build import DEFAULT_TITLE, render_report
-from nvgbench.report.galleries import without_data_pictures
+from nvgbench.reporting.build import DEFAULT_TITLE, render_report
+from nvgbench.reporting.galleries import without_data_pictures
 from nvgbench.results.records import Records
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import LocatedRecord, ResultStore, records_of

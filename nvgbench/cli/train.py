@@ -78,7 +78,7 @@ def _train_all(
             try:
                 train_run(config, folder, device=target, progress=progress, tokenizer=source, phases=phases, group=group)
             except Interrupted:
-                progress({"message": "interrupted; the same command continues where this one stopped"})
+                progress({"message": "interrupted; run the same command to resume"})
                 raise typer.Exit(130) from None
             progress({"message": f"finished: {folder}"})
 

@@ -42,7 +42,8 @@ def register(app: typer.Typer) -> None:
 
         verification = _verification(family)
         arithmetic = Arithmetic(resolve_device(device), dtype)
-        fixtures = [read_fixture(path) for path in ((fixture,) if fixture else verification.shipped)]
+        shipped = verification.shipped
+        fixtures = [read_fixture(path, shipped.get(path)) for path in ([fixture.resolve()] if fixture else shipped)]
         checked = [(found, _checks(verification, found, arithmetic, quiet=as_json)) for found in fixtures]
         lost = any(check.verdict == "fail" for _, checks in checked for check in checks)
         if as_json:
@@ -56,9 +57,9 @@ def _verification(name: str) -> Verification:
     from nvgbench.errors import InputError
     from nvgbench.registry import family_names, get_family
 
-    found = getattr(get_family(name), "verification", None)
+    found = get_family(name).verification
     if found is None:
-        able = [known for known in family_names() if getattr(get_family(known), "verification", None) is not None]
+        able = [known for known in family_names() if get_family(known).verification is not None]
         raise InputError(f"family {name!r} has no original code to be verified against; use {' or '.join(able)}")
     return found
 

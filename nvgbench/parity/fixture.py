@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nvgbench.errors import InputError, did_you_mean
-
-# SHA-256 of the archives that come with the package. They hold inputs too, of which not every change shows in an output.
-_SHIPPED = {
-    "nvg_public.npz": "7261cd82d35d4a34e71013f31954ea1ccc55a2a9f8dddd5592eeff73b491d9d1",
-    "var_public.npz": "36c9dfddca52c3050e498336f35023f6f83ae71591fe2931c89e0151687b5363",
-}
 
 
 @dataclass(frozen=True)
@@ -31,7 +24,7 @@ class Fixture:
         name: file name, for messages.
         facts: the JSON file: ``config``, ``arrays`` (what the archive holds), state-dict shapes, scalars.
         arrays: the archive; empty where the JSON file names no arrays.
-        intact: of a fixture that comes with the package, whether the archive is the one that was made; else None.
+        intact: whether the archive has the expected SHA-256; None where none was expected.
     """
 
     name: str
@@ -68,13 +61,32 @@ class Fixture:
         return self.arrays[name]
 
     @property
+    def settings(self) -> Mapping[str, Mapping[str, Any]]:
+        """What groups of arrays were computed with: the start of their names to settings."""
+        return self.facts.get("settings", {})
+
+    def with_settings(self, read: Callable[[Fixture, str], tuple[str, dict[str, Any]] | None]) -> Fixture:
+        """A fixture that lists its settings: this one, or a copy with what ``read`` finds in the name of each array or fact.
+
+        Fixtures of the first layout have their settings nowhere else.
+        """
+        if "settings" in self.facts:
+            return self
+        found = filter(None, (read(self, name) for name in (*self.arrays, *self.facts)))
+        return replace(self, facts={**self.facts, "settings": dict(found)})
+
+    @property
     def absent(self) -> list[str]:
         """Arrays that the JSON file lists and the archive does not hold; they are not checked."""
         return [name for name in self.facts.get("arrays", {}) if name not in self.arrays]
 
 
-def read_fixture(path: Path) -> Fixture:
+def read_fixture(path: Path, sha256: str | None = None) -> Fixture:
     """Read a fixture from its JSON file; the archive lies beside it.
+
+    Args:
+        path: the JSON file.
+        sha256: of the archive, where it is known. Archives hold inputs too, and not every change of those shows in an output.
 
     Raises:
         InputError: a file that is missing, cut short, no JSON, no archive, or that holds objects instead of numbers.
@@ -88,16 +100,10 @@ def read_fixture(path: Path) -> Fixture:
     if not isinstance(facts, dict):
         raise InputError(f"{path} holds a {type(facts).__name__}; expected the JSON object of a fixture")
     arrays = _read_archive(path) if "arrays" in facts or path.with_suffix(".npz").exists() else {}
-    fixture = Fixture(path.name, facts, arrays, _is_intact(path.with_suffix(".npz")))
+    intact = None if sha256 is None else hashlib.sha256(path.with_suffix(".npz").read_bytes()).hexdigest() == sha256
+    fixture = Fixture(path.name, facts, arrays, intact)
     _compare_with_listing(fixture)
     return fixture
-
-
-def _is_intact(archive: Path) -> bool | None:
-    expected = _SHIPPED.get(archive.name)
-    if expected is None or archive.resolve().parent != _folder().resolve():
-        return None
-    return hashlib.sha256(archive.read_bytes()).hexdigest() == expected
 
 
 def _read_archive(path: Path) -> dict[str, np.ndarray]:
@@ -126,12 +132,3 @@ def _compare_with_listing(fixture: Fixture) -> None:
                 f"{fixture.name}: array {name!r} is {array.dtype} {list(array.shape)} in the archive and {dtype} {shape} in "
                 "the listing; the two files do not belong together"
             )
-
-
-def shipped_fixture(name: str) -> Path:
-    """The path of a fixture that comes with the package, e.g. ``nvg_public``."""
-    return _folder() / f"{name}.json"
-
-
-def _folder() -> Path:
-    return Path(str(importlib.resources.files("nvgbench.parity") / "fixtures"))

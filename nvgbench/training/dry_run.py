@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.schema import PhaseConfig, RunConfig
 from nvgbench.data.catalog import SOURCES, is_source
 from nvgbench.data.source import open_dataset
+from nvgbench.interfaces import CostCard
 from nvgbench.registry import get_family
 from nvgbench.runs.folder import PHASES
 from nvgbench.training.plan import phase_steps, planned_modules, resolve_config
@@ -60,7 +62,7 @@ class Estimate:
     name: str
     parameters: Mapping[str, int]
     sampling_flops: Mapping[str, float]
-    training_flops: float
+    training_flops: float | None
     images: int
     classes: int
     phases: Mapping[str, PhaseEstimate]
@@ -75,13 +77,12 @@ def estimate(config: RunConfig, device: torch.device) -> Estimate:
     """
     images, classes = _dataset_size(config)
     cost = get_family(config.family).cost(config, classes)
-    parameters = dict(cost["parameters"])
+    parameters = dict(cost.parameters)
     value_bytes = 2 if resolve_precision(config.train.precision, device) == "bf16" else 4
     tokenizer, _ = planned_modules(config, classes)
     tokenizer_parameters = sum(value.numel() for value in tokenizer.parameters())
     generator_parameters = sum(count for name, count in parameters.items() if name != "tokenizer")
     forward_flops, forward_values = _autoencoder_cost(tokenizer, config)
-    training_flops = float(cost["training_flops"])
     tokenizer_phase = _phase(
         config, "tokenizer", images, tokenizer_parameters,
         flops_per_image=None if forward_flops is None else _FORWARD_AND_BACKWARD * forward_flops,
@@ -89,15 +90,15 @@ def estimate(config: RunConfig, device: torch.device) -> Estimate:
     )  # fmt: skip
     generator_phase = _phase(
         config, "generator", images, generator_parameters,
-        flops_per_image=training_flops,
-        activations_per_image=_transformer_activations(config, generator_parameters, training_flops, value_bytes),
+        flops_per_image=cost.training_flops,
+        activations_per_image=_transformer_activations(cost, generator_parameters, value_bytes),
         frozen=tokenizer_parameters,
     )  # fmt: skip
     return Estimate(
         name=config.name,
         parameters={"tokenizer": tokenizer_parameters} | parameters,
-        sampling_flops=dict(cost["sampling_flops"]),
-        training_flops=training_flops,
+        sampling_flops=cost.sampling_flops,
+        training_flops=cost.training_flops,
         images=images,
         classes=classes,
         phases={"tokenizer": tokenizer_phase, "generator": generator_phase},
@@ -178,9 +179,8 @@ def _phase(
 
 
 def _autoencoder_cost(tokenizer: nn.Module, config: RunConfig) -> tuple[float | None, float | None]:
-    """FLOPs and stored values per image in encoder and decoder; None for tokenizers without these two."""
-    encoder, decoder = getattr(tokenizer, "encoder", None), getattr(tokenizer, "decoder", None)
-    if not isinstance(encoder, nn.Module) or not isinstance(decoder, nn.Module):
+    """FLOPs and stored values of one image through encoder and decoder; None for tokenizers built otherwise."""
+    if not isinstance(tokenizer, ConvTokenizer):
         return None, None
     values = 0
 
@@ -190,30 +190,29 @@ def _autoencoder_cost(tokenizer: nn.Module, config: RunConfig) -> tuple[float | 
 
     hooks = [
         module.register_forward_hook(count)
-        for half in (encoder, decoder)
+        for half in (tokenizer.encoder, tokenizer.decoder)
         for module in half.modules()
         if not list(module.children())
     ]
     side = config.data.image_size
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        encoder(torch.empty(1, 3, side, side, device="meta"))
-        decoder(torch.empty(1, config.tokenizer.latent_channels, *config.grid, device="meta"))
+        tokenizer.encoder(torch.empty(1, 3, side, side, device="meta"))
+        tokenizer.decoder(torch.empty(1, config.tokenizer.latent_channels, *config.grid, device="meta"))
     for hook in hooks:
         hook.remove()
     return float(counter.get_total_flops()), float(values)
 
 
-def _transformer_activations(config: RunConfig, parameters: int, training_flops: float, value_bytes: int) -> float | None:
+def _transformer_activations(cost: CostCard, parameters: int, value_bytes: int) -> float | None:
     """Bytes stored per image for the backward pass: tokens x layers x width x `_VALUES_PER_CHANNEL`.
 
     Tokens follow from the FLOPs (6 per parameter and token), the width from the parameters (12 width² per layer).
     """
-    depth = getattr(config.model, "depth", None)
-    if not depth:
+    if not cost.layers or not cost.training_flops:
         return None
-    tokens = training_flops / (2 * _FORWARD_AND_BACKWARD * parameters)
-    width = math.sqrt(parameters / (12 * depth))
-    return tokens * depth * width * _VALUES_PER_CHANNEL * value_bytes
+    tokens = cost.training_flops / (2 * _FORWARD_AND_BACKWARD * parameters)
+    width = math.sqrt(parameters / (12 * cost.layers))
+    return tokens * cost.layers * width * _VALUES_PER_CHANNEL * value_bytes
 
 
 def _si(value: float | None) -> str:

@@ -79,7 +79,6 @@ class TrainingLoop:
         """
         self.objective = objective
         self.settings = settings
-        self.notes = tuple(getattr(objective, "notes", ()))
         self.micro_batch = _micro_batch(settings)
         self.step = 0
         self._clock = _Clock()
@@ -89,7 +88,7 @@ class TrainingLoop:
         for name, module in objective.modules.items():
             module.to(settings.device).train()
             settings.processes.share_state(module)
-            self._optimizers[name] = ModuleOptimizer(module, settings.config, settings.processes)
+            self._optimizers[name] = ModuleOptimizer(module, settings.config, settings.processes, objective.no_weight_decay)
         self.model_name = next(iter(objective.modules))
         self._ema = None
         if settings.config.ema_decay > 0 and settings.processes.is_first:
@@ -212,20 +211,23 @@ class TrainingLoop:
                 images=self.step * settings.config.batch_size,
                 seconds=self._clock.seconds,
                 means=self._tally.state_dict(),
-                notes=self.notes,
-                parameters=parameter_counts(modules),
+                notes=self.objective.notes,
+                parameters=self._parameter_counts(),
             )
             optimizers = None if final else {name: item.state_dict() for name, item in self._optimizers.items()}
             with self._clock.paused():
                 ckpt.save_checkpoint(settings.folder, state, tensors, optimizers)
         settings.processes.barrier()
 
+    def _parameter_counts(self) -> dict[str, int]:
+        return parameter_counts(self.objective.modules, self.objective.training_only)
+
     def _resume(self) -> None:
         settings = self.settings
         found = ckpt.latest_checkpoint(settings.folder)
         if found is not None:
             state = ckpt.read_state(found)
-            _check_same_modules(found, state.parameters, parameter_counts(self.objective.modules))
+            _check_same_modules(found, state.parameters, self._parameter_counts())
             for name, module in self.objective.modules.items():
                 file = ckpt.WEIGHTS if name == self.model_name else f"{name}.safetensors"
                 module.load_state_dict(ckpt.load_tensors(found, file))

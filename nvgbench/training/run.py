@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -25,6 +24,7 @@ from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.folder import PHASES, DatasetInfo, Phase, RunFolder
 from nvgbench.runs.models import seeded_generator, seeded_tokenizer
 from nvgbench.runs.seeding import mix_seed
+from nvgbench.training.batches import join_tokens
 from nvgbench.training.distributed import Processes, join_processes
 from nvgbench.training.interrupt import StopSignal
 from nvgbench.training.log import TrainLog
@@ -32,10 +32,7 @@ from nvgbench.training.loop import LoopSettings, TrainingLoop
 from nvgbench.training.plan import phase_steps, planned_modules, resolve_config
 from nvgbench.training.record import append_train_record
 from nvgbench.training.token_cache import build_cache, cache_fingerprint, encode, read_cache
-from nvgbench.types import TokenBatch, TokenSequence
-
-if TYPE_CHECKING:
-    from nvgbench.autoencoder.tokenizer import ConvTokenizer
+from nvgbench.types import TokenBatch, Tokens
 
 # Images for a family's `prepare`, which measures constants such as the scale of the canvas.
 _PREPARE_IMAGES = 256
@@ -100,6 +97,7 @@ def train_run(
         if not RunFolder(folder).is_finished("generator"):
             _check_training(config, phases)
         dataset = _open(config)
+        told = _tell_remarks(dataset, progress, set())
         run = _prepare_folder(config, folder, dataset, processes, group)
         tensorboard = folder / "tensorboard" if config.train.tensorboard and processes.is_first else None
         with contextlib.closing(TrainLog(run.log_path, tensorboard)) as log:
@@ -111,8 +109,10 @@ def train_run(
                 _copy_tokenizer(job, RunFolder(tokenizer))
             if "tokenizer" in phases:
                 _train_tokenizer(job)
+                told = _tell_remarks(dataset, progress, told)
             if "generator" in phases:
                 _train_generator(job)
+                _tell_remarks(dataset, progress, told)
         if processes.is_first:
             if run.is_finished("generator"):
                 run.token_cache_path.unlink(missing_ok=True)
@@ -132,9 +132,15 @@ def _check_training(config: RunConfig, phases: Sequence[Phase]) -> None:
     planned_modules(config, num_classes=1)  # the data set is not open yet; any number of classes will do
     if "generator" not in phases:
         return
-    check: Callable[[RunConfig], None] | None = getattr(get_family(config.family), "check_training", None)
-    if check is not None:
-        check(config)
+    get_family(config.family).check_training(config)
+
+
+def _tell_remarks(dataset: ImageDataset, progress: Progress, told: set[str]) -> set[str]:
+    """Print the remarks on the data that are not told yet; some are known only once the images have been read."""
+    remarks = {str(remark) for remark in dataset.remarks}
+    for remark in sorted(remarks - told):
+        progress({"message": f"warning: {remark}"})
+    return told | remarks
 
 
 def _open(config: RunConfig) -> ImageDataset:
@@ -162,16 +168,32 @@ def _prepare_folder(config: RunConfig, folder: Path, dataset: ImageDataset, proc
 
 
 def _train_tokenizer(job: _Job) -> None:
-    from nvgbench.autoencoder.objective import TokenizerObjective
-
-    if job.run.is_finished("tokenizer"):
+    config, run = job.config, job.run
+    if run.is_finished("tokenizer"):
         job.report("tokenizer: already finished")
         return
-    steps = phase_steps(job.config, "tokenizer", len(job.dataset))
-    tokenizer = seeded_tokenizer(job.config, job.config.train.seed).to(job.device)
-    objective = cast(Objective, TokenizerObjective(job.config, cast("ConvTokenizer", tokenizer), steps))
-    loop = _loop(job, "tokenizer", objective, steps)
-    loop.run(_image_batches(job, "tokenizer"))
+    steps = phase_steps(config, "tokenizer", len(job.dataset))
+    tokenizer = seeded_tokenizer(config, config.train.seed).to(job.device)
+    objective = _tokenizer_objective(config, tokenizer, steps)
+    if objective is not None:
+        _loop(job, "tokenizer", objective, steps).run(_image_batches(job, "tokenizer"))
+        return
+    job.report("tokenizer: used as it is, without training")
+    if job.processes.is_first:
+        state = ckpt.CheckpointState(phase="tokenizer", step=0, total_steps=0, final=True, source={"untrained": config.family})
+        ckpt.save_checkpoint(run.checkpoints("tokenizer"), state, {ckpt.WEIGHTS: tokenizer.state_dict()})
+    job.processes.barrier()
+
+
+def _tokenizer_objective(config: RunConfig, tokenizer: nn.Module, steps: int) -> Objective | None:
+    """The family's own, or the autoencoder's; None for a tokenizer that is not trained."""
+    from nvgbench.autoencoder.objective import TokenizerObjective
+    from nvgbench.autoencoder.tokenizer import ConvTokenizer
+
+    own = get_family(config.family).tokenizer_objective(config, tokenizer, steps)
+    if own is None and isinstance(tokenizer, ConvTokenizer):
+        return TokenizerObjective(config, tokenizer, steps)
+    return own
 
 
 def _train_generator(job: _Job) -> None:
@@ -193,7 +215,7 @@ def _train_generator(job: _Job) -> None:
     objective = family.objective(config, tokenizer, generator)
     if config.train.compile:
         _compile(generator)
-    batches = _token_batches(job, tokenizer, keep_images=getattr(objective, "needs_images", False))
+    batches = _token_batches(job, tokenizer, keep_images=objective.needs_images)
     loop = _loop(job, "generator", objective, phase_steps(config, "generator", len(job.dataset)))
     loop.run(batches)
 
@@ -215,7 +237,7 @@ def _loop(job: _Job, phase: Phase, objective: Objective, steps: int) -> Training
         stop=job.stop,
     )
     loop = TrainingLoop(objective, settings)
-    for note in loop.notes:
+    for note in objective.notes:
         job.report(f"{phase}: {note}")
     if loop.step:
         job.report(f"{phase}: resumes at step {loop.step}")
@@ -260,15 +282,10 @@ def _token_batches(job: _Job, tokenizer: nn.Module, keep_images: bool) -> Callab
     )
 
 
-def _first_tokens(job: _Job, tokenizer: nn.Module) -> TokenSequence:
-    """The first images as tokens, the same in every process."""
-    parts = [
-        encode(tokenizer, batch, job.device).tokens
-        for batch in sequential_batches(job.dataset, _ENCODE_BATCH, limit=_PREPARE_IMAGES)
-    ]
-    indices = tuple(torch.cat([part.indices[stage] for part in parts]) for stage in range(parts[0].stages))
-    structure = [part.structure_BL for part in parts if part.structure_BL is not None]
-    return TokenSequence(indices, torch.cat(structure) if structure else None)
+def _first_tokens(job: _Job, tokenizer: nn.Module) -> Tokens:
+    """The first images as tokens; the same ones for every process."""
+    batches = sequential_batches(job.dataset, _ENCODE_BATCH, limit=_PREPARE_IMAGES)
+    return join_tokens([encode(tokenizer, batch, job.device).tokens for batch in batches])
 
 
 def _copy_tokenizer(job: _Job, source: RunFolder) -> None:

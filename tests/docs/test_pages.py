@@ -8,7 +8,7 @@ DOCS = ROOT / "docs"
 
 
 def test_every_room_has_an_api_page() -> None:
-    rooms = {path.parent.name for path in (ROOT / "nvgbench").glob("*/__init__.py")} - {"cli"}
+    rooms = {path.parent.name for path in (ROOT / "nvgbench").glob("*/__init__.py")} - {"api", "cli"}  # index.md, --help
     assert rooms - {page.stem for page in (DOCS / "api").glob("*.md")} == set()
 
 

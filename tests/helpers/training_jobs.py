@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,38 +45,6 @@ def silent(event: object) -> None:
     """Progress that nobody sees."""
 
 
-class Moments:
-    """Counts the moments of a training in this process: progress events and flushes of files to disk.
-
-    Flushes lie within the writing of logs and checkpoints, and the count is the same in every run. The instance is the
-    training's ``progress``.
-
-    Args:
-        moment: when to call ``act``, from 1; never if 0.
-        act: what happens then.
-    """
-
-    def __init__(self, moment: int = 0, act: Callable[[], None] = lambda: None) -> None:
-        self.passed = 0
-        self._moment, self._act, self._fsync = moment, act, os.fsync
-
-    def __call__(self, event: object) -> None:
-        self.passed += 1
-        if self.passed == self._moment:
-            self._act()
-
-    def __enter__(self) -> Moments:
-        def fsync(descriptor: int) -> None:
-            self._fsync(descriptor)
-            self(None)
-
-        os.fsync = fsync
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.fsync = self._fsync
-
-
 def train(folder: Path, family: str, *settings: str, **options: Any) -> None:
     """Train in this process."""
     import torch
@@ -85,31 +55,50 @@ def train(folder: Path, family: str, *settings: str, **options: Any) -> None:
     train_run(small_config(family, *settings), folder, **options)
 
 
-def _child(
-    folder: Path, family: str, settings: tuple[str, ...], environment: dict[str, str], moment: int, number: signal.Signals
-) -> None:
+@dataclass(frozen=True)
+class Signal:
+    """A signal that a training sends itself right before its ``operation``-th change of a file named ``*name``, counted from 1.
+
+    File operations happen in the same order on every machine, however fast it is.
+    """
+
+    number: signal.Signals
+    operation: int
+    name: str = ""
+
+    def arm(self, folder: Path) -> None:
+        """Count the changes of files in ``folder`` by this process, which cannot be undone."""
+        operations = itertools.count(1)
+
+        def count(event: str, arguments: tuple) -> None:
+            if event not in _CHANGES and not (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+                return
+            file = str(arguments[0])
+            if file.startswith(str(folder)) and file.endswith(self.name) and next(operations) == self.operation:
+                os.kill(os.getpid(), self.number)
+
+        sys.addaudithook(count)
+
+
+_CHANGES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate", "shutil.rmtree"}
+
+
+def _child(folder: Path, family: str, settings: tuple[str, ...], environment: dict[str, str], sent: Signal | None) -> None:
     os.environ.update(environment)
-    with Moments(moment, lambda: os.kill(os.getpid(), number)) as progress:
-        train(folder, family, *settings, progress=progress)
+    if sent is not None:
+        sent.arm(folder)
+    train(folder, family, *settings)
 
 
 def start(
-    folder: Path,
-    family: str,
-    *settings: str,
-    environment: dict[str, str] | None = None,
-    moment: int = 0,
-    number: signal.Signals = signal.SIGKILL,
+    folder: Path, family: str, *settings: str, environment: dict[str, str] | None = None, sent: Signal | None = None
 ) -> Any:
-    """Train in a process of its own, which sends itself a signal at a moment of `Moments`.
-
-    The fork server has imported torch already, so that the process starts at once.
-    """
+    """Train in a new process. The fork server has torch imported already, so that it starts at once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["nvgbench.training.run", "nvgbench.autoencoder.objective", "nvgbench.nvg.objective", "nvgbench.nvg.generator"]
     )
-    process = context.Process(target=_child, args=(folder, family, settings, environment or {}, moment, number))
+    process = context.Process(target=_child, args=(folder, family, settings, environment or {}, sent))
     process.start()
     return process
 

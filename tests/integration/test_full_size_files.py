@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from nvgbench.cli.app import main
-from nvgbench.parity.stand_ins import write_stand_in
 from nvgbench.results.records import Records
 from nvgbench.runs.folder import RunFolder
 from nvgbench.weights.exports import original_state
+from tests.helpers.stand_ins import write_stand_in
 
 MODELS = {
     "nvg-d16": ("d16.ckpt", "ae.ckpt", 255_175_712 + 8_192 + 64_369_672, ["--set", "flow_steps=1"]),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import importlib.resources
 import json
 import os
 import pickle
@@ -22,22 +21,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nvgbench_baselines.var.verification import FIXTURES as VAR_FIXTURES
 from torch import Tensor
 
 from nvgbench.cli.app import main
 from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
 from nvgbench.files import file_sha256
-from nvgbench.parity.stand_ins import nvg_generator_file, nvg_stand_in, var_stand_in
+from nvgbench.nvg.verification import FIXTURES
 from nvgbench.results.records import Records
 from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.folder import RunFolder
 from nvgbench.runs.models import untrained_generator
 from nvgbench.weights.exports import original_state
 from nvgbench.weights.imports import import_run
+from tests.helpers.stand_ins import nvg_generator_file, nvg_stand_in, var_stand_in
 
-FIXTURES = importlib.resources.files("nvgbench.parity") / "fixtures"
-VAR = json.loads((FIXTURES / "var_public.json").read_text())
+VAR = json.loads((VAR_FIXTURES / "var_public.json").read_text())
 NVG = json.loads((FIXTURES / "nvg_public.json").read_text())["config"]["D"]["state_dict"]
 LAYOUT = json.loads((FIXTURES / "nvg_state_dict_layouts.json").read_text())
 SCALES = VAR["config"]["patch_nums"]

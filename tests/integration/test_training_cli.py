@@ -84,7 +84,7 @@ def test_interrupted_and_continued(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.splitlines()[-1] == "ar-tiny: interrupted; the same command continues where this one stopped"
+    assert said.splitlines()[-1] == "ar-tiny: interrupted; run the same command to resume"
     assert list((tmp_path / "ar-tiny" / "checkpoints").glob("*/step-*"))
 
 

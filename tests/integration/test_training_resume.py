@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 from pathlib import Path
 
@@ -14,24 +13,25 @@ from nvgbench.results.store import read_records
 from nvgbench.runs.find import find_run, find_runs
 from nvgbench.runs.folder import RunFolder
 from nvgbench.types import SampleRequest
-from tests.helpers.training_jobs import Moments, log, start, train, weights
+from tests.helpers.training_jobs import Signal, log, start, train, weights
 
 
 @pytest.fixture(scope="module", params=["nvg", "var", "ar"])
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, int]:
-    """An uninterrupted run: family, folder, number of its `Moments`."""
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """An uninterrupted run: family and folder."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    with Moments() as progress:
-        train(folder, request.param, progress=progress)
-    return request.param, folder, progress.passed
+    train(folder, request.param)
+    return request.param, folder
 
 
-def test_killed_at_random_moments(whole: tuple[str, Path, int], tmp_path: Path) -> None:
-    """Three times, each time in what is at most the next third; a kill never saves work, so each of them strikes."""
-    family, reference, total = whole
-    draw = random.Random(family)
-    for _ in range(3):
-        process = start(tmp_path / "run", family, moment=draw.randint(1, total // 3))
+# An uninterrupted run changes files 84 times. Before which of these changes three attempts are killed, one after the other:
+KILLS = {"nvg": (19, 27, 20), "var": (29, 12, 33), "ar": (8, 27, 20)}
+
+
+def test_killed_three_times(whole: tuple[str, Path], tmp_path: Path) -> None:
+    family, reference = whole
+    for operation in KILLS[family]:
+        process = start(tmp_path / "run", family, sent=Signal(signal.SIGKILL, operation))
         process.join()
         assert process.exitcode == -signal.SIGKILL
     process = start(tmp_path / "run", family)
@@ -43,23 +43,39 @@ def test_killed_at_random_moments(whole: tuple[str, Path, int], tmp_path: Path) 
     assert len(read_records(tmp_path / "run")) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", ["ar"], indirect=True)
+@pytest.mark.parametrize("operation", range(1, 85))
+def test_killed_at_any_moment(whole: tuple[str, Path], tmp_path: Path, operation: int) -> None:
+    family, reference = whole
+    process = start(tmp_path / "run", family, sent=Signal(signal.SIGKILL, operation))
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    train(tmp_path / "run", family)
+    assert weights(tmp_path / "run") == weights(reference)
+    assert log(tmp_path / "run") == log(reference)
+    assert not list((tmp_path / "run").rglob(".*")), "leftovers"
+    assert len(read_records(tmp_path / "run")) == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop(whole: tuple[str, Path, int], tmp_path: Path, number: signal.Signals) -> None:
-    family, reference, total = whole
+def test_asked_to_stop(whole: tuple[str, Path], tmp_path: Path, number: signal.Signals) -> None:
+    family, reference = whole
     if family != "nvg":
         pytest.skip("signals know nothing of families")
-    process = start(tmp_path / "run", family, "train.checkpoint_every=1000", moment=total // 6, number=number)
+    when = Signal(number, 1, "train.jsonl")  # two steps are done
+    process = start(tmp_path / "run", family, "train.checkpoint_every=1000", sent=when)
     process.join()
     assert process.exitcode == 1  # Interrupted is an exception; the command line makes 130 of it
     state = RunFolder(tmp_path / "run").state("tokenizer")
     assert state is not None, "no checkpoint was written"
-    assert 0 < state.step < state.total_steps
+    assert state.step >= 2
     train(tmp_path / "run", family, "train.checkpoint_every=1000")
     assert weights(tmp_path / "run") == weights(reference)
 
 
-def test_a_finished_run_is_left_alone(whole: tuple[str, Path, int]) -> None:
-    family, folder, _ = whole
+def test_a_finished_run_is_left_alone(whole: tuple[str, Path]) -> None:
+    family, folder = whole
     before = weights(folder), log(folder), (folder / "records.jsonl").read_bytes()
     said: list = []
     train(folder, family, progress=said.append)
@@ -67,8 +83,8 @@ def test_a_finished_run_is_left_alone(whole: tuple[str, Path, int]) -> None:
     assert (weights(folder), log(folder), (folder / "records.jsonl").read_bytes()) == before
 
 
-def test_the_record(whole: tuple[str, Path, int]) -> None:
-    family, folder, _ = whole
+def test_the_record(whole: tuple[str, Path]) -> None:
+    family, folder = whole
     (record,) = read_records(folder)
     assert (record.kind, record.subject, record.family, record.preset) == ("train", "whole", family, f"{family}-tiny")
     rows = {row["phase"]: row for row in record.tables["training"]}
@@ -82,8 +98,8 @@ def test_the_record(whole: tuple[str, Path, int]) -> None:
     assert record.provenance["notes"]["tokenizer"]
 
 
-def test_what_was_trained_can_be_loaded(whole: tuple[str, Path, int]) -> None:
-    family, folder, _ = whole
+def test_what_was_trained_can_be_loaded(whole: tuple[str, Path]) -> None:
+    family, folder = whole
     assert [run.path for run in find_runs(folder.parent)] == [folder]
     generator = find_run("whole", folder.parent).load_generator("cpu")
     assert (generator.spec.name, generator.spec.family, generator.spec.num_classes) == ("whole", family, 10)
@@ -95,14 +111,14 @@ def test_what_was_trained_can_be_loaded(whole: tuple[str, Path, int]) -> None:
     assert plain.spec.provenance["weights"] != generator.spec.provenance["weights"]
 
 
-def test_another_configuration_is_refused(whole: tuple[str, Path, int]) -> None:
-    family, folder, _ = whole
+def test_another_configuration_is_refused(whole: tuple[str, Path]) -> None:
+    family, folder = whole
     with pytest.raises(InputError, match=r"train\.generator\.learning_rate: 0\.001 there, 0\.5 now.*another `name=`"):
         train(folder, family, "train.generator.learning_rate=0.5")
 
 
-def test_a_damaged_checkpoint_is_refused_with_a_remedy(whole: tuple[str, Path, int], tmp_path: Path) -> None:
-    family, reference, _ = whole
+def test_a_damaged_checkpoint_is_refused_with_a_remedy(whole: tuple[str, Path], tmp_path: Path) -> None:
+    family, reference = whole
     folder = tmp_path / "run"
     train(folder, family, phases=("tokenizer",))
     file = next(folder.rglob("ema.safetensors"))
@@ -116,8 +132,8 @@ def test_a_damaged_checkpoint_is_refused_with_a_remedy(whole: tuple[str, Path, i
     assert [record.provenance["phases"] for record in read_records(folder)] == [["tokenizer"], ["generator", "tokenizer"]]
 
 
-def test_another_runs_tokenizer(whole: tuple[str, Path, int], tmp_path: Path) -> None:
-    family, reference, _ = whole
+def test_another_runs_tokenizer(whole: tuple[str, Path], tmp_path: Path) -> None:
+    family, reference = whole
     folder = tmp_path / "second"
     train(folder, family, "train.seed=7", tokenizer=reference)
     assert RunFolder(folder).tokenizer_fingerprint() == RunFolder(reference).tokenizer_fingerprint()
@@ -131,16 +147,16 @@ def test_another_runs_tokenizer(whole: tuple[str, Path, int], tmp_path: Path) ->
         train(tmp_path / "fourth", family, phases=("generator",))
 
 
-def test_online_tokens_train_like_cached_ones(whole: tuple[str, Path, int], tmp_path: Path) -> None:
+def test_online_tokens_train_like_cached_ones(whole: tuple[str, Path], tmp_path: Path) -> None:
     """The same batches in the same order; only the batch in which an image is tokenized differs, so up to rounding."""
-    family, reference, _ = whole
+    family, reference = whole
     train(tmp_path / "online", family, "train.cache_tokens=false")
     for one, other in zip(log(tmp_path / "online"), log(reference), strict=True):
         assert one["losses"] == pytest.approx(other["losses"], rel=1e-3)
 
 
-def test_other_images_are_refused(whole: tuple[str, Path, int]) -> None:
-    _, folder, _ = whole
+def test_other_images_are_refused(whole: tuple[str, Path]) -> None:
+    _, folder = whole
     run = RunFolder(folder)
     info = run.dataset
     with pytest.raises(InputError, match="started with other images"):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.resources
-
 import numpy as np
 import pytest
 import torch
 
 from nvgbench.nvg.clustering import build_structure
 from nvgbench.nvg.structure import structure_embedding, structure_labels
+from nvgbench.nvg.verification import FIXTURES
 
 
 @pytest.fixture(scope="module")
 def golden() -> np.lib.npyio.NpzFile:
-    return np.load(str(importlib.resources.files("nvgbench.parity") / "fixtures" / "nvg_public.npz"))
+    return np.load(FIXTURES / "nvg_public.npz")
 
 
 @pytest.mark.parametrize("name", ["randn_256x32", "smooth_256x32", "image_256x32", "randn_64x16"])

@@ -5,7 +5,6 @@ What the published code computes is held by test_verification.py.
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 
 import numpy as np
@@ -15,11 +14,11 @@ from nvgbench_baselines.var.checkpoint import DERIVED, tokenizer_names, transfor
 from nvgbench_baselines.var.config import ScaleConfig, VarModelConfig
 from nvgbench_baselines.var.quantizer import ScaleQuantizer, phi_index
 from nvgbench_baselines.var.transformer import VarTransformer
+from nvgbench_baselines.var.verification import FIXTURES
 
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.schema import TokenizerConfig
 
-FIXTURES = importlib.resources.files("nvgbench.parity") / "fixtures"
 LAYOUTS = json.loads((FIXTURES / "var_state_dict_layouts.json").read_text())["models"]
 
 

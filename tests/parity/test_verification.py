@@ -19,7 +19,9 @@ from nvgbench.parity.ledger import Check, Comparison, Ledger, judge
 from nvgbench.registry import get_family
 
 FAMILIES = ("var", "nvg")
-SHIPPED = {family: [read_fixture(path) for path in get_family(family).verification.shipped] for family in FAMILIES}  # type: ignore[attr-defined]
+SHIPPED = {
+    family: [read_fixture(*shipped) for shipped in get_family(family).verification.shipped.items()] for family in FAMILIES
+}  # type: ignore[attr-defined]
 ARRAYS = [(family, name) for family in FAMILIES for fixture in SHIPPED[family] for name in fixture.arrays]
 EXCEPTED = {"A.image_flat_256x32.labels", "A.image_flat_256x32.raw"}
 STREAM = {"rng0_tokens", "rng0_fhat", "rng0_smooth_tokens", "rng0_smooth_fhat"}
@@ -100,6 +102,20 @@ SCALARS = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scalars_are_covered(family: str) -> None:
     assert SCALARS[family] <= {check.name for check in checks(family)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fixtures_without_settings_have_them_in_names(family: str) -> None:
+    """The first layout: the same arrays are checked, with the same settings."""
+    fixture = next(fixture for fixture in SHIPPED[family] if fixture.arrays)
+    facts = {key: value for key, value in fixture.facts.items() if key != "settings"}
+    if family == "var":
+        facts["lowvar_probe"] = {"tensors_times_0.01": fixture.settings["lowvar_logits_rows"]["tensors"]}
+    verification = get_family(family).verification
+    ledger = Ledger(dataclasses.replace(fixture, facts=facts), Arithmetic(torch.device("cpu")), verification.tolerance)
+    found = {(check.name, check.part): check.verdict for check in verification.verify(ledger)}
+    assert found.items() <= {(check.name, check.part): check.verdict for check in checks(family)}.items()
+    assert {name for name, _ in found} >= set(fixture.arrays)
 
 
 def altered(reference: np.ndarray, place: int, limit: float) -> np.ndarray:

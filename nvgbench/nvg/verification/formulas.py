@@ -5,7 +5,8 @@ Shape letters: B batch, S stages, T structure stages, L positions, K structure c
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,6 @@ from nvgbench.sampling.schedules import top_p_schedule
 
 # The stage whose rotations are stored, where nothing says which.
 _ROPE_STAGE = 3
-_NUMBER = r"(\d+(?:\.\d+)?)"
 
 
 def check(ledger: Ledger) -> None:
@@ -39,22 +39,22 @@ def check(ledger: Ledger) -> None:
     _check_constants(ledger)
 
 
-def _matching(ledger: Ledger, pattern: str) -> list[tuple[str, re.Match[str]]]:
-    found = ((name, re.fullmatch(pattern, name)) for name in ledger.named("E."))
-    return [(name, match) for name, match in found if match]
+def _listed(ledger: Ledger, start: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Entries of the settings whose names start so and of which arrays are stored."""
+    return [(name, found) for name, found in ledger.fixture.settings.items() if name.startswith(start) and ledger.named(name)]
 
 
 def _check_schedules(ledger: Ledger) -> None:
-    for name, match in _matching(ledger, r"E\.schedule_(\d+)_(\d+)"):
-        ledger.close(name, np.array(time_grid(int(match[1]), "shifted", int(match[2]))))
-    for name, match in _matching(ledger, rf"E\.top_p_{_NUMBER}_{_NUMBER}_(\d+)"):
-        ledger.close(name, np.array(top_p_schedule(float(match[1]), float(match[2]), int(match[3]))))
+    for name, found in _listed(ledger, "E.schedule"):
+        ledger.close(name, np.array(time_grid(found["steps"], "shifted", found["positions"])))
+    for name, found in _listed(ledger, "E.top_p"):
+        ledger.close(name, np.array(top_p_schedule(found["start"], found["end"], found["stages"])))
 
 
 def _check_embeddings(ledger: Ledger) -> None:
     ledger.inputs("E.t")
-    for name, match in _matching(ledger, r"E\.timestep_embedding_(\d+)"):
-        ledger.close(name, timestep_embedding(ledger.given("E.t"), int(match[1])))
+    for name in ledger.named("E.timestep_embedding"):
+        ledger.close(name, timestep_embedding(ledger.given("E.t"), ledger.fixture.array(name).shape[1]))
     structure_BSL = _stage_structure(ledger)
     if structure_BSL is not None:
         layout = _layout(ledger, structure_BSL.shape[-1])
@@ -62,7 +62,8 @@ def _check_embeddings(ledger: Ledger) -> None:
             [_embedded(layout, structure_BL, stage) for stage, structure_BL in enumerate(structure_BSL.unbind(1))], 1
         )
         ledger.equal("E.struct_feat_all", se_BSLK)
-    for name, stage in _embedded_stages(ledger):
+    for name, found in _listed(ledger, "E.struct_feat_stage"):
+        stage = found["stage"]
         if structure_BSL is not None:
             ledger.equal(name, se_BSLK[:, stage])
             continue
@@ -103,10 +104,6 @@ def _embedded(layout: StageLayout, structure_BL: Tensor, stage: int) -> Tensor:
     return structure_embedding(structure_BL, layout.known(stage), layout.channels)
 
 
-def _embedded_stages(ledger: Ledger) -> list[tuple[str, int]]:
-    return [(name, int(match[1])) for name, match in _matching(ledger, r"E\.struct_feat_stage(\d+)")]
-
-
 def _check_rope(ledger: Ledger) -> None:
     parts = [part for part in ("content", "structure") if ledger.has(f"E.rope_{part}")]
     ledger.inputs("E.rope_content_pos", "E.rope_structure_pos")
@@ -129,20 +126,18 @@ def _check_rope(ledger: Ledger) -> None:
 
 
 def _rotated(ledger: Ledger) -> Tensor:
-    """The embedding ``[1, L, K]`` behind the rotations: of the first image, at the stage that the listing's text names.
+    """The embedding ``[1, L, K]`` behind the rotations: of the first image, at the stage that the settings name.
 
     Raises:
         InputError: neither the embedding nor what it follows from is stored.
     """
-    listing = ledger.fixture.facts.get("arrays", {})
-    told = (re.search(r"at stage (\d+)", str(listing.get(f"E.rope_{part}", ""))) for part in ("content", "structure"))
-    stages = [int(match[1]) for match in told if match] or [stage for _, stage in _embedded_stages(ledger)] or [_ROPE_STAGE]
-    name = f"E.struct_feat_stage{stages[0]}"
-    structure_BSL = None if ledger.has(name) else _stage_structure(ledger)
+    embedded = {found["stage"]: name for name, found in _listed(ledger, "E.struct_feat_stage")}
+    stage = ledger.fixture.settings.get("E.rope", {}).get("stage") or next(iter(embedded), _ROPE_STAGE)
+    structure_BSL = None if stage in embedded else _stage_structure(ledger)
     if structure_BSL is None:
-        se_BLK = ledger.given(name)[:1]
+        se_BLK = ledger.given(embedded.get(stage, "E.struct_feat_all"))[:1]
     else:
-        se_BLK = _embedded(_layout(ledger, structure_BSL.shape[-1]), structure_BSL[:1, stages[0]], stages[0])
+        se_BLK = _embedded(_layout(ledger, structure_BSL.shape[-1]), structure_BSL[:1, stage], stage)
     return se_BLK.to(torch.get_default_dtype())
 
 
@@ -154,15 +149,15 @@ def _head_size(ledger: Ledger) -> int:
 
 def _check_filters(ledger: Ledger) -> None:
     ledger.inputs("E.filter_logits")
-    for name, match in _matching(ledger, rf"E\.filter_(?:top_p_{_NUMBER}|top_k_(\d+)|k(\d+)_p{_NUMBER})_keep"):
-        p, k = float(match[1] or match[4] or 1.0), int(match[2] or match[3] or 0)
-        ledger.equal(name, torch.isfinite(top_p_filter(top_k_filter(ledger.given("E.filter_logits"), k), p)))
+    for name, found in _listed(ledger, "E.filter"):
+        kept = top_p_filter(top_k_filter(ledger.given("E.filter_logits"), found.get("top_k", 0)), found.get("top_p", 1.0))
+        ledger.equal(name, torch.isfinite(kept))
 
 
 def _check_splits(ledger: Ledger) -> None:
-    for prefix, match in sorted({(name.rpartition(".")[0], m[1]) for name, m in _matching(ledger, r"E\.split(\d+)\.\w+")}):
+    for prefix, found in _listed(ledger, "E.split"):
         ledger.inputs(*(f"{prefix}.{name}" for name in ("labels", "scores", "uniform")))
-        parent_BL, scores_BL, stage = ledger.given(f"{prefix}.labels"), ledger.given(f"{prefix}.scores"), int(match)
+        parent_BL, scores_BL, stage = ledger.given(f"{prefix}.labels"), ledger.given(f"{prefix}.scores"), found["stage"]
         ledger.equal(f"{prefix}.next", split_clusters(parent_BL, stage, scores_BL))
         if ledger.has(f"{prefix}.next_gumbel"):
             # The reference lists the uniforms by parent and member; here they belong to positions.

@@ -29,7 +29,7 @@ def check(ledger: Ledger) -> None:
         ledger.inputs(f"{name}.points")
         structure_BSL = build_structure(points_BLC, tie_break="index").cpu().numpy()
         raw_BSL = joining_order(points_BLC, tie_break="index").cpu().numpy()
-        flat = "flat" in name
+        flat = ledger.fixture.settings.get(name, {}).get("flat", False)
         if ledger.has(f"{name}.labels"):
             stored_BSL = ledger.fixture.array(f"{name}.labels").astype(np.int64)
             excuse = FLAT if flat and is_hierarchy(stored_BSL) else ""

@@ -18,7 +18,7 @@ from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.tokenizer import PUBLISHED_NAMES
-from nvgbench.parity.filler import fill_nvg_state
+from nvgbench.nvg.verification.filler import filled_state
 from nvgbench.parity.fixture import Fixture
 from nvgbench.parity.ledger import Ledger
 
@@ -145,4 +145,4 @@ def learned(module: nn.Module) -> int:
 
 
 def _filled(shapes: Mapping[str, Sequence[int]], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {key: torch.from_numpy(value) for key, value in fill_nvg_state(shapes, config.get("seed", 0)).items()}
+    return {key: torch.from_numpy(value) for key, value in filled_state(shapes, config.get("seed", 0)).items()}

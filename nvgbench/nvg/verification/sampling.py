@@ -142,18 +142,17 @@ def _check_steps(ledger: Ledger) -> None:
     ledger.equal(f"{_STEP}next_structure", torch.stack(structures, 1), rounded=SINGLE_CHOICES)
     _check_decisions(ledger, _STEP, scores, logits, follows)
     for name in ledger.named(f"{_STEP}x0_hat_stage"):
-        ledger.close(name, finals[int(name.removeprefix(f"{_STEP}x0_hat_stage"))])
+        ledger.close(name, finals[ledger.fixture.settings[name]["stage"]])
 
 
 def _step_settings(ledger: Ledger) -> tuple[Mapping[str, Any], int]:
-    """Guidance as of the guided sample; the number of flow steps stands in the listing's text."""
+    """Guidance and flow steps; in fixtures that do not list them those of the guided sample, and four."""
+    own = ledger.fixture.settings.get("D.step", {})
+    steps = own.get("n", 4)
+    if "cfg" in own:
+        return own, steps
     config = ledger.fixture.fact("config")
-    own = config.get(_STEP)
-    if own is not None:
-        return own, own["n"]
-    listed = ledger.fixture.facts.get("arrays", {}).get(f"{_STEP}content", {})
-    steps = re.search(r"\bn=(\d+)", listed.get("what", "") if isinstance(listed, Mapping) else "")
-    guided = next((settings for prefix, settings in config.items() if _SAMPLE.fullmatch(prefix) and settings.get("cfg")), None)
+    guided = next((found for prefix, found in config.items() if _SAMPLE.fullmatch(prefix) and found.get("cfg")), None)
     if guided is None:
-        raise InputError(f"{ledger.fixture.name} is incomplete: the guidance of D.step stands in the guided sample's config")
-    return guided, int(steps[1]) if steps else 4
+        raise InputError(f"{ledger.fixture.name} is incomplete: neither settings of D.step nor a guided sample")
+    return guided, steps

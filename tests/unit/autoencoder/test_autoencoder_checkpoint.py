@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 
 import pytest
 import torch
@@ -16,13 +15,13 @@ from nvgbench.errors import InputError
 from nvgbench.nvg.config import GranularityConfig
 from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.tokenizer import PUBLISHED_NAMES
+from tests.helpers.stand_ins import FIXTURES
 
-FIXTURES = files("nvgbench.parity") / "fixtures"
 VAR_HALVES = PublishedNames(wrapped=False, quantizer=(), ignored=r"^quantize\.")
 
 
 def published_shapes(family: str) -> dict[str, torch.Size]:
-    layouts = json.loads((FIXTURES / f"{family}_state_dict_layouts.json").read_text())
+    layouts = json.loads((FIXTURES[family] / f"{family}_state_dict_layouts.json").read_text())
     table = layouts["autoencoder"]["keys"] if family == "nvg" else layouts["models"]["vae_ch160v4096z32"]["state_dict"]
     return {key: torch.Size(shape) for key, shape in table.items()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 
 import numpy as np
@@ -17,6 +16,7 @@ from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.objective import NvgObjective, canvases_of
 from nvgbench.nvg.stages import StageLayout
+from nvgbench.nvg.verification import FIXTURES
 from nvgbench.training.batches import split
 from nvgbench.training.optimizer import parameter_counts
 from nvgbench.types import TokenBatch, TokenSequence
@@ -160,8 +160,7 @@ def test_parts_of_a_batch_average_to_the_whole() -> None:
 
 @pytest.mark.parametrize("depth", [16, 20, 24])
 def test_projector_has_the_published_names_and_sizes_and_is_counted_apart(depth: int) -> None:
-    folder = importlib.resources.files("nvgbench.parity").joinpath("fixtures/nvg_state_dict_layouts.json")
-    entry = json.loads(folder.read_text())["generators"][f"d{depth}"]
+    entry = json.loads((FIXTURES / "nvg_state_dict_layouts.json").read_text())["generators"][f"d{depth}"]
     with torch.device("meta"):
         layout, config = StageLayout((16, 16)), NvgModelConfig(depth=depth)
         model = NvgGenerator(config, layout, channels=32, codebook_size=4096, num_classes=1000)
@@ -170,7 +169,7 @@ def test_projector_has_the_published_names_and_sizes_and_is_counted_apart(depth:
     published = {key: shape for key, shape in entry["single_keys"].items() if key.startswith("projector.")}
     state = to_published_state(model.state_dict())
     assert {key: list(value.shape) for key, value in state.items() if key.startswith("projector.")} == published
-    counts = parameter_counts({"generator": model})
+    counts = parameter_counts({"generator": model}, NvgObjective.training_only)
     assert counts == {**plain, "projector": entry["parameters"]["repa_projector_not_counted"]}
 
 

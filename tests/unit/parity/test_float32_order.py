@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.resources
-
 import numpy as np
 import pytest
 import torch
 
 from nvgbench.nvg.clustering import build_structure, joining_order
 from nvgbench.nvg.sequential import structure_of_order
+from nvgbench.nvg.verification import FIXTURES
 from nvgbench.nvg.verification.hierarchies import float32_order
 
-GOLDEN = np.load(str(importlib.resources.files("nvgbench.parity") / "fixtures" / "nvg_public.npz"))
+GOLDEN = np.load(FIXTURES / "nvg_public.npz")
 NAMES = sorted(name.removesuffix(".points") for name in GOLDEN.files if name.endswith(".points"))
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from nvgbench.cli.app import main
-from nvgbench.parity.fixture import shipped_fixture
 from nvgbench.registry import get_family
 from tests.helpers.parity_fixtures import nvg_template, record, var_template, write
 
@@ -114,7 +113,7 @@ def test_one_altered_row_fails(others: dict[str, Path], verify: Run, tmp_path: P
 
 @pytest.mark.parametrize("place", [None, 0, 21, 29])
 def test_as_many_rows_as_positions_are_all_of_them(verify: Run, tmp_path: Path, place: int | None) -> None:
-    source = shipped_fixture("var_public")
+    source = next(iter(get_family("var").verification.shipped))
     with np.load(source.with_suffix(".npz")) as archive:
         gone = {name: None for name in archive.files if name not in ("img", "rows", "label_B", "logits_rows", "idx_BL")}
     rows = array(source, "rows")

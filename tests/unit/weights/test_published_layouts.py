@@ -5,7 +5,6 @@ Everything runs on the meta device, so that the largest model (2.4 billion param
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -18,13 +17,12 @@ from torch import Tensor
 from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
 from nvgbench.interfaces import OriginalProject
-from nvgbench.parity.stand_ins import nvg_generator_shapes, nvg_stand_in, var_stand_in
 from nvgbench.registry import get_family
 from nvgbench.weights.families import original_project, original_projects, recognise
+from tests.helpers.stand_ins import FIXTURES, nvg_generator_shapes, nvg_stand_in, var_stand_in
 
-FIXTURES = importlib.resources.files("nvgbench.parity") / "fixtures"
-VAR = json.loads((FIXTURES / "var_state_dict_layouts.json").read_text())["models"]
-NVG = json.loads((FIXTURES / "nvg_state_dict_layouts.json").read_text())
+VAR = json.loads((FIXTURES["var"] / "var_state_dict_layouts.json").read_text())["models"]
+NVG = json.loads((FIXTURES["nvg"] / "nvg_state_dict_layouts.json").read_text())
 VAR_TRANSFORMERS = [name for name in VAR if name.startswith("var")]
 
 
@@ -100,7 +98,7 @@ def test_what_nobody_learns_is_computed_exactly() -> None:
     expected = var_stand_in({key: var[key] for key in derived}, config.tokenizer.quantizer.sides(config.grid))
     assert all(torch.equal(derived[key], value) and derived[key].dtype == value.dtype for key, value in expected.items())
     rope_ids = original_project("nvg").derived("generator", load_preset("nvg-d16"))["rope_ids"]
-    with (FIXTURES / "nvg_public.npz").open("rb") as handle:
+    with (FIXTURES["nvg"] / "nvg_public.npz").open("rb") as handle:
         golden = np.load(handle)["E.rope_ids"]
     assert torch.equal(rope_ids, torch.from_numpy(golden.astype(np.float32))[None])
     assert torch.equal(rope_ids, nvg_stand_in({"rope_ids": [1, 257, 11]})["rope_ids"])

@@ -20,13 +20,13 @@ from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.schema import TokenizerConfig
 from nvgbench.errors import InputError
 from nvgbench.parity.ledger import Ledger
-from nvgbench.parity.var_filler import filled_state
 from nvgbench.types import TokenSequence
 from nvgbench_baselines.var.blocks import NORM_EPS
 from nvgbench_baselines.var.checkpoint import tokenizer_names, transformer_from_published
 from nvgbench_baselines.var.config import ScaleConfig, VarModelConfig
 from nvgbench_baselines.var.quantizer import ScaleQuantizer
 from nvgbench_baselines.var.transformer import VarTransformer
+from nvgbench_baselines.var.verification.filler import filled_state
 
 Shapes = Mapping[str, Sequence[int]]
 

@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 
 from nvgbench.config.load import load_preset
 from nvgbench.config.schema import PhaseConfig
-from nvgbench.errors import InputError
 from nvgbench.parity.arithmetic import Arithmetic
 from nvgbench.parity.fixture import Fixture
 from nvgbench.parity.ledger import Ledger
-from nvgbench.registry import preset_files
 from nvgbench.training.optimizer import weight_decay_groups
 from nvgbench.training.plan import phase_steps
 from nvgbench.training.schedule import learning_rate, weight_decay
 from nvgbench_baselines.var.blocks import BLOCK_VECTORS
 from nvgbench_baselines.var.checkpoint import transformer_name
 from nvgbench_baselines.var.config import VarModelConfig
+from nvgbench_baselines.var.objective import VarObjective
 from nvgbench_baselines.var.transformer import VarTransformer
 
-Shape = Literal["cosine", "linear", "exponential", "bent"]
 # Double precision on both sides; the order of operations may differ.
 _RATE_TOLERANCE = 1e-9
 # Means and deviations of other draws than the original's: the smallest tensors have a few hundred entries.
 _MEAN_TOLERANCE, _DEVIATION_TOLERANCE = 0.004, 0.1
-# Our shape and share of the training at the peak for each of the original's names (the number of linX is that share).
-_SHAPES: dict[str, tuple[Shape, float]] = {
-    "cos": ("cosine", 0.0),
-    "lin": ("linear", 0.15),
-    "lin0": ("linear", 0.05),
-    "lin00": ("linear", 0.0),
-    "exp": ("exponential", 0.15),
-}
-_WARMUP = 50
 _IMAGENET = 1_281_167
 
 
@@ -51,64 +37,33 @@ def check(ledger: Ledger) -> None:
     """Every number of the recipe, in Python's own arithmetic whatever was asked for."""
     ledger.arithmetic = Arithmetic(torch.device("cpu"))
     facts = ledger.fixture.facts
-    for name, rows in facts["schedules"].items():
-        _check_schedule(ledger, name, rows)
+    for name in facts["schedules"]:
+        _check_schedule(ledger, name)
     _check_steps(ledger)
-    for key in facts:
-        if match := re.fullmatch(r"param_groups_depth(\d+)", key):
-            _check_groups(ledger, key, int(match[1]))
-        if match := re.match(r"init_mean_std_depth(\d+)", key):
-            _check_start(ledger, key, int(match[1]))
+    for key, entry in facts.items():
+        if key.startswith("param_groups"):
+            _check_groups(ledger, key, entry["depth"])
+        if key.startswith("init_mean_std"):
+            _check_start(ledger, key, entry["depth"])
 
 
-def _check_schedule(ledger: Ledger, name: str, rows: Sequence[Sequence[float]]) -> None:
-    """Rows of step, learning rate and weight decay, from the schedule's description and from the preset of that size."""
+def _check_schedule(ledger: Ledger, name: str) -> None:
+    """Rows of step, learning rate and weight decay, from the schedule's own settings and from the preset of that size."""
+    rows, phase = (ledger.fixture.fact("schedules", name, key) for key in ("rows", "phase"))
     steps = [int(row[0]) for row in rows]
     total = steps[-1] + 1
-    phases = {"": _phase(ledger.fixture.name, name, total)}
-    preset = f"var-{name.partition('_')[0]}"
-    if name.startswith("d") and preset in preset_files():
+    phases = {"": PhaseConfig(steps=total, batch_size=1, **phase)}
+    preset = ledger.fixture.facts["schedules"][name].get("preset")
+    if preset:
         phases[f", preset {preset}"] = load_preset(preset).train.generator
-    for source, phase in phases.items():
-        rates = [learning_rate(phase, step, total) for step in steps]
-        decays = [weight_decay(phase, step, total) for step in steps]
-        stored = np.asarray(rows, dtype=np.float64)
-        title = name.partition(" (")[0]
-        ledger.close(
-            title, np.array(rates), f"learning rate{source}", stored=stored[:, 1], scale="entry", tolerance=_RATE_TOLERANCE
-        )
-        ledger.close(
-            title, np.array(decays), f"weight decay{source}", stored=stored[:, 2], scale="entry", tolerance=_RATE_TOLERANCE
-        )
-
-
-def _phase(file: str, name: str, total: int) -> PhaseConfig:
-    """The settings that a description such as "lin0 (tblr=1e-4, bs=768, ep=200, wpe=0.1, twd 0.05->0.08)" means.
-
-    Raises:
-        InputError: a description without them, or a shape that does not exist here.
-    """
-    kind = re.search(r"\b(cos|exp|lin\d*\.?\d*)(?= \()", name)
-    final, decay = re.search(r"wpe=([\d.e-]+)", name), re.search(r"wd[ =]([\d.]+)(?:->([\d.]+))?", name)
-    rate, batch = re.search(r"tblr=([\d.e-]+)", name), re.search(r"bs=(\d+)", name)
-    if kind is None or final is None or decay is None:
-        raise InputError(f"{file}: schedule {name!r} names no shape (cos, lin0, exp …), end (wpe=) or weight decay (wd)")
-    own = re.fullmatch(r"lin(\d+\.\d+)", kind[1])
-    if own is None and kind[1] not in _SHAPES:
-        raise InputError(f"{file}: schedule {name!r} has an unknown shape; known: {', '.join(_SHAPES)}, lin0.3 …")
-    bent: tuple[Shape, float] = ("bent", float(own[1]) if own else 0.0)
-    shape, hold = bent if own else _SHAPES[kind[1]]
-    return PhaseConfig(
-        steps=total,
-        batch_size=int(batch[1]) if batch else 256,
-        learning_rate=float(rate[1]) * int(batch[1]) / 256 if rate and batch else 1.0,
-        schedule=shape,
-        warmup_steps=round(total / _WARMUP),
-        decay_start=hold,
-        final_fraction=float(final[1]),
-        weight_decay=float(decay[1]),
-        final_weight_decay=float(decay[2]) if decay[2] else None,
-    )
+    stored = np.asarray(rows, dtype=np.float64)
+    for source, settings in phases.items():
+        rates = [learning_rate(settings, step, total) for step in steps]
+        decays = [weight_decay(settings, step, total) for step in steps]
+        for column, part, values in ((1, "learning rate", rates), (2, "weight decay", decays)):
+            ledger.close(
+                name, np.array(values), part + source, stored=stored[:, column], scale="entry", tolerance=_RATE_TOLERANCE
+            )
 
 
 def _check_steps(ledger: Ledger) -> None:
@@ -125,7 +80,7 @@ def _check_groups(ledger: Ledger, key: str, depth: int) -> None:
     """Which parameters the weight decay pulls on, by their published names."""
     with torch.device("meta"):
         module = _fresh(depth)
-    for name, group in zip(("decay", "no_decay"), weight_decay_groups(module), strict=True):
+    for name, group in zip(("decay", "no_decay"), weight_decay_groups(module, VarObjective.no_weight_decay), strict=True):
         ours = sorted(transformer_name(parameter) for parameter in group)
         listed = sorted(ledger.fixture.fact(key, name))
         places = [listed.index(parameter) if parameter in listed else -1 for parameter in ours]
@@ -158,11 +113,12 @@ def _check_start(ledger: Ledger, key: str, depth: int) -> None:
 def _check_statistics(ledger: Ledger, key: str, module: VarTransformer) -> None:
     state = {transformer_name(name): value for name, value in module.state_dict().items()}
     # The bias of the keys is a constant zero there and does not exist here.
-    listed = {name: values for name, values in ledger.fixture.facts[key].items() if not name.endswith("zero_k_bias")}
-    title = key.partition(" ")[0]
+    listed = {
+        name: values for name, values in ledger.fixture.fact(key, "statistics").items() if not name.endswith("zero_k_bias")
+    }
     # A one beside the means: they are near zero, so what counts is not their own size.
     means = np.array([1.0, *(float(state[name].mean()) for name in listed)])
-    ledger.close(title, means, "means", stored=[1.0, *(mean for mean, _ in listed.values())], tolerance=_MEAN_TOLERANCE)
+    ledger.close(key, means, "means", stored=[1.0, *(mean for mean, _ in listed.values())], tolerance=_MEAN_TOLERANCE)
     deviations = {name: float(state[name].std(correction=0)) for name in listed}
     stored = {name: deviation for name, (_, deviation) in listed.items()}
-    ledger.numbers(title, deviations, stored, tolerance=_DEVIATION_TOLERANCE)
+    ledger.numbers(key, deviations, stored, tolerance=_DEVIATION_TOLERANCE)

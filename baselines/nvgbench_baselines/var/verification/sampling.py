@@ -5,7 +5,6 @@ Shape letters: B batch, L tokens of all scales, n tokens of one scale, C latent 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +21,9 @@ from nvgbench_baselines.var.verification.teacher import check_gap, variants
 
 # The fixture's own allowance for random smoothing, which takes logarithms of the noise.
 _SMOOTH_TOLERANCE = 1e-4
-# Guidance of the samples whose names give none.
+# Of samples whose settings name no others.
 _GUIDANCE = 1.5
-_ARGMAX = r"(ar(?:_cfg(\d+(?:\.\d+)?))?)_(?:tokens|fhat|img|next_maps|logits_cfg_rows)"
+_FILTERS = {"top_k": 20, "top_p": 0.96}
 _STREAM = "the draws need the CPU generator stream of the torch that made the fixture, and this torch draws others"
 
 
@@ -63,9 +62,10 @@ class _Drawn:
 
 def check(ledger: Ledger, models: Models) -> None:
     """Every sample of the fixture."""
-    found = (re.fullmatch(_ARGMAX, name) for name in ledger.named("ar_"))
-    for prefix, guidance in sorted({(match[1], match[2]) for match in found if match}, key=str):
-        _check_argmax(ledger, models, prefix, float(guidance) if guidance else _GUIDANCE)
+    settings = ledger.fixture.settings
+    for prefix in sorted(prefix for prefix in settings if prefix == "ar" or prefix.startswith("ar_")):
+        if ledger.named(f"{prefix}_"):
+            _check_argmax(ledger, models, prefix, settings[prefix].get("guidance", _GUIDANCE))
     for prefix in variants(ledger):
         if ledger.has(f"{prefix}_ar_tokens", f"{prefix}_ar_fhat"):
             drawn = _draw(ledger, models, models.make_transformer(f"{prefix}_state_dict"), guidance=_GUIDANCE)
@@ -73,8 +73,8 @@ def check(ledger: Ledger, models: Models) -> None:
             check_gap(ledger, f"{prefix}_ar_margin_min", drawn.logits_BLV)
     if ledger.has("smooth_top1_tokens", "smooth_top1_fhat"):
         _check_drawn(ledger, "smooth_top1", _draw(ledger, models, models.transformer, more_smooth=True))
-    for seed in sorted({match[1] for name in ledger.named("rng") if (match := re.match(r"rng(\d+)_", name))}):
-        _check_stream(ledger, models, int(seed))
+    for seed in sorted({settings[prefix]["seed"] for prefix in settings if prefix.startswith("rng")}):
+        _check_stream(ledger, models, seed)
 
 
 def _draw(ledger: Ledger, models: Models, module: VarTransformer, seed: int = 0, **settings: Any) -> _Drawn:
@@ -130,16 +130,14 @@ def _uncached(ledger: Ledger, models: Models, tokens_BL: Tensor, guidance: float
 
 def _check_stream(ledger: Ledger, models: Models, seed: int) -> None:
     """Random draws. Once one set of tokens or one canvas is met, the stream is the same, and nothing has an excuse."""
-    notes = str(ledger.fixture.facts.get("array_notes", {}).get(f"rng{seed}_*", ""))
-    top_k, top_p = re.search(r"top_k=(\d+)", notes), re.search(r"top_p=([\d.]+\d)", notes)
-    filters = {"top_k": int(top_k[1]) if top_k else 20, "top_p": float(top_p[1]) if top_p else 0.96}
+    settings = ledger.fixture.settings
     found = {}
-    for prefix, smooth in ((f"rng{seed}", False), (f"rng{seed}_smooth", True)):
-        if ledger.has(f"{prefix}_tokens", f"{prefix}_fhat"):
-            found[prefix] = _draw(ledger, models, models.transformer, seed, more_smooth=smooth, **filters)
+    for prefix in sorted(settings):
+        if prefix.startswith("rng") and settings[prefix]["seed"] == seed and ledger.has(f"{prefix}_tokens", f"{prefix}_fhat"):
+            found[prefix] = _draw(ledger, models, models.transformer, **{**_FILTERS, **settings[prefix]})
     same = any(_is_of_stream(ledger, prefix, drawn) for prefix, drawn in found.items())
     for prefix, drawn in found.items():
-        smooth = prefix.endswith("smooth")
+        smooth = settings[prefix].get("more_smooth", False)
         _check_drawn(ledger, prefix, drawn, tolerance=_SMOOTH_TOLERANCE if smooth else None, excuse="" if same else _STREAM)
         if not smooth and ledger.has(f"{prefix}_tokens"):
             canvas_BChw = models.quantizer.canvases(models.split(ledger.given(f"{prefix}_tokens")))[:, -1]

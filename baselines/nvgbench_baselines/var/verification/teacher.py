@@ -5,8 +5,6 @@ Shape letters: B batch, L tokens of all scales, V codebook size.
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -69,7 +67,8 @@ def _check_logits(ledger: Ledger, models: Models) -> None:
         summaries["uncond_logits_rows"] = forced_logits(models, module, torch.full_like(labels_B, models.classes))
     if ledger.has("lowvar_logits_rows"):
         # Little variance makes the epsilon of the LayerNorm visible.
-        scaled = dict.fromkeys(ledger.fixture.fact("lowvar_probe", "tensors_times_0.01"), 0.01)
+        probe = ledger.fixture.settings["lowvar_logits_rows"]
+        scaled = dict.fromkeys(probe["tensors"], probe["factor"])
         summaries["lowvar_logits_rows"] = forced_logits(models, models.make_transformer(scaled=scaled), labels_B)
     for prefix in variants(ledger):
         if ledger.has(f"{prefix}_logits"):
@@ -107,9 +106,9 @@ def _check_gradients(ledger: Ledger, models: Models) -> None:
     entropy_BL = token_cross_entropy(logits_BLV, targets_BL)
     ledger.close("ce_BL", entropy_BL)
     ledger.number("loss", entropy_BL.detach().mean())
-    for name in facts:
-        if match := re.fullmatch(r"loss_label_smooth_(\d*\.?\d+)", name):
-            ledger.number(name, token_cross_entropy(logits_BLV, targets_BL, smoothing=float(match[1])).detach().mean())
+    for name, settings in ledger.fixture.settings.items():
+        if "smoothing" in settings:
+            ledger.number(name, token_cross_entropy(logits_BLV, targets_BL, settings["smoothing"]).detach().mean())
     entropy_BL.mean().backward()
     gradients = {transformer_name(name): value.grad for name, value in module.named_parameters() if value.grad is not None}
     if "grad_l2" in facts:
@@ -125,9 +124,10 @@ def _check_gradients(ledger: Ledger, models: Models) -> None:
 
 def _check_filters(ledger: Ledger) -> None:
     """Top-k before top-p, and the probabilities that are left."""
-    for name in ledger.named("filter_probs_"):
-        case = int(name.removeprefix("filter_probs_"))
-        top_k, top_p = ledger.fixture.fact("filter_cases")[case]
+    for case, (top_k, top_p) in enumerate(ledger.fixture.facts.get("filter_cases", [])):
+        name = f"filter_probs_{case}"
+        if not ledger.has(name):
+            continue
         kept = top_k_filter(ledger.given("filter_in"), top_k)
         if top_p > 0:
             # The published code takes 0 for "off"; it is 1 here, where it drops nothing either.

@@ -6,7 +6,6 @@ Shape letters: B batch, L tokens of all scales, n tokens of one scale, C latent 
 from __future__ import annotations
 
 import math
-import re
 
 import numpy as np
 import torch
@@ -122,12 +121,11 @@ def _check_variants(ledger: Ledger, models: Models) -> None:
     for keys in sorted(key for key in ledger.fixture.facts if key.endswith("_quant_keys")):
         prefix = keys.removesuffix("_quant_keys")
         if ledger.has(f"{prefix}_idx_BL", f"{prefix}_fhat"):
-            distance = {"distance": "cosine"} if "znorm" in prefix else {}
-            quantizer = quantizer_of(models.make_tokenizer(keys, **distance))
+            quantizer = quantizer_of(models.make_tokenizer(keys, **ledger.fixture.settings.get(prefix, {})))
             _check_quantized(ledger, models, quantizer, (f"{prefix}_idx_BL", f"{prefix}_fhat"))
-    for prefix in sorted({name.rpartition("_")[0] for name in ledger.named("sched_")}):
+    for prefix in sorted(name for name in ledger.fixture.settings if name.startswith("sched_") and ledger.named(f"{name}_")):
         base = models.quantizer
-        scales = tuple(int(side) for side in re.findall(r"\d+", prefix))
+        scales = tuple(ledger.fixture.settings[prefix]["scales"])
         convs = base.config.phi_convs or len(base.phi)
         config = ScaleConfig(scales=scales, phi_convs=convs, phi_strength=base.config.phi_strength)
         quantizer = ScaleQuantizer(config, models.codes, models.channels, models.grid)
