@@ -1,10 +1,14 @@
-"""The borders: what a tokenizer, a generator, a metric or a probe has to offer. Importing this file does not import torch."""
+"""What a tokenizer, a generator, a metric or a probe has to offer. Importing this file does not import torch.
+
+`Objective` and `ModelFamily` are base classes, whose defaults keep a small family short; the others are protocols.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,23 +18,55 @@ if TYPE_CHECKING:
 
     from nvgbench.config.schema import RunConfig
     from nvgbench.parity.ledger import Check, Ledger
-    from nvgbench.types import ImageBatch, ModelSpec, SampleRequest, SampleResult, TokenBatch, TokenSequence
+    from nvgbench.types import ModelSpec, SampleRequest, SampleResult, Tokens, TokenSequence
 
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Images to stages of tokens and back. Images are float in [-1, 1], latents float ``[B, C, h, w]``."""
+    """Images to tokens and back; usually an ``nn.Module`` too. Images are float ``[B, 3, H, W]`` in [-1, 1].
+
+    Tokens are whatever the family works on: codebook indices (`TokenSequence`), or a tensor ``[B, …]`` of continuous latents.
+    """
+
+    def encode(self, images_B3HW: Tensor) -> Tokens: ...
+    def decode(self, tokens: Any) -> Tensor: ...
+
+
+@runtime_checkable
+class CodebookTokenizer(Tokenizer, Protocol):
+    """A tokenizer with stages of codebook indices; its codebook use is measured.
+
+    `decode` takes a canvas ``[B, C, h, w]`` too.
+    """
 
     @property
-    def grid(self) -> tuple[int, int]: ...
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the latent grid."""
+        ...
+
     @property
     def codebook_size(self) -> int: ...
+
     @property
-    def stage_tokens(self) -> tuple[int, ...]: ...
+    def stage_tokens(self) -> tuple[int, ...]:
+        """Number of unique tokens of each stage."""
+        ...
 
     def encode(self, images_B3HW: Tensor) -> TokenSequence: ...
-    def decode(self, source: TokenSequence | Tensor) -> Tensor: ...
-    def canvas(self, tokens: TokenSequence, stage: int) -> Tensor: ...
+
+
+@runtime_checkable
+class LatentTokenizer(Protocol):
+    """A tokenizer whose continuous latents can be studied."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the latent grid."""
+        ...
+
+    def latent(self, images_B3HW: Tensor) -> Tensor:
+        """The continuous latent ``[B, C, h, w]`` of float images in [-1, 1]."""
+        ...
 
 
 @runtime_checkable
@@ -42,19 +78,26 @@ class ImageGenerator(Protocol):
     def generate(self, request: SampleRequest) -> SampleResult: ...
 
 
-class Objective(Protocol):
+class Objective(ABC):
     """What the training loop optimises.
 
     Attributes:
         modules: the trained modules by name; the loop gives each an optimizer of its own, saves and restores all of them.
-            The first is "the model": it alone gets an exponential moving average.
-
-    An objective may also have ``notes`` (lines for the record: what a setting ``auto`` became) and ``needs_images`` (true:
-    a TokenBatch has to bring the images along).
+            The first is the model: it alone gets an exponential moving average.
+        notes: lines for the record, e.g. what a setting ``auto`` became.
+        needs_images: whether `losses` reads the images behind the tokens (``TokenBatch.images_B3HW``).
+        no_weight_decay: `fnmatch` patterns for names of parameters within their module that weight decay leaves alone, beside
+            those of one dimension (gains, biases).
+        training_only: children of the modules that serve training alone; they are counted apart from the model.
     """
 
     modules: Mapping[str, nn.Module]
+    notes: tuple[str, ...] = ()
+    needs_images: bool = False
+    no_weight_decay: tuple[str, ...] = ()
+    training_only: tuple[str, ...] = ()
 
+    @abstractmethod
     def losses(self, batch: Any, rng: torch.Generator, step: int) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor | float]]]:
         """Yield ``(module name, loss, scalars to log)``; the loop steps that module's optimizer before asking for the next.
 
@@ -62,62 +105,104 @@ class Objective(Protocol):
         whatever is drawn must come from it (or from torch's global generators, which the loop reseeds likewise).
         Gradients of a yielded loss reach the parameters of the named module only.
         """
-        ...
 
 
-class ModelFamily(Protocol):
-    """A way of making images: registered under the entry-point group ``nvgbench.models``.
+@dataclass(frozen=True, kw_only=True)
+class CostCard:
+    """What a model costs, from its configuration alone. FLOPs are 2 x multiply-accumulates.
+
+    Attributes:
+        parameters: by part.
+        sampling_flops: by part, for one guided image at the configured settings.
+        training_flops: forward and backward for one image of generator training; None if unknown.
+        layers: transformer blocks of the generator, from which the memory of activations is estimated; None if unknown.
+    """
+
+    parameters: Mapping[str, int]
+    sampling_flops: Mapping[str, int] = field(default_factory=dict)
+    training_flops: int | None = None
+    layers: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoSettings:
+    """A section of the preset without keys."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+class ModelFamily(ABC):
+    """A way of making images. An instance is registered under the entry-point group ``nvgbench.models``.
 
     The module that holds it must import quickly (no torch at its top level): look-ups of names and presets go through it.
 
     Attributes:
         name: the family's name in presets.
         summary: one line for listings.
-        quantizer_config, model_config, sampling_config: keyword-only frozen dataclasses, the types of the preset's sections
-            ``[tokenizer.quantizer]``, ``[model]`` and ``[sampling]``.
         presets: importable package whose ``*.toml`` files are the family's presets.
-
-    A family whose original project publishes weights may also have an attribute ``original``, an `OriginalProject`; without
-    one its runs can be neither imported from nor exported to published files. One whose original code left golden numbers may
-    have an attribute ``verification``, a `Verification`; without one ``nvgbench verify`` refuses it. A method
-    ``check_training(config)``, where there is one, is called before anything is trained and raises InputError for what would
-    only fail later, when the objective is made.
+        model_config, sampling_config, quantizer_config: keyword-only frozen dataclasses, the types of the preset's sections
+            ``[model]``, ``[sampling]`` and ``[tokenizer.quantizer]``.
     """
 
     name: str
     summary: str
-    quantizer_config: type
-    model_config: type
-    sampling_config: type
     presets: str
+    model_config: type = NoSettings
+    sampling_config: type = NoSettings
+    quantizer_config: type = NoSettings
 
+    @property
+    def original(self) -> OriginalProject | None:
+        """The project that publishes weights of this family; None: runs can be neither imported nor exported."""
+        return None
+
+    @property
+    def verification(self) -> Verification | None:
+        """Golden numbers of the family's original code; None: ``nvgbench verify`` does not know the family."""
+        return None
+
+    @abstractmethod
     def build_tokenizer(self, config: RunConfig) -> nn.Module:
-        """An untrained tokenizer: a `nvgbench.autoencoder.tokenizer.ConvTokenizer` or any module with the same methods."""
-        ...
+        """An untrained `Tokenizer`, e.g. a `nvgbench.autoencoder.tokenizer.ConvTokenizer`."""
 
+    def tokenizer_objective(self, config: RunConfig, tokenizer: nn.Module, steps: int) -> Objective | None:
+        """The training objective of the tokenizer, fed with ImageBatch.
+
+        None (the default): a ``ConvTokenizer`` is trained by `nvgbench.autoencoder.objective`, any other not at all.
+        """
+        return None
+
+    @abstractmethod
     def build_generator(self, config: RunConfig, tokenizer: nn.Module, num_classes: int) -> nn.Module:
-        """An untrained generator for that tokenizer; all of it is trained (split inside as the family likes)."""
-        ...
+        """An untrained generator for that tokenizer; all of it is trained."""
 
-    def prepare(self, generator: nn.Module, tokenizer: nn.Module, tokens: TokenSequence) -> None:
-        """Called once before the first training step with some hundred tokenized images, to measure constants."""
-        ...
+    def prepare(self, generator: nn.Module, tokenizer: nn.Module, tokens: Tokens) -> None:  # noqa: B027
+        """Measure constants on some hundred tokenized images, once before the first training step."""
 
+    def check_training(self, config: RunConfig) -> None:  # noqa: B027
+        """Find problems that would otherwise only show once the tokenizer is trained.
+
+        Raises:
+            InputError: the generator cannot be trained as configured.
+        """
+
+    @abstractmethod
     def objective(self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module) -> Objective:
         """The training objective of the generator, fed with TokenBatch."""
-        ...
 
+    @abstractmethod
     def image_generator(self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module, spec: ModelSpec) -> ImageGenerator:
         """Join tokenizer and generator (in evaluation mode) into something that makes images."""
-        ...
 
-    def cost(self, config: RunConfig, num_classes: int) -> Mapping[str, Any]:
-        """Analytic cost card from the configuration alone.
+    def cost(self, config: RunConfig, num_classes: int) -> CostCard:
+        """Cost without memory for the weights; the default counts parameters only."""
+        import torch
 
-        ``parameters``: dict part -> count; ``sampling_flops``: dict part -> FLOPs (2 x MACs) for one guided image at the
-        configured settings; ``training_flops``: FLOPs of forward and backward for one image of generator training.
-        """
-        ...
+        with torch.device("meta"):
+            tokenizer = self.build_tokenizer(config)
+            generator = self.build_generator(config, tokenizer, num_classes)
+        parts = {"tokenizer": tokenizer, "generator": generator}
+        return CostCard(parameters={name: sum(weight.numel() for weight in part.parameters()) for name, part in parts.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,15 +334,17 @@ class FeatureExtractor(Protocol):
 
 
 __all__ = [
+    "CodebookTokenizer",
+    "CostCard",
     "FeatureExtractor",
     "HubFile",
-    "ImageBatch",
     "ImageGenerator",
+    "LatentTokenizer",
     "ModelFamily",
+    "NoSettings",
     "Objective",
     "OriginalProject",
     "OriginalSizes",
-    "TokenBatch",
     "Tokenizer",
     "Verification",
 ]

@@ -11,12 +11,10 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources.abc import Traversable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from nvgbench.errors import InputError, did_you_mean
-
-if TYPE_CHECKING:
-    from nvgbench.interfaces import ModelFamily
+from nvgbench.interfaces import ModelFamily
 
 T = TypeVar("T")
 
@@ -86,9 +84,12 @@ def get_family(name: str) -> ModelFamily:
     """The model family registered as ``name``.
 
     Raises:
-        InputError: no such family.
+        InputError: no such family, or something else is registered under that name.
     """
-    return FAMILIES.get(name)
+    family = FAMILIES.get(name)
+    if not isinstance(family, ModelFamily):
+        raise InputError(f"model family {name!r} is a {type(family).__name__}; derive it from nvgbench.interfaces.ModelFamily")
+    return family
 
 
 def preset_files() -> dict[str, Traversable]:

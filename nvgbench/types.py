@@ -8,9 +8,9 @@ from __future__ import annotations
 import html
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +45,15 @@ class TokenSequence:
     indices: tuple[Tensor, ...]
     structure_BL: Tensor | None = None
 
+    @classmethod
+    def join(cls, parts: Sequence[TokenSequence]) -> TokenSequence:
+        """The images of several sequences, in order."""
+        import torch
+
+        structures = [part.structure_BL for part in parts if part.structure_BL is not None]
+        indices = zip(*(part.indices for part in parts), strict=True)
+        return cls(tuple(torch.cat(stage) for stage in indices), torch.cat(structures) if structures else None)
+
     def __len__(self) -> int:
         """Number of images B."""
         return len(self.indices[0])
@@ -63,17 +72,21 @@ class TokenSequence:
         return TokenSequence(tuple(index[rows] for index in self.indices), structure_BL)
 
 
+Tokens: TypeAlias = "TokenSequence | Tensor"
+"""What a tokenizer makes of images: codebook indices, or a tensor ``[B, …]`` of continuous latents."""
+
+
 @dataclass(frozen=True)
 class TokenBatch:
     """Tokenized training images and their classes.
 
     Attributes:
-        tokens: of the images.
+        tokens: what the tokenizer made of the images.
         labels_B: int64 class of each image.
         images_B3HW: the images themselves, float32 in [-1, 1], for objectives that ask for them (``needs_images``).
     """
 
-    tokens: TokenSequence
+    tokens: Tokens
     labels_B: Tensor
     images_B3HW: Tensor | None = None
 

@@ -7,18 +7,15 @@ small beside them. `nvgbench.profiling.flops.count_flops` counts the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from nvgbench.config.schema import RunConfig
-from nvgbench.interfaces import ModelFamily
+from nvgbench.interfaces import CostCard, ModelFamily
 
 # The backward pass makes two products for each one of the forward pass.
 TRAINING_PASSES = 3
 
 
-def cost_card(
-    family: ModelFamily, config: RunConfig, num_classes: int, sampling: Mapping[str, int], training: int
-) -> dict[str, Any]:
+def cost_card(family: ModelFamily, config: RunConfig, num_classes: int, sampling: Mapping[str, int], training: int) -> CostCard:
     """Join FLOPs with the parameters of the modules, which are built without memory for their weights."""
     import torch
 
@@ -26,11 +23,12 @@ def cost_card(
         tokenizer = family.build_tokenizer(config)
         generator = family.build_generator(config, tokenizer, num_classes)
     parts = {"tokenizer": tokenizer, "transformer": generator}
-    return {
-        "parameters": {name: sum(weight.numel() for weight in part.parameters()) for name, part in parts.items()},
-        "sampling_flops": dict(sampling),
-        "training_flops": training,
-    }
+    return CostCard(
+        parameters={name: sum(weight.numel() for weight in part.parameters()) for name, part in parts.items()},
+        sampling_flops=sampling,
+        training_flops=training,
+        layers=config.model.depth,
+    )
 
 
 def attention_flops(queries: int, keys: int, width: int) -> int:

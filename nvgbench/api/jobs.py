@@ -14,8 +14,8 @@ from nvgbench.gates.rules import load_rules
 from nvgbench.gates.schema import Outcome, Verdict, overall
 from nvgbench.gates.verdicts import evaluate_gates
 from nvgbench.interfaces import Progress
-from nvgbench.report.build import DEFAULT_TITLE, render_report
-from nvgbench.report.galleries import without_data_pictures
+from nvgbench.reporting.build import DEFAULT_TITLE, render_report
+from nvgbench.reporting.galleries import without_data_pictures
 from nvgbench.results.records import Records
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import LocatedRecord, ResultStore, records_of
@@ -68,7 +68,7 @@ def train(
         Path(runs, name or preset),
         device=place,
         progress=progress or (lambda _: None),
-        tokenizer_from=None if tokenizer is None else Path(tokenizer),
+        tokenizer=tokenizer,
         phases=phases,
     )
     return Run(folder, place)

@@ -20,7 +20,7 @@ from nvgbench.config.schema import DataConfig, RunConfig
 from nvgbench.data.images import grid_image, to_float, to_uint8
 from nvgbench.device import resolve_device
 from nvgbench.errors import InputError
-from nvgbench.interfaces import ImageGenerator, Tokenizer
+from nvgbench.interfaces import CodebookTokenizer, ImageGenerator, Tokenizer
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
 from nvgbench.runs.find import find_run
@@ -191,12 +191,17 @@ class RunTokenizer:
     @property
     def grid(self) -> tuple[int, int]:
         """Height and width of the latent grid."""
-        return self.module.grid
+        return self._with_codebook().grid
 
     @property
     def stage_tokens(self) -> tuple[int, ...]:
         """Number of unique tokens of each stage."""
-        return self.module.stage_tokens
+        return self._with_codebook().stage_tokens
+
+    def _with_codebook(self) -> CodebookTokenizer:
+        if not isinstance(self.module, CodebookTokenizer):
+            raise InputError("this tokenizer gives continuous latents, without a codebook and its stages")
+        return self.module
 
     @torch.no_grad()
     def encode(self, images: Images) -> Any:

@@ -23,7 +23,7 @@ def hinge_loss(real_BN: Tensor, fake_BN: Tensor) -> Tensor:
 class LecamRegularizer(nn.Module):
     """LeCAM (Tseng et al., 2021): holds logits near the running mean of the other side, which calms training on few images.
 
-    The running means are buffers, so that a resumed run goes on as an uninterrupted one.
+    The running means are buffers, so that a resumed run continues as an uninterrupted one.
     """
 
     def __init__(self, decay: float = 0.999) -> None:

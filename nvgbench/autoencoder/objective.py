@@ -19,16 +19,17 @@ from nvgbench.autoencoder.perceptual import load_perceptual
 from nvgbench.autoencoder.tokenizer import ConvTokenizer, TokenizerOutput
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
+from nvgbench.interfaces import Objective
 from nvgbench.types import ImageBatch, TokenSequence
 
 Scalars = Mapping[str, Tensor | float]
 
 
-class TokenizerObjective:
+class TokenizerObjective(Objective):
     """Trains a tokenizer, and a discriminator against it where the configuration asks for one.
 
-    Implements `nvgbench.interfaces.Objective`: yields "tokenizer" and then, once the adversarial terms have begun,
-    "discriminator". The loss networks that are not trained (VGG, DINO) are no part of ``modules`` and of no checkpoint.
+    Yields "tokenizer" and, once the adversarial terms have begun, "discriminator". The frozen loss networks (VGG, DINO) are in
+    neither ``modules`` nor checkpoints.
 
     Args:
         config: the run.
@@ -49,9 +50,10 @@ class TokenizerObjective:
         self._soft_steps = self._weights.soft_fraction * total_steps
         self._perceptual, perceptual_note = load_perceptual(self._weights.perceptual)
         self._adversary, self._features, adversarial_note = build_adversary(self._weights.adversarial, config.data.image_size)
-        self.modules: dict[str, nn.Module] = {"tokenizer": tokenizer}
+        modules: dict[str, nn.Module] = {"tokenizer": tokenizer}
         if self._adversary is not None:
-            self.modules["discriminator"] = self._adversary
+            modules["discriminator"] = self._adversary
+        self.modules = modules
         self.notes = (perceptual_note, adversarial_note)
 
     def losses(self, batch: ImageBatch, rng: torch.Generator, step: int) -> Iterator[tuple[str, Tensor, Scalars]]:

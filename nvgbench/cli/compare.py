@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
-        """Tell for each score whether RUN_B is better or worse than RUN_A, or whether the data cannot tell.
+        """Decide for each score whether RUN_B is better or worse than RUN_A, or whether the data leave it open.
 
         Scores of several protocols have a line each. If the features of both models are still cached, images with equal seeds
         are compared pairwise. Scores with unequal number of images, reference, extractor or preprocessing are refused.
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
             from nvgbench.device import resolve_device
             from nvgbench.evaluation.paired import paired_margins
 
-            # The interval of a mean over trainings or sampling seeds says more than the images of one evaluation.
+            # Means over trainings or sampling seeds have intervals of their own.
             if any("repeated" in one.provenance for one in (old, new)):
                 return {}
             return paired_margins(old, new, runs, device=resolve_device(device))

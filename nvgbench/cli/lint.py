@@ -1,4 +1,4 @@
-"""``nvgbench lint``: problems of a set of samples that would change its scores."""
+"""``nvgbench lint``: problems of a set of samples that change its scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
         features: Annotated[int, typer.Option(min=1, help="Number of features of the extractor; 2048 for Inception.")] = 2048,
         strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if there is a warning.")] = False,
     ) -> None:
-        """Check for what would change scores: order and balance of classes, number, range, rounding, JPEG, copies."""
+        """Check samples for what changes scores: order and balance of classes, number, range, rounding, JPEG, copies."""
         from nvgbench.cli.progress import counting
         from nvgbench.data.image_set import open_images
         from nvgbench.evaluation.lint.checks import check_classes_fit

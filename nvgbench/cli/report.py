@@ -33,8 +33,8 @@ def register(app: typer.Typer) -> None:
         from nvgbench.gates.baseline import read_baseline
         from nvgbench.gates.rules import load_rules
         from nvgbench.gates.verdicts import evaluate_gates
-        from nvgbench.report.build import DEFAULT_TITLE, render_report
-        from nvgbench.report.galleries import without_data_pictures
+        from nvgbench.reporting.build import DEFAULT_TITLE, render_report
+        from nvgbench.reporting.galleries import without_data_pictures
         from nvgbench.results.store import records_of
 
         if not out.name:

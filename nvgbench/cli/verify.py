@@ -57,9 +57,9 @@ def _verification(name: str) -> Verification:
     from nvgbench.errors import InputError
     from nvgbench.registry import family_names, get_family
 
-    found = getattr(get_family(name), "verification", None)
+    found = get_family(name).verification
     if found is None:
-        able = [known for known in family_names() if getattr(get_family(known), "verification", None) is not None]
+        able = [known for known in family_names() if get_family(known).verification is not None]
         raise InputError(f"family {name!r} has no original code to be verified against; use {' or '.join(able)}")
     return found
 

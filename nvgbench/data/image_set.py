@@ -18,10 +18,11 @@ from torch import Tensor
 
 from nvgbench.data.archive import NpzImages, large_uint8
 from nvgbench.data.dataset import ImageDataset
-from nvgbench.data.decode import decode_all, read_header, read_image
+from nvgbench.data.decode import read_header, read_image
 from nvgbench.data.files import left_out_remarks, list_images
-from nvgbench.data.labels import usable_classes
+from nvgbench.data.labels import usable_classes, usable_names
 from nvgbench.data.remarks import Notes, Remark
+from nvgbench.data.threads import in_threads
 from nvgbench.errors import InputError
 
 CHUNK = 500
@@ -112,14 +113,18 @@ def _same(images: Tensor) -> Tensor:
     return images
 
 
-def open_images(given: str | os.PathLike[str] | NDArray[np.uint8] | Tensor, *, name: str | None = None) -> ImageSet:
+def open_images(
+    given: str | os.PathLike[str] | NDArray[np.uint8] | Tensor, *, name: str | None = None, key: str | None = None
+) -> ImageSet:
     """The images of a file, a folder, an array or a tensor.
 
     Args:
-        given: an ``.npz`` (``arr_0`` uint8 ``[N, H, W, 3]``, labels in ``arr_1`` or ``labels``), a folder of images, an array
-            uint8 ``[N, H, W, 3]`` or a tensor uint8 ``[N, 3, H, W]``. The images of a folder are sorted by path, sub-folders
-            included, and have no labels. Labels that are not usable as classes are ignored with a remark.
+        given: an ``.npz`` (``arr_0`` uint8 ``[N, H, W, 3]``, labels in ``arr_1`` or ``labels``, class names in ``classes`` or
+            ``class_names``), an ``.npy``, a folder of images, an array uint8 ``[N, H, W, 3]`` or a tensor uint8
+            ``[N, 3, H, W]``. The images of a folder are sorted by path, sub-folders included, and have no labels. Labels that
+            are not usable as classes are ignored with a remark.
         name: of the set; the file's if not given.
+        key: name of the images in an npz; ``arr_0`` if not given.
 
     Raises:
         InputError: nothing there, a file that cannot be read, a wrong shape, dtype or size, labels of another number of images.
@@ -135,7 +140,7 @@ def open_images(given: str | os.PathLike[str] | NDArray[np.uint8] | Tensor, *, n
         return _open_folder(path, name or path.name)
     if not path.exists():
         raise InputError(f"{path} does not exist; expected an .npz with arr_0 (uint8 [N, H, W, 3]) or a folder of images")
-    return _open_npz(path, name or path.name)
+    return _open_npz(path, name or path.name, key)
 
 
 def in_memory(name: str, images_N3HW: Tensor, labels_N: NDArray[np.int64] | None = None) -> ImageSet:
@@ -180,11 +185,12 @@ def from_dataset(dataset: ImageDataset, indices: NDArray[np.int64] | None = None
     )
 
 
-def _open_npz(path: Path, name: str) -> ImageSet:
-    file = NpzImages(path)
+def _open_npz(path: Path, name: str, key: str | None) -> ImageSet:
+    file = NpzImages(path, key)
     if file.height != file.width:
         raise InputError(f"{path}: images of {file.width}x{file.height} pixels (width x height), expected square images")
-    labels_N, remarks = usable_classes(file.labels(), file.count, name)
+    labels_N, label_remarks = usable_classes(file.labels(), file.count, name)
+    classes, name_remarks = usable_names(file.class_names(), labels_N, name)
     return ImageSet(
         name=name,
         count=file.count,
@@ -192,7 +198,8 @@ def _open_npz(path: Path, name: str) -> ImageSet:
         load=lambda indices: _planes(file.load(indices)),
         stream=lambda size: map(_planes, file.stream(size)),
         labels_N=labels_N,
-        opening_remarks=remarks,
+        classes=classes,
+        opening_remarks=(*label_remarks, *name_remarks),
     )
 
 
@@ -212,7 +219,7 @@ def _open_folder(folder: Path, name: str) -> ImageSet:
     notes = Notes()
 
     def load(indices: Sequence[int]) -> Tensor:
-        return _planes(np.stack(decode_all(lambda index: read_image(files[index], notes), indices)))
+        return _planes(np.stack(in_threads(lambda index: read_image(files[index], notes), indices)))
 
     return ImageSet(
         name=name,

@@ -40,6 +40,15 @@ def as_classes(labels: NDArray, count: int, name: str) -> NDArray[np.int64] | No
     return classes_N if classes_N.min() >= 0 and np.array_equal(classes_N, labels) else None
 
 
+def usable_names(
+    names: tuple[str, ...], labels_N: NDArray[np.int64] | None, name: str
+) -> tuple[tuple[str, ...], tuple[Remark, ...]]:
+    """Class names of a set that is scored, or none and a remark if a label has no name."""
+    if not names or labels_N is None or labels_N.max() < len(names):
+        return names, ()
+    return (), (Remark("labels", f"{name} has {len(names)} class names and the label {labels_N.max()}; the names are ignored"),)
+
+
 def usable_classes(labels: NDArray | None, count: int, name: str) -> tuple[NDArray[np.int64] | None, tuple[Remark, ...]]:
     """Labels of a set that is scored: classes ``[N]``, or None and a remark if they are not usable as classes.
 

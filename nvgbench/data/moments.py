@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +27,8 @@ def read_moments(path: str | os.PathLike[str], mean: str, covariance: str) -> St
     Raises:
         InputError: they cannot be read or have other shapes than ``[D]`` and ``[D, D]``.
     """
-    arrays = npz_arrays(path, (mean, covariance))
-    if arrays is None or len(arrays) < 2:
+    arrays = npz_arrays(path, (mean, covariance)) if zipfile.is_zipfile(path) else {}
+    if len(arrays) < 2:
         return None
     found = StoredMoments(arrays[mean].astype(np.float64), arrays[covariance].astype(np.float64))
     shapes = found.mean_D.shape, found.covariance_DD.shape

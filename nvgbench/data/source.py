@@ -31,7 +31,7 @@ def open_dataset(
         augment: of training images only; held-out images are always cut from the centre.
         limit: how many images at most, spread evenly over the classes; for ``shapes``, how many to draw.
         seed: of procedural data.
-        root: folder for downloads; ``~/.cache/nvgbench`` if not given.
+        root: folder for downloads; the user's cache if not given.
 
     Raises:
         InputError: unknown source, missing or unreadable files; the message says how to fix it.

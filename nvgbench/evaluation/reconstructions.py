@@ -15,12 +15,12 @@ from nvgbench.evaluation.rules.base import Rules, moved
 from nvgbench.evaluation.scores import Scores, ScoreSettings, extract, frechet_with_error
 from nvgbench.evaluation.values import metric_value
 from nvgbench.extractors.cache import FeatureCache
-from nvgbench.interfaces import FeatureExtractor, Tokenizer
+from nvgbench.interfaces import CodebookTokenizer, FeatureExtractor, Tokenizer
 from nvgbench.metrics.codebook import CodebookUse
 from nvgbench.metrics.reconstruction import Distance, load_lpips, psnr, ssim
 from nvgbench.metrics.uncertainty import Contributions, contributions_to_mean, mean_interval
 from nvgbench.progress import Report, quiet
-from nvgbench.types import MetricValue
+from nvgbench.types import MetricValue, TokenSequence
 
 
 def evaluate_reconstructions(
@@ -35,10 +35,10 @@ def evaluate_reconstructions(
     batch_size: int = 64,
     report: Report = quiet,
 ) -> Scores:
-    """PSNR, SSIM, LPIPS (if its weights are available), rFID or ``rFD[…]``, and codebook use.
+    """PSNR, SSIM, LPIPS (if its weights are available), rFID or ``rFD[…]``, and codebook use if there is a codebook.
 
     Args:
-        tokenizer: in evaluation mode on ``device``.
+        tokenizer: in eval mode on ``device``.
         images: held-out images.
         extractor: for the Fréchet distance between images and reconstructions.
         settings: see `nvgbench.evaluation.scores.ScoreSettings`.
@@ -64,13 +64,13 @@ def evaluate_reconstructions(
     metrics = [_mean(score, torch.cat(parts), settings) for score, parts in tally.numbers.items() if parts]
     distance = metric_value("rFID", extractor.name, frechet_with_error(made, real), len(made), len(real))
     metrics.append(distance if rules is None else moved(distance, rules.frechet(made, real), rules.identity))
-    rows = tally.use.rows()
-    for score, key in (("codebook-use", "use"), ("codebook-perplexity", "perplexity")):
+    rows = [] if tally.use is None else tally.use.rows()
+    for score, key in (("codebook-use", "use"), ("codebook-perplexity", "perplexity")) if rows else ():
         count = Contributions(value=rows[-1][key], parts=np.zeros(0))
         metrics.append(metric_value(score, None, count, images.count))
     held_out = {"name": images.name, "fingerprint": originals.fingerprint, "n": images.count}
     provenance = {"lpips": lpips_note, "reconstruction_reference": held_out}
-    return Scores(metrics=tuple(metrics), tables={"codebook by stage": rows}, provenance=provenance)
+    return Scores(metrics=tuple(metrics), tables={"codebook by stage": rows} if rows else {}, provenance=provenance)
 
 
 def _mean(score: str, values_N: Tensor, settings: ScoreSettings) -> MetricValue:
@@ -82,14 +82,16 @@ def _mean(score: str, values_N: Tensor, settings: ScoreSettings) -> MetricValue:
 
 
 class _Tally:
-    """Reconstructs chunk by chunk, keeping only the numbers, and counts codes on the way."""
+    """Reconstructs chunk by chunk, keeps only the numbers, and counts codes."""
 
     def __init__(self, tokenizer: Tokenizer, lpips: Distance | None, device: torch.device | str, batch_size: int) -> None:
         self.tokenizer = tokenizer
         self.lpips = lpips
         self.device = device
         self.batch_size = batch_size
-        self.use = CodebookUse(tokenizer.codebook_size, len(tokenizer.stage_tokens))
+        self.use = None
+        if isinstance(tokenizer, CodebookTokenizer):
+            self.use = CodebookUse(tokenizer.codebook_size, len(tokenizer.stage_tokens))
         self.numbers: dict[str, list[Tensor]] = {"PSNR": [], "SSIM": [], "LPIPS": []}
 
     def reconstructions(self, images: ImageSet) -> Callable[[int], Iterator[Tensor]]:
@@ -104,7 +106,9 @@ class _Tally:
     @torch.no_grad()
     def _reconstruct(self, originals_B3HW: Tensor) -> Tensor:
         tokens = self.tokenizer.encode(to_float(originals_B3HW))
-        self.use.update(tokens)
+        if self.use is not None:
+            assert isinstance(tokens, TokenSequence)
+            self.use.update(tokens)
         copies_B3HW = to_uint8(self.tokenizer.decode(tokens))
         self.numbers["PSNR"].append(psnr(originals_B3HW, copies_B3HW))
         self.numbers["SSIM"].append(ssim(originals_B3HW, copies_B3HW))

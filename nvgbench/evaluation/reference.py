@@ -1,4 +1,4 @@
-"""What samples are compared with: held-out images of a data set, or files."""
+"""The reference of an evaluation: held-out images of a data set, or files."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from nvgbench.results.scores import INCEPTION
 
 @dataclass(frozen=True)
 class Reference:
-    """Reference images and, in reference files of guided-diffusion's evaluator, the moments stored with them."""
+    """Reference images and, from files of guided-diffusion's evaluator, the moments stored with them."""
 
     images: ImageSet
     moments: StoredMoments | None = None
     spatial_moments: StoredMoments | None = None
 
     def used_moments(self, protocol: str, extractor: str) -> tuple[StoredMoments | None, StoredMoments | None]:
-        """The stored moments of pool and spatial features that scores are computed from.
+        """The stored moments of pool and spatial features that the scores use.
 
         Args:
-            protocol: id of the rules: nvgbench's use the pool's, adm's both, others compute their own.
+            protocol: nvgbench uses the pool's, adm both, other protocols compute their own.
             extractor: name of the extractor; the stored moments are of Inception features.
         """
         if extractor != INCEPTION:
@@ -40,7 +40,7 @@ class Reference:
         return self.moments if protocol in ("nvgbench", "adm") else None, self.spatial_moments if protocol == "adm" else None
 
     def identity(self, images_fingerprint: str, protocol: str, extractor: str) -> dict[str, Any]:
-        """What a record says about the reference.
+        """The reference as recorded.
 
         Args:
             images_fingerprint: SHA-256 (hex) of the images; the feature cache finds their features by it.
@@ -75,7 +75,7 @@ def open_reference(source: str, image_size: int) -> Reference:
         image_size: side of the samples, pixels; a data source is cropped to it, files must have it.
 
     Raises:
-        InputError: nothing of that name, an unreadable file, or images of another size.
+        InputError: no such reference, an unreadable file, or images of another size.
     """
     if is_source(source):
         return Reference(from_dataset(open_dataset(source, image_size=image_size, split="eval")))
@@ -86,7 +86,7 @@ def open_reference(source: str, image_size: int) -> Reference:
     if images.image_size != image_size:
         raise InputError(
             f"the samples have {image_size} px, the reference {path} has {images.image_size} px; "
-            "resize one of them beforehand; the choice of the filter changes the scores"
+            "resize one of them; mind that the filter changes the scores"
         )
     return Reference(images, read_moments(path, "mu", "sigma"), read_moments(path, "mu_s", "sigma_s"))
 
@@ -97,7 +97,7 @@ def load_all(images: ImageSet) -> Tensor:
 
 
 def _fingerprint(images_fingerprint: str, used: Sequence[StoredMoments | None]) -> str:
-    """SHA-256 (hex) of the images' fingerprint and of each stored array's position, shape and values."""
+    """SHA-256 (hex) of the images' fingerprint and of each stored array: position, shape, values."""
     digest = hashlib.sha256(images_fingerprint.encode())
     for place, moments in enumerate(used):
         if moments is not None:

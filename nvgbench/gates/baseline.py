@@ -115,14 +115,14 @@ def _newest(group: Group) -> tuple[RunRecord, ...]:
     known: set[tuple[str, str, str, Any]] = set()
     # Newest first; of two records of the same second the later line is newer.
     for record in sorted(group.records, key=lambda record: record.created)[::-1]:
-        held = {("metric", record.subject, score_key(metric.name, metric.protocol), None) for metric in record.metrics} | {
+        values = {("metric", record.subject, score_key(metric.name, metric.protocol), None) for metric in record.metrics} | {
             ("measurement", record.subject, measurement.name, measurement.conditions.get("batch_size"))
             for measurement in record.measurements
         }
-        if held - known:
+        if values - known:
             provenance = {key: value for key, value in record.provenance.items() if key not in _NOT_KEPT}
             kept.insert(0, dataclasses.replace(record, tables={}, artifacts=(), provenance=provenance))
-        known |= held
+        known |= values
     return tuple(kept)
 
 

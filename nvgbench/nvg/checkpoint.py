@@ -1,19 +1,19 @@
-"""Weights in the published layout: key names there and here, both ways.
+"""Weights of the generators in the published layout.
 
-The tensors are the same ones, with the same shapes and the same order inside fused layers; only their names differ.
+The tensors have the same shapes, and the same order inside fused layers; only their names differ.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
 
 from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.weights.fit import check_fit
 
-# (published, ours), as literal text; {i} stands for the block.
+# (published, ours); {i} stands for the number of the block.
 _PAIRS = (
     ("content_start_embed", "content.start_1LC"),
     ("scale_factors", "content.scale_factors"),
@@ -44,27 +44,27 @@ _PAIRS = (
         )
     ),
 )
-# What a generator's file holds besides: position ids (computed here), and the projector of the feature alignment, which only
-# a generator that is trained with it has.
+# Not part of the generator: position ids (computed here), and the projector of the feature alignment, which only exists in
+# training.
 UNUSED = ("rope_ids", "projector.")
 
 
-def from_published_key(key: str) -> str | None:
-    """Our name of a published key (without module prefix); ``None`` for keys that have no counterpart here."""
-    return _translate(key, _PAIRS)
-
-
 def to_published_key(key: str) -> str | None:
-    """The published name of one of our keys, or ``None``."""
-    return _translate(key, ((ours, theirs) for theirs, ours in _PAIRS))
+    """The published name of one of our keys; None for keys without a counterpart."""
+    for published, ours in _PAIRS:
+        pattern = re.escape(ours).replace(r"\{i\}", r"(?P<i>\d+)")
+        match = re.match(pattern if ours.endswith(".") else pattern + "$", key)
+        if match:
+            return published.replace("{i}", match.groupdict().get("i", "")) + key[match.end() :]
+    return None
 
 
 def from_published_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights under published names (without module prefix) as a state dict of the generator.
 
     Args:
-        state: by published name; what the generator does not use is passed over (the projector, unless it is aligned).
-        own: the generator's state dict, which says what is wanted.
+        state: tensors by published name; what the generator does not use is ignored (the projector, unless it is aligned).
+        own: the generator's state dict, which defines names and shapes.
 
     Raises:
         InputError: tensors are missing, left over or of another shape; the message names the first few.
@@ -76,10 +76,10 @@ def from_published_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor])
 
 
 def load_published_state(generator: NvgGenerator, state: Mapping[str, Tensor]) -> None:
-    """Fill a generator with weights under published names.
+    """Load weights under published names into a generator.
 
     Raises:
-        InputError: they are not those of this generator.
+        InputError: they do not fit this generator.
     """
     generator.load_state_dict(from_published_state(state, generator.state_dict()))
 
@@ -88,12 +88,3 @@ def to_published_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A generator's state dict under published names (without module prefix)."""
     named = {to_published_key(key): value for key, value in state.items()}
     return {key: value for key, value in named.items() if key is not None}
-
-
-def _translate(key: str, pairs: Iterable[tuple[str, str]]) -> str | None:
-    for source, target in pairs:
-        pattern = re.escape(source).replace(r"\{i\}", r"(?P<i>\d+)")
-        match = re.match(pattern if source.endswith(".") else pattern + "$", key)
-        if match:
-            return target.replace("{i}", match.groupdict().get("i", "")) + key[match.end() :]
-    return None

@@ -7,14 +7,13 @@ Letters: L positions, N tokens of a sequence, w width, r ratio of the MLP, C lat
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nvgbench.config.schema import RunConfig
+from nvgbench.interfaces import CostCard
 from nvgbench.nvg.blocks import TIME_CHANNELS
 from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.stages import StageLayout
@@ -24,7 +23,7 @@ from nvgbench.sampling.schedules import guidance_schedule
 _TRAINING_PASSES = 3
 
 
-def cost_card(config: RunConfig, tokenizer: nn.Module, generator: NvgGenerator) -> dict[str, Any]:
+def cost_card(config: RunConfig, tokenizer: nn.Module, generator: NvgGenerator) -> CostCard:
     """The card of `nvgbench.interfaces.ModelFamily.cost`; the modules may be on the meta device."""
     layout, sampling = generator.layout, config.sampling
     stages = range(layout.stages)
@@ -33,16 +32,17 @@ def cost_card(config: RunConfig, tokenizer: nn.Module, generator: NvgGenerator) 
     content_scales = _scales(sampling.content_guidance, layout.stages)
     structure_scales = _scales(sampling.structure_guidance, layout.stages)[: layout.structure_stages]
     parts = {"tokenizer": tokenizer, "content": generator.content, "structure": generator.structure}
-    return {
-        "parameters": {name: sum(weight.numel() for weight in part.parameters()) for name, part in parts.items()},
-        "sampling_flops": {
+    return CostCard(
+        parameters={name: sum(weight.numel() for weight in part.parameters()) for name, part in parts.items()},
+        sampling_flops={
             "content": sum(_branches(scale) * flops for scale, flops in zip(content_scales, content, strict=True)),
             "structure": sum(_branches(scale) for scale in structure_scales) * sampling.flow_steps * structure,
             "quantizer": layout.stages * 2 * layout.positions * 9 * config.tokenizer.latent_channels**2,
             "decoder": _decoder_flops(config, tokenizer),
         },
-        "training_flops": _TRAINING_PASSES * (sum(content) + layout.structure_stages * structure),
-    }
+        training_flops=_TRAINING_PASSES * (sum(content) + layout.structure_stages * structure),
+        layers=config.model.depth,
+    )
 
 
 def content_flops(config: RunConfig, layout: StageLayout, stage: int) -> int:

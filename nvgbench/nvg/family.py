@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from nvgbench.config.schema import RunConfig
+from nvgbench.interfaces import CostCard, ModelFamily
 from nvgbench.nvg.config import GranularityConfig, NvgModelConfig, NvgSamplingConfig
-from nvgbench.types import ModelSpec, TokenSequence
+from nvgbench.types import ModelSpec, Tokens, TokenSequence
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from nvgbench.nvg.verification import NvgVerification
 
 
-class NvgFamily:
-    """Next visual granularity generation; implements `nvgbench.interfaces.ModelFamily`."""
+class NvgFamily(ModelFamily):
+    """Next visual granularity generation."""
 
     name = "nvg"
     summary = "NVG: structure and content in turn, from one cluster to one a position"
@@ -73,10 +73,11 @@ class NvgFamily:
             num_classes=num_classes,
         )
 
-    def prepare(self, generator: nn.Module, tokenizer: nn.Module, tokens: TokenSequence) -> None:
+    def prepare(self, generator: nn.Module, tokenizer: nn.Module, tokens: Tokens) -> None:
         """Measure what brings each stage's canvas to unit size; start the token logits at the codes where so configured."""
         from nvgbench.nvg.objective import measure_code_variance, measure_scale_factors
 
+        assert isinstance(tokens, TokenSequence)
         tokenizer, generator = cast("ConvTokenizer", tokenizer), cast("NvgGenerator", generator)
         generator.content.scale_factors.copy_(measure_scale_factors(tokenizer, tokens))
         if generator.starts_at_codes:
@@ -114,7 +115,7 @@ class NvgFamily:
 
         return NvgImageGenerator(cast("ConvTokenizer", tokenizer), cast("NvgGenerator", generator), config.sampling, spec)
 
-    def cost(self, config: RunConfig, num_classes: int) -> Mapping[str, Any]:
+    def cost(self, config: RunConfig, num_classes: int) -> CostCard:
         """Parameters and FLOPs from the configuration alone; no memory is taken for the weights.
 
         Feature alignment is left out: neither the paper's sizes count its projector nor can it be told whether ``auto`` aligns.

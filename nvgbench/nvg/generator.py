@@ -52,13 +52,11 @@ class NvgGenerator(nn.Module):
 
     Attributes:
         projector: what only a training with feature alignment has (`align`); samples do without it.
-        training_only: see `nvgbench.training.optimizer.parameter_counts`.
 
     Raises:
         InputError: the head size has no room for the rotary axes.
     """
 
-    training_only = ("projector",)
     projector: Projector | None
 
     def __init__(

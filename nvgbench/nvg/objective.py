@@ -12,8 +12,9 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from nvgbench.interfaces import Objective
 from nvgbench.nvg.alignment import alignment_losses
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator
@@ -70,8 +71,8 @@ def stage_losses(output: GeneratorOutput, structure_T: Tensor, tokens: TokenSequ
     )
 
 
-class NvgObjective:
-    """All stages of every image in each step; implements `nvgbench.interfaces.Objective`.
+class NvgObjective(Objective):
+    """All stages of every image in each step.
 
     Args:
         config: for the share of dropped labels, and for block and weight of the alignment.
@@ -82,8 +83,9 @@ class NvgObjective:
 
     Attributes:
         modules: "generator", its projector inside: one gradient norm, one optimizer and one average for both.
-        needs_images: whether `losses` looks at the images behind the tokens.
     """
+
+    training_only = ("projector",)
 
     def __init__(
         self,
@@ -102,20 +104,22 @@ class NvgObjective:
         self.needs_images = self._target is not None
         if self._target is not None:
             generator.align(config.alignment_block, self._target.features)
-        self.modules: Mapping[str, nn.Module] = {"generator": generator}
+        self.modules = {"generator": generator}
 
     def losses(
         self, batch: TokenBatch, rng: torch.Generator, step: int
     ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor | float]]]:
         """One loss; logs its parts as means over the stages. The same labels are dropped for content and structure."""
-        structure_BL = batch.tokens.structure_BL
+        tokens = batch.tokens
+        assert isinstance(tokens, TokenSequence)
+        structure_BL = tokens.structure_BL
         assert structure_BL is not None
         noised = self._flow.draw(structure_BL, rng)
-        dropped_B = torch.rand(len(batch.tokens), generator=rng, device=rng.device).to(structure_BL.device) < self.label_drop
+        dropped_B = torch.rand(len(tokens), generator=rng, device=rng.device).to(structure_BL.device) < self.label_drop
         labels_B = batch.labels_B.masked_fill(dropped_B, self.num_classes)
-        before_BSLC, final_BLC = canvases_of(self.tokenizer, batch.tokens)
+        before_BSLC, final_BLC = canvases_of(self.tokenizer, tokens)
         output = self.modules["generator"](before_BSLC, structure_BL, noised.z_BTLK, noised.t_BT, labels_B)
-        terms = stage_losses(output, self._flow.losses(output.velocity_BTLK, noised), batch.tokens, final_BLC)
+        terms = stage_losses(output, self._flow.losses(output.velocity_BTLK, noised), tokens, final_BLC)
         total = terms.total()
         logged = {
             "canvas_mse": terms.canvas_S.detach().mean(),

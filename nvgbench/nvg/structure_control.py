@@ -20,7 +20,7 @@ from nvgbench.data.crop import centre_crop
 from nvgbench.data.decode import read_image
 from nvgbench.data.images import to_float
 from nvgbench.errors import InputError
-from nvgbench.interfaces import ImageGenerator, Tokenizer
+from nvgbench.interfaces import CodebookTokenizer, ImageGenerator
 from nvgbench.nvg.image_generator import NvgImageGenerator
 from nvgbench.nvg.sampler import GivenStructure
 from nvgbench.nvg.stages import StageLayout
@@ -97,7 +97,7 @@ def structure_from_tokens(tokens: TokenSequence, layout: StageLayout, stage: int
 
 
 def structure_from_image(
-    tokenizer: Tokenizer, images_B3HW: Tensor, layout: StageLayout, stage: int | None = None
+    tokenizer: CodebookTokenizer, images_B3HW: Tensor, layout: StageLayout, stage: int | None = None
 ) -> GivenStructure:
     """The structure of images (float in [-1, 1]) up to ``stage``, as the tokenizer clusters them.
 

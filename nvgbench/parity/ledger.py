@@ -289,8 +289,3 @@ def _decide(comparison: Comparison, differs: bool, differing: int, entries: int)
     if comparison.follows:
         return "flips", f"computed from {', '.join(comparison.follows)}, decided otherwise in half precision"
     return "fail", ""
-
-
-def failed(checks: Iterable[Check]) -> bool:
-    """Whether any check failed."""
-    return any(check.verdict == "fail" for check in checks)

@@ -45,11 +45,11 @@ def profile_record(
     sampling = override_dataclass(config.sampling, settings, "sampling")
     cost = get_family(config.family).cost(dataclasses.replace(config, sampling=sampling), generator.spec.num_classes)
     measurements = profile_generator(generator, dataclasses.replace(plan, settings=settings), device, progress)
-    by_part = {part: float(flops) for part, flops in cost["sampling_flops"].items()}
+    by_part = {part: float(flops) for part, flops in cost.sampling_flops.items()}
     analytic = Measurement(
         name="flops_analytic",
         unit="FLOP/image",
-        samples=(sum(by_part.values()),),
+        samples=(sum(by_part.values()),) if by_part else (),
         conditions={"parts": by_part, "batch_size": 1},
     )
     described = describe_device(device)

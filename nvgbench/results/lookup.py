@@ -1,4 +1,4 @@
-"""The scores of a run, of a subject of the records, or of a group of trainings, by name. No torch."""
+"""Scores by the name of a run, of a subject of the records, or of a group of trainings. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KINDS = ("eval", "reconstruction")
 
 
 def scores_of(name: str | os.PathLike[str], runs: str | os.PathLike[str]) -> dict[str, Scored]:
-    """The newest value of every score (by `score_key`) of what ``name`` stands for.
+    """The newest value of every score (by `score_key`) of a run, a subject or a group of trainings.
 
     Args:
         name: a run (folder, or name below ``runs``), a subject of the records, or a group of trainings.

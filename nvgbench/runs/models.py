@@ -86,6 +86,6 @@ def _spec(config: RunConfig, name: str, num_classes: int, provenance: Mapping[st
         family=config.family,
         image_size=config.data.image_size,
         num_classes=num_classes,
-        parameters=dict(get_family(config.family).cost(config, num_classes)["parameters"]),
+        parameters=dict(get_family(config.family).cost(config, num_classes).parameters),
         provenance=dict(provenance),
     )

@@ -1,32 +1,32 @@
-"""Batches on their way into the loop: moved to the device, cut into parts.
+"""Moving batches to the device and splitting them.
 
 Shape letters: B batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from nvgbench.types import ImageBatch, TokenBatch, TokenSequence
+from nvgbench.types import ImageBatch, TokenBatch, Tokens, TokenSequence
 
 AnyBatch = ImageBatch | TokenBatch
 
 
 def to_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
-    """The batch on ``device``; a copy to a CUDA device does not wait for it."""
+    """The batch on ``device``; copies to CUDA are asynchronous."""
     if isinstance(batch, ImageBatch):
         return ImageBatch(_move(batch.images_B3HW, device), _move(batch.labels_B, device))
-    structure = batch.tokens.structure_BL
-    tokens = TokenSequence(
-        tuple(_move(index, device) for index in batch.tokens.indices), None if structure is None else _move(structure, device)
-    )
     images = batch.images_B3HW
-    return TokenBatch(tokens, _move(batch.labels_B, device), None if images is None else _move(images, device))
+    return TokenBatch(
+        _move_tokens(batch.tokens, device), _move(batch.labels_B, device), None if images is None else _move(images, device)
+    )
 
 
 def split(batch: AnyBatch, size: int | None) -> list[AnyBatch]:
-    """Parts of ``size`` images; the batch itself where no size is given or it is no larger than that."""
+    """Parts of ``size`` images; the whole batch if no size is given or it is not larger."""
     total = len(batch.labels_B)
     if size is None or size >= total:
         return [batch]
@@ -35,6 +35,20 @@ def split(batch: AnyBatch, size: int | None) -> list[AnyBatch]:
         return [ImageBatch(batch.images_B3HW[part], batch.labels_B[part]) for part in rows]
     images = batch.images_B3HW
     return [TokenBatch(batch.tokens[part], batch.labels_B[part], None if images is None else images[part]) for part in rows]
+
+
+def join_tokens(parts: Sequence[Tokens]) -> Tokens:
+    """The tokens of several batches, in order; all of one kind."""
+    latents = [part for part in parts if isinstance(part, Tensor)]
+    sequences = [part for part in parts if isinstance(part, TokenSequence)]
+    return torch.cat(latents) if latents else TokenSequence.join(sequences)
+
+
+def _move_tokens(tokens: Tokens, device: torch.device) -> Tokens:
+    if isinstance(tokens, Tensor):
+        return _move(tokens, device)
+    structure = None if tokens.structure_BL is None else _move(tokens.structure_BL, device)
+    return TokenSequence(tuple(_move(index, device) for index in tokens.indices), structure)
 
 
 def _move(tensor: Tensor, device: torch.device) -> Tensor:

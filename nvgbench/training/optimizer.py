@@ -1,9 +1,9 @@
-"""One AdamW a module."""
+"""One AdamW per module."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,38 +12,29 @@ from nvgbench.config.schema import PhaseConfig
 from nvgbench.training.distributed import Processes
 
 
-def weight_decay_groups(module: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
-    """Trained parameters by name: those that are pulled towards zero, and those that are not.
+def weight_decay_groups(
+    module: nn.Module, exempt: Collection[str] = ()
+) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """Trained parameters by name: those with weight decay, and those without.
 
-    Exempt are parameters of one dimension (gains, biases), and those that a module names: its attribute ``no_weight_decay``
-    lists patterns of `fnmatch` for the names of its own parameters (embeddings of positions, say).
+    Exempt are parameters of one dimension (gains, biases), and those whose names match one of the `fnmatch` patterns
+    ``exempt`` (positional embeddings, for example).
     """
-    named = {
-        id(parameter)
-        for owner in module.modules()
-        for pattern in getattr(owner, "no_weight_decay", ())
-        for name, parameter in owner.named_parameters()
-        if fnmatch.fnmatchcase(name, pattern)
-    }
     groups: tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]] = ({}, {})
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            groups[parameter.ndim < 2 or id(parameter) in named][name] = parameter
+            named = any(fnmatch.fnmatchcase(name, pattern) for pattern in exempt)
+            groups[parameter.ndim < 2 or named][name] = parameter
     return groups
 
 
-def parameter_counts(modules: Mapping[str, nn.Module]) -> dict[str, int]:
-    """Number of trained parameters of each module.
-
-    Children that a module names in its attribute ``training_only`` serve training alone; they are no part of the model, and
-    are counted under their own names.
-    """
+def parameter_counts(modules: Mapping[str, nn.Module], training_only: Collection[str] = ()) -> dict[str, int]:
+    """Number of trained parameters of each module; children in ``training_only`` are counted under their own names."""
     counts = {}
     for name, module in modules.items():
         counts[name] = _trained(module)
-        for child in getattr(module, "training_only", ()):
-            part = getattr(module, child)
-            if part is not None:
+        for child, part in module.named_children():
+            if child in training_only:
                 counts[child] = _trained(part)
                 counts[name] -= counts[child]
     return counts
@@ -54,20 +45,17 @@ def _trained(module: nn.Module) -> int:
 
 
 class ModuleOptimizer:
-    """AdamW over the trained parameters of one module, with clipping.
+    """AdamW for the trained parameters of one module, with gradient clipping; weight decay as in `weight_decay_groups`."""
 
-    Weight decay acts on the parameters that `weight_decay_groups` says.
-    """
-
-    def __init__(self, module: nn.Module, phase: PhaseConfig, processes: Processes) -> None:
+    def __init__(self, module: nn.Module, phase: PhaseConfig, processes: Processes, exempt: Collection[str] = ()) -> None:
         self.parameters = [value for value in module.parameters() if value.requires_grad]
         assert self.parameters, "a trained module has no parameters"
         self._clip_norm = phase.clip_norm
         self._processes = processes
-        decayed, exempt = weight_decay_groups(module)
+        decayed, others = weight_decay_groups(module, exempt)
         groups = [
             {"params": list(decayed.values()), "weight_decay": phase.weight_decay, "decayed": True},
-            {"params": list(exempt.values()), "weight_decay": 0.0, "decayed": False},
+            {"params": list(others.values()), "weight_decay": 0.0, "decayed": False},
         ]
         self._adamw = torch.optim.AdamW(
             [group for group in groups if group["params"]],
@@ -77,11 +65,11 @@ class ModuleOptimizer:
         )
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of ``loss``; nothing but this module's parameters is touched."""
+        """Accumulate the gradients of ``loss`` with respect to this module's parameters only."""
         loss.backward(inputs=self.parameters)
 
     def step(self, learning_rate: float, weight_decay: float) -> Tensor:
-        """Update the weights with the gradients collected so far and forget these; returns their norm before clipping."""
+        """Update the weights with the accumulated gradients and clear them; returns their norm before clipping."""
         self._processes.average_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self._clip_norm, foreach=True)
         for group in self._adamw.param_groups:

@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from nvgbench.errors import InputError, did_you_mean
-from nvgbench.interfaces import HubFile, ModelFamily, OriginalProject
+from nvgbench.interfaces import HubFile, OriginalProject
 from nvgbench.registry import family_names, get_family
 from nvgbench.weights.hub import hub_file
 
 
 def original_projects() -> dict[str, OriginalProject]:
     """The original projects by the name of their family, for the families that have one."""
-    found = {name: _project(get_family(name)) for name in family_names()}
+    found = {name: get_family(name).original for name in family_names()}
     return {name: project for name, project in found.items() if project is not None}
 
 
@@ -68,8 +68,3 @@ def find_published(given: str) -> Path:
         return hub_file(known[given].repository, given)
     except InputError as error:
         raise InputError(f"{error}; or download it elsewhere ({known[given].terms}) and give its path") from None
-
-
-def _project(family: ModelFamily) -> OriginalProject | None:
-    """Families need not have the attribute."""
-    return getattr(family, "original", None)

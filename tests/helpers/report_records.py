@@ -1,4 +1,4 @@
-"""A folder of runs as a small comparison leaves it behind: three models, two anchors, pictures, a profile, a study."""
+"""A folder of runs as left by a small comparison: three models, two anchors, pictures, profiles, a study."""
 
 from __future__ import annotations
 

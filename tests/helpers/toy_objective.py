@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nvgbench.config.schema import PhaseConfig
+from nvgbench.interfaces import Objective
 from nvgbench.training.log import TrainLog
 from nvgbench.training.loop import LoopSettings
 from nvgbench.types import ImageBatch
@@ -28,7 +29,7 @@ class Denoiser(nn.Module):
         return self.linear(nn.functional.dropout(x_BN, 0.1, self.training)) * self.gain
 
 
-class ToyObjective:
+class ToyObjective(Objective):
     """Two modules, two losses a step."""
 
     notes = ("a note",)

@@ -21,7 +21,7 @@ SMALL = [
                     "sampling.flow_steps=1")
     for word in ("--set", setting)
 ]  # fmt: skip
-SAID = "interrupted; the same command continues where this one stopped"
+SAID = "interrupted; run the same command to resume"
 
 
 def call(*arguments: str) -> Any:
@@ -110,7 +110,7 @@ def test_unpacking_goes_on(runs: Path, tmp_path: Path, monkeypatch: pytest.Monke
         (["gate", "--baseline", "x.json"], "nvgbench.gates.rules.load_rules"),
         (["gate", "cost", "nvg-tiny"], "nvgbench.training.cost_record.cost_record"),
         (["gate", "selftest"], "nvgbench.gates.selftest.selftest"),
-        (["report"], "nvgbench.report.build.render_report"),
+        (["report"], "nvgbench.reporting.build.render_report"),
     ],
 )
 def test_every_command_says_how_to_go_on(

@@ -84,7 +84,7 @@ def test_a_finished_run_is_left_alone(whole: tuple[str, Path]) -> None:
     before = weights(folder), log(folder), (folder / "records.jsonl").read_bytes()
     said: list = []
     train(folder, family, progress=said.append)
-    assert said == [{"message": "tokenizer: finished already"}, {"message": "generator: finished already"}]
+    assert said == [{"message": "tokenizer: already finished"}, {"message": "generator: already finished"}]
     assert (weights(folder), log(folder), (folder / "records.jsonl").read_bytes()) == before
 
 
@@ -140,14 +140,14 @@ def test_a_damaged_checkpoint_is_refused_with_a_remedy(whole: tuple[str, Path], 
 def test_another_runs_tokenizer(whole: tuple[str, Path], tmp_path: Path) -> None:
     family, reference = whole
     folder = tmp_path / "second"
-    train(folder, family, "train.seed=7", tokenizer_from=reference)
+    train(folder, family, "train.seed=7", tokenizer=reference)
     assert RunFolder(folder).tokenizer_fingerprint() == RunFolder(reference).tokenizer_fingerprint()
     (record,) = read_records(folder)
     assert record.provenance["tokenizer_from"]["run"] == "whole"
     assert {row["phase"] for row in record.tables["curve"]} == {"generator"}
-    train(folder, family, "train.seed=7", tokenizer_from=reference)  # again: nothing to do
+    train(folder, family, "train.seed=7", tokenizer=reference)  # again: nothing to do
     with pytest.raises(InputError, match="does not fit: codebook_size differ"):
-        train(tmp_path / "third", family, "tokenizer.codebook_size=16", tokenizer_from=reference)
+        train(tmp_path / "third", family, "tokenizer.codebook_size=16", tokenizer=reference)
     with pytest.raises(InputError, match="has no finished tokenizer"):
         train(tmp_path / "fourth", family, phases=("generator",))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from nvgbench.config.schema import RunConfig
-from nvgbench.types import ModelSpec, TokenSequence
+from nvgbench.interfaces import CostCard, ModelFamily
+from nvgbench.types import ModelSpec
 from nvgbench_baselines.ar.config import ArModelConfig, ArSamplingConfig, FlatConfig
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from nvgbench_baselines.ar.transformer import ArTransformer
 
 
-class ArFamily:
-    """Next-token prediction in raster order; implements `nvgbench.interfaces.ModelFamily`."""
+class ArFamily(ModelFamily):
+    """Next-token prediction in raster order."""
 
     name = "ar"
     summary = "AR: next-token prediction in raster order (LlamaGen's transformer)"
-    quantizer_config: type = FlatConfig
-    model_config: type = ArModelConfig
-    sampling_config: type = ArSamplingConfig
+    quantizer_config = FlatConfig
+    model_config = ArModelConfig
+    sampling_config = ArSamplingConfig
     presets = "nvgbench_baselines.ar.presets"
 
     def build_tokenizer(self, config: RunConfig) -> ConvTokenizer:
@@ -42,9 +42,6 @@ class ArFamily:
         tokenizer = cast("ConvTokenizer", tokenizer)
         return ArTransformer(config.model, grid=tokenizer.grid, codebook_size=tokenizer.codebook_size, num_classes=num_classes)
 
-    def prepare(self, generator: nn.Module, tokenizer: nn.Module, tokens: TokenSequence) -> None:
-        """Nothing to measure."""
-
     def objective(self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module) -> ArObjective:
         """Cross-entropy of all tokens."""
         from nvgbench_baselines.ar.objective import ArObjective
@@ -59,7 +56,7 @@ class ArFamily:
 
         return ArImageGenerator(cast("ConvTokenizer", tokenizer), cast("ArTransformer", generator), config.sampling, spec)
 
-    def cost(self, config: RunConfig, num_classes: int) -> Mapping[str, Any]:
+    def cost(self, config: RunConfig, num_classes: int) -> CostCard:
         """Parameters and FLOPs from the configuration alone; see `nvgbench_baselines.cost`."""
         from nvgbench_baselines.ar.cost import sampling_flops, training_flops
         from nvgbench_baselines.cost import cost_card

@@ -6,24 +6,26 @@ from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from nvgbench.types import TokenBatch
+from nvgbench.interfaces import Objective
+from nvgbench.types import TokenBatch, TokenSequence
 from nvgbench_baselines.ar.transformer import ArTransformer
 from nvgbench_baselines.conditioning import drop_labels
 
 
-class ArObjective:
-    """Mean cross-entropy over images and tokens, with the class left out now and then; `nvgbench.interfaces.Objective`."""
+class ArObjective(Objective):
+    """Mean cross-entropy over images and tokens; a share of the labels is dropped."""
 
     def __init__(self, transformer: ArTransformer) -> None:
         self.transformer = transformer
-        self.modules: Mapping[str, nn.Module] = {"generator": transformer}
+        self.modules = {"generator": transformer}
 
     def losses(
         self, batch: TokenBatch, rng: torch.Generator, step: int
     ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor | float]]]:
         """Yield the one loss and the share of tokens that are guessed right."""
+        assert isinstance(batch.tokens, TokenSequence)
         (targets_BL,) = batch.tokens.indices
         labels_B = drop_labels(batch.labels_B, self.transformer.config.label_drop, self.transformer.num_classes, rng)
         logits_BLV = self.transformer(labels_B, targets_BL)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from nvgbench.config.schema import RunConfig
-from nvgbench.types import ModelSpec, TokenSequence
+from nvgbench.interfaces import CostCard, ModelFamily
+from nvgbench.types import ModelSpec
 from nvgbench_baselines.var.config import ScaleConfig, VarModelConfig, VarSamplingConfig
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from nvgbench_baselines.var.verification import VarVerification
 
 
-class VarFamily:
-    """Next-scale prediction; implements `nvgbench.interfaces.ModelFamily`."""
+class VarFamily(ModelFamily):
+    """Next-scale prediction."""
 
     name = "var"
     summary = "VAR: next-scale prediction over token maps of growing size"
-    quantizer_config: type = ScaleConfig
-    model_config: type = VarModelConfig
-    sampling_config: type = VarSamplingConfig
+    quantizer_config = ScaleConfig
+    model_config = VarModelConfig
+    sampling_config = VarSamplingConfig
     presets = "nvgbench_baselines.var.presets"
 
     @property
@@ -68,9 +68,6 @@ class VarFamily:
             num_classes=num_classes,
         )
 
-    def prepare(self, generator: nn.Module, tokenizer: nn.Module, tokens: TokenSequence) -> None:
-        """Nothing to measure."""
-
     def objective(self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module) -> VarObjective:
         """Cross-entropy of all tokens."""
         from nvgbench_baselines.var.objective import VarObjective
@@ -86,7 +83,7 @@ class VarFamily:
 
         return VarImageGenerator(cast("ConvTokenizer", tokenizer), cast("VarTransformer", generator), config.sampling, spec)
 
-    def cost(self, config: RunConfig, num_classes: int) -> Mapping[str, Any]:
+    def cost(self, config: RunConfig, num_classes: int) -> CostCard:
         """Parameters and FLOPs from the configuration alone; see `nvgbench_baselines.cost`."""
         from nvgbench_baselines.cost import cost_card
         from nvgbench_baselines.var.cost import sampling_flops, training_flops

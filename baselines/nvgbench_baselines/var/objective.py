@@ -6,26 +6,31 @@ from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from nvgbench.types import TokenBatch
+from nvgbench.interfaces import Objective
+from nvgbench.types import TokenBatch, TokenSequence
 from nvgbench_baselines.conditioning import drop_labels
 from nvgbench_baselines.var.quantizer import ScaleQuantizer
 from nvgbench_baselines.var.transformer import VarTransformer
 
 
-class VarObjective:
-    """Mean cross-entropy over images and tokens, with the class left out now and then; `nvgbench.interfaces.Objective`."""
+class VarObjective(Objective):
+    """Mean cross-entropy over images and tokens; a share of the labels is dropped."""
+
+    # The published recipe's exemptions, beside vectors.
+    no_weight_decay = ("start_nD", "position_LD", "scale_embedding.weight", "blocks.*.modulation_offset_6D")
 
     def __init__(self, quantizer: ScaleQuantizer, transformer: VarTransformer) -> None:
         self.quantizer = quantizer
         self.transformer = transformer
-        self.modules: Mapping[str, nn.Module] = {"generator": transformer}
+        self.modules = {"generator": transformer}
 
     def losses(
         self, batch: TokenBatch, rng: torch.Generator, step: int
     ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor | float]]]:
         """Yield the one loss and its scalars: share of tokens that are guessed right, loss of the first and last scale."""
+        assert isinstance(batch.tokens, TokenSequence)
         labels_B = drop_labels(batch.labels_B, self.transformer.config.label_drop, self.transformer.num_classes, rng)
         logits_BLV = self.transformer(labels_B, self.quantizer.teacher_inputs(batch.tokens))
         targets_BL = torch.cat(batch.tokens.indices, dim=1)

@@ -49,8 +49,6 @@ class VarTransformer(nn.Module):
 
     mask_LL: Tensor
     stage_L: Tensor
-    # What the published recipe does not pull towards zero, beside vectors.
-    no_weight_decay = ("start_nD", "position_LD", "scale_embedding.weight", "blocks.*.modulation_offset_6D")
 
     def __init__(
         self, config: VarModelConfig, *, scales: tuple[int, ...], channels: int, codebook_size: int, num_classes: int

@@ -45,7 +45,7 @@ def test_presets_at_256_px(name: str) -> None:
     assert config.grid == (16, 16)
     assert config.train.cpu_batch_size == 2
     card = get_family(config.family).cost(config, 1000)
-    assert card["parameters"]["transformer"] / 1e6 == pytest.approx(SIZES[name], abs=0.01)
+    assert card.parameters["transformer"] / 1e6 == pytest.approx(SIZES[name], abs=0.01)
 
 
 @pytest.mark.parametrize("size", COMPARED)
@@ -62,7 +62,7 @@ def test_presets_that_are_compared_differ_in_the_generator_alone(size: str) -> N
         for part in ("steps", "epochs", "batch_size"):
             assert getattr(one.train.generator, part) == getattr(configs[0].train.generator, part)
         assert one.train.cache_tokens
-    cards = [get_family(config.family).cost(config, 10)["parameters"] for config in configs]
+    cards = [get_family(config.family).cost(config, 10).parameters for config in configs]
     sizes = [sum(count for part, count in card.items() if part != "tokenizer") for card in cards]
     assert max(sizes) < 1.25 * min(sizes)
 
@@ -81,9 +81,9 @@ def test_cost_card_equals_what_is_counted(small: Callable, family: str, sections
     model = small(family, **sections)
     card = model.family.cost(model.config, 5)
     request = SampleRequest(labels_B=torch.tensor([1]), seeds_B=torch.tensor([1]))
-    assert sum(card["sampling_flops"].values()) == count_flops(lambda: model.images().generate(request))
-    assert card["parameters"]["transformer"] == sum(weight.numel() for weight in model.generator.parameters())
-    assert card["parameters"]["tokenizer"] == sum(weight.numel() for weight in model.tokenizer.parameters())
+    assert sum(card.sampling_flops.values()) == count_flops(lambda: model.images().generate(request))
+    assert card.parameters["transformer"] == sum(weight.numel() for weight in model.generator.parameters())
+    assert card.parameters["tokenizer"] == sum(weight.numel() for weight in model.tokenizer.parameters())
     objective = model.family.objective(model.config, model.tokenizer, model.generator)
     batch = TokenBatch(model.tokens(1), torch.tensor([1]))
 
@@ -93,7 +93,7 @@ def test_cost_card_equals_what_is_counted(small: Callable, family: str, sections
 
     teacher = count_flops(lambda: model.tokenizer.quantizer.teacher_inputs(batch.tokens)) if family == "var" else 0
     # The first layer's inputs need no gradient: the count is a little below three forward passes.
-    assert count_flops(train_step) - teacher == pytest.approx(card["training_flops"], rel=0.02)
+    assert count_flops(train_step) - teacher == pytest.approx(card.training_flops, rel=0.02)
 
 
 def test_decoder_cost_with_attention_and_convolutions(small: Callable) -> None:

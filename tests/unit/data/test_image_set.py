@@ -62,7 +62,7 @@ def test_folder_is_sorted_and_lossy_files_are_counted(tmp_path: Path) -> None:
         ({"images": PIXELS}, "has no arr_0; it holds images, expected arr_0"),
         ({"arr_0": PIXELS, "arr_1": np.arange(5)}, "one per image"),
         ({"arr_0": PIXELS, "arr_1": np.full(23, -1)}, "integers from 0"),
-        ({"arr_0": PIXELS, "arr_1": np.array(["a"] * 23, dtype=object)}, "allow_pickle"),
+        ({"arr_0": np.array([None])}, "arr_0 is an array of Python objects"),
     ],
 )
 def test_wrong_arrays_are_refused(tmp_path: Path, arrays: dict, message: str) -> None:
@@ -109,6 +109,7 @@ def test_labels_of_other_forms_are_read(tmp_path: Path, form) -> None:
         np.full((23, 1, 1), 1),
         np.array(["cat"] * 23),
         np.full(23, True),
+        np.array(["a"] * 23, dtype=object),
     ],
 )
 def test_labels_that_are_not_classes_are_ignored_with_a_remark(tmp_path: Path, labels: np.ndarray) -> None:
@@ -213,3 +214,31 @@ def test_remarks_on_a_folder(tmp_path: Path) -> None:
     assert [str(remark) for remark in images.remarks[1:]] == [
         f"images: 1 image with transparent pixels, laid on white ({tmp_path / '1.png'})"
     ]
+
+
+def test_class_names_of_an_npz(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, PIXELS, np.arange(23) % 3, class_names=np.array(["cat", "dog", "emu"]))
+    assert open_images(path).classes == ("cat", "dog", "emu")
+    np.savez(path, PIXELS, np.arange(23) % 4, class_names=np.array(["cat", "dog", "emu"]))
+    images = open_images(path)
+    assert images.classes == ()
+    assert "x.npz has 3 class names and the label 3; the names are ignored" in images.remarks[0].text
+    np.savez(path, PIXELS, classes=np.arange(23))  # not names
+    assert open_images(path).classes == ()
+
+
+def test_images_under_another_key_and_in_an_npy(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=PIXELS, labels=np.arange(23) % 3)
+    with pytest.raises(InputError, match=r"has no arr_0; it holds images, labels, expected arr_0 .* `key='images'`"):
+        open_images(tmp_path / "x.npz")
+    images = open_images(tmp_path / "x.npz", key="images")
+    assert images.labels_N is not None
+    assert torch.equal(images.first(23), open_images(PIXELS).first(23))
+    with pytest.raises(InputError, match="has no pictures; it holds images, labels"):
+        open_images(tmp_path / "x.npz", key="pictures")
+    np.save(tmp_path / "x.npy", PIXELS)
+    for size in (1, 10, 100):
+        assert np.array_equal(gather(tmp_path / "x.npy", size), PIXELS)
+    np.save(tmp_path / "fortran.npy", np.asfortranarray(PIXELS))
+    assert np.array_equal(gather(tmp_path / "fortran.npy", 10), PIXELS)

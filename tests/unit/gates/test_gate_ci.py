@@ -1,4 +1,4 @@
-"""The gate of CI on scores: its own commands, on records as `nox -s gate` leaves them behind."""
+"""CI's gate on scores: the workflow's own commands, on records like those of `nox -s gate`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PRESETS = ("nvg-tiny", "var-tiny", "ar-tiny")
 
 
 def commands() -> dict[bool, list[str]]:
-    """Arguments of the workflow's own calls of nvgbench: of the one that renews the baseline, and of the one that checks."""
+    """Arguments of the workflow's own calls of nvgbench, by whether they update the baseline."""
     lines = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
     folded = re.sub(r">-\n\s+|(?<=\S)\n\s+(?=--)", " ", lines)
     found = re.findall(r"\.nox/gate/bin/nvgbench (gate .*)", folded)
@@ -40,7 +40,7 @@ def leave_behind(runs: Path, fd: float, parameters: float, cpu: str = "C") -> No
         ResultStore(runs / "cost").append(RunRecord(kind="cost", subject=name, measurements=counted))
 
 
-def test_pull_requests_are_held_against_the_scores_of_main(
+def test_pull_requests_are_compared_with_the_scores_of_main(
     app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "reports").symlink_to(ROOT / "reports")
@@ -55,7 +55,7 @@ def test_pull_requests_are_held_against_the_scores_of_main(
         return done.exit_code, done.output
 
     assert after(update=True, fd=10.0)[0] == 0
-    # Other costs are the committed baseline's business, and a pull request may change that.
+    # Costs are compared with the committed baseline, which a pull request may change.
     code, output = after(update=False, fd=10.0, parameters=2000.0)
     assert (code, output.splitlines()[-1]) == (0, "passed: 15 pass, 0 inconclusive, 0 fail")
     assert after(update=False, fd=20.0)[0] == 1

@@ -64,8 +64,8 @@ def test_exit_codes(value: float, half: float, code: int, last: str, app: typer.
     assert sum(tree["counts"].values()) == len(tree["verdicts"]) == 1
 
 
-def test_named_runs_alone_are_asked_for(app: typer.Typer, runs: Path) -> None:
-    """The baseline's other subjects are somebody else's; without names each of them must be there."""
+def test_only_named_runs_are_judged(app: typer.Typer, runs: Path) -> None:
+    """With names, the baseline's other subjects are ignored; without, each of them must have records."""
     file, root = runs / "baseline.json", runs / "runs"
     for subject in ("other", "third"):
         ResultStore(root / subject).append(evaluation(metric("FD[x]", 5.0), subject=subject, provenance=HERE))
@@ -133,7 +133,7 @@ def test_files_are_written_and_the_github_summary_only_when_asked(
     assert "--markdown" in str(run(app, runs, "--baseline", file, "--github-summary").exception)
 
 
-def test_rules_that_fit_nothing_are_told_everywhere(app: typer.Typer, runs: Path) -> None:
+def test_rules_that_fit_nothing_are_reported_in_every_output(app: typer.Typer, runs: Path) -> None:
     file, rules = runs / "baseline.json", runs / "rules.toml"
     extra = evaluation(metric("rFD[x]", 1.0), subject="other", provenance=HERE)
     ResultStore(runs / "runs" / "other").append(extra)
@@ -147,7 +147,7 @@ def test_rules_that_fit_nothing_are_told_everywhere(app: typer.Typer, runs: Path
         'rule 4 (metric = "speed") fits nothing',
     ]
     paths = {option: runs / "out" / option.strip("-") for option in ("--json", "--junit", "--markdown")}
-    # What is not among the named runs has its rule all the same.
+    # A rule for a run that is not named is not idle.
     done = run(app, runs, "model", "--baseline", file, "--rules", rules, *(word for pair in paths.items() for word in pair))
     assert done.exit_code == 0
     assert done.output.splitlines()[-1] == "passed: 1 pass, 3 inconclusive (3 advisory), 0 fail"
@@ -163,7 +163,7 @@ def test_rules_that_fit_nothing_are_told_everywhere(app: typer.Typer, runs: Path
     assert said[0] in str(run(app, runs, "--baseline", file, "--rules", rules).exception)
 
 
-def test_junit_is_what_servers_parse() -> None:
+def test_junit_has_the_structure_that_servers_expect() -> None:
     root = ElementTree.fromstring(as_junit(VERDICTS))
     tallies = {"tests": "4", "failures": "1", "errors": "1", "skipped": "1"}
     assert {key: root.get(key) for key in tallies} == tallies

@@ -1,4 +1,4 @@
-"""Rules from TOML, baselines that notice changes."""
+"""Rules from TOML, baselines with a checksum."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_baseline_round_trip(tmp_path: Path) -> None:
         update_baseline(file, [RunRecord(kind="train", subject="model")])
 
 
-def test_a_baseline_holds_the_newest_of_every_protocol(tmp_path: Path) -> None:
+def test_a_baseline_keeps_the_newest_of_every_protocol(tmp_path: Path) -> None:
     ours, older, theirs = (
         evaluation(dataclasses.replace(metric("FID", 9.0), protocol=protocol), created=f"2026-01-0{day}T00:00:00+00:00")
         for day, protocol in ((1, "nvgbench/2"), (2, "adm/1"), (3, "adm/2"))
@@ -136,13 +136,13 @@ def test_an_update_replaces_its_own_environment_and_subject_only(tmp_path: Path)
     assert "/home/me" not in file.read_text()
 
 
-def test_a_baseline_notices_every_change(tmp_path: Path) -> None:
+def test_an_edited_baseline_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "baseline.json"
     record = evaluation(metric("FD[x]", 10.0), provenance=HERE)
     update_baseline(file, [record])
     whole = file.read_text()
 
-    # Reformatting is no change of content; a changed digit or environment is.
+    # Reformatting does not change the content; a digit or an environment does.
     file.write_text(json.dumps(json.loads(whole)))
     assert read_baseline(file) == Baseline.of([record])
     for before, after in (

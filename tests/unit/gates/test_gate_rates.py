@@ -1,4 +1,4 @@
-"""The promised rates: false alarms over many metrics, and what is caught."""
+"""The promised rates: false alarms over many metrics, and caught changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.helpers.gate_records import evaluation, metric
 
 
 @given(st.lists(st.floats(-6, 6), min_size=1, max_size=20), st.floats(0.01, 0.49))
-def test_what_is_upheld_is_benjamini_and_hochbergs_step(moves: list[float], alpha: float) -> None:
+def test_failures_follow_benjamini_and_hochberg(moves: list[float], alpha: float) -> None:
     """The largest k with the k-th smallest p at most alpha k / n; those k failures stand."""
     half = 1.959963984540054  # a standard error of 1
     old = evaluation(*(metric(f"m{index}", 0.0, half) for index in range(len(moves))))
@@ -31,16 +31,16 @@ def test_what_is_upheld_is_benjamini_and_hochbergs_step(moves: list[float], alph
     p_values = [2 * norm.sf(abs(move), scale=2**0.5) for move in moves]
     ordered, n = sorted(p_values), len(p_values)
     scaled = [p * n / k for k, p in enumerate(ordered, start=1)]
-    # Rounding: the gate adds the two tails, and scipy divides before it multiplies.
+    # Tolerance for rounding: the gate adds the two tails, and scipy divides before it multiplies.
     adjusted = [min(1.0, *scaled[ordered.index(p) :]) for p in p_values]
     assert [verdict.p_value for verdict in verdicts] == pytest.approx(adjusted, rel=1e-9)
     if any(abs(value - alpha) < 1e-9 for value in scaled):
         return  # a tie that rounding may decide either way
-    upheld = max((k for k, value in enumerate(scaled, start=1) if value <= alpha), default=0)
-    assert sum(verdict.outcome == "fail" for verdict in verdicts) == upheld
+    supported = max((k for k, value in enumerate(scaled, start=1) if value <= alpha), default=0)
+    assert sum(verdict.outcome == "fail" for verdict in verdicts) == supported
 
 
-def test_the_same_code_twice_seldom_fails_and_a_planted_regression_does() -> None:
+def test_unchanged_code_rarely_fails_and_a_planted_regression_does() -> None:
     """Twenty metrics with exact intervals and no margin, the hardest case for false alarms."""
     rng = np.random.default_rng(0)
     names = [f"metric-{index}" for index in range(20)]
@@ -56,7 +56,7 @@ def test_the_same_code_twice_seldom_fails_and_a_planted_regression_does() -> Non
 
     runs = 400
     alarms, caught = sum(fails(draw()) for _ in range(runs)), sum(fails(draw(shift=10.0)) for _ in range(runs))
-    # 5 % promised; 400 runs of a gate that keeps it exceed this count once in a thousand times.
+    # 5 % promised: 400 runs of a gate that keeps it exceed this count with probability 1e-3.
     assert alarms <= binom.isf(1e-3, runs, 0.05)
     assert caught / runs >= 0.99
 
@@ -107,19 +107,19 @@ def test_recorded_noise_of_several_protocols() -> None:
     assert {verdict.metric: verdict.outcome for verdict in verdicts} == {"FID": "fail", "FID (adm)": "pass"}
 
 
-def test_selftest_sees_a_gate_that_sleeps_and_one_that_cries_wolf() -> None:
+def test_selftest_detects_a_gate_that_never_fails_and_one_that_often_fails() -> None:
     draw = recorded_draw([_recorded()])
 
     def rates(rules: RuleSet, draw=draw) -> list[Rate]:  # type: ignore[no-untyped-def]
         return selftest(rules, draw, pairs=60, loss=0.05, seed=0, progress=lambda done: None)
 
-    asleep = RuleSet(rules=(Rule(metric="*", relative=0.5),))
-    assert [rate.broken for rate in rates(asleep)] == [False, False, True, True]
+    lax = RuleSet(rules=(Rule(metric="*", relative=0.5),))
+    assert [rate.broken for rate in rates(lax)] == [False, False, True, True]
     one_sided = RuleSet(rules=(Rule(metric="*", direction="worse"),))
     assert [rate.broken for rate in rates(one_sided)] == [False, False, False, False]
 
     def overconfident(seed: int, loss: float) -> RunRecord:
-        """The same noise under intervals of a third of their width."""
+        """The same noise with intervals of a third of their width."""
         record = draw(seed, loss)
         narrow = [dataclasses.replace(m, interval=metric("", m.value, half=0.03).interval) for m in record.metrics]
         return dataclasses.replace(record, metrics=tuple(narrow))
@@ -133,10 +133,10 @@ def test_broken_promises_allow_for_chance() -> None:
     # Binomial: 18 or more of 200 at 5 % has a probability of 1 %, 19 or more of 0.6 %.
     assert [dataclasses.replace(promise, count=count).broken for count in (16, 21)] == [False, True]
     low, high = promise.interval
-    assert (low, high) == pytest.approx((0.02738, 0.08958), abs=1e-5)  # Wilson, by hand
+    assert (low, high) == pytest.approx((0.02738, 0.08958), abs=1e-5)  # Wilson, computed by hand
 
 
-def test_selftest_refuses_what_it_cannot_measure() -> None:
+def test_selftest_refuses_unusable_input() -> None:
     with pytest.raises(InputError, match="at least 20 pairs"):
         selftest(load_rules(), recorded_draw([_recorded()]), pairs=5, loss=0.05, seed=0, progress=lambda done: None)
     with pytest.raises(InputError, match="has an interval"):

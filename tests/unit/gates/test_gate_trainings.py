@@ -1,4 +1,4 @@
-"""Trainings of several seeds: judged as a group, by the noise of training."""
+"""Trainings with several seeds are judged as a group, by the noise of training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BARE = RuleSet(rules=(Rule(metric="*"),))
 
 
 def trainings(*values: float, name: str = "m", **changes) -> list[RunRecord]:
-    """Evaluations whose own intervals, of sampling alone, are far narrower than what training moves."""
+    """Evaluations whose own intervals, of sampling noise only, are far narrower than training noise."""
     provenance = changes.pop("provenance", HERE)
     return [
         evaluation(
@@ -45,19 +45,19 @@ def found(verdicts: list[Verdict]) -> list[tuple[str, str, str]]:
 def test_the_group_is_judged_in_place_of_its_members() -> None:
     old = Baseline.of([*trainings(10.0, 11.0, 12.0), evaluation(metric("FD[x]", 5.0), subject="alone", provenance=HERE)])
     alone = evaluation(metric("FD[x]", 5.0), subject="alone", provenance=HERE)
-    # Each member moved further than its sampling noise, the mean did not move at all.
+    # Each member moved by more than its sampling noise; the mean did not move.
     again = evaluate_gates(BARE, old, [*trainings(12.0, 10.0, 11.0), alone])
     assert found(again) == [("alone", "FD[x]", "pass"), ("m", "FD[x]", "pass")]
     worse = evaluate_gates(BARE, old, [*trainings(30.0, 31.0, 32.0), alone])
     assert found(worse) == [("alone", "FD[x]", "pass"), ("m", "FD[x]", "fail")]
     assert "the noise of training" in worse[-1].reason
-    # Other seeds are another sample of the same model, and none of them is missed or new.
+    # Other seeds are another sample of the same model: none is missing or new.
     more = evaluate_gates(BARE, old, [*trainings(10.0, 11.0, 12.0, 11.0)[1:], alone])
     assert found(more) == [("alone", "FD[x]", "pass"), ("m", "FD[x]", "inconclusive")]
     assert more[-1].value == pytest.approx(34 / 3)
 
 
-def test_what_the_group_lacks_is_asked_of_its_members() -> None:
+def test_scores_that_the_group_lacks_are_judged_member_by_member() -> None:
     extra = dataclasses.replace(trainings(10.0)[0], metrics=(metric("IS[x]", 3.0),))
     old = Baseline.of([*trainings(10.0, 11.0), extra])
     assert found(evaluate_gates(BARE, old, [*trainings(10.0, 11.0), extra])) == [
@@ -66,7 +66,7 @@ def test_what_the_group_lacks_is_asked_of_its_members() -> None:
     ]
     (single,) = evaluate_gates(BARE, old, trainings(10.0), whole=False)[:1]
     assert (single.subject, single.metric, single.outcome) == ("m-seed0", "FD[x]", "pass")
-    # One training this time is no group: the one of the baseline is missed.
+    # A single training is no group: that of the baseline is missing.
     missed = evaluate_gates(BARE, old, [*trainings(10.0), extra])
     assert ("m", "FD[x]", "inconclusive") in found(missed)
 
@@ -77,25 +77,25 @@ def test_a_run_may_have_the_groups_name() -> None:
     of = replicate("m", 0)["replicate"]["of"]
     names = ("m", f"m ({of[:8]})")
     assert found(evaluate_gates(BARE, Baseline.of(records), records)) == [(name, "FD[x]", "pass") for name in names]
-    # A run of that name on one side only gives the group the same name on both.
+    # A run of that name on one side changes the group's name on both.
     again = evaluate_gates(BARE, Baseline.of(records), trainings(10.0, 11.0))
     assert (names[1], "FD[x]", "pass") in found(again)
 
 
-def test_a_baseline_holds_members_and_tells_groups(tmp_path: Path) -> None:
+def test_a_baseline_keeps_members_and_names_groups(tmp_path: Path) -> None:
     there = {**HERE, "machine": {"cpu": "D", "cores": 2}}
     file = tmp_path / "baseline.json"
     written = update_baseline(file, [*trainings(10.0, 11.0), *trainings(20.0, 21.0, provenance=there)])
     assert written.subjects == ["m-seed0", "m-seed1"]
     assert group_names(written) == ["m"]
-    # A member that is renewed alone renews the mean.
+    # Renewing one member renews the mean.
     update_baseline(file, trainings(13.0))
     for new, mean in ((trainings(12.0, 12.0), 12.0), (trainings(20.5, 20.5, provenance=there), 20.5)):
         (verdict,) = evaluate_gates(RuleSet(rules=(Rule(metric="*", absolute=1e-9),)), read_baseline(file), new)
         assert (verdict.subject, verdict.baseline) == ("m", mean)
 
 
-def test_noise_of_a_few_trainings_is_students() -> None:
+def test_noise_of_a_few_trainings_follows_students_t() -> None:
     """Welch's t-test, by scipy."""
     a, b = (10.0, 11.0, 12.5), (13.0, 13.5, 15.0, 14.0)
     (verdict,) = evaluate_gates(BARE, Baseline.of(trainings(*a)), trainings(*b))
@@ -107,7 +107,7 @@ def test_noise_of_a_few_trainings_is_students() -> None:
 
 
 def test_false_alarms_of_groups_keep_the_promise() -> None:
-    """Twelve metrics, three trainings a side: normal tails of the intervals would alarm far more often than 5 %."""
+    """Twelve metrics, three trainings per side: with normal tails, false alarms would be far more frequent than 5 %."""
     rng = np.random.default_rng(0)
 
     def draw() -> list[RunRecord]:

@@ -47,13 +47,13 @@ def test_interval_verdicts(new: MetricValue, outcome: str, word: str) -> None:
 
 
 def test_intervals_without_width_decide_nothing() -> None:
-    """A bootstrap of equal numbers: none of 500 samples near a reference image says little of the next 500."""
+    """A bootstrap of equal numbers: that none of 500 samples is near a reference image says little about the next 500."""
     old, new = metric("density[x]", 0.0, half=0.0, better=True), metric("density[x]", 0.002, half=0.0, better=True)
     assert judge(old, new).outcome == "inconclusive"
     assert judge(old, old).outcome == "pass"
 
 
-def test_tolerance_needs_no_interval_and_knows_directions() -> None:
+def test_tolerance_rules_need_no_interval_and_have_directions() -> None:
     rule = Rule(metric="*", kind="tolerance", absolute=0.5)
     one_sided = dataclasses.replace(rule, direction="worse")
     old = metric("precision[x]", 5.0, None, better=True)
@@ -68,14 +68,14 @@ def test_tolerance_needs_no_interval_and_knows_directions() -> None:
     assert (advisory.outcome, overall([advisory])) == ("fail", "pass")
 
 
-def test_exact_rules_let_nothing_move() -> None:
+def test_exact_rules_fail_at_any_change() -> None:
     rule = Rule(metric="*", kind="exact")
     old = metric("codebook-use", 0.5, None)
     assert judge(old, old, rule).outcome == "pass"
     assert judge(old, metric("codebook-use", 0.5 + 1e-15, None), rule).outcome == "fail"
 
 
-def test_one_sided_interval_rules_spend_no_alarms_on_gains() -> None:
+def test_one_sided_interval_rules_ignore_gains() -> None:
     rule = Rule(metric="*", direction="worse")
     gain, loss = (
         judge(metric("FD[x]", 10.0), metric("FD[x]", 5.0), rule),
@@ -86,7 +86,7 @@ def test_one_sided_interval_rules_spend_no_alarms_on_gains() -> None:
     assert loss.p_value == pytest.approx(0.0)
 
 
-def test_p_values_are_those_of_the_worst_change_that_is_allowed() -> None:
+def test_p_values_assume_the_largest_allowed_change() -> None:
     """Of a change c and a margin m in standard errors s: P(|N(m, s)| >= |c|), by scipy."""
     from scipy.stats import norm
 
@@ -128,7 +128,7 @@ def test_every_protocol_has_its_own_verdict() -> None:
     old, new = [by_rules(10.0, "nvgbench/2"), by_rules(20.0, "adm/1")], [by_rules(30.0, "adm/1"), by_rules(10.0, "nvgbench/2")]
     found = {verdict.metric: (verdict.baseline, verdict.value, verdict.outcome) for verdict in gate(old, new)}
     assert found == {"FID": (10.0, 10.0, "pass"), "FID (adm)": (20.0, 30.0, "fail")}
-    # One that was computed on one side only is not held against the other.
+    # A protocol that only one side has is not compared with the other's.
     left, right = gate(old[:1], new[:1])
     assert (left.metric, left.value, left.reason, left.blocking) == ("FID", None, "not measured this time", True)
     assert (right.metric, right.baseline, right.blocking) == ("FID (adm)", None, False)
@@ -136,7 +136,7 @@ def test_every_protocol_has_its_own_verdict() -> None:
         gate(old, [by_rules(20.0, "adm/2")])
 
 
-def test_rules_name_a_score_by_all_protocols_or_by_one() -> None:
+def test_rules_apply_to_all_protocols_or_to_one() -> None:
     old, new = [by_rules(10.0, "nvgbench/2"), by_rules(10.0, "adm/1")], [by_rules(14.0, "nvgbench/2"), by_rules(14.0, "adm/1")]
     loose = Rule(metric="FID (adm)", absolute=5.0)
 
@@ -156,7 +156,7 @@ def test_another_extractor_is_refused() -> None:
 
 
 class TestEnvironments:
-    def test_another_environment_is_undecided_and_says_why(self) -> None:
+    def test_another_environment_is_undecided_with_a_reason(self) -> None:
         old = evaluation(metric("FD[x]", 10.0), provenance=HERE)
         there = {**HERE, "libraries": {"torch": "9.9", "numpy": "2.0"}}
         (verdict,) = gate([old], [evaluation(metric("FD[x]", 20.0), provenance=there)])
@@ -168,7 +168,7 @@ class TestEnvironments:
         (verdict,) = gate([old], [evaluation(metric("FD[x]", 20.0), provenance=HERE)], lenient)
         assert overall([verdict]) == "fail"
 
-    def test_each_environment_is_held_against_its_own(self) -> None:
+    def test_each_environment_is_compared_with_its_own(self) -> None:
         there = {**HERE, "machine": {"cpu": "D", "cores": 2}}
         both = [evaluation(metric("FD[x]", 10.0), provenance=HERE), evaluation(metric("FD[x]", 20.0), provenance=there)]
         for old in both:
@@ -176,7 +176,7 @@ class TestEnvironments:
         swapped = dataclasses.replace(both[0], provenance=there)
         assert [v.outcome for v in gate(both, [swapped])] == ["fail"]
 
-    def test_a_device_is_part_of_it(self) -> None:
+    def test_the_device_is_part_of_the_environment(self) -> None:
         old = evaluation(metric("FD[x]", 10.0), provenance={**HERE, "device": "cpu"})
         (verdict,) = gate(
             [old], [evaluation(metric("FD[x]", 10.0), provenance={**HERE, "device": {"device": "cuda:1", "gpu": "G"}})]
@@ -184,7 +184,7 @@ class TestEnvironments:
         assert "device cpu there, cuda here; gpu not recorded there, G here" in verdict.reason
 
 
-def test_measurements_are_held_against_the_same_environment_only() -> None:
+def test_measurements_are_compared_within_one_environment() -> None:
     def outcomes(new: RunRecord) -> dict[str, str]:
         return {v.metric: v.outcome for v in gate([profile((1.0, 1.1, 0.9))], [new])}
 
@@ -196,7 +196,7 @@ def test_measurements_are_held_against_the_same_environment_only() -> None:
     assert outcomes(profile(()))["latency (batch 1)"] == "inconclusive"
 
 
-def test_interval_rules_of_measurements_look_at_the_repetitions() -> None:
+def test_interval_rules_compare_repetitions_of_measurements() -> None:
     rules = RuleSet(rules=(Rule(metric="latency", relative=0.1),))
     old = profile((1.0, 1.1, 0.9, 1.6, 1.5))
     slower = [(1.3, 1.4, 1.5, 1.3), (3.0, 3.1, 3.2, 3.3), (3.0, 3.1, 3.2), (3.0,)]
@@ -229,8 +229,8 @@ def test_p_values_of_repetitions_are_rank_sums_at_the_margin(better: bool, worse
 
 
 @pytest.mark.parametrize("count", [3, 5, 10])
-def test_repetitions_of_the_same_seldom_fail(count: int) -> None:
-    """Five measurements and a score without margins, skewed as times are: at most 5 % of A/A pairs fail, all together."""
+def test_repetitions_of_unchanged_code_rarely_fail(count: int) -> None:
+    """Five measurements, skewed like times, and a score, all without margins: at most 5 % of A/A pairs fail."""
     rng = np.random.default_rng(count)
     rules = RuleSet(rules=(Rule(metric="*"),))
 
@@ -249,7 +249,7 @@ def test_repetitions_of_the_same_seldom_fail(count: int) -> None:
         assert all(overall(gate(draw(), draw(slower=2.0), rules)) == "fail" for _ in range(20))
 
 
-def test_what_is_counted_needs_no_repetitions() -> None:
+def test_computed_costs_need_no_repetitions() -> None:
     rules = RuleSet(rules=(Rule(metric="flops", relative=0.1),))
     (verdict,) = gate([profile((1.0,))], [profile((1.0,), flops=2e9)], rules)
     assert (verdict.outcome, verdict.p_value) == ("fail", None)

@@ -62,8 +62,8 @@ def test_presets_build(name: str) -> None:
     config = load_preset(name)
     classes = 1000 if config.data.source == "imagenet" else 10
     card = FAMILY.cost(config, classes)
-    assert set(card["parameters"]) == {"tokenizer", "content", "structure"}
-    total = card["parameters"]["content"] + card["parameters"]["structure"]
+    assert set(card.parameters) == {"tokenizer", "content", "structure"}
+    total = card.parameters["content"] + card.parameters["structure"]
     named = {"nvg-d16": 320e6, "nvg-d20": 622e6, "nvg-d24": 1.071e9, "nvg-cifar10": 10e6}
     if name in named:
         assert total == pytest.approx(named[name], rel=0.06)
@@ -131,7 +131,7 @@ def _counted(work: object) -> int:
 
 def test_sampling_flops_are_those_counted(generator: NvgImageGenerator, config: RunConfig) -> None:
     card = FAMILY.cost(config, 10)
-    assert _counted(lambda: generator.generate(request([1]))) == sum(card["sampling_flops"].values())
+    assert _counted(lambda: generator.generate(request([1]))) == sum(card.sampling_flops.values())
 
 
 def test_training_flops_are_three_forward_passes(generator: NvgImageGenerator, config: RunConfig) -> None:
@@ -140,8 +140,8 @@ def test_training_flops_are_three_forward_passes(generator: NvgImageGenerator, c
     tokens = TokenBatch(tokenizer.encode(images.images_B3HW), images.labels_B)
     objective = FAMILY.objective(config, tokenizer, model)
     forward = _counted(lambda: list(objective.losses(tokens, torch.Generator().manual_seed(0), 0)))
-    refiners = FAMILY.cost(config, 10)["sampling_flops"]["quantizer"]
-    assert 3 * (forward - refiners) == FAMILY.cost(config, 10)["training_flops"]
+    refiners = FAMILY.cost(config, 10).sampling_flops["quantizer"]
+    assert 3 * (forward - refiners) == FAMILY.cost(config, 10).training_flops
 
 
 def test_prepare_measures_the_canvases(generator: NvgImageGenerator) -> None:

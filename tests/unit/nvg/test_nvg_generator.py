@@ -9,7 +9,6 @@ import torch
 
 from nvgbench.errors import InputError
 from nvgbench.nvg.checkpoint import (
-    from_published_key,
     load_published_state,
     to_published_key,
     to_published_state,
@@ -43,10 +42,10 @@ def test_published_sizes_and_layouts(depth: int, content: float, structure: floa
     assert {key: list(value.shape) for key, value in to_published_state(model.state_dict()).items()} == published
 
 
-def test_published_keys_translate_both_ways() -> None:
+def test_published_keys_are_unique() -> None:
     ours = list(tiny().state_dict())
-    assert [from_published_key(to_published_key(key) or "") for key in ours] == ours
-    assert from_published_key("rope_ids") is None
+    assert len({to_published_key(key) for key in ours}) == len(ours)
+    assert to_published_key("rope_ids") is None
     assert to_published_key("content.blocks.x.linear_in.weight") is None
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import re
 
-from nvgbench.report import charts
-from nvgbench.report.charts import Dot, Line
+from nvgbench.reporting import charts
+from nvgbench.reporting.charts import Dot, Line
 
 
 def panel(name: str = "c", title: str = "loss", **changes) -> str:
@@ -12,7 +12,7 @@ def panel(name: str = "c", title: str = "loss", **changes) -> str:
     return charts.line_chart(lines, name=name, alt='x "quoted" & <b>', title=title, xlabel="step", **changes)
 
 
-def test_colours_are_left_to_the_page() -> None:
+def test_colours_are_css_variables() -> None:
     svg = panel()
     assert "var(--series-0)" in svg
     assert "var(--series-1)" in svg
@@ -21,7 +21,7 @@ def test_colours_are_left_to_the_page() -> None:
     assert "font-family" not in svg
 
 
-def test_nothing_leaks_into_the_page() -> None:
+def test_a_chart_does_not_affect_the_page() -> None:
     svg = panel()
     assert "<style" not in svg
     assert "<metadata" not in svg
@@ -36,10 +36,10 @@ def test_descriptions_and_titles_are_escaped() -> None:
     svg = panel(title="<script>alert(1)</script> $\\frac{")
     assert 'aria-label="x &quot;quoted&quot; &amp; &lt;b&gt;"' in svg
     assert "<script" not in svg
-    assert "$" in svg  # no mathematics is made of names
+    assert "$" in svg  # names are not parsed as mathematics
 
 
-def test_drawings_repeat_exactly() -> None:
+def test_charts_are_reproducible() -> None:
     assert panel(log_x=True, y_range=(0, 5)) == panel(log_x=True, y_range=(0, 5))
 
 

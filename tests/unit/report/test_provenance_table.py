@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nvgbench.report.provenance_table import provenance_table
-from nvgbench.report.tables import Cell
+from nvgbench.reporting.provenance_table import provenance_table
+from nvgbench.reporting.tables import Cell
 from nvgbench.results.schema import RunRecord
 from tests.helpers.report_records import provenance
 
@@ -30,7 +30,7 @@ def row(**origin: Any) -> dict[str, Cell]:
     return {column.label: cell for column, cell in zip(table.columns, found, strict=True)}
 
 
-def test_what_decides_a_score_is_shown() -> None:
+def test_everything_that_affects_a_score_is_shown() -> None:
     shown = row(**EVALUATION)
     assert shown["sampling settings"].text == (
         "content_guidance 1.0 to 3.5, top_k 0, top_p 1.0 to 0.5, temperature 1.0, flow_steps 25"
@@ -44,7 +44,7 @@ def test_what_decides_a_score_is_shown() -> None:
         assert part in shown["machine"].sub
 
 
-def test_a_reference_of_reconstructions_is_named_where_it_is_another() -> None:
+def test_the_reference_of_reconstructions_is_named_if_it_differs() -> None:
     own = {"name": "shapes (eval)", "fingerprint": "d" * 64, "n": 512}
     assert (
         f"; reconstructions: shapes (eval), SHA-256 {'d' * 16}…"
@@ -53,6 +53,6 @@ def test_a_reference_of_reconstructions_is_named_where_it_is_another() -> None:
     assert row(reference=own, reconstruction_reference=own)["reference"].sub == f"SHA-256 {'d' * 16}…"
 
 
-def test_records_that_say_less_have_blanks() -> None:
+def test_missing_provenance_is_blank() -> None:
     shown = row(settings={})
     assert [shown[name].text for name in ("sampling settings", "protocol", "reference", "extractor")] == ["\u2013"] * 4

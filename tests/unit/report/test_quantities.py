@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvgbench.report import quantities
+from nvgbench.reporting import quantities
 from nvgbench.types import Measurement
 
 
@@ -34,8 +34,8 @@ def test_significant_digits(value: float, text: str) -> None:
 
 
 @given(st.floats(1e-9, 1e15))
-def test_significant_keeps_the_value_to_its_digits(value: float) -> None:
-    # three digits: at most half a unit of the third one away, which is 0.5 % of the value
+def test_significant_rounds_to_its_digits(value: float) -> None:
+    # Three digits: an error of at most half a unit of the third one, which is 0.5 % of the value.
     assert float(quantities.significant(value).replace(",", "")) == pytest.approx(value, rel=0.0051)
 
 
@@ -57,7 +57,7 @@ def test_counts_and_scores() -> None:
         (1.0, 1.0, 1.0, "[1.00, 1.00]"),
     ],
 )
-def test_ends_have_the_digits_that_tell(value: float, low: float, high: float, text: str) -> None:
+def test_interval_ends_have_significant_digits(value: float, low: float, high: float, text: str) -> None:
     assert quantities.ends_text(low, high, value) == text
 
 
@@ -66,7 +66,7 @@ def test_durations() -> None:
     assert shown == ["42.0 s", "50.0 min", "3.20 h"]
 
 
-def test_a_measurement_without_samples_tells_why() -> None:
+def test_a_measurement_without_samples_gives_the_reason() -> None:
     missing = Measurement(name="energy", unit="J/image", samples=(), note="not available: no GPU")
     assert quantities.measurement_text(missing) == "not available: no GPU"
     assert quantities.measurement_text(Measurement(name="latency", unit="s", samples=(3.0, 1.0, 2.0))).startswith("2.00")

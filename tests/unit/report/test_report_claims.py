@@ -1,4 +1,4 @@
-"""Claims of the paper: the data, and verdicts that no small model can win."""
+"""Claims of the paper: the data, and verdicts that small models cannot get."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from nvgbench.report.claim_tables import claim_rows, claim_statement, claim_table, scale_table
-from nvgbench.report.claims import Evidence, Judged, load_claims
-from nvgbench.report.published import published_results
-from nvgbench.report.scores import collect_scores
+from nvgbench.reporting.claim_tables import claim_rows, claim_statement, claim_table, scale_table
+from nvgbench.reporting.claims import Evidence, Judged, load_claims
+from nvgbench.reporting.published import published_results
+from nvgbench.reporting.scores import collect_scores
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Interval, Measurement
 from tests.helpers.report_records import codebook_rows, metric, profile_record, provenance
@@ -145,7 +145,7 @@ def test_questions_at_this_scale_are_answered_by_one_protocol() -> None:
 def test_only_the_named_models_judge_a_claim(preset: str, name: str, dataset: dict) -> None:
     records = [scored(f"{family}-{preset}", name, value, 0.05, dataset) for family, value in (("nvg", 3.0), ("var", 3.3))]
     assert {one.outcome for one in judge(*records).values()} == {"not measured here"}
-    # the same question is answered at this scale, with the names of what was measured
+    # The same question is answered at this scale, about the models that were measured.
     (scaled,) = at_this_scale(*records)
     assert (scaled.outcome, scaled.subject_a, scaled.subject_b) == ("supported", f"my nvg-{preset}", f"my var-{preset}")
 
@@ -168,7 +168,7 @@ def test_time_is_judged_without_training() -> None:
     assert (one.outcome, one.subject_a, one.subject_b) == ("supported", "var-d16", "nvg-d16")
 
 
-def test_models_of_different_sizes_are_no_pair() -> None:
+def test_models_of_different_sizes_are_not_compared() -> None:
     assert at_this_scale(scored("nvg-tiny", "FID", 3.0, 0.05, TINY), scored("var-cifar10", "FID", 3.3, 0.05, TINY)) == []
 
 
@@ -188,7 +188,7 @@ def test_costs_and_codebooks_at_this_scale() -> None:
         dataclasses.replace(record, measurements=(*record.measurements, memory(4e9 + n))) for n, record in enumerate(profiles)
     ]
     found = {one.claim.metric: one for one in at_this_scale(*profiles, *tables)}
-    assert found["latency"].outcome == "supported"  # VAR is faster, and the ranges of the repetitions lie apart
+    assert found["latency"].outcome == "supported"  # VAR is faster, and the ranges of the repetitions do not overlap
     assert found["peak_memory_cuda"].outcome == "supported"
     assert found["codebook use, first stage"].outcome == "inconclusive"
     elsewhere = dataclasses.replace(
@@ -206,7 +206,7 @@ def test_training_noise_is_named() -> None:
     assert (one.outcome, one.interval.source) == ("supported", "training")
 
 
-def test_tables_statement_and_rows_say_the_same() -> None:
+def test_tables_statement_and_rows_agree() -> None:
     records = [scored("nvg-d16", "FID", 3.03, 0.05), scored("var-d16", "FID", 3.3, 0.05)]
     records += [scored("nvg-tiny", "FID", 9.0, 0.05, TINY), scored("var-tiny", "FID", 3.3, 0.05, TINY)]
     judged, scaled = list(judge(*records).values()), at_this_scale(*records)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from nvgbench.errors import InputError
-from nvgbench.report.build import LIMIT, render_report
+from nvgbench.reporting.build import LIMIT, render_report
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import LocatedRecord, located_records
 from tests.helpers.report_records import metric, provenance, scores, train_record, write_runs
@@ -70,7 +70,7 @@ def test_page_json_and_csv_hold_the_same_numbers(page: Path) -> None:
     assert json.loads(inside[1]) == document
 
 
-def test_a_row_says_what_a_number_needs(page: Path) -> None:
+def test_a_row_has_what_is_needed_to_compare_its_number(page: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(page.with_suffix(".csv").read_text(encoding="utf-8"))))
     (row,) = [r for r in rows if (r["section"], r["subject"], r["metric"]) == ("scores", "nvg-shapes", "FD[classifier]")]
     assert float(row["value"]) == 21.4
@@ -85,7 +85,7 @@ def by_rules(subject: str, value: float, protocol: str, name: str = "FID") -> Ru
     return evaluated(subject, 0.0, metrics=(dataclasses.replace(metric(name, value, 0.1, False), protocol=protocol),))
 
 
-def test_protocols_stand_apart_on_page_and_in_the_data(tmp_path: Path) -> None:
+def test_protocols_are_kept_apart_on_page_and_in_the_data(tmp_path: Path) -> None:
     records = [by_rules("a", 20.0, "adm/1"), by_rules("b", 21.0, "adm/1"), by_rules("a", 7.0, "adm/1", "sFID")]
     records += [by_rules("a", 5.0, "nvgbench/2"), by_rules("b", 4.0, "nvgbench/2"), by_rules("a", 1.0, "adm/1", "rFID")]
     page = render_report(located(tmp_path, *records), tmp_path / "r.html")
@@ -115,7 +115,7 @@ def test_protocols_stand_apart_on_page_and_in_the_data(tmp_path: Path) -> None:
 
 
 def test_the_limit_holds_for_large_inputs(tmp_path: Path) -> None:
-    """Long tables go first, then pictures shrink; what the page lacks stands beside it."""
+    """First the tables are left out, then pictures shrink; the files beside the page have everything."""
     rng = np.random.default_rng(0)
     records = []
     for number in range(12):
@@ -135,7 +135,7 @@ def test_the_limit_holds_for_large_inputs(tmp_path: Path) -> None:
 
 
 def test_too_many_records_for_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nvgbench.report.build.LIMIT", 20_000)
+    monkeypatch.setattr("nvgbench.reporting.build.LIMIT", 20_000)
     with pytest.raises(InputError, match="choose fewer runs"):
         render_report(located(tmp_path, evaluated("m", 5.0)), tmp_path / "index.html")
     assert list(tmp_path.iterdir()) == []

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from nvgbench.errors import InputError
 from nvgbench.gates.baseline import update_baseline
 from nvgbench.gates.schema import Verdict
-from nvgbench.report.build import render_report
-from nvgbench.report.published import SENTENCE, match_published, published_results
+from nvgbench.reporting.build import render_report
+from nvgbench.reporting.published import SENTENCE, match_published, published_results
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import LocatedRecord, ResultStore, located_records
 from tests.helpers.replicates import replicate
@@ -92,7 +92,7 @@ def trained(name: str, seed: int, fd: float, **changes) -> RunRecord:
     return evaluated(f"{name}-seed{seed}", fd, provenance=provenance(**replicate(name, seed)), **changes)
 
 
-def test_one_file_that_asks_for_nothing(html: str, page: Page) -> None:
+def test_one_self_contained_file(html: str, page: Page) -> None:
     assert len(html.encode()) < LIMIT
     for _, attributes in page.elements:
         for name in ("src", "href", "xlink:href", "action", "data"):
@@ -107,7 +107,7 @@ def test_one_file_that_asks_for_nothing(html: str, page: Page) -> None:
     assert {str(target)[1:] for target in targets} <= ids
 
 
-def test_all_is_there_without_scripts(html: str) -> None:
+def test_the_page_is_complete_without_scripts(html: str) -> None:
     bare = Page(re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL))
     for section in ("summary", "claims", "scores", "budgets", "costs", "pictures", "tokenizers", "stability", "training"):
         assert section in [attributes.get("id") for attributes in bare.all("section")]
@@ -136,7 +136,7 @@ def test_all_is_there_without_scripts(html: str) -> None:
         assert words in bare.text, words
 
 
-def test_it_can_be_read_without_seeing_it(page: Page, html: str) -> None:
+def test_the_page_is_accessible(page: Page, html: str) -> None:
     assert page.all("html")[0]["lang"] == "en"
     assert all(attributes.get("alt") for attributes in page.all("img"))
     charts = [attributes for attributes in page.all("svg") if attributes.get("class") == "chart"]
@@ -151,7 +151,7 @@ def test_it_can_be_read_without_seeing_it(page: Page, html: str) -> None:
     assert "image-rendering: pixelated" in html
 
 
-def test_the_data_are_inside_and_whole(html: str, runs: Path) -> None:
+def test_the_page_embeds_all_records(html: str, runs: Path) -> None:
     found = re.search(r'<script type="application/json" id="nvgbench-report">(.*?)</script>', html, flags=re.DOTALL)
     assert found is not None
     ids = {record["id"] for record in json.loads(found[1])["records"]}
@@ -180,7 +180,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert "alert(1)" in page.text
 
 
-def test_missing_broken_and_foreign_pictures_leave_a_note(tmp_path: Path) -> None:
+def test_missing_broken_and_outside_pictures_leave_a_note(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
@@ -194,7 +194,7 @@ def test_missing_broken_and_foreign_pictures_leave_a_note(tmp_path: Path) -> Non
     assert page.text.count("is outside the folder of its record") == 2
 
 
-def test_pictures_of_the_data_set_stay_behind_where_asked(app: typer.Typer, tmp_path: Path) -> None:
+def test_pictures_of_the_data_set_can_be_left_out(app: typer.Typer, tmp_path: Path) -> None:
     kinds = ("samples", "reference", "trace")
     for number, kind in enumerate(kinds):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{kind}.png")
@@ -214,7 +214,7 @@ def test_pictures_of_the_data_set_stay_behind_where_asked(app: typer.Typer, tmp_
     assert counted == [4, 2]
 
 
-def test_large_pictures_are_shown_smaller_and_say_so(tmp_path: Path) -> None:
+def test_large_pictures_are_scaled_down_with_a_note(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     artifacts = []
     for number in range(3):
@@ -236,7 +236,7 @@ def test_a_single_model_and_no_model(tmp_path: Path) -> None:
         render_report([], tmp_path / "none.html")
 
 
-def test_unequal_budgets_and_scores_are_told_in_words(tmp_path: Path) -> None:
+def test_unequal_budgets_and_scores_are_reported(tmp_path: Path) -> None:
     short = train_record("b", "var", 1)
     rows = [{**row, "images": row["images"] // 2} for row in short.tables["training"]]
     short = dataclasses.replace(short, tables={"training": rows})
@@ -250,7 +250,7 @@ def test_unequal_budgets_and_scores_are_told_in_words(tmp_path: Path) -> None:
     assert "c (3.00 [2.71, 3.29]) cannot be compared with a: number of images differs: 2000 and 500." in page.text
 
 
-def test_a_model_below_an_anchor_is_called_so(tmp_path: Path) -> None:
+def test_a_model_worse_than_an_anchor_is_reported(tmp_path: Path) -> None:
     anchors = [evaluated("untrained", 50.0, "anchor"), evaluated("real images", 1.0, "anchor")]
     poor = render(tmp_path, evaluated("m", 90.0), *anchors)
     assert "m, the best model, is not clearly better than untrained (50.00" in poor.text
@@ -310,7 +310,7 @@ def test_every_model_has_its_samples(page: Page) -> None:
     alts = [str(attributes["alt"]) for attributes in page.all("img")]
     for subject in MODELS:
         assert f"{subject}: six samples of each class, seeds 0 to 59" in alts
-    # the reference is the same picture for all three models
+    # The reference is the same picture for all three models.
     assert sum("held-out images" in alt for alt in alts) == 1
 
 
@@ -323,7 +323,7 @@ def test_a_store_can_be_reported_while_it_grows(tmp_path: Path) -> None:
     assert "FD[classifier] 9.00" not in page.text
 
 
-def test_several_trainings_stand_as_one_model_too(tmp_path: Path) -> None:
+def test_several_trainings_are_shown_as_one_model(tmp_path: Path) -> None:
     values = {"nvg-tiny": (10.0, 11.0, 12.0), "var-tiny": (20.0, 21.0, 22.0)}
     records = [
         evaluated(
@@ -372,7 +372,7 @@ def test_one_group_alone_is_compared_with_nothing(tmp_path: Path) -> None:
     assert page.text.index("m-seed2 nvg") < page.text.index("m-seed10 nvg")
 
 
-def test_remarks_that_differ_in_numbers_alone_stand_once(tmp_path: Path) -> None:
+def test_notes_that_differ_only_in_numbers_are_merged(tmp_path: Path) -> None:
     def noted(name: str, note: str) -> RunRecord:
         record = evaluated(name, 5.0)
         return dataclasses.replace(record, metrics=tuple(dataclasses.replace(m, note=note) for m in record.metrics))
@@ -383,7 +383,7 @@ def test_remarks_that_differ_in_numbers_alone_stand_once(tmp_path: Path) -> None
     assert "FD[classifier]: stored moments (a)." in page.text
 
 
-def test_pairs_are_columns_where_they_are_fewer_than_scores(tmp_path: Path) -> None:
+def test_pairs_are_columns_if_there_are_fewer_of_them_than_of_scores(tmp_path: Path) -> None:
     page = render(tmp_path, evaluated("a", 5.0), evaluated("b", 9.0))
     assert "score b vs a FD" in page.text
     found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["numbers"]
@@ -391,7 +391,7 @@ def test_pairs_are_columns_where_they_are_fewer_than_scores(tmp_path: Path) -> N
     assert subjects == {"b vs a"}
 
 
-def test_the_summary_speaks_of_the_protocol_that_most_models_have(tmp_path: Path) -> None:
+def test_the_summary_uses_the_protocol_that_most_models_have(tmp_path: Path) -> None:
     def by_rules(subject: str, value: float, protocol: str) -> RunRecord:
         metric = dataclasses.replace(scores(value)[0], name="FID", protocol=protocol)
         return dataclasses.replace(evaluated(subject, value), metrics=(metric,))

@@ -40,7 +40,7 @@ def scored(
         (10.0, 20.0, True, "better"),
         (10.0, 20.0, None, "different"),
         (20.0, 10.0, False, "better"),
-        (10.0, 11.0, False, "inconclusive"),  # 1 is within the root of 1² + 1²
+        (10.0, 11.0, False, "inconclusive"),  # 1 is below the square root of 1² + 1²
         (10.0, 11.5, False, "worse"),
     ],
 )
@@ -54,7 +54,7 @@ def test_without_intervals_nothing_is_decided() -> None:
 
 
 @given(st.floats(-100, 100), st.floats(-100, 100), st.floats(0, 5), st.floats(0, 5))
-def test_the_interval_turns_round_with_the_order(a: float, b: float, half_a: float, half_b: float) -> None:
+def test_the_interval_changes_sign_with_the_order(a: float, b: float, half_a: float, half_b: float) -> None:
     x, y = scored(a, half_a).metric, scored(b, half_b).metric
     found, turned = difference_interval(x, y), difference_interval(y, x)
     assert found is not None
@@ -74,14 +74,14 @@ def test_the_interval_turns_round_with_the_order(a: float, b: float, half_a: flo
         ({"provenance": {"reference": {"name": "shapes", "fingerprint": "g"}}}, "reference differs: f and g"),
     ],
 )
-def test_unequal_things_are_not_compared(changes: dict, reason: str) -> None:
+def test_scores_that_differ_in_definition_are_not_compared(changes: dict, reason: str) -> None:
     other = scored(1.0, subject="b", **changes)
     assert reason in (why_not_comparable(scored(1.0), other) or "")
     with pytest.raises(InputError, match="not comparable"):
         compare(scored(1.0), other)
 
 
-def test_a_reference_that_one_record_does_not_name_may_be_another() -> None:
+def test_a_reference_that_only_one_record_names_may_be_another() -> None:
     known, unknown = scored(1.0), scored(1.0, provenance={})
     assert why_not_comparable(known, unknown) == "the second record names no reference"
     assert why_not_comparable(unknown, known) == "the first record names no reference"
@@ -109,12 +109,12 @@ def test_pixel_scores_do_not_depend_on_the_extractor() -> None:
     assert why_not_comparable(a, b) is None
 
 
-def test_no_value_is_not_compared() -> None:
+def test_a_missing_value_is_not_compared() -> None:
     with pytest.raises(InputError, match="has no value: too few"):
         compare(scored(1.0), scored(None, note="too few images"))
 
 
-def test_latest_wins_metric_by_metric() -> None:
+def test_the_newest_value_of_each_metric_counts() -> None:
     def record(created: str, **values: float) -> RunRecord:
         metrics = tuple(MetricValue(name=name, value=value, n=1) for name, value in values.items())
         return RunRecord(kind="eval", subject="a", metrics=metrics, created=created)
@@ -125,7 +125,7 @@ def test_latest_wins_metric_by_metric() -> None:
     assert list(found) == ["a"]
 
 
-def test_scores_are_filed_by_protocol_but_not_by_its_version() -> None:
+def test_keys_distinguish_protocols_but_not_their_versions() -> None:
     assert [score_key("FID", protocol) for protocol in ("nvgbench/2", "nvgbench/1", "")] == ["FID"] * 3
     assert score_key("FID", "clean-fid:legacy_pytorch/1") == "FID (clean-fid:legacy_pytorch)"
     assert len({score_key("FID", protocol.tag) for protocol in PROTOCOLS.values()}) == len(PROTOCOLS)
@@ -181,7 +181,7 @@ def test_a_comparison_maps_scores_to_differences() -> None:
     assert bare.to_frame().low.isna().all()
 
 
-def test_margins_are_asked_for_once_for_each_pair_of_records() -> None:
+def test_margins_are_computed_once_per_pair_of_records() -> None:
     a, b = scored(10.0), scored(10.4, subject="b")
     both = [(a, b), (dataclasses.replace(a, metric=dataclasses.replace(a.metric, name="KD[x]")),
                      dataclasses.replace(b, metric=dataclasses.replace(b.metric, name="KD[x]")))]  # fmt: skip

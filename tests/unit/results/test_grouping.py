@@ -27,7 +27,7 @@ def trained(name: str, seed: int, value: float, **changes: Any) -> RunRecord:
     return record(f"{name}-{seed}", value, **changes, **replicate(name, seed))
 
 
-def test_students_interval_is_scipys_and_says_what_it_covers() -> None:
+def test_students_interval_equals_scipys_and_names_what_it_covers() -> None:
     values = [3.0, 3.5, 2.5, 3.2]
     expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     found = t_interval(values, "training")
@@ -37,13 +37,13 @@ def test_students_interval_is_scipys_and_says_what_it_covers() -> None:
         t_interval([1.0], "sampling")
 
 
-def test_covers_the_expectation_of_runs() -> None:
+def test_students_interval_covers_the_mean() -> None:
     rng = np.random.default_rng(0)
     found = [t_interval(list(rng.standard_normal(5)), "training") for _ in range(1000)]
     assert 0.93 < np.mean([one.low <= 0 <= one.high for one in found]) < 0.97
 
 
-def test_runs_of_several_training_seeds_are_one_record() -> None:
+def test_trainings_with_several_seeds_make_one_record() -> None:
     records = [trained("m", 1, 2.0), trained("m", 0, 1.0, extra=True), trained("m", 2, 3.0), record("other", 9.0)]
     records += [trained("lonely", 0, 1.0), trained("m", 2, 4.0)]
     (group,) = training_groups(records)
@@ -60,7 +60,7 @@ def test_runs_of_several_training_seeds_are_one_record() -> None:
     assert training_groups([*records, group])[0].metrics == group.metrics
 
 
-def test_what_must_not_be_compared_is_not_averaged() -> None:
+def test_incomparable_scores_are_not_averaged() -> None:
     assert training_groups([trained("m", 0, 1.0), trained("m", 1, 2.0, n=99)]) == []
 
 
@@ -69,7 +69,7 @@ def group_of(*records: RunRecord, taken: tuple[str, ...] = ()) -> dict[str, tupl
 
 
 def test_trainings_are_known_by_configuration_not_by_name() -> None:
-    """Names of folders say nothing: neither digits in them nor what they share."""
+    """Neither digits in the names of folders nor common prefixes matter."""
     alone = {"replicate": {"of": "c" * 16}}
 
     def run(subject: str, seed: int, of: str = "c" * 16) -> RunRecord:
@@ -77,7 +77,7 @@ def test_trainings_are_known_by_configuration_not_by_name() -> None:
 
     assert group_of(record("m-seed0", 1.0), record("m-seed1", 2.0)) == {}
     assert group_of(run("m-seed0", 0), run("m-seed1", 1, of="d" * 16)) == {}
-    # Without a common name, the group is called by the preset; after a subject of that name, by its configuration too.
+    # Without a common name, the group has the preset's; if that is a subject's, the configuration's hash is added.
     assert group_of(run("first", 0), run("second", 7)) == {"tiny": ("first", "second")}
     assert group_of(run("tiny", 0), run("second", 7)) == {"tiny (cccccccc)": ("tiny", "second")}
     assert group_of(run("first", 0), run("second", 7), taken=("tiny",)) == {"tiny (cccccccc)": ("first", "second")}
@@ -104,7 +104,7 @@ def test_a_seed_counts_once() -> None:
         ("unheard-of", (-5.0, 5.0), None, None),
     ],
 )
-def test_intervals_stay_within_what_the_score_can_be(
+def test_intervals_are_clipped_to_the_range_of_the_score(
     name: str, values: tuple[float, ...], low: float | None, high: float | None
 ) -> None:
     free = t_interval(values, "training")
@@ -123,7 +123,7 @@ def test_intervals_stay_within_what_the_score_can_be(
         assert metric.interval is not None
         assert metric.interval.low == pytest.approx(free.low if low is None else low)
         assert metric.interval.high == pytest.approx(free.high if high is None else high)
-        # The error of the mean is not cut: a gate asks for it.
+        # The standard error, which gates use, is not clipped.
         assert metric.stderr == pytest.approx(stats.sem(values))
 
 
@@ -134,7 +134,7 @@ def by_rules(subject: str, value: float, *protocols: str, network: str = "", **m
 
 
 def test_each_protocol_has_its_own_mean_over_trainings() -> None:
-    """And its own provenance, by which it is compared: the evaluations may have come in any order."""
+    """And its own provenance, by which it is compared, whatever the order of the evaluations."""
     origins = [replicate("m", seed) for seed in range(2)]
     records = [by_rules(f"m-{s}", 1.0 + s, "nvgbench/2", network="ours", origin=o) for s, o in enumerate(origins)]
     records += [by_rules(f"m-{s}", 5.0 + s, "adm/1", network="theirs", origin=o) for s, o in enumerate(origins)]
@@ -146,7 +146,7 @@ def test_each_protocol_has_its_own_mean_over_trainings() -> None:
         assert found["m"]["FID"].record.provenance["extractor"] == {"fingerprint": "ours"}
 
 
-def test_protocols_of_one_record_are_averaged_apart() -> None:
+def test_protocols_of_one_record_are_averaged_separately() -> None:
     records = [by_rules("m", 1.0 + seed, "nvgbench/2", "adm/1", seed=seed) for seed in range(2)]
     group = over_sampling_seeds(records)
     assert [(metric.protocol, metric.value) for metric in group.metrics] == [("nvgbench/2", 1.5), ("adm/1", 1.5)]

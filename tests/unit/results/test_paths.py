@@ -1,4 +1,4 @@
-"""No absolute path of this machine in what records say."""
+"""Records contain no absolute path of this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BASE = Path("/home/someone/project")
         (r"npz:C:\Users\someone\x.npz", "npz:…/x.npz"),
         ("needs vgg16.pth in /home/me/.cache/torch/hub: not there", "needs vgg16.pth in …/hub: not there"),
         ("'/mnt/disk/x.npz' is missing", "'…/x.npz' is missing"),
-        # what is no absolute path stays
+        # Whatever is not an absolute path stays unchanged.
         ("runs/nvg-tiny", "runs/nvg-tiny"),
         ("../runs", "../runs"),
         ("https://example.org/a/b.pth", "https://example.org/a/b.pth"),
@@ -49,7 +49,7 @@ def test_inside_mappings_and_sequences() -> None:
 
 
 @given(st.lists(st.text("abz .-_", min_size=1).filter(lambda part: part.strip(" .") == part), min_size=2, max_size=5))
-def test_no_folder_outside_the_working_directory_is_told(parts: list[str]) -> None:
+def test_no_folder_outside_the_working_directory_is_revealed(parts: list[str]) -> None:
     told = without_machine_paths("/outside/" + "/".join(parts), BASE)
     assert told == f"…/{parts[-1]}"
 

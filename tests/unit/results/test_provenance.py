@@ -18,8 +18,8 @@ def test_what_is_collected() -> None:
     assert found["time"].endswith("+00:00")
 
 
-def test_a_package_that_is_no_checkout_has_no_commit(monkeypatch) -> None:
-    """The commit of a repository around an installed package says nothing of the package."""
+def test_a_package_outside_a_checkout_has_no_commit(monkeypatch) -> None:
+    """The commit of a repository around an installed package is not that of the package."""
     answers = {"rev-parse": "/somewhere/else"}
     monkeypatch.setattr(provenance, "_git", lambda root, *arguments: answers.get(arguments[0]))
     provenance.source_state.cache_clear()

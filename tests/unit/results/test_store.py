@@ -93,7 +93,7 @@ def test_numpy_and_torch_scalars_become_numbers() -> None:
     assert decode_record(encode_record(record), "here").tables["t"] == [{"a": 0.5, "b": 3}]
 
 
-def test_a_cut_line_is_named_and_does_not_spoil_the_next(tmp_path: Path) -> None:
+def test_a_truncated_line_is_named_and_leaves_the_next_intact(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     store.append(RunRecord(kind="eval", subject="first"))
     whole = store.path.read_text()
@@ -107,7 +107,7 @@ def test_a_cut_line_is_named_and_does_not_spoil_the_next(tmp_path: Path) -> None
 
 
 def _edited(**changes: Any) -> str:
-    """A record as somebody may have edited it by hand."""
+    """A record edited by hand."""
     metric = MetricValue(name="FD", value=1.0, n=1)
     return encode_record(RunRecord(kind="eval", subject="a", metrics=(dataclasses.replace(metric, **changes),)))
 

@@ -1,4 +1,4 @@
-"""Values as people meet them in a notebook."""
+"""Values as a notebook shows them."""
 
 from __future__ import annotations
 

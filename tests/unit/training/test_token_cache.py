@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from nvgbench.data.dataset import ImageDataset
@@ -35,6 +36,7 @@ class GreyTokenizer(nn.Module):
 
     grid = (2, 2)
     codebook_size = 70_000
+    stage_tokens = (1, 4)
 
     def __init__(self, structure: bool) -> None:
         super().__init__()
@@ -44,6 +46,9 @@ class GreyTokenizer(nn.Module):
         grey_B = ((images_B3HW[:, 0, 0, 0] + 1) * 127.5).round().long()
         structure_BL = torch.arange(4).expand(len(grey_B), 4) if self.structure else None
         return TokenSequence((grey_B[:, None], grey_B[:, None].repeat(1, 4) + 69_000), structure_BL)
+
+    def decode(self, tokens: TokenSequence) -> torch.Tensor:
+        raise NotImplementedError
 
 
 def build(path: Path, tokenizer: nn.Module, dataset: ImageDataset, stop: StopSignal | None = None) -> None:
@@ -72,6 +77,41 @@ def test_cached_batches_are_those_of_the_loader(tmp_path: Path, structure: bool)
             assert (one.tokens.structure_BL is None) == (not structure)
             if structure:
                 assert torch.equal(one.tokens.structure_BL, expected.tokens.structure_BL)
+
+
+@pytest.mark.parametrize(("codes", "dtype"), [(70_000, torch.int32), (2**15, torch.int16)])
+def test_indices_are_kept_in_the_narrowest_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codes: int, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(GreyTokenizer, "codebook_size", codes)
+    build(tmp_path / "tokens.safetensors", GreyTokenizer(True), Numbers(5))
+    tensors = load_file(tmp_path / "tokens.safetensors")
+    assert {name: tensor.dtype for name, tensor in tensors.items()} == {
+        "indices.0": dtype, "indices.1": dtype, "structure": dtype, "labels": torch.int64,
+    }  # fmt: skip
+
+
+class LatentTokenizer(nn.Module):
+    """The mean colour of an image as its continuous latent."""
+
+    def encode(self, images_B3HW: torch.Tensor) -> torch.Tensor:
+        return images_B3HW.mean((2, 3))
+
+    def decode(self, tokens: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+def test_continuous_latents_are_kept_as_they_are(tmp_path: Path) -> None:
+    dataset, tokenizer = Numbers(9), LatentTokenizer()
+    build(tmp_path / "tokens.safetensors", tokenizer, dataset)
+    cache = read_cache(tmp_path / "tokens.safetensors", "f")
+    assert cache is not None
+    batches = zip(cache.batches(4, seed=1), training_batches(dataset, 4, seed=1), strict=True)
+    for one, other in itertools.islice(batches, 4):
+        expected = encode(tokenizer, other, CPU)
+        assert one.tokens.dtype == torch.float32
+        assert torch.equal(one.tokens, expected.tokens)
+        assert torch.equal(one.labels_B, expected.labels_B)
 
 
 def test_a_cache_of_something_else_is_not_used(tmp_path: Path) -> None:

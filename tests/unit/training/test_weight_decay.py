@@ -10,10 +10,10 @@ from nvgbench.config.schema import PhaseConfig
 from nvgbench.training.distributed import Processes
 from nvgbench.training.optimizer import ModuleOptimizer, weight_decay_groups
 
+EXEMPT = ("position", "rows.*.offset")
+
 
 class Part(nn.Module):
-    no_weight_decay = ("position", "rows.*.offset")
-
     def __init__(self) -> None:
         super().__init__()
         self.position = nn.Parameter(torch.ones(3, 3))
@@ -31,7 +31,7 @@ def test_vectors_and_named_parameters_are_exempt_wherever_the_module_sits(depth:
     for _ in range(depth):
         module = nn.ModuleDict({"inner": module})
     prefix = "inner." * depth
-    decayed, exempt = weight_decay_groups(module)
+    decayed, exempt = weight_decay_groups(module, [f"{prefix}{name}" for name in EXEMPT])
     assert set(decayed) == {f"{prefix}{name}" for name in ("linear.weight", "rows.0.kept")}
     assert set(exempt) == {f"{prefix}{name}" for name in ("position", "linear.bias", "rows.0.offset")}
 
@@ -39,7 +39,7 @@ def test_vectors_and_named_parameters_are_exempt_wherever_the_module_sits(depth:
 def test_the_optimizer_honours_the_groups_and_the_decay_of_the_step() -> None:
     module = Part()
     phase = PhaseConfig(steps=2, batch_size=1, learning_rate=1.0, weight_decay=0.5)
-    optimizer = ModuleOptimizer(module, phase, Processes())
+    optimizer = ModuleOptimizer(module, phase, Processes(), EXEMPT)
     optimizer.backward(module())
     optimizer.step(0.1, 0.2)
     # AdamW without gradient: only the decay moves a weight, by rate x decay.

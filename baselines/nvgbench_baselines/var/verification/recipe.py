@@ -18,6 +18,7 @@ from nvgbench.training.schedule import learning_rate, weight_decay
 from nvgbench_baselines.var.blocks import BLOCK_VECTORS
 from nvgbench_baselines.var.checkpoint import transformer_name
 from nvgbench_baselines.var.config import VarModelConfig
+from nvgbench_baselines.var.objective import VarObjective
 from nvgbench_baselines.var.transformer import VarTransformer
 
 # Double precision on both sides; the order of operations may differ.
@@ -79,7 +80,7 @@ def _check_groups(ledger: Ledger, key: str, depth: int) -> None:
     """Which parameters the weight decay pulls on, by their published names."""
     with torch.device("meta"):
         module = _fresh(depth)
-    for name, group in zip(("decay", "no_decay"), weight_decay_groups(module), strict=True):
+    for name, group in zip(("decay", "no_decay"), weight_decay_groups(module, VarObjective.no_weight_decay), strict=True):
         ours = sorted(transformer_name(parameter) for parameter in group)
         listed = sorted(ledger.fixture.fact(key, name))
         places = [listed.index(parameter) if parameter in listed else -1 for parameter in ours]

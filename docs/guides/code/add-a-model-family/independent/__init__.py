@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nvgbench.interfaces import ModelFamily
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -20,9 +22,7 @@ class SamplingConfig:
     temperature: float = 1.0
 
 
-class Independent:
-    """Implements `nvgbench.interfaces.ModelFamily`."""
-
+class Independent(ModelFamily):
     name = "independent"
     summary = "every token drawn on its own, given the class"
     presets = "independent"  # the package that holds *.toml
@@ -47,9 +47,6 @@ class Independent:
 
         return LogitTable(num_classes, tokenizer.stage_tokens[0], tokenizer.codebook_size)
 
-    def prepare(self, generator, tokenizer, tokens):
-        pass
-
     def objective(self, config, tokenizer, generator):
         from independent.model import TableObjective
 
@@ -59,11 +56,6 @@ class Independent:
         from independent.model import TableImageGenerator
 
         return TableImageGenerator(tokenizer, generator, config.sampling, spec)
-
-    def cost(self, config, num_classes):
-        from nvgbench_baselines.cost import cost_card, decoder_flops
-
-        return cost_card(self, config, num_classes, {"decoder": decoder_flops(config)}, 0)
 
 
 FAMILY = Independent()

@@ -8,6 +8,7 @@ from torch import nn
 
 from nvgbench.config.load import override_dataclass
 from nvgbench.data.images import to_uint8
+from nvgbench.interfaces import Objective
 from nvgbench.sampling.filters import choose_tokens
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.types import SampleResult, TokenSequence
@@ -24,9 +25,7 @@ class LogitTable(nn.Module):
         return self.logits[labels_B]  # [B, L, V]
 
 
-class TableObjective:
-    """Implements `nvgbench.interfaces.Objective`."""
-
+class TableObjective(Objective):
     def __init__(self, table, smoothing):
         self.table = table
         self.smoothing = smoothing

@@ -45,7 +45,7 @@ class Published:
 
 def published_results() -> list[Published]:
     """All published numbers that come with the package."""
-    file = importlib.resources.files("nvgbench.report").joinpath("assets", "published_results.csv")
+    file = importlib.resources.files("nvgbench.reporting").joinpath("assets", "published_results.csv")
     rows = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")))
     return [Published(**{("is_" if key == "is" else key): value for key, value in row.items()}) for row in rows]
 

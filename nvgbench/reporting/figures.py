@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nvgbench.report import charts
-from nvgbench.report.charts import Dot, Line
-from nvgbench.report.costs import find_measurement, newest
-from nvgbench.report.quantities import interval_text, score
-from nvgbench.report.scores import Scores, primary_metric
+from nvgbench.reporting import charts
+from nvgbench.reporting.charts import Dot, Line
+from nvgbench.reporting.costs import find_measurement, newest
+from nvgbench.reporting.quantities import interval_text, score
+from nvgbench.reporting.scores import Scores, primary_metric
 from nvgbench.results.schema import RunRecord
 
 _CLUSTERINGS = ("greedy", "quadtree", "random")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nvgbench.report.quantities import THIN_SPACE, count, duration, measurement_text, quantity, range_text
-from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table, unavailable
+from nvgbench.reporting.quantities import THIN_SPACE, count, duration, measurement_text, quantity, range_text
+from nvgbench.reporting.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table, unavailable
 from nvgbench.results.compare import identity
 from nvgbench.results.numbers import device_name, of_measurement, of_record
 from nvgbench.results.schema import RunRecord

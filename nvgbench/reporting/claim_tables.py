@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from nvgbench.report.claims import Claim, Judged, Outcome
-from nvgbench.report.differences import difference_cell, interval_of
-from nvgbench.report.entries import compact
-from nvgbench.report.quantities import noise
-from nvgbench.report.tables import BLANK, Cell, Column, Group, Statement, Table, Tone
+from nvgbench.reporting.claims import Claim, Judged, Outcome
+from nvgbench.reporting.differences import difference_cell, interval_of
+from nvgbench.reporting.entries import compact
+from nvgbench.reporting.quantities import noise
+from nvgbench.reporting.tables import BLANK, Cell, Column, Group, Statement, Table, Tone
 from nvgbench.results.numbers import Number
 
 _TONES: dict[Outcome, Tone] = {
@@ -29,7 +29,7 @@ _HEADINGS = {
 _CLAIMS_NOTE = (
     "A claim is judged only by runs of the models it names: the same preset, ImageNet at 256 px, as many training images, the "
     "papers' Inception; for time and memory the same preset, measured on the devices of this page. Supported and not supported "
-    "mean that the interval of the difference excludes zero; below it stands what it covers."
+    "mean that the interval of the difference excludes zero; what it covers is given below it."
 )
 _SCALE_NOTE = (
     "These models are smaller than the published ones, and trained on other data or for a shorter time. Their answers are no "

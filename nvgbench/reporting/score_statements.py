@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nvgbench.report.quantities import decimals
-from nvgbench.report.scores import Scores, has_value, model_order, primary_metric, ranked, value_text
-from nvgbench.report.tables import Statement
+from nvgbench.reporting.quantities import decimals
+from nvgbench.reporting.scores import Scores, has_value, model_order, primary_metric, ranked, value_text
+from nvgbench.reporting.tables import Statement
 from nvgbench.results.compare import Difference, Scored, compare, why_not_comparable
 from nvgbench.types import Interval
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from nvgbench.report.published import SENTENCE, Published, match_published, published_results
-from nvgbench.report.tables import BLANK, Cell, Column, Group, Table
+from nvgbench.reporting.published import SENTENCE, Published, match_published, published_results
+from nvgbench.reporting.tables import BLANK, Cell, Column, Group, Table
 from nvgbench.results.numbers import Number
 from nvgbench.results.schema import RunRecord
 

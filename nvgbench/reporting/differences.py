@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from nvgbench.report.quantities import decimals, ends_text, signed
-from nvgbench.report.tables import Cell, Tone
+from nvgbench.reporting.quantities import decimals, ends_text, signed
+from nvgbench.reporting.tables import Cell, Tone
 from nvgbench.results.compare import Difference, Scored
 from nvgbench.results.numbers import REPETITIONS, Number, of_metric
 

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from itertools import combinations
 
-from nvgbench.report.charts import Dot, dot_chart, series_count
-from nvgbench.report.differences import difference_cell, of_difference
-from nvgbench.report.figures import Figure
-from nvgbench.report.quantities import noise
-from nvgbench.report.scores import Scores, has_value, metric_order, model_order, primary_metric, ranked
-from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table
+from nvgbench.reporting.charts import Dot, dot_chart, series_count
+from nvgbench.reporting.differences import difference_cell, of_difference
+from nvgbench.reporting.figures import Figure
+from nvgbench.reporting.quantities import noise
+from nvgbench.reporting.scores import Scores, has_value, metric_order, model_order, primary_metric, ranked
+from nvgbench.reporting.tables import BLANK, Cell, Column, Footnotes, Group, Statement, Table
 from nvgbench.results.compare import Scored, compare, why_not_comparable
 
 FORCED = "forced"

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nvgbench.report.breakdowns import codebook_use
-from nvgbench.report.costs import find_measurement, newest
-from nvgbench.report.published import published_results
-from nvgbench.report.quantities import noise, quantity, score, significant
-from nvgbench.report.scores import ANCHOR, AllScores, has_value
+from nvgbench.reporting.breakdowns import codebook_use
+from nvgbench.reporting.costs import find_measurement, newest
+from nvgbench.reporting.published import published_results
+from nvgbench.reporting.quantities import noise, quantity, score, significant
+from nvgbench.reporting.scores import ANCHOR, AllScores, has_value
 from nvgbench.results.compare import Scored, compare, score_key, why_not_comparable
 from nvgbench.results.grouping import members
 from nvgbench.results.numbers import Number, of_measurement, of_metric, of_record
@@ -94,7 +94,7 @@ class Judged:
 
 def load_claims() -> list[Claim]:
     """The claims that come with the package."""
-    text = importlib.resources.files("nvgbench.report").joinpath("assets", "claims.toml").read_text(encoding="utf-8")
+    text = importlib.resources.files("nvgbench.reporting").joinpath("assets", "claims.toml").read_text(encoding="utf-8")
     return [
         Claim(
             text=entry["text"],

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from nvgbench.report.quantities import interval_text, score
+from nvgbench.reporting.quantities import interval_text, score
 from nvgbench.results.compare import Scored, latest_metrics, why_not_comparable
 from nvgbench.results.grouping import members
 from nvgbench.results.schema import RunRecord
@@ -44,7 +44,7 @@ def collect_scores(records: Iterable[RunRecord]) -> AllScores:
 def single_trainings(models: Scores) -> Scores:
     """The members of training groups, by group and seed.
 
-    The group stands for them: the best of several seeds is lucky, not better.
+    The group represents them: the best of several seeds is lucky, not better.
     """
     records = (scored.record for metrics in models.values() for scored in metrics.values())
     return {member: models[member] for record in records for member in members(record) if member in models}

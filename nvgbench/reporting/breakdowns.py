@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nvgbench.report.quantities import count, score
-from nvgbench.report.tables import BLANK, Cell, Column, Group, Table, unavailable
+from nvgbench.reporting.quantities import count, score
+from nvgbench.reporting.tables import BLANK, Cell, Column, Group, Table, unavailable
 from nvgbench.results.numbers import of_record
 from nvgbench.results.schema import RunRecord
 

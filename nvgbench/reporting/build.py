@@ -17,7 +17,7 @@ from nvgbench import __version__
 from nvgbench.errors import InputError
 from nvgbench.files import write_text
 from nvgbench.gates.schema import Verdict
-from nvgbench.report import (
+from nvgbench.reporting import (
     breakdowns,
     cautions,
     claim_tables,
@@ -31,12 +31,12 @@ from nvgbench.report import (
     published_tables,
     scores,
 )
-from nvgbench.report.claims import Evidence, Judged, load_claims
-from nvgbench.report.galleries import artifact_count, galleries
-from nvgbench.report.published import SENTENCE
-from nvgbench.report.score_statements import score_statements
-from nvgbench.report.score_table import score_table
-from nvgbench.report.tables import Statement, Table
+from nvgbench.reporting.claims import Evidence, Judged, load_claims
+from nvgbench.reporting.galleries import artifact_count, galleries
+from nvgbench.reporting.published import SENTENCE
+from nvgbench.reporting.score_statements import score_statements
+from nvgbench.reporting.score_table import score_table
+from nvgbench.reporting.tables import Statement, Table
 from nvgbench.results.grouping import training_groups
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import LocatedRecord
@@ -244,7 +244,7 @@ def _drawn(*found: figures.Figure | None) -> list[figures.Figure]:
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("nvgbench.report", "templates"),
+        loader=jinja2.PackageLoader("nvgbench.reporting", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -255,4 +255,4 @@ def _environment() -> jinja2.Environment:
 
 
 def _asset(name: str) -> str:
-    return importlib.resources.files("nvgbench.report").joinpath("assets", name).read_text(encoding="utf-8")
+    return importlib.resources.files("nvgbench.reporting").joinpath("assets", name).read_text(encoding="utf-8")

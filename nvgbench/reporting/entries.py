@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nvgbench.report.tables import Table
+from nvgbench.reporting.tables import Table
 from nvgbench.results.numbers import NUMBER_FIELDS, Number
 from nvgbench.results.records import frame_of
 

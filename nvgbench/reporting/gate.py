@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nvgbench.gates.schema import Outcome, Verdict, overall
-from nvgbench.report.quantities import signed, significant
-from nvgbench.report.tables import BLANK, Cell, Column, Group, Statement, Table, Tone
+from nvgbench.reporting.quantities import signed, significant
+from nvgbench.reporting.tables import BLANK, Cell, Column, Group, Statement, Table, Tone
 from nvgbench.results.numbers import Number
 
 _ORDER: tuple[Outcome, ...] = ("fail", "inconclusive", "pass")
 _TONES: dict[Outcome, Tone] = {"fail": "worse", "inconclusive": "inconclusive", "pass": "plain"}
-_SAID: dict[Outcome, tuple[str, Tone, str]] = {
+_SENTENCES: dict[Outcome, tuple[str, Tone, str]] = {
     "pass": ("passes", "better", "Gate passes"),
     "fail": ("fails", "worse", "Gate fails"),
     "inconclusive": ("is inconclusive", "inconclusive", "Gate undecided"),
@@ -44,8 +44,8 @@ def gate_statement(verdicts: Sequence[Verdict]) -> Statement:
     counts = ", ".join(f"{sum(v.outcome == outcome for v in verdicts)} {outcome}" for outcome in _ORDER)
     compared = [change for verdict in verdicts if (change := _change(verdict)) is not None]
     moved = f"{sum(change != 0 for change in compared)} of {len(compared)} compared numbers have moved"
-    says, tone, word = _SAID[overall(verdicts)]
-    return Statement(text=f"The gate {says}: {counts}; {moved}.", tone=tone, word=word)
+    verb, tone, word = _SENTENCES[overall(verdicts)]
+    return Statement(text=f"The gate {verb}: {counts}; {moved}.", tone=tone, word=word)
 
 
 def _change(verdict: Verdict) -> float | None:

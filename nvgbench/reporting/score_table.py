@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from nvgbench.report.quantities import covered_text, interval_text, score
-from nvgbench.report.scores import (
+from nvgbench.reporting.quantities import covered_text, interval_text, score
+from nvgbench.reporting.scores import (
     ANCHOR,
     Scores,
     has_value,
@@ -16,7 +16,7 @@ from nvgbench.report.scores import (
     ranked,
     single_trainings,
 )
-from nvgbench.report.tables import BLANK, Cell, Column, Footnotes, Group, Table, unavailable
+from nvgbench.reporting.tables import BLANK, Cell, Column, Footnotes, Group, Table, unavailable
 from nvgbench.results.compare import Scored, why_not_comparable
 from nvgbench.results.numbers import of_metric
 

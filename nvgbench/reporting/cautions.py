@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nvgbench.report.tables import Cell, Column, Group, Statement, Table, Tone
+from nvgbench.reporting.tables import Cell, Column, Group, Statement, Table, Tone
 from nvgbench.results.compare import Scored
 from nvgbench.results.missing import why_no_lpips
 from nvgbench.results.paths import without_machine_paths

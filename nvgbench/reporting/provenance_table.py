@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nvgbench.report.quantities import NOT_AVAILABLE, quantity
-from nvgbench.report.tables import BLANK, Cell, Column, Group, Table
+from nvgbench.reporting.quantities import NOT_AVAILABLE, quantity
+from nvgbench.reporting.tables import BLANK, Cell, Column, Group, Table
 from nvgbench.results.compare import identity
 from nvgbench.results.paths import without_machine_paths
 from nvgbench.results.schema import RunRecord

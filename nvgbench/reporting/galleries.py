@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nvgbench.report.pictures import Picture, load_pictures
-from nvgbench.report.scores import ANCHOR
+from nvgbench.reporting.pictures import Picture, load_pictures
+from nvgbench.reporting.scores import ANCHOR
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import LocatedRecord
 
