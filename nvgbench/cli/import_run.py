@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         preset: Annotated[str | None, typer.Option(help="Require this preset's sizes; by default they are inferred.")] = None,
         data: Annotated[str | None, typer.Option(help="Data source to score it on; by default imagenet.")] = None,
-        settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
+        settings: Overrides = [],  # noqa: B006 - typer only reads the default
         ema: Annotated[
             bool | None, typer.Option("--ema/--no-ema", help="Averaged or plain generator; averaged if available.")
         ] = None,

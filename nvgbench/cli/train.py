@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     def train(
         preset: Annotated[str, typer.Argument(help="A name from 'nvgbench presets'.")],
         data: Annotated[str | None, typer.Option(help="Use another data source, e.g. cifar10 or imagefolder:PATH.")] = None,
-        settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
+        settings: Overrides = [],  # noqa: B006 - typer only reads the default
         name: Annotated[str | None, typer.Option(help="Name of the run; by default that of the preset.")] = None,
         runs: RunsRoot = DEFAULT_RUNS,
         device: Device = "auto",

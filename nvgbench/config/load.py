@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from nvgbench.config.forms import expected_form
 from nvgbench.config.schema import DataConfig, RunConfig, TokenizerConfig, TokenizerLossConfig, TrainConfig
 from nvgbench.errors import InputError, did_you_mean
+from nvgbench.files import StrPath
 from nvgbench.registry import get_family, get_preset
 
 _BUDGETS = importlib.resources.files("nvgbench.config") / "budgets"
@@ -41,12 +42,13 @@ def load_preset(name: str, overrides: Iterable[str] | Mapping[str, Any] = (), da
     return build_config(tree, f"preset {name!r}")
 
 
-def load_file(path: Path) -> RunConfig:
+def load_file(path: StrPath) -> RunConfig:
     """Read a resolved configuration written by `to_toml`.
 
     Raises:
         InputError: the file is missing, not valid TOML, or not a configuration.
     """
+    path = Path(path)
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

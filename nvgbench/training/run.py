@@ -114,6 +114,8 @@ def train_run(
                 _train_generator(job)
                 _tell_remarks(dataset, progress, told)
         if processes.is_first:
+            if run.is_finished("generator"):
+                run.token_cache_path.unlink(missing_ok=True)
             append_train_record(run, device, processes.world_size)
         processes.barrier()
     return run
@@ -156,6 +158,8 @@ def _open(config: RunConfig) -> ImageDataset:
 def _prepare_folder(config: RunConfig, folder: Path, dataset: ImageDataset, processes: Processes, group: str) -> RunFolder:
     if processes.is_first:
         run = RunFolder.create(folder, config, group)
+        for phase in PHASES:
+            ckpt.clean(run.checkpoints(phase))
         run.note_dataset(
             DatasetInfo(name=dataset.name, classes=dataset.classes, images=len(dataset), fingerprint=dataset.fingerprint)
         )
@@ -214,8 +218,6 @@ def _train_generator(job: _Job) -> None:
     batches = _token_batches(job, tokenizer, keep_images=objective.needs_images)
     loop = _loop(job, "generator", objective, phase_steps(config, "generator", len(job.dataset)))
     loop.run(batches)
-    if job.processes.is_first:
-        run.token_cache_path.unlink(missing_ok=True)
 
 
 def _loop(job: _Job, phase: Phase, objective: Objective, steps: int) -> TrainingLoop:

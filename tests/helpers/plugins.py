@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 _RUN = """
@@ -30,11 +30,17 @@ def install(project: Path, site: Path) -> None:
     """Copy a project with a pyproject.toml into ``site`` and write the metadata that pip would write."""
     shutil.copytree(project, site, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     declared = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    metadata = site / f"{declared['name'].replace('-', '_')}-{declared['version']}.dist-info"
+    register(site, declared["name"], declared["version"], declared["entry-points"])
+    return site
+
+
+def register(site: Path, package: str, version: str, groups: Mapping[str, Mapping[str, str]]) -> None:
+    """Write a package's metadata with its entry points: group -> name -> ``module:attribute``."""
+    metadata = site / f"{package}-{version}.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {declared['name']}\nVersion: {declared['version']}\n")
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
     lines = []
-    for group, entries in declared["entry-points"].items():
+    for group, entries in groups.items():
         lines += [f"[{group}]", *(f"{name} = {target}" for name, target in entries.items())]
     (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
