@@ -17,6 +17,7 @@ from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.checks import check_classes_fit
 from nvgbench.evaluation.paired import margins, paired_margins
 from nvgbench.evaluation.recording import provenance
+from nvgbench.evaluation.reference import match_labels
 from nvgbench.evaluation.rules.base import Rules
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.scores import Scores, ScoreSettings, check_counts, compute_scores, evaluate_samples
@@ -203,8 +204,8 @@ def score(
         reference = found.images
     target, data = reference_images(reference, found, runs=runs)
     rules = open_rules(protocol, place)
-    if name is not None:
-        found = dataclasses.replace(found, images=dataclasses.replace(found.images, name=name))
+    images, target = match_labels(found.images, target)
+    found = dataclasses.replace(found, images=images if name is None else dataclasses.replace(images, name=name))
     for finding in check_classes_fit(found.images, target.images, found.num_classes, force=force):
         warnings.warn(str(finding), stacklevel=2)
     request = ExtractorRequest(device=place, weights=weights, data=data, folder=Path(runs, "_extractors"))

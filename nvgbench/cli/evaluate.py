@@ -72,6 +72,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Score samples and reconstructions. If interrupted, the same command resumes. torchrun spreads it over devices."""
         _check_choice(names or [], all_runs, samples, name)
+        _check_data(data, weights)
         from nvgbench.cli.progress import of_first
         from nvgbench.config.load import override_dataclass
         from nvgbench.device import resolve_device
@@ -88,8 +89,6 @@ def register(app: typer.Typer) -> None:
             keep_samples=keep_samples, force=force, fid_infinity=fid_infinity,
         )  # fmt: skip
         seeds = _sampling_seeds(sampling_seeds, samples)
-        if data is not None and weights is None:
-            raise InputError(f"--data {data} goes with --weights; a run has its own data (--reference compares it with others)")
         with join_processes(resolve_device(device)) as (processes, place):
             if processes.is_first:
                 import_first(names or [], runs, weights, tokenizer, data)
@@ -118,6 +117,11 @@ def _check_choice(names: list[str], all_runs: bool, samples: Path | None, name: 
         raise InputError("give exactly one of RUN…, --all, and --samples with --reference")
     if name is not None and samples is None:
         raise InputError("--name goes with --samples; a run is named after its folder")
+
+
+def _check_data(data: str | None, weights: str | None) -> None:
+    if data is not None and weights is None:
+        raise InputError(f"--data {data} goes with --weights; a run has its own data (--reference compares it with others)")
 
 
 def _weights(extractor: str | None, weights: Path | None, inception_weights: Path | None) -> Path | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 import mmap
-import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +19,10 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from nvgbench.data.files import is_image_name
 from nvgbench.data.identify import HEAD, describe
 from nvgbench.errors import InputError
+from nvgbench.files import StrPath
 
 IMAGES = "arr_0"
 LABELS = ("arr_1", "labels")
@@ -49,7 +50,7 @@ class NpzImages:
         InputError: not a whole npz or npy, no such array, or one that is not uint8 ``[N, H, W, 3]``.
     """
 
-    def __init__(self, path: str | os.PathLike[str], key: str | None = None) -> None:
+    def __init__(self, path: StrPath, key: str | None = None) -> None:
         self.path = Path(path)
         self.key = key or IMAGES
         self._bare = _head(self.path).startswith(_NPY)
@@ -182,7 +183,7 @@ class NpzImages:
         return pixels
 
 
-def npz_arrays(path: str | os.PathLike[str], keys: Sequence[str]) -> dict[str, NDArray]:
+def npz_arrays(path: StrPath, keys: Sequence[str]) -> dict[str, NDArray]:
     """Those of ``keys`` that an npz holds, with their arrays.
 
     Arrays of Python objects are never unpickled, as that could run code: their elements are None.
@@ -199,8 +200,17 @@ def npz_arrays(path: str | os.PathLike[str], keys: Sequence[str]) -> dict[str, N
     return found
 
 
+def is_zip_of_images(path: StrPath) -> bool:
+    """Whether a file is a zip that holds image files and no arrays."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with reading(path), open_archive(path) as archive:
+        names = archive.namelist()
+    return any(map(is_image_name, names)) and not any(name.endswith(".npy") for name in names)
+
+
 @contextmanager
-def open_archive(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
+def open_archive(path: StrPath) -> Iterator[zipfile.ZipFile]:
     """A zip archive.
 
     Raises:
@@ -238,7 +248,7 @@ def open_member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+def reading(path: StrPath) -> Iterator[None]:
     """Whatever zip, its decompressors and NumPy raise for a damaged file, as one line with its name.
 
     Errors of the file system keep their type.
@@ -263,7 +273,7 @@ def large_uint8(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.frombuffer(mmap.mmap(-1, max(1, math.prod(shape))), dtype=np.uint8)[: math.prod(shape)].reshape(shape)
 
 
-def _head(path: str | os.PathLike[str]) -> bytes:
+def _head(path: StrPath) -> bytes:
     with open(path, "rb") as handle:
         return handle.read(HEAD)
 

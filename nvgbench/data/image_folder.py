@@ -14,14 +14,12 @@ import numpy as np
 from nvgbench.data.dataset import DataRequest, ImageDataset
 from nvgbench.data.decode import read_image
 from nvgbench.data.file_hashes import file_hashes
-from nvgbench.data.files import LeftOut, is_hidden, is_image_name, left_out_remarks, list_images
+from nvgbench.data.files import EVAL_FOLDERS, SPLIT_FOLDERS, LeftOut, is_hidden, is_image_name, left_out_remarks, list_images
 from nvgbench.data.remarks import Remark
 from nvgbench.data.selection import HELD_OUT, held_out, round_robin
 from nvgbench.errors import InputError, did_you_mean
 
 IMAGENET_VARIABLE = "NVGBENCH_IMAGENET"
-_EVAL_FOLDERS = ("val", "validation", "valid", "eval", "test")
-"""Names of the folder of held-out images, the first that is there; upper case counts too."""
 
 
 class FolderDataset(ImageDataset):
@@ -113,7 +111,7 @@ def _split_folders(root: Path) -> tuple[str, str | None, tuple[Remark, ...]]:
         InputError: no class folders, or a folder of held-out images without class folders.
     """
     names = class_folders(root)
-    splits = {name.lower(): name for name in names if name.lower() in ("train", *_EVAL_FOLDERS)}
+    splits = {name.lower(): name for name in names if name.lower() in SPLIT_FOLDERS}
     train = splits.get("train", "")
     classes = set(names) - set(splits.values())
     if not (train and class_folders(root / train)):
@@ -128,7 +126,7 @@ def _split_folders(root: Path) -> tuple[str, str | None, tuple[Remark, ...]]:
         return "", None, ()
     unused = sorted(classes)
     held = None
-    for split in _EVAL_FOLDERS:
+    for split in EVAL_FOLDERS:
         if split not in splits:
             continue
         folder = root / splits[split]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from nvgbench.data.archive import npz_arrays
 from nvgbench.errors import InputError
+from nvgbench.files import StrPath
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class StoredMoments:
     covariance_DD: NDArray[np.float64]
 
 
-def read_moments(path: str | os.PathLike[str], mean: str, covariance: str) -> StoredMoments | None:
+def read_moments(path: StrPath, mean: str, covariance: str) -> StoredMoments | None:
     """The moments under two keys of an npz; None if it has no such keys, or ``path`` is no npz.
 
     Raises:

@@ -22,7 +22,7 @@ from nvgbench.evaluation.lint.checks import Finding, as_rows, check_classes_fit,
 from nvgbench.evaluation.lint.inspection import inspect
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
-from nvgbench.evaluation.reference import Reference, open_reference, run_reference
+from nvgbench.evaluation.reference import Reference, match_labels, open_reference, run_reference
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.scores import Scores, check_sets, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
@@ -161,6 +161,7 @@ class Evaluator:
         if source is None:
             raise InputError("samples need a `reference=`: an .npz, a folder of images, or a data source such as cifar10")
         reference = self._first_alone(lambda: open_reference(source, images.image_size))
+        images, reference = match_labels(images, reference)
         data = DataConfig(source=source, image_size=images.image_size)
         check_sets(images, reference.images, self.scoring)  # before a classifier is trained
         findings = check_classes_fit(images, reference.images, force=self.options.force)

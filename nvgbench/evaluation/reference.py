@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor
 from nvgbench.config.schema import DataConfig
 from nvgbench.data.catalog import SOURCES, is_source
 from nvgbench.data.image_set import ImageSet, from_dataset, open_images
+from nvgbench.data.matching import match_classes
 from nvgbench.data.moments import StoredMoments, read_moments
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
@@ -67,12 +69,15 @@ def run_reference(data: DataConfig) -> Reference:
     return Reference(from_dataset(held_out))
 
 
-def open_reference(source: str, image_size: int) -> Reference:
+def open_reference(source: str, image_size: int, *, resize: int | None = None, crop: str | None = None) -> Reference:
     """A reference by name.
 
     Args:
-        source: an ``.npz``, a folder of images, or a data source such as ``cifar10`` (its held-out images).
+        source: a file or folder that `nvgbench.data.image_set.open_images` takes, or a data source such as ``cifar10`` (its
+            held-out images).
         image_size: side of the samples, pixels; a data source is cropped to it, files must have it.
+        resize, crop: how files are brought to this size, see `nvgbench.data.crop.Fit`. Moments stored with images that are
+            changed by it are not used.
 
     Raises:
         InputError: no such reference, an unreadable file, or images of another size.
@@ -82,13 +87,21 @@ def open_reference(source: str, image_size: int) -> Reference:
     path = Path(source)
     if not path.exists():
         raise InputError(f"`reference={source!r}` is neither a file or folder nor a data source ({', '.join(SOURCES.names())})")
-    images = open_images(path)
+    images = open_images(path, resize=resize, crop=crop)
     if images.image_size != image_size:
         raise InputError(
             f"the samples have {image_size} px, the reference {path} has {images.image_size} px; "
-            "resize one of them; mind that the filter changes the scores"
+            "resize both with `resize=`, or one of them beforehand; mind that the filter changes the scores"
         )
+    if images.fit is not None:
+        return Reference(images)
     return Reference(images, read_moments(path, "mu", "sigma"), read_moments(path, "mu_s", "sigma_s"))
+
+
+def match_labels(images: ImageSet, reference: Reference) -> tuple[ImageSet, Reference]:
+    """The samples and their reference with labels that mean the same, see `nvgbench.data.matching.match_classes`."""
+    images, reference_images = match_classes(images, reference.images)
+    return images, dataclasses.replace(reference, images=reference_images)
 
 
 def load_all(images: ImageSet) -> Tensor:
