@@ -7,6 +7,7 @@ file: such an array is read into memory on first use. Shape letters: N images, B
 
 from __future__ import annotations
 
+import errno
 import functools
 import math
 import mmap
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvgbench.data.files import is_image_name
-from nvgbench.data.identify import HEAD, describe
+from nvgbench.data.identify import HEAD, describe, printable
 from nvgbench.errors import InputError
 from nvgbench.files import StrPath
 
@@ -139,7 +140,9 @@ class NpzImages:
             return f"{self.key}.npy"
         if any(name.endswith("data.pkl") for name in names):
             raise InputError(f"{self.path} is a PyTorch checkpoint; expected an .npz with {IMAGES} (uint8 images [N, H, W, 3])")
-        held = [name.removesuffix(".npy") for name in sorted(names)]
+        if {"mu.npy", "sigma.npy"} <= set(names):
+            raise InputError(f"{self.path} holds statistics (mu, sigma) and no images; expected {self.key} with uint8 images")
+        held = [printable(name).removesuffix(".npy") for name in sorted(names)]
         choose = f"; name the images with `key={held[0]!r}`" if any(name.endswith(".npy") for name in names) else ""
         more = " …" if len(held) > 5 else ""
         raise InputError(
@@ -200,9 +203,17 @@ def npz_arrays(path: StrPath, keys: Sequence[str]) -> dict[str, NDArray]:
     return found
 
 
+def is_zip(path: StrPath) -> bool:
+    """Whether a file is a zip archive, perhaps a damaged one."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # raised for some damages; opening it says more
+        return True
+
+
 def is_zip_of_images(path: StrPath) -> bool:
     """Whether a file is a zip that holds image files and no arrays."""
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return False
     with reading(path), open_archive(path) as archive:
         names = archive.namelist()
@@ -216,7 +227,7 @@ def open_archive(path: StrPath) -> Iterator[zipfile.ZipFile]:
     Raises:
         InputError: the file is something else, or its end is missing.
     """
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         kind = describe(_head(path))
         if kind.what == "a zip archive":
             raise InputError(f"{path} is not a whole .npz file (its end is missing); write or copy it again")
@@ -233,15 +244,16 @@ def open_member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
         InputError: it is encrypted, or compressed by a method that Python does not read.
     """
     info = archive.getinfo(name)
+    place = f"{archive.filename}: {printable(name)}"
     if info.flag_bits & 1:
-        raise InputError(f"{archive.filename}: {name} is encrypted; save the file without a password")
+        raise InputError(f"{place} is encrypted; save the file without a password")
     try:
         member = archive.open(info)
     except NotImplementedError:
-        method = _METHODS.get(info.compress_type, "an unknown method")
+        method = f"{_METHODS.get(info.compress_type, 'an unknown method')} (zip method {info.compress_type})"
         raise InputError(
-            f"{archive.filename}: {name} is compressed with {method} (zip method {info.compress_type}), which Python does not "
-            "read; pack it again with deflate, as numpy.savez_compressed does"
+            f"{place} is compressed with {method}, which Python does not read; pack it again with deflate, as "
+            "numpy.savez_compressed does"
         ) from None
     with member:
         yield member
@@ -258,7 +270,8 @@ def reading(path: StrPath) -> Iterator[None]:
     except (InputError, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # bz2 raises OSError without a number for damaged data
+        # bz2 raises an OSError without a number for damaged data, and a seek to a nonsensical place ends in EINVAL.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path} is damaged ({reason}); write or copy it again") from error

@@ -63,6 +63,11 @@ def describe(head: bytes) -> Kind:
     return Kind("a text file" if _is_text(head) else "of an unknown format")
 
 
+def printable(name: str) -> str:
+    """A name without the line breaks and control characters that a file or a member of an archive may have in it."""
+    return "".join(character if character.isprintable() else "?" for character in name)
+
+
 def _is_text(head: bytes) -> bool:
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the head may end inside a character

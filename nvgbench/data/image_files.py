@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from nvgbench.data.archive import open_archive, open_member, reading
 from nvgbench.data.decode import Header, decode_header, decode_image
 from nvgbench.data.files import LeftOut, is_hidden, is_image_name, left_out_remarks, list_images
+from nvgbench.data.identify import printable
 from nvgbench.data.remarks import Notes, Remark
 from nvgbench.errors import InputError
 
@@ -50,12 +51,16 @@ class ImageFiles:
             InputError: it cannot be read.
         """
         with self.open(path) as handle:
-            return decode_header(handle, f"{self.place}/{path}")
+            return decode_header(handle, self.describe(path))
 
     def read(self, path: str, notes: Notes) -> NDArray[np.uint8]:
         """An image, uint8 RGB ``[h, w, 3]``; see `nvgbench.data.decode.read_image`."""
         with self.open(path) as handle:
-            return decode_image(handle, f"{self.place}/{path}", notes)
+            return decode_image(handle, self.describe(path), notes)
+
+    def describe(self, path: str) -> str:
+        """What to call an image in a message."""
+        return f"{self.place}/{printable(path)}"
 
 
 def files_of_folder(folder: Path) -> ImageFiles:
@@ -92,8 +97,9 @@ def files_of_zip(path: Path) -> ImageFiles:
     _refuse_none(path, paths, remarks)
 
     def open_file(name: str) -> IO[bytes]:
-        if archive.getinfo(name).file_size > _MOST_BYTES:
-            raise InputError(f"{path}/{name} has {archive.getinfo(name).file_size:,} bytes, more than an image; remove it")
+        size = archive.getinfo(name).file_size
+        if size > _MOST_BYTES:
+            raise InputError(f"{path}/{printable(name)} has {size:,} bytes, more than the limit of {_MOST_BYTES:,}; remove it")
         with reading(path), open_member(archive, name) as member:
             return io.BytesIO(member.read())
 

@@ -270,12 +270,12 @@ def _common_side(files: ImageFiles, headers: Sequence[Header], fit: Fit | None) 
     for path, header in zip(files.paths, headers, strict=True):
         if fit is not None and fit.side(header.height, header.width) != first:
             raise InputError(
-                f"{files.place}/{path}: the shorter side has {min(header.height, header.width)} pixels, expected {first} as in "
-                "every other image; give `resize=` too"
+                f"{files.describe(path)}: the shorter side has {min(header.height, header.width)} pixels, expected {first} as "
+                "in every other image; give `resize=` too"
             )
         if fit is None and (header.width, header.height) != (first, first):
             raise InputError(
-                f"{files.place}/{path}: {header.width}x{header.height} pixels, expected {first}x{first} as in every other "
+                f"{files.describe(path)}: {header.width}x{header.height} pixels, expected {first}x{first} as in every other "
                 f"image{_HOW_TO_FIT}"
             )
     return first

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nvgbench.data.catalog import SOURCES, is_source
 from nvgbench.data.dataset import Augment, DataRequest, ImageDataset, Sample, Split
+from nvgbench.data.remarks import Remark
 from nvgbench.errors import InputError
 
 __all__ = ["ImageDataset", "Sample", "open_dataset"]
@@ -52,7 +53,14 @@ def open_dataset(
         seed=seed,
         root=root,
     )
-    return info.load()(location, request)
+    dataset = info.load()(location, request)
+    if not location and Path(name).exists():
+        text = (
+            f"{name!r} is the data source, not what lies in ./{name}; for that write 'imagefolder:{name}', or './{name}' to "
+            "score it"
+        )
+        dataset.opening_remarks += (Remark("source", text),)
+    return dataset
 
 
 def _path_hint(source: str) -> str:

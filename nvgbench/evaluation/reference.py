@@ -16,7 +16,7 @@ from nvgbench.config.schema import DataConfig
 from nvgbench.data.catalog import SOURCES, is_source
 from nvgbench.data.image_set import ImageSet, from_dataset, open_images
 from nvgbench.data.matching import match_classes
-from nvgbench.data.moments import StoredMoments, read_moments
+from nvgbench.data.moments import Statistics, StoredMoments, read_statistics
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
 from nvgbench.results.scores import INCEPTION
@@ -95,7 +95,8 @@ def open_reference(source: str, image_size: int, *, resize: int | None = None, c
         )
     if images.fit is not None:
         return Reference(images)
-    return Reference(images, read_moments(path, "mu", "sigma"), read_moments(path, "mu_s", "sigma_s"))
+    stored = read_statistics(path) or Statistics()
+    return Reference(images, stored.moments, stored.spatial_moments)
 
 
 def match_labels(images: ImageSet, reference: Reference) -> tuple[ImageSet, Reference]:

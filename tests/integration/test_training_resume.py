@@ -75,7 +75,7 @@ def test_asked_to_stop(whole: tuple[str, Path], tmp_path: Path, number: signal.S
     assert process.exitcode == 1  # Interrupted is an exception; the command line makes 130 of it
     state = RunFolder(tmp_path / "run").state("tokenizer")
     assert state is not None, "no checkpoint was written"
-    assert 0 < state.step < state.total_steps
+    assert state.step >= 2
     train(tmp_path / "run", family, "train.checkpoint_every=1000")
     assert weights(tmp_path / "run") == weights(reference)
 

@@ -131,6 +131,12 @@ def test_other_files_are_called_what_they_are(tmp_path: Path, content: bytes, sa
     assert "\n" not in str(caught.value)
 
 
+def test_statistics_are_told_apart(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", mu=np.zeros(3), sigma=np.eye(3))
+    with pytest.raises(InputError, match=r"x\.npz holds statistics \(mu, sigma\) and no images"):
+        NpzImages(tmp_path / "x.npz")
+
+
 def test_a_checkpoint_is_told_apart(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(3)}, tmp_path / "x.npz")
     with pytest.raises(InputError, match="is a PyTorch checkpoint"):

@@ -70,3 +70,14 @@ def test_every_beginning_of_a_round_robin_is_balanced(labels: list[int], length:
     available = np.bincount(labels, minlength=5)
     # A class falls behind the fullest one by more than one image only when it has no more.
     assert all(taken[c] == available[c] or taken[c] >= taken.max() - 1 for c in range(5))
+
+
+def test_a_folder_called_like_a_source_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_dataset("shapes", image_size=16, split="eval", limit=10).remarks == ()
+    (tmp_path / "shapes").mkdir()
+    remarks = open_dataset("shapes", image_size=16, split="eval", limit=10).remarks
+    assert [str(remark) for remark in remarks] == [
+        "source: 'shapes' is the data source, not what lies in ./shapes; for that write 'imagefolder:shapes', or './shapes' to "
+        "score it"
+    ]
