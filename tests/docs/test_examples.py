@@ -22,6 +22,13 @@ SOURCES = [
 PYTHON_PAGES = [page for page in PAGES if any(blocks(page, "python"))]
 
 
+@pytest.fixture
+def short_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings in examples take two steps."""
+    train, short = jobs.train, {"train.steps": 2, "data.train_images": 64}
+    monkeypatch.setattr(jobs, "train", lambda preset, set, **options: train(preset, set=set | short, **options))
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=str)
 def test_docstrings(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -31,6 +38,7 @@ def test_docstrings(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert result.failed == 0, "the failures are in the captured output"
 
 
+@pytest.mark.usefixtures("short_trainings")
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=page_name)
 def test_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python blocks of a page run from top to bottom, in one namespace."""
@@ -40,13 +48,12 @@ def test_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         exec(compile("\n" * line + code, page, "exec"), namespace)  # the newlines make tracebacks name the page's line
 
 
+@pytest.mark.usefixtures("short_trainings")
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=page_name)
 def test_notebooks(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The committed notebook was run from top to bottom without an error, and its cells still run, with a shorter training."""
+    """The committed notebook was run from top to bottom without an error, and its cells still run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    train, short = jobs.train, {"train.steps": 2, "data.train_images": 64}
-    monkeypatch.setattr(jobs, "train", lambda preset, set, **options: train(preset, set=set | short, **options))
     cells = [cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert not [output for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]
