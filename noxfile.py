@@ -76,8 +76,10 @@ def docs(session: nox.Session) -> None:
 def notebook(session: nox.Session) -> None:
     """Run docs/tour.ipynb and keep its outputs."""
     session.install("-e", ".", "nbconvert", "ipykernel")
+    place = shutil.copy("docs/tour.ipynb", session.create_tmp())  # its runs stay there, and are resumed
     quiet = "--ExecutePreprocessor.record_timing=False"  # the committed file changes only where its outputs do
-    session.run("jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", quiet, "docs/tour.ipynb")
+    session.run("jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", quiet, place)
+    shutil.copy(place, "docs/tour.ipynb")
 
 
 @nox.session

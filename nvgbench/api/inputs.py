@@ -18,10 +18,11 @@ from nvgbench.data.catalog import is_source
 from nvgbench.data.image_set import ImageSet, in_memory, open_images
 from nvgbench.errors import InputError
 from nvgbench.evaluation.reference import Reference, open_reference, run_reference
+from nvgbench.files import StrPath
 from nvgbench.runs.find import is_run
 from nvgbench.types import Features
 
-Scorable: TypeAlias = "NDArray[Any] | torch.Tensor | str | os.PathLike[str] | Run | Samples | ImageSet"
+Scorable: TypeAlias = "NDArray[Any] | torch.Tensor | StrPath | Run | Samples | ImageSet"
 """Features (float ``[N, D]``), images (uint8 ``[N, H, W, 3]`` or a tensor ``[N, 3, H, W]``), an npz, a folder, a run."""
 
 
@@ -58,7 +59,7 @@ def features_of(given: Any, logits: Any = None) -> Features | None:
     return Features(features_ND, logits_NK, fingerprint)
 
 
-def generated_images(given: Scorable, *, n: int, seed: int, labels: Any, runs: str | os.PathLike[str]) -> Generated:
+def generated_images(given: Scorable, *, n: int, seed: int, labels: Any, runs: StrPath) -> Generated:
     """Generated images from whatever names them; a run is sampled.
 
     Args:
@@ -89,9 +90,7 @@ def generated_images(given: Scorable, *, n: int, seed: int, labels: Any, runs: s
     return Generated(images=open_images(given))
 
 
-def reference_images(
-    given: Scorable | None, generated: Generated, *, runs: str | os.PathLike[str]
-) -> tuple[Reference, DataConfig | None]:
+def reference_images(given: Scorable | None, generated: Generated, *, runs: StrPath) -> tuple[Reference, DataConfig | None]:
     """What generated images are compared with, and the data source behind it, if any.
 
     Without a reference, the held-out images of the data that the model was trained on.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nvgbench.errors import InputError, did_you_mean
+from nvgbench.files import StrPath
 from nvgbench.gates.baseline import read_baseline
 from nvgbench.gates.rules import load_rules
 from nvgbench.gates.schema import Outcome, Verdict, overall
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from nvgbench.api.runs import Run
 
-AnyPath = str | os.PathLike[str]
 Phase = Literal["tokenizer", "generator"]
 
 
@@ -35,9 +35,9 @@ def train(
     data: str | None = None,
     set: Mapping[str, Any] | None = None,
     name: str | None = None,
-    runs: AnyPath = "runs",
+    runs: StrPath = "runs",
     device: str = "auto",
-    tokenizer: AnyPath | None = None,
+    tokenizer: StrPath | None = None,
     phases: Sequence[Phase] = ("tokenizer", "generator"),
     progress: Progress | None = None,
 ) -> Run:
@@ -75,7 +75,7 @@ def train(
 
 
 def profile(
-    target: AnyPath,
+    target: StrPath,
     *,
     batch_sizes: Sequence[int] = (1, 8),
     repeats: int = 10,
@@ -85,7 +85,7 @@ def profile(
     classes: int | None = None,
     seed: int = 0,
     device: str = "auto",
-    runs: AnyPath = "runs",
+    runs: StrPath = "runs",
     progress: Callable[[int, int], None] | None = None,
 ) -> RunRecord:
     """Measure parameters, FLOPs, latency, throughput, memory and energy of a run, or of a preset with random weights.
@@ -135,13 +135,13 @@ class ProfiledModel:
 
 
 def profiled_model(
-    target: AnyPath,
+    target: StrPath,
     *,
     set: Mapping[str, Any] | None = None,
     classes: int | None = None,
     seed: int = 0,
     device: str = "auto",
-    runs: AnyPath = "runs",
+    runs: StrPath = "runs",
 ) -> ProfiledModel:
     """Check what `profile` was given, so that a misspelt name stops before anything is measured."""
     from nvgbench.config.load import load_preset
@@ -190,13 +190,13 @@ def _known_classes(source: str) -> int:
 
 def ablate(
     study: str,
-    targets: Sequence[AnyPath],
+    targets: Sequence[StrPath],
     *,
     images: int = 128,
     seed: int = 0,
     data: str | None = None,
     device: str = "auto",
-    runs: AnyPath = "runs",
+    runs: StrPath = "runs",
     progress: Callable[[int, int], None] | None = None,
 ) -> RunRecord:
     """Run a study on trained runs.
@@ -231,7 +231,7 @@ def ablate(
     )
 
 
-def records(*places: AnyPath, runs: AnyPath = "runs") -> Records:
+def records(*places: StrPath, runs: StrPath = "runs") -> Records:
     """The records of runs, of record files, or of everything in a folder.
 
     Args:
@@ -245,14 +245,14 @@ def records(*places: AnyPath, runs: AnyPath = "runs") -> Records:
 
 
 def report(
-    *places: AnyPath,
-    out: AnyPath = "reports/index.html",
+    *places: StrPath,
+    out: StrPath = "reports/index.html",
     title: str = DEFAULT_TITLE,
-    baseline: AnyPath | None = None,
-    rules: AnyPath | None = None,
+    baseline: StrPath | None = None,
+    rules: StrPath | None = None,
     force: bool = False,
     data_pictures: bool = True,
-    runs: AnyPath = "runs",
+    runs: StrPath = "runs",
 ) -> Path:
     """Build one self-contained HTML page from records and their pictures, and return its path.
 
@@ -326,10 +326,10 @@ class GateResult(Sequence[Verdict]):
 
 
 def gate(
-    baseline: AnyPath,
-    current: Sequence[RunRecord] | AnyPath = "runs",
+    baseline: StrPath,
+    current: Sequence[RunRecord] | StrPath = "runs",
     *,
-    rules: AnyPath | None = None,
+    rules: StrPath | None = None,
     whole: bool = True,
 ) -> GateResult:
     """Compare records with a baseline of the same environment, metric by metric.
@@ -348,14 +348,14 @@ def gate(
     return GateResult(tuple(evaluate_gates(known, read_baseline(Path(baseline)), found, whole=whole)))
 
 
-def append(record: RunRecord, path: AnyPath) -> Path:
+def append(record: RunRecord, path: StrPath) -> Path:
     """Append a record to a file of records (or to ``records.jsonl`` in a folder), and return the file's path."""
     store = ResultStore(Path(path))
     store.append(record)
     return store.path
 
 
-def _located(places: Sequence[AnyPath], runs: AnyPath) -> list[LocatedRecord]:
+def _located(places: Sequence[StrPath], runs: StrPath) -> list[LocatedRecord]:
     """The records of ``places``: names of runs, record files, or folders of such."""
     names: list[str] = []
     files: list[Path] = []

@@ -20,6 +20,7 @@ from nvgbench.config.schema import DataConfig, RunConfig
 from nvgbench.data.images import grid_image, to_float, to_uint8
 from nvgbench.device import resolve_device
 from nvgbench.errors import InputError
+from nvgbench.files import StrPath
 from nvgbench.interfaces import CodebookTokenizer, ImageGenerator, Tokenizer
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
@@ -37,7 +38,7 @@ Images = NDArray[np.uint8] | Tensor
 """uint8 images: an array ``[N, H, W, 3]`` or a tensor ``[N, 3, H, W]``."""
 
 
-def load_run(path: str | os.PathLike[str], *, runs: str | os.PathLike[str] = "runs", device: str = "auto") -> Run:
+def load_run(path: StrPath, *, runs: StrPath = "runs", device: str = "auto") -> Run:
     """A trained (or imported) run.
 
     Args:

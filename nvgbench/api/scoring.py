@@ -23,6 +23,7 @@ from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.scores import Scores, ScoreSettings, check_counts, compute_scores, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.registry import ExtractorRequest, check_extractor, open_extractor
+from nvgbench.files import StrPath
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.metric import MetricInputs
 from nvgbench.results.compare import Comparison, Margin, Scored, compare_all, latest_metrics
@@ -150,11 +151,11 @@ def score(
     name: str | None = None,
     per_class: bool = False,
     thorough: bool = False,
-    weights: str | os.PathLike[str] | None = None,
+    weights: StrPath | None = None,
     batch_size: int = 64,
     device: str = "auto",
-    cache: str | os.PathLike[str] | None = None,
-    runs: str | os.PathLike[str] = "runs",
+    cache: StrPath | None = None,
+    runs: StrPath = "runs",
     force: bool = False,
 ) -> Scores:
     """Every score of generated images (or of their features) against a reference, with 95 % intervals.
@@ -225,13 +226,13 @@ def score(
 
 
 def compare(
-    baseline: Scores | RunRecord | str | os.PathLike[str],
-    candidate: Scores | RunRecord | str | os.PathLike[str],
+    baseline: Scores | RunRecord | StrPath,
+    candidate: Scores | RunRecord | StrPath,
     *,
     metrics: Sequence[str] = (),
     paired: bool | None = None,
     force: bool = False,
-    runs: str | os.PathLike[str] = "runs",
+    runs: StrPath = "runs",
     device: str = "auto",
 ) -> Comparison:
     """Whether the candidate is better or worse than the baseline, score by score, or whether the data leave it open.
@@ -353,14 +354,14 @@ def _words(value: MetricValue) -> set[str]:
     return {value.name} if known is None else {value.name, known.name, known.stem, known.metric}
 
 
-def _scored(given: Scores | RunRecord | str | os.PathLike[str], runs: str | os.PathLike[str]) -> dict[str, Scored]:
+def _scored(given: Scores | RunRecord | StrPath, runs: StrPath) -> dict[str, Scored]:
     if isinstance(given, Scores | RunRecord):
         record = given.record if isinstance(given, Scores) else given
         return latest_metrics([record], [record.kind])[record.subject]
     return scores_of(given, runs)
 
 
-def _name(given: Scores | RunRecord | str | os.PathLike[str]) -> str:
+def _name(given: Scores | RunRecord | StrPath) -> str:
     return given.subject if isinstance(given, Scores | RunRecord) else os.fspath(given)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from markupsafe import Markup
 
 from nvgbench import __version__
 from nvgbench.errors import InputError
-from nvgbench.files import write_text
+from nvgbench.files import StrPath, write_text
 from nvgbench.gates.schema import Verdict
 from nvgbench.reporting import (
     breakdowns,
@@ -62,7 +61,7 @@ class _Report:
 
 def render_report(
     located: Sequence[LocatedRecord],
-    out: str | os.PathLike[str],
+    out: StrPath,
     *,
     title: str = DEFAULT_TITLE,
     verdicts: Sequence[Verdict] = (),

@@ -21,7 +21,7 @@ class Number:
 
     Attributes:
         metric: what it is. Scores are identified together with ``protocol``, measurements by their conditions
-            (``latency, batch 1``).
+            (``latency, batch 1``, ``training_time, generator, batch 32``).
         value: in ``unit`` (SI units; empty for most scores); NaN if it could not be computed, and then ``note`` says why.
         low, high: interval or range, if any; ``covers`` says of what: ``sampling``, ``training`` or ``repetitions`` (smallest
             and largest).
@@ -87,9 +87,10 @@ def of_measurement(measurement: Measurement, record: RunRecord) -> Number:
     """The median of a measurement, with its smallest and largest sample."""
     samples = measurement.samples
     several = len(samples) > 1
-    batch = measurement.conditions.get("batch_size")
+    phase, batch = measurement.conditions.get("phase"), measurement.conditions.get("batch_size")
+    conditions = [str(phase)] * (phase is not None) + [f"batch {batch}"] * (batch is not None)
     return Number(
-        metric=measurement.name if batch is None else f"{measurement.name}, batch {batch}",
+        metric=", ".join((measurement.name, *conditions)),
         value=measurement.median if samples else float("nan"),
         unit=measurement.unit,
         low=min(samples) if several else None,

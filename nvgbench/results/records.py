@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from nvgbench.errors import InputError, did_you_mean
+from nvgbench.files import StrPath
 from nvgbench.results.compare import Scored
 from nvgbench.results.grouping import replicate_of
 from nvgbench.results.numbers import NUMBER_FIELDS, of_measurement, of_metric
@@ -39,7 +39,7 @@ class Records(Sequence[RunRecord]):
         self._records = tuple(records)
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Records:
+    def read(cls, path: StrPath) -> Records:
         """The records of a ``.jsonl`` file, or of every ``records.jsonl`` in and below a folder.
 
         Raises:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nvgbench.api import jobs
 from tests.helpers.pages import NOTEBOOKS, PAGES, ROOT, blocks, page_name
 
 SOURCES = [
@@ -21,6 +22,13 @@ SOURCES = [
 PYTHON_PAGES = [page for page in PAGES if any(blocks(page, "python"))]
 
 
+@pytest.fixture
+def short_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings in examples take two steps."""
+    train, short = jobs.train, {"train.steps": 2, "data.train_images": 64}
+    monkeypatch.setattr(jobs, "train", lambda preset, set, **options: train(preset, set=set | short, **options))
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=str)
 def test_docstrings(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -30,6 +38,7 @@ def test_docstrings(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert result.failed == 0, "the failures are in the captured output"
 
 
+@pytest.mark.usefixtures("short_trainings")
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=page_name)
 def test_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python blocks of a page run from top to bottom, in one namespace."""
@@ -39,6 +48,7 @@ def test_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         exec(compile("\n" * line + code, page, "exec"), namespace)  # the newlines make tracebacks name the page's line
 
 
+@pytest.mark.usefixtures("short_trainings")
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=page_name)
 def test_notebooks(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The committed notebook was run from top to bottom without an error, and its cells still run."""

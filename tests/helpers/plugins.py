@@ -31,12 +31,11 @@ def install(project: Path, site: Path) -> None:
     shutil.copytree(project, site, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     declared = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     register(site, declared["name"], declared["version"], declared["entry-points"])
-    return site
 
 
 def register(site: Path, package: str, version: str, groups: Mapping[str, Mapping[str, str]]) -> None:
     """Write a package's metadata with its entry points: group -> name -> ``module:attribute``."""
-    metadata = site / f"{package}-{version}.dist-info"
+    metadata = site / f"{package.replace('-', '_')}-{version}.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
     lines = []

@@ -144,7 +144,7 @@ CASES = {
     "train: no steps": (["train", "nvg-tiny", "--set", "train.steps=0"], "greater than or equal to 1"),
     "train: image size": (["train", "nvg-tiny", "--set", "data.image_size=36"], "36 is not a multiple of 8"),
     "train: seeds": (["train", "nvg-tiny", "--seeds", "0.."], "0..4"),
-    "train: name": (["train", "nvg-tiny", "--name", "../x"], "out of the folder of runs"),
+    "train: name": (["train", "nvg-tiny", "--name", "../x"], "out of the runs folder"),
     "train: device": (["train", "nvg-tiny", "--name", "x", "--device", "meta"], "cuda:N"),
     "train: planes": (["train", "nvg-tiny", "--name", "x", "--data", "npz:{root}/planes.npz"], "expected uint8 images"),
     "train: an unreadable image": (["train", "nvg-tiny", "--name", "x0", "--data", "imagefolder:{root}/torn"], "torn/a/"),

@@ -105,7 +105,7 @@ def test_unpacking_goes_on(runs: Path, tmp_path: Path, monkeypatch: pytest.Monke
         (["lint", "x.npz"], "nvgbench.data.image_set.open_images"),
         (["eval", "nvg-tiny"], "nvgbench.evaluation.evaluate.Evaluator.run"),
         (["compare", "nvg-tiny", "nvg-tiny"], "nvgbench.results.compare.latest_metrics"),
-        (["profile", "nvg-tiny"], "nvgbench.profiling.profile.profile_generator"),
+        (["profile", "nvg-tiny"], "nvgbench.profiling.record.profile_generator"),
         (["ablate", "clusters", "nvg-tiny"], "nvgbench.ablations.runner.cluster_record"),
         (["gate", "--baseline", "x.json"], "nvgbench.gates.rules.load_rules"),
         (["gate", "cost", "nvg-tiny"], "nvgbench.training.cost_record.cost_record"),

@@ -24,8 +24,14 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return request.param, folder
 
 
-# An uninterrupted run changes files 84 times. Before which of these changes three attempts are killed, one after the other:
-KILLS = {"nvg": (19, 27, 20), "var": (29, 12, 33), "ar": (8, 27, 20)}
+CHANGES = 84
+"""How often an uninterrupted run changes files."""
+# Before which change each of three attempts is killed: while a checkpoint, the token cache, the configuration is written …
+KILLS = {"nvg": (3, 43, 30), "var": (19, 36, 24), "ar": (10, 36, 24)}
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path.relative_to(folder) for path in folder.rglob("*"))
 
 
 def test_killed_three_times(whole: tuple[str, Path], tmp_path: Path) -> None:
@@ -39,13 +45,13 @@ def test_killed_three_times(whole: tuple[str, Path], tmp_path: Path) -> None:
     assert process.exitcode == 0
     assert weights(tmp_path / "run") == weights(reference)
     assert log(tmp_path / "run") == log(reference)
-    assert not list((tmp_path / "run").rglob(".*")), "leftovers"
+    assert files(tmp_path / "run") == files(reference), "leftovers"
     assert len(read_records(tmp_path / "run")) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whole", ["ar"], indirect=True)
-@pytest.mark.parametrize("operation", range(1, 85))
+@pytest.mark.parametrize("operation", range(1, CHANGES + 1))
 def test_killed_at_any_moment(whole: tuple[str, Path], tmp_path: Path, operation: int) -> None:
     family, reference = whole
     process = start(tmp_path / "run", family, sent=Signal(signal.SIGKILL, operation))
@@ -54,7 +60,7 @@ def test_killed_at_any_moment(whole: tuple[str, Path], tmp_path: Path, operation
     train(tmp_path / "run", family)
     assert weights(tmp_path / "run") == weights(reference)
     assert log(tmp_path / "run") == log(reference)
-    assert not list((tmp_path / "run").rglob(".*")), "leftovers"
+    assert files(tmp_path / "run") == files(reference), "leftovers"
     assert len(read_records(tmp_path / "run")) == 1
 
 
@@ -69,7 +75,7 @@ def test_asked_to_stop(whole: tuple[str, Path], tmp_path: Path, number: signal.S
     assert process.exitcode == 1  # Interrupted is an exception; the command line makes 130 of it
     state = RunFolder(tmp_path / "run").state("tokenizer")
     assert state is not None, "no checkpoint was written"
-    assert 0 < state.step < state.total_steps
+    assert state.step >= 2
     train(tmp_path / "run", family, "train.checkpoint_every=1000")
     assert weights(tmp_path / "run") == weights(reference)
 
