@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nvgbench.evaluation.lint.pixels import look_at
+from nvgbench.evaluation.lint.pixels import set_statistics
 from nvgbench.data.image_set import open_images
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.sampling.job import write_npz
@@ -36,7 +36,7 @@ for count in (600, 4800):
     path = Path(sys.argv[1]) / f"{count}.npz"
     write_npz(path, (np.roll(block, number, axis=0) for number in range(count // 100)), count, 64, np.arange(count) % 10)
     images = open_images(path)
-    look_at(images)
+    set_statistics(images)
     FeatureCache(None).extract(images.chunks(), Corners())
     print(path.stat().st_size // 1024, peak())
 """
