@@ -7,6 +7,7 @@ Otherwise virtualenv and pip do.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -66,7 +67,8 @@ def docs(session: nox.Session) -> None:
         session.run("jupyter", "nbconvert", "--to", "markdown", "--log-level", "WARN", str(notebook))
     said = session.run("zensical", "build", "--clean", "--strict", silent=True)
     session.log(said)
-    if "griffe:" in said:  # mistakes in docstrings, which Zensical does not count as warnings
+    # Zensical lets mistakes in docstrings pass. A line for several parameters ("x, y: means") is none.
+    if any(line.startswith("griffe:") and not re.search(r"'\w+(, \w+)+'", line) for line in said.splitlines()):
         session.error("fix the docstrings named above")
 
 
@@ -74,8 +76,10 @@ def docs(session: nox.Session) -> None:
 def notebook(session: nox.Session) -> None:
     """Run docs/tour.ipynb and keep its outputs."""
     session.install("-e", ".", "nbconvert", "ipykernel")
+    place = shutil.copy("docs/tour.ipynb", session.create_tmp())  # its runs stay there, and are resumed
     quiet = "--ExecutePreprocessor.record_timing=False"  # the committed file changes only where its outputs do
-    session.run("jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", quiet, "docs/tour.ipynb")
+    session.run("jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", quiet, place)
+    shutil.copy(place, "docs/tour.ipynb")
 
 
 @nox.session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -48,6 +49,13 @@ def whole_file(path: StrPath) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise _about(error, path) from error
+
+
+def remove_leftovers(path: StrPath) -> None:
+    """Remove the temporary files that killed processes left beside ``path``; no other process may be writing it."""
+    path = Path(path)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_text(path: StrPath, text: str) -> None:

@@ -54,7 +54,7 @@ class Registry(Generic[T]):
             raise InputError(f"no {self.kind} {name!r}{did_you_mean(name, entries)}; known: {', '.join(entries)}")
         try:
             return entry.load()
-        except Exception as error:  # anything can go wrong in somebody else's module
+        except Exception as error:  # a module of another package can fail in any way
             if name in self._built_in:
                 raise
             reason = " ".join(f"{type(error).__name__}: {error}".split())

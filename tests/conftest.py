@@ -17,6 +17,12 @@ import typer
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Leaves the user's cache alone, also in child processes."""
+    os.environ["NVGBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def app() -> typer.Typer:
     """The command line, for ``CliRunner().invoke``."""

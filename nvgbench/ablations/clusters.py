@@ -1,6 +1,6 @@
 """The study ``clusters``: how stable structure maps are, and how much of the features they explain.
 
-Stages 0 (one cluster) and K (one position a cluster) are equal in every map and left out. The clusterings without features
+Stages 0 (one cluster) and K (one position per cluster) are the same in every map and left out. The clusterings without features
 are the controls: a fixed quadtree never changes unless the image moves, a random split agrees with nothing.
 
 Shape letters: B batch, N images, S stages, T inner stages (S - 2), L positions, C latent channels, h and w the latent grid.
@@ -37,14 +37,14 @@ _REPLICATES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What the study looks at: an encoder and the hierarchy built on it.
+    """What the study measures: an encoder and the hierarchy built on it.
 
     Attributes:
         name: of the run, for tables.
         encode: float images ``[B, 3, H, W]`` in [-1, 1] to float latents ``[B, C, h, w]``.
         grid: height and width of the latent grid.
-        group_size: clusters of a stage that make one of the stage before.
-        device: where the images are sent.
+        group_size: clusters of a stage merged into one of the stage before.
+        device: where the encoder is.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Subject:
     device: torch.device | str = "cpu"
 
     def latent(self, images_B3HW: Tensor) -> Tensor:
-        """Latents in full float32: TF32 convolutions round to the digits of half precision, which changes hierarchies."""
+        """Latents in full float32: TF32 rounds inputs to 10 bits of mantissa, which changes hierarchies."""
         with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             return self.encode(images_B3HW.to(self.device)).float()
 
@@ -79,7 +79,7 @@ def study_clusters(
     """Measure agreement of structure maps and explained variance.
 
     Perturbations and quality are measured on the first subject; the perturbation ``seed`` compares every pair of subjects
-    and is absent where there is one only.
+    and is left out if there is only one.
 
     Args:
         dataset: images of the subjects' size; the first ``images`` of it are used.
@@ -141,7 +141,7 @@ def explained_variance(latent_BChw: Tensor, structure_BTL: Tensor) -> np.ndarray
 
 
 class _Draws:
-    """A stream of random numbers for every purpose, so that adding a view changes no other."""
+    """One stream of random numbers per purpose, so that adding a view leaves the others unchanged."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -155,7 +155,7 @@ class _Draws:
 
 
 class _Scores:
-    """Scores of every image, by what was compared."""
+    """Scores per image, by what was compared."""
 
     def __init__(self) -> None:
         self._values: dict[tuple[str, str, str, str], list[np.ndarray]] = {}
@@ -229,16 +229,16 @@ def _viewed_latent(subject: Subject, view: View, images_B3HW: Tensor, latent_BCh
 
 def _check(subjects: Sequence[Subject], dataset: ImageDataset, images: int) -> None:
     if not subjects:
-        raise InputError("no runs were given; name at least one run with a trained tokenizer")
+        raise InputError("`runs=` is empty; name at least one run with a trained tokenizer")
     if min(images, len(dataset)) < 2:
-        raise InputError(f"{min(images, len(dataset))} images are too few: chance agreement needs other images; use 2 or more")
+        raise InputError(f"{min(images, len(dataset))} images: chance agreement compares different images; use 2 or more")
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
-        raise InputError(f"two runs have one name ({', '.join(sorted(names))}), which tables cannot tell apart; rename one")
+        raise InputError(f"two runs have the same name ({', '.join(sorted(names))}); rename one folder")
     for subject in subjects:
         subject.tokens()
         if (subject.grid, subject.group_size) != (subjects[0].grid, subjects[0].group_size):
             raise InputError(
-                f"{subject.name} has a grid of {subject.grid} in groups of {subject.group_size}, {subjects[0].name} one of "
-                f"{subjects[0].grid} in groups of {subjects[0].group_size}; compare runs of one grid and group size"
+                f"{subject.name} has grid {subject.grid} and group size {subject.group_size}, {subjects[0].name} has "
+                f"{subjects[0].grid} and {subjects[0].group_size}; compare runs with the same grid and group size"
             )

@@ -1,4 +1,4 @@
-"""The ablation studies that there are, and what each of them varies. No torch."""
+"""The ablation studies and what each of them varies. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Study:
     Attributes:
         name: the command: ``nvgbench ablate NAME``.
         question: one line.
-        varies: what is changed -> its levels, in words.
-        reports: the tables of its record, with one line each.
+        varies: what is changed, with its levels in words.
+        reports: the tables of its record, one line each.
     """
 
     name: str
@@ -32,12 +32,12 @@ CLUSTERS = Study(
     name="clusters",
     question="How stable is the hierarchy of structure maps, and how much of the features does it explain?",
     varies={
-        "clustering": "greedy (the method's), quadtree (fixed, sees no features), random (drawn anew for every view)",
-        "seed": "tokenizers trained from other seeds, every pair of runs",
+        "clustering": "greedy (the method's), quadtree (fixed, ignores features), random (drawn anew for every view)",
+        "seed": "tokenizers trained with different seeds, every pair of runs",
         "noise": f"on the features, {', '.join(f'{level:g}' for level in NOISE_LEVELS)} of their standard deviation",
         "flip": "the image mirrored left to right",
-        "shift": f"the image moved to the right by {' and '.join(map(str, SHIFT_CELLS))} cells of the latent grid",
-        "crop": f"{' and '.join(map(str, CROP_CELLS))} cells cut from every side, the rest enlarged to full size",
+        "shift": f"the image shifted right by {' and '.join(map(str, SHIFT_CELLS))} cells of the latent grid",
+        "crop": f"{' and '.join(map(str, CROP_CELLS))} cells cropped from every side, the rest enlarged to full size",
         "bf16": "features rounded to bfloat16",
         "chance": "maps of other images",
     },

@@ -1,4 +1,4 @@
-"""Studies of trained runs: load what they need, and turn the result into a record."""
+"""Studies of trained runs: load what they need, record the result."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def cluster_record(
     Args:
         images: how many held-out images.
         seed: of noise and random splits.
-        data: images to look at, the held-out ones of the first run's source where not given.
+        data: data source of the images; the held-out images of the first run's own source if None.
 
     Raises:
-        InputError: no runs, runs without a trained tokenizer, with the same one, or that cannot be compared.
+        InputError: no runs, runs without a trained tokenizer or with the same one, or runs that cannot be compared.
     """
     if not runs:
-        raise InputError("no runs were given; name at least one run with a trained tokenizer")
+        raise InputError("`runs=` is empty; name at least one run with a trained tokenizer")
     _check_distinct(runs)
     settings = runs[0].config.data
     for run in runs:
         if run.config.data.image_size != settings.image_size:
             raise InputError(
                 f"{run.name} has images of {run.config.data.image_size} px, {runs[0].name} of {settings.image_size} px; "
-                "compare runs of one image size"
+                "compare runs with the same image size"
             )
     subjects = [cluster_subject(run, device) for run in runs]
     dataset = open_dataset(
@@ -76,14 +76,16 @@ def cluster_record(
 
 
 def cluster_subject(run: RunFolder, device: torch.device) -> Subject:
-    """The trained tokenizer of a run, as the study sees it.
+    """The trained tokenizer of a run as a subject of the study.
 
     Raises:
         InputError: not trained yet, or the tokenizer has no continuous latent.
     """
     tokenizer = run.load_tokenizer(device)
     if not isinstance(tokenizer, LatentTokenizer):
-        raise InputError(f"the tokenizer of {run.name} has no 'latent' and 'grid'; the study needs its continuous latents")
+        raise InputError(
+            f"the tokenizer of {run.name} has no continuous latents ('latent' and 'grid'), which the study clusters"
+        )
     quantizer = run.config.tokenizer.quantizer
     group_size = quantizer.group_size if isinstance(quantizer, GranularityConfig) else 2
     return Subject(name=run.name, encode=tokenizer.latent, grid=tokenizer.grid, group_size=group_size, device=device)
@@ -92,13 +94,13 @@ def cluster_subject(run: RunFolder, device: torch.device) -> Subject:
 def retrained_tokenizers(
     run: RunFolder, count: int, *, root: Path, device: torch.device, showing: Showing
 ) -> Iterator[RunFolder]:
-    """Train ``count`` tokenizers more as ``run``'s, from the seeds after its own, under ``root``/NAME-seedN.
+    """Train ``count`` more tokenizers configured as ``run``'s, with the seeds after its own, in ``root``/NAME-seedN.
 
-    What is trained already is taken as it is, what was interrupted goes on.
+    Finished ones are used as they are, interrupted ones are resumed.
 
     Raises:
         InputError: a folder of that name holds another run.
-        Interrupted: SIGINT or SIGTERM came; the same call continues.
+        Interrupted: SIGINT or SIGTERM; the same call resumes.
     """
     from nvgbench.training.run import train_run
 
@@ -125,7 +127,7 @@ def _check_distinct(runs: Sequence[RunFolder]) -> None:
         fingerprint = run.tokenizer_fingerprint()
         if fingerprint in seen:
             raise InputError(
-                f"{run.name} and {seen[fingerprint]} have the same tokenizer, so there is nothing to compare; "
-                "name each tokenizer once (--retrain N trains others)"
+                f"{run.name} and {seen[fingerprint]} have the same tokenizer: nothing to compare; "
+                "name each tokenizer once (`retrain=1` trains another)"
             )
         seen[fingerprint] = run.name

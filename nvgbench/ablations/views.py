@@ -1,6 +1,6 @@
-"""Ways of looking at an image again, and how the structure map of the new view is laid over the first.
+"""Perturbed views of an image, and how their structure maps are aligned with those of the image itself.
 
-Shape letters: B batch, C latent channels, h and w the latent grid, H and W pixels, M positions that are compared.
+Shape letters: B batch, C latent channels, h and w the latent grid, H and W pixels, M compared positions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from nvgbench.ablations.plan import CROP_CELLS, NOISE_LEVELS, SHIFT_CELLS
 
 Aligned = tuple[Tensor, Tensor]
-"""Labels ``[B, M]`` of the first map and of the other at the same places of the image."""
+"""Labels ``[B, M]`` of the first map and of the other at corresponding positions of the image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +23,11 @@ class View:
     """One perturbation at one level.
 
     Attributes:
-        perturbation: the row's name in the table.
-        level: how strong: share of the standard deviation, pixels moved, side of the part that is left; empty where there
-            is one level only.
-        image: changes float images ``[B, 3, H, W]``; None where only the features are changed.
-        features: changes the latent ``[B, C, h, w]``, with a CPU generator for what is drawn.
-        align: lays the maps ``[B, h, w]`` of the image itself and of the view over each other.
+        perturbation: its name in the table.
+        level: its strength: share of the standard deviation, pixels shifted, side of the crop; empty if there is only one.
+        image: changes float images ``[B, 3, H, W]``; None if only the features are changed.
+        features: changes latents ``[B, C, h, w]``, with a CPU generator for noise.
+        align: aligns the maps ``[B, h, w]`` of the image itself and of the view.
     """
 
     perturbation: str
@@ -39,7 +38,7 @@ class View:
 
 
 def views(grid: tuple[int, int], image_size: int) -> list[View]:
-    """The views of the study ``clusters``; shifts and crops that the grid is too small for are left out."""
+    """The views of the study ``clusters``; shifts and crops too large for the grid are left out."""
     cell = image_size // grid[1]
     found = [_noise(level) for level in NOISE_LEVELS]
     found += [
@@ -69,7 +68,7 @@ def _noise(level: float) -> View:
 
 
 def _shift(cells: int, cell: int) -> View:
-    """Content moves right by whole cells; the edge that comes in repeats the first column and is not compared."""
+    """The image shifts right by whole cells; the new edge repeats the first column and is not compared."""
 
     def move(images_B3HW: Tensor) -> Tensor:
         pixels = cells * cell
@@ -82,7 +81,7 @@ def _shift(cells: int, cell: int) -> View:
 
 
 def _crop(cells: int, grid: tuple[int, int], cell: int) -> View:
-    """The inner part fills the frame; each of its cells is compared with the first map's cell under its centre."""
+    """The inner part is enlarged to full size; each of its cells is compared with the first map's cell at its centre."""
 
     def enlarge(images_B3HW: Tensor) -> Tensor:
         pixels = cells * cell

@@ -68,7 +68,7 @@ def train(
         Path(runs, name or preset),
         device=place,
         progress=progress or (lambda _: None),
-        tokenizer_from=None if tokenizer is None else Path(tokenizer),
+        tokenizer=tokenizer,
         phases=phases,
     )
     return Run(folder, place)

@@ -17,10 +17,13 @@ from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.checks import check_classes_fit
 from nvgbench.evaluation.paired import margins, paired_margins
 from nvgbench.evaluation.recording import provenance
+from nvgbench.evaluation.reference import match_labels
+from nvgbench.evaluation.rules.base import Rules
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.scores import Scores, ScoreSettings, check_counts, compute_scores, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.registry import ExtractorRequest, check_extractor, open_extractor
+from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.metric import MetricInputs
 from nvgbench.results.compare import Comparison, Margin, Scored, compare_all, latest_metrics
 from nvgbench.results.lookup import scores_of
@@ -201,18 +204,12 @@ def score(
         reference = found.images
     target, data = reference_images(reference, found, runs=runs)
     rules = open_rules(protocol, place)
-    if name is not None:
-        found = dataclasses.replace(found, images=dataclasses.replace(found.images, name=name))
+    images, target = match_labels(found.images, target)
+    found = dataclasses.replace(found, images=images if name is None else dataclasses.replace(images, name=name))
     for finding in check_classes_fit(found.images, target.images, found.num_classes, force=force):
         warnings.warn(str(finding), stacklevel=2)
-    request = ExtractorRequest(
-        device=place,
-        weights=weights,
-        data=None if data is None else dataclasses.replace(data, image_size=found.images.image_size),
-        folder=Path(runs, "_extractors"),
-    )
-    check_extractor(extractor or INCEPTION, weights)
-    network = open_extractor(extractor or INCEPTION, request) if rules is None else rules.extractor(request)
+    request = ExtractorRequest(device=place, weights=weights, data=data, folder=Path(runs, "_extractors"))
+    network = _network(extractor or INCEPTION, request, rules, found.images.image_size)
     scores = evaluate_samples(
         found.images,
         target,
@@ -282,6 +279,15 @@ def compare(
         force=force,
         names=(names[0], names[1]),
     )
+
+
+def _network(name: str, request: ExtractorRequest, rules: Rules | None, image_size: int) -> FeatureExtractor:
+    """The network of the rules, or the named one; a network trained here sees images of the samples' size."""
+    check_extractor(name, request.weights)
+    if rules is not None:
+        return rules.extractor(request)
+    data = None if request.data is None else dataclasses.replace(request.data, image_size=image_size)
+    return open_extractor(name, dataclasses.replace(request, data=data))
 
 
 def _score_features(

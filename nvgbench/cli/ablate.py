@@ -1,4 +1,4 @@
-"""``nvgbench ablate``: studies that change one thing and measure what follows."""
+"""``nvgbench ablate``: studies that change one thing and measure the effect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
-    group = typer.Typer(no_args_is_help=True, help="Studies: change one thing, measure what follows.")
+    group = typer.Typer(no_args_is_help=True, help="Studies: change one thing, measure the effect.")
     group.command("list")(_list)
     group.command("clusters")(_clusters)
     app.add_typer(group, name="ablate")
@@ -38,16 +38,20 @@ def _list() -> None:
 
 
 def _clusters(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs with a trained tokenizer; the first is perturbed.")],
-    images: Annotated[int, typer.Option("--images", "-n", min=2, help="How many held-out images.")] = 128,
-    retrain: Annotated[int, typer.Option(min=0, help="First train so many tokenizers like the first, with other seeds.")] = 0,
-    data: Annotated[str | None, typer.Option(help="Other images than those the first run was trained for.")] = None,
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN…", help="Runs with a trained tokenizer; the first one is perturbed.")
+    ],
+    images: Annotated[int, typer.Option("--images", "-n", min=2, help="Number of held-out images.")] = 128,
+    retrain: Annotated[
+        int, typer.Option(min=0, help="First train this many more tokenizers like the first run's, with other seeds.")
+    ] = 0,
+    data: Annotated[str | None, typer.Option(help="Data source of the images; the first run's by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise and of the random splits.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Records file or folder; the folder of runs if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Records file or folder; the folder of runs by default.")] = None,
     root: RunsRoot = DEFAULT_RUNS,
     device: Device = "auto",
 ) -> None:
-    """Stability of structure maps: tokenizer seeds, noise, flips, shifts, crops, bf16; for three clusterings and by chance.
+    """Stability of structure maps: tokenizer seeds, noise, flips, shifts, crops, bf16; three clusterings, against chance.
 
     With one run the comparison of tokenizer seeds is skipped; name several, or use --retrain.
     """
@@ -72,7 +76,7 @@ def _clusters(
         console.print(table)
         console.print()
     if len(targets) == 1:
-        typer.echo("one run only: tokenizer seeds were not compared (name more runs, or --retrain 1)")
+        typer.echo("one run: tokenizer seeds were not compared (name more runs, or use --retrain 1)")
     typer.echo(f"added to {path}")
 
 
@@ -84,12 +88,12 @@ def _retrain(run: RunFolder, count: int, root: Path, device: Any) -> list[RunFol
     try:
         return list(retrained_tokenizers(run, count, root=root, device=device, showing=training_progress))
     except Interrupted:
-        typer.echo("interrupted; the same command continues where this one stopped", err=True)
+        typer.echo("interrupted; run the same command to resume", err=True)
         raise typer.Exit(130) from None
 
 
 def cluster_tables(record: RunRecord) -> list[Table]:
-    """The record's two tables for a terminal: one column a stage, headed by its number of tokens."""
+    """The record's two tables for a terminal: one column per stage, headed by its number of tokens."""
     from rich.table import Table
 
     stability, quality = record.tables["cluster_stability"], record.tables["cluster_quality"]
@@ -107,7 +111,7 @@ def cluster_tables(record: RunRecord) -> list[Table]:
 
 
 def _lines(rows: Sequence[dict[str, Any]], stages: int) -> Iterator[Sequence[dict[str, Any]]]:
-    """The rows of one setting after the other; a setting has one row a stage."""
+    """The rows of each setting in turn, one per stage."""
     for start in range(0, len(rows), stages):
         yield rows[start : start + stages]
 

@@ -15,18 +15,18 @@ from nvgbench.cli import groups
 from nvgbench.cli.options import as_options
 from nvgbench.errors import InputError, file_error
 
-# What the parser raises for a misspelt option or a value out of range; typer gives no public name to it.
+# What the parser raises for an unknown option or a value out of range; typer has no public name for it.
 _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
 
 
 class _Commands(TyperGroup):
-    """Says how to go on after an interruption; typer itself turns it into exit code 130 without a word."""
+    """Says how to resume after an interruption; typer alone exits with 130 and prints nothing."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.echo("interrupted; the same command continues where this one stopped", err=True)
+            typer.echo("interrupted; run the same command to resume", err=True)
             raise typer.Exit(130) from None
 
 
@@ -59,12 +59,12 @@ def build_app() -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: bad input ends with exit code 2 and one line, an interruption with 130."""
-    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # Pillow's; such images are refused in one line
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # Pillow's; such images are refused with a message
     try:
         sys.exit(build_app()(arguments, standalone_mode=False) or 0)
     except (InputError, OSError, MemoryError, RuntimeError, _UsageError) as error:
         if type(error).__name__ == "NoArgsIsHelpError":
-            sys.exit(2)  # the help is on the screen already
+            sys.exit(2)  # the help is already printed
         line = _one_line(error)
         if line is None or os.environ.get("NVGBENCH_DEBUG"):
             raise
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _one_line(error: Exception) -> str | None:
-    """What to say of an error; None for those that are a fault of the program."""
+    """The message of an error; None for faults of the program itself."""
     if isinstance(error, _UsageError):
         command = error.ctx.command_path if error.ctx is not None else "nvgbench"
         text = " ".join(error.format_message().split()).rstrip(".")

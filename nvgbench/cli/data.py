@@ -10,6 +10,9 @@ import typer
 
 from nvgbench.errors import InputError
 
+_CHECKED_SIZE = 32
+"""Side of the images while they are checked, pixels; files are decoded whole whatever it is."""
+
 
 class _Split(StrEnum):
     train = "train"
@@ -18,9 +21,10 @@ class _Split(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command group to ``app``."""
-    group = typer.Typer(no_args_is_help=True, help="List the data sources, or show images of one.")
+    group = typer.Typer(no_args_is_help=True, help="List the data sources, show images of one, or check all of them.")
     group.command("list")(_list)
     group.command("show")(_show)
+    group.command("check")(_check)
     app.add_typer(group, name="data")
 
 
@@ -63,8 +67,34 @@ def _show(
         raise InputError(f"--out {out} does not end in .png; the picture is a PNG file")
     dataset = open_dataset(source, image_size=size, split=split.value, seed=seed)
     path = save_gallery(dataset, out or _default_name(source, split.value, size), count)
+    for remark in dataset.remarks:
+        typer.echo(f"warning: {remark}", err=True)
     typer.echo(f"{dataset.name}: {len(dataset)} images, {len(dataset.classes)} classes")
     typer.echo(str(path))
+
+
+def _check(
+    source: Annotated[str, typer.Argument(metavar="NAME", help="A data source as for --data: shapes, imagefolder:PATH …")],
+    seed: Annotated[int, typer.Option("--seed", help="Seed of procedural data.")] = 0,
+) -> None:
+    """Read every image of both splits; list what looks wrong or cannot be read (then exit with code 1)."""
+    from nvgbench.cli.progress import counting
+    from nvgbench.data.check import unreadable_images
+    from nvgbench.data.source import open_dataset
+
+    failed = 0
+    for split in _Split:
+        dataset = open_dataset(source, image_size=_CHECKED_SIZE, split=split.value, seed=seed)
+        with counting(f"reading {dataset.name}") as progress:
+            unreadable = unreadable_images(dataset, progress)
+        for line in unreadable:
+            typer.echo(f"unreadable: {line}")
+        for remark in dataset.remarks:
+            typer.echo(f"warning: {remark}")
+        typer.echo(f"{dataset.name}: {len(dataset)} images, {len(dataset.classes)} classes, {len(unreadable)} unreadable")
+        failed += len(unreadable)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _default_name(source: str, split: str, size: int) -> Path:

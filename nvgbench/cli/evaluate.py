@@ -1,4 +1,4 @@
-"""``nvgbench eval``: scores of runs, of files of samples and of reference points."""
+"""``nvgbench eval``: scores of runs, of files of samples and of anchors."""
 
 from __future__ import annotations
 
@@ -26,46 +26,53 @@ def register(app: typer.Typer) -> None:
         names: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Run folders, or names in --runs.")] = None,
         all_runs: Annotated[bool, typer.Option("--all", help="Every run that has a trained generator.")] = False,
         samples: Annotated[Path | None, typer.Option(help="Score this .npz or folder of images instead of a run.")] = None,
-        name: Annotated[str | None, typer.Option(help="Name of --samples in tables; the file's if not given.")] = None,
-        reference: Annotated[str | None, typer.Option(help="Data source, .npz or folder; else the run's own data.")] = None,
+        name: Annotated[str | None, typer.Option(help="Name of --samples in tables; the file's name by default.")] = None,
+        reference: Annotated[
+            str | None, typer.Option(help="Data source, .npz or folder; by default the run's held-out images.")
+        ] = None,
         extractor: Annotated[
             str | None,
             typer.Option(
                 help="inception (the papers' FID, IS …), classifier (trained here, no download), dinov2, clip, an installed "
-                "extractor or MODULE:CALLABLE."
+                "extractor, or MODULE:CALLABLE."
             ),
         ] = None,
         protocol: Annotated[
-            str, typer.Option(help="Whose rules: nvgbench, adm, torch-fidelity, clean-fid, clean-fid:legacy_pytorch …")
+            str, typer.Option(help="Evaluation protocol: nvgbench, adm, torch-fidelity, clean-fid, clean-fid:legacy_pytorch …")
         ] = "nvgbench",
         inception_weights: Annotated[Path | None, typer.Option(help="Inception weights; implies inception.")] = None,
-        extractor_weights: Annotated[Path | None, typer.Option(help="File or folder of the extractor's weights.")] = None,
-        n: Annotated[int, typer.Option("-n", "--number", help="How many samples of each run.")] = 2000,
-        seed: Annotated[int, typer.Option(min=0, help="Seed of the samples and of everything drawn in the scores.")] = 0,
+        extractor_weights: Annotated[Path | None, typer.Option(help="File or folder with the extractor's weights.")] = None,
+        n: Annotated[int, typer.Option("-n", "--number", help="Number of samples per run.")] = 2000,
+        seed: Annotated[int, typer.Option(min=0, help="Seed of the samples and of all random draws in the scores.")] = 0,
         sampling_seeds: Annotated[
-            str | None, typer.Option(help="Score each run once a seed, 0,1,2 or 0..4, and the mean with its interval.")
+            str | None,
+            typer.Option(help="Score each run with several seeds (0,1,2 or 0..4), then their mean with its interval."),
         ] = None,
         fid_infinity: Annotated[
-            bool, typer.Option("--fid-infinity", help="Also FID∞ above 512 features (takes minutes; below, always).")
+            bool,
+            typer.Option(
+                "--fid-infinity", help="Also FID∞ for more than 512 features (takes minutes; always computed for fewer)."
+            ),
         ] = False,
         weights: Weights = None,
         tokenizer: PublishedTokenizer = None,
-        data: Annotated[str | None, typer.Option(help="With --weights: the data to score on; imagenet if not given.")] = None,
+        data: Annotated[str | None, typer.Option(help="With --weights: data source to score on; imagenet by default.")] = None,
         settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
         anchors: Annotated[bool, typer.Option("--anchors", help="Also score real images and class means.")] = False,
         per_class: Annotated[bool, typer.Option("--per-class", help="Also the Fréchet distance of every class.")] = False,
-        nearest_training: Annotated[bool, typer.Option("--nearest-training", help="Look for memorised images.")] = False,
-        keep_samples: Annotated[bool, typer.Option(help="Keep the samples, or draw them straight into the features.")] = True,
-        force: Annotated[bool, typer.Option("--force", help="Score against a reference with other classes.")] = False,
+        nearest_training: Annotated[
+            bool, typer.Option("--nearest-training", help="Also the distance of each sample to its nearest training image.")
+        ] = False,
+        keep_samples: Annotated[bool, typer.Option(help="Keep the samples on disk after scoring.")] = True,
+        force: Annotated[bool, typer.Option("--force", help="Score although the reference has other classes.")] = False,
         batch_size: Annotated[int, typer.Option(min=1)] = 64,
-        bootstrap: Annotated[
-            int, typer.Option(min=2, help="Replicates of those intervals that are a bootstrap (PSNR …).")
-        ] = 200,
+        bootstrap: Annotated[int, typer.Option(min=2, help="Replicates of bootstrapped intervals (PSNR …).")] = 200,
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
-        """Score samples and reconstructions; interrupted, the same command goes on. Under torchrun, on several devices."""
+        """Score samples and reconstructions. If interrupted, the same command resumes. torchrun spreads it over devices."""
         _check_choice(names or [], all_runs, samples, name)
+        _check_data(data, weights)
         from nvgbench.cli.progress import of_first
         from nvgbench.config.load import override_dataclass
         from nvgbench.device import resolve_device
@@ -82,16 +89,12 @@ def register(app: typer.Typer) -> None:
             keep_samples=keep_samples, force=force, fid_infinity=fid_infinity,
         )  # fmt: skip
         seeds = _sampling_seeds(sampling_seeds, samples)
-        if data is not None and weights is None:
-            raise InputError(
-                f"--data {data} goes with --weights; a run has its data already (--reference: held against others)"
-            )
         with join_processes(resolve_device(device)) as (processes, place):
             if processes.is_first:
                 import_first(names or [], runs, weights, tokenizer, data)
             processes.barrier()
             chosen = [] if samples is not None else _choose(names or [], all_runs, runs)
-            for run in chosen:  # now rather than after the classifier's training
+            for run in chosen:  # before the classifier is trained
                 override_dataclass(run.config.sampling, options.settings, "sampling")
             share = processes.share()
             evaluator = Evaluator(runs, options, place, of_first(share), share, _warn)
@@ -111,9 +114,14 @@ def register(app: typer.Typer) -> None:
 def _check_choice(names: list[str], all_runs: bool, samples: Path | None, name: str | None) -> None:
     given = [bool(names), all_runs, samples is not None]
     if sum(given) != 1:
-        raise InputError("name what to score in one way: RUN…, --all, or --samples with --reference")
+        raise InputError("give exactly one of RUN…, --all, and --samples with --reference")
     if name is not None and samples is None:
-        raise InputError("--name goes with --samples; a run is called by its folder's name")
+        raise InputError("--name goes with --samples; a run is named after its folder")
+
+
+def _check_data(data: str | None, weights: str | None) -> None:
+    if data is not None and weights is None:
+        raise InputError(f"--data {data} goes with --weights; a run has its own data (--reference compares it with others)")
 
 
 def _weights(extractor: str | None, weights: Path | None, inception_weights: Path | None) -> Path | None:
@@ -130,7 +138,7 @@ def _sampling_seeds(text: str | None, samples: Path | None) -> list[int]:
 
     seeds = parse_seeds(text, "--sampling-seeds")
     if seeds and samples is not None:
-        raise InputError("--sampling-seeds goes with runs; the images of --samples are there already")
+        raise InputError("--sampling-seeds goes with runs; the images of --samples are already drawn")
     if len(seeds) == 1 or any(seed < 0 for seed in seeds):
         raise InputError(f"--sampling-seeds {text!r}: expected at least two seeds from 0 on, such as 0..4")
     return seeds
@@ -145,9 +153,9 @@ def _choose(names: list[str], all_runs: bool, root: Path) -> list[RunFolder]:
     ready = [run for run in found if run.state("generator") is not None]
     for run in found:
         if run not in ready:
-            typer.echo(f"left out: {run.path} has no trained generator yet", err=True)
+            typer.echo(f"skipped {run.path}: no trained generator yet", err=True)
     if not ready:
-        raise InputError(f"no run with a trained generator in {root}; 'nvgbench train PRESET' makes one")
+        raise InputError(f"no run with a trained generator in {root}; 'nvgbench train PRESET' trains one")
     return ready
 
 
@@ -156,7 +164,7 @@ def _warn(line: str) -> None:
 
 
 def _show(record: RunRecord | None) -> None:
-    """The scores as a table; nothing in a process that has none to show."""
+    """The scores as a table; nothing in processes without a record."""
     if record is None:
         return
     from rich.console import Console
@@ -187,7 +195,7 @@ def _show(record: RunRecord | None) -> None:
 
 
 def _show_rows(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
-    """A longer result, a line a row."""
+    """A table of the record, one line per row."""
     from rich.markup import escape
     from rich.table import Table
 

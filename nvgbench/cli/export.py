@@ -1,4 +1,4 @@
-"""``nvgbench export``: a run's weights as the original project would store them."""
+"""``nvgbench export``: write a run's weights in the layout of the original project."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def export(
-        run: Annotated[str, typer.Argument(help="A run folder, or its name under --runs.")],
+        run: Annotated[str, typer.Argument(help="A run folder, or its name in --runs.")],
         out: Annotated[Path, typer.Option(help="File to write: .pth for VAR, .ckpt for NVG.")],
-        part: Annotated[Literal["generator", "tokenizer"], typer.Option(help="What to write.")] = "generator",
+        part: Annotated[Literal["generator", "tokenizer"], typer.Option(help="Part to write.")] = "generator",
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
-        """Write weights in the original layout; of an imported run exactly the tensors of the file it was made of."""
+        """Write weights in the original layout; for an imported run, exactly the tensors of the imported file."""
         from nvgbench.runs.find import find_run
         from nvgbench.weights.exports import export_part
 
-        not_carried = export_part(find_run(run, runs), part, out)
+        lost = export_part(find_run(run, runs), part, out)
         typer.echo(f"{part}: {out}, {out.stat().st_size / 2**20:,.1f} MiB")
-        if not_carried:
-            typer.echo(f"note: the original layout does not carry {', '.join(not_carried)}", err=True)
+        if lost:
+            typer.echo(f"note: the original layout cannot store {', '.join(lost)}", err=True)

@@ -1,4 +1,4 @@
-"""``nvgbench import``: published weights as a run."""
+"""``nvgbench import``: make a run from published weights."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ def register(app: typer.Typer) -> None:
         ],
         tokenizer: Annotated[
             str | None,
-            typer.Option(metavar="PATH|NAME", help="The generator's tokenizer; not needed where WEIGHTS brings one along."),
+            typer.Option(metavar="PATH|NAME", help="The generator's tokenizer; not needed if WEIGHTS includes one."),
         ] = None,
         out: Annotated[
-            str | None, typer.Option(metavar="RUN", help="Name under --runs, or a path; the file's if none.")
+            str | None, typer.Option(metavar="RUN", help="Name of the run or path of its folder; by default the file's.")
         ] = None,
-        preset: Annotated[str | None, typer.Option(help="Demand this preset's sizes; else told from the tensors.")] = None,
-        data: Annotated[str | None, typer.Option(help="Data source to score it on; imagenet if not given.")] = None,
-        settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
+        preset: Annotated[str | None, typer.Option(help="Require this preset's sizes; by default they are inferred.")] = None,
+        data: Annotated[str | None, typer.Option(help="Data source to score it on; by default imagenet.")] = None,
+        settings: Overrides = [],  # noqa: B006 - typer only reads the default
         ema: Annotated[
-            bool | None, typer.Option("--ema/--no-ema", help="Averaged or plain generator; averaged if there is one.")
+            bool | None, typer.Option("--ema/--no-ema", help="Averaged or plain generator; averaged if available.")
         ] = None,
         tokenizer_ema: Annotated[
-            bool, typer.Option("--tokenizer-ema/--no-tokenizer-ema", help="Averaged or plain tokenizer; plain as the original.")
+            bool,
+            typer.Option("--tokenizer-ema/--no-tokenizer-ema", help="Averaged or plain tokenizer; plain as in the original."),
         ] = False,
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
-        """Make a run of published weights, for sample, eval, profile and report.
+        """Make a run from published weights, for sample, eval, profile and report.
 
-        Names are downloaded with huggingface_hub (pip install 'nvgbench\\[hub]'): vae_ch160v4096z32.pth and var_d16.pth, d20,
-        d24, d30, d36 of FoundationVision/var (MIT); ae.ckpt and d16.ckpt, d20, d24 of yikaiwang/nvg (gated, non-commercial).
+        Anything that is not a local file is looked up on the Hugging Face Hub (pip install 'nvgbench\\[hub]'):
+        vae_ch160v4096z32.pth and var_d16.pth, d20, d24, d30, d36 of FoundationVision/var (MIT); ae.ckpt and d16.ckpt, d20, d24
+        of yikaiwang/nvg (gated, non-commercial).
         """
         from nvgbench.config.load import load_preset
 
@@ -52,6 +54,6 @@ def register(app: typer.Typer) -> None:
         for phase in ("generator", "tokenizer"):
             state = run.state(phase)
             if state is not None:
-                counted = ", averaged weights in use" if "ema" in state.source["prefixes"] else ""
-                typer.echo(f"{phase}: {state.source['file']}, SHA-256 {state.source['sha256'][:16]}…{counted}")
+                averaged = ", averaged weights in use" if "ema" in state.source["prefixes"] else ""
+                typer.echo(f"{phase}: {state.source['file']}, SHA-256 {state.source['sha256'][:16]}…{averaged}")
         typer.echo(f"imported as {run.config.name}: {run.path}")

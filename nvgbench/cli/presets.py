@@ -1,4 +1,4 @@
-"""``nvgbench presets``: what can be trained."""
+"""``nvgbench presets``: list what can be trained."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
 
     @app.command()
-    def presets(name: Annotated[str | None, typer.Argument(help="Print this preset in full, as TOML.")] = None) -> None:
-        """List the presets, or print one with everything it inherits."""
+    def presets(name: Annotated[str | None, typer.Argument(help="Print this preset in full as TOML.")] = None) -> None:
+        """List the presets, or print one with all its settings."""
         from rich.console import Console
         from rich.table import Table
 
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
         if name is not None:
             typer.echo(to_toml(load_preset(name)))
             return
-        table = Table("preset", "family", "data", "size", "what it is", box=None)
+        table = Table("preset", "family", "data", "size", "description", box=None)
         for preset in preset_files():
             config = load_preset(preset)
             table.add_row(preset, config.family, config.data.source, str(config.data.image_size), config.description)

@@ -1,4 +1,4 @@
-"""``nvgbench profile``: what a model costs."""
+"""``nvgbench profile``: time, memory and energy of a model."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def profile(
-        targets: Annotated[list[str], typer.Argument(help="Presets (with random weights) or runs, also imported ones.")],
-        batch_sizes: Annotated[str, typer.Option(help="At 1, latency is measured; above, throughput.")] = "1,8",
+        targets: Annotated[list[str], typer.Argument(help="Presets (with random weights) or runs, imported ones included.")],
+        batch_sizes: Annotated[str, typer.Option(help="Comma-separated; latency at 1, throughput above.")] = "1,8",
         repeats: Annotated[int, typer.Option(help="Timed calls per batch size.")] = 10,
-        warmup: Annotated[int, typer.Option(help="Calls before them that are not timed.")] = 2,
-        energy_seconds: Annotated[float, typer.Option(help="Shortest window over which energy is read, seconds.")] = 3.0,
+        warmup: Annotated[int, typer.Option(help="Calls before them, not timed.")] = 2,
+        energy_seconds: Annotated[float, typer.Option(help="Shortest window of an energy reading, seconds.")] = 3.0,
         classes: Annotated[
-            int | None, typer.Option(min=1, help="Number of classes of a preset whose data set is not known.")
+            int | None, typer.Option(min=1, help="Number of classes of a preset whose data set is unknown.")
         ] = None,
         seed: Annotated[int, typer.Option(help="Seed of a preset's random weights.")] = 0,
         weights: Weights = None,
@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
         """Measure parameters, FLOPs, latency, throughput, memory and energy.
 
         For a preset, --set changes any key of its configuration (sampling.flow_steps=4), for a run only its sampling settings.
-        The record of a run is added to the run's records.jsonl, that of a preset to records.jsonl in the folder of runs.
+        Records of a run go to its records.jsonl, those of a preset to records.jsonl in the folder of runs.
         """
         from nvgbench.api.jobs import append, profiled_model
         from nvgbench.cli.progress import counting

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then in a log."""
+"""Progress of long work: a bar on a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def counting(description: str, unit: str = "images") -> Iterator[Callable[[int, int], None]]:
-    """Yield a callable ``(done, total)`` that shows how far the work is, how fast it goes and how long it will take."""
+    """Yield a callable ``(done, total)`` that shows progress, speed and remaining time."""
     if sys.stderr.isatty():
         with _bar(description, unit) as update:
             yield update

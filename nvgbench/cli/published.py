@@ -1,4 +1,4 @@
-"""Published weights on the command line: made into a run, which every other command then takes as any other."""
+"""Options for published weights: they are imported as a run first, which the command then uses like any other."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="PATH|NAME",
-        help="First make RUN of this published file (var_d16.pth …), as 'nvgbench import' does. Named like a preset, it must "
-        "have that preset's sizes.",
+        help="First import this published file (var_d16.pth …) as RUN, like 'nvgbench import'. If RUN is the name of a preset, "
+        "the sizes must be the preset's.",
     ),
 ]
 PublishedTokenizer = Annotated[
@@ -27,15 +27,15 @@ PublishedTokenizer = Annotated[
 
 
 def run_path(name: str, runs: Path) -> Path:
-    """Where the run ``name`` is or would be: a bare name below ``runs``, anything else as it is."""
+    """Folder of the run ``name``: a plain name is a folder in ``runs``, anything else a path."""
     return Path(name) if Path(name).name != name else runs / name
 
 
 def import_published(folder: Path, weights: str, tokenizer: str | None, **choices: Any) -> RunFolder:
-    """Make ``folder`` a run of published files, given by path or name; see `nvgbench.weights.imports.import_run`.
+    """Import published files, given by path or name, as the run ``folder``; see `nvgbench.weights.imports.import_run`.
 
     Raises:
-        InputError: no such file or name, or one that does not fit.
+        InputError: no such file or name, or it does not fit.
     """
     from nvgbench.weights.families import find_published
     from nvgbench.weights.imports import import_run
@@ -44,21 +44,23 @@ def import_published(folder: Path, weights: str, tokenizer: str | None, **choice
 
 
 def import_first(names: list[str], runs: Path, weights: str | None, tokenizer: str | None, data: str | None = None) -> None:
-    """What ``--weights`` does before a command looks for its run; without it, nothing.
+    """Import the files of ``--weights`` and ``--tokenizer`` before a command opens its run.
 
     Args:
-        names: the runs that the command was given; ``--weights`` goes with exactly one.
-        data: data source of the run that is made; the published models' own where not given.
+        names: the runs that the command was given; ``--weights`` needs exactly one.
+        runs: folder of the runs.
+        weights, tokenizer: the options; without ``--weights`` nothing is done.
+        data: data source of the new run; the published models' own if not given.
 
     Raises:
         InputError: several runs, a tokenizer alone, or a file that does not fit.
     """
     if weights is None:
         if tokenizer is not None:
-            raise InputError(f"--tokenizer {tokenizer} goes with --weights FILE; a run has its tokenizer already")
+            raise InputError(f"--tokenizer {tokenizer} goes with --weights; a run already has its tokenizer")
         return
     if len(names) != 1:
-        raise InputError(f"--weights makes one run, got {len(names)} names; give one RUN")
+        raise InputError(f"--weights imports one run, got {len(names)} names; give one RUN")
     from nvgbench.config.load import load_preset
     from nvgbench.registry import preset_files
 

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Path | None, typer.Option(help="x.npz (arr_0: uint8 NHWC, arr_1: labels) or a folder for PNGs.")] = None,
         grid: Annotated[Path | None, typer.Option(help="Write a picture of the first images, one column per class.")] = None,
         trace: Annotated[Path | None, typer.Option(help="Write a picture of the stages of the first images.")] = None,
-        classes: Annotated[str | None, typer.Option(help="Comma-separated class numbers; all in turn if not given.")] = None,
+        classes: Annotated[str | None, typer.Option(help="Names or numbers, comma-separated; all in turn by default.")] = None,
         seed: Annotated[int, typer.Option(help="Seed of the job; each image has its own, made from this and its number.")] = 0,
         batch_size: Annotated[int, typer.Option(min=1)] = 64,
         weights: Weights = None,
@@ -40,7 +40,8 @@ def register(app: typer.Typer) -> None:
         from nvgbench.device import resolve_device
         from nvgbench.runs.find import find_run
         from nvgbench.sampling import export
-        from nvgbench.sampling.job import check_classes, image_seed, sample_job
+        from nvgbench.sampling.classes import select_classes
+        from nvgbench.sampling.job import image_seed, sample_job
         from nvgbench.training.distributed import join_processes
 
         if structure_sample is not None and not 0 <= structure_sample < 2**32:
@@ -58,7 +59,8 @@ def register(app: typer.Typer) -> None:
             processes.barrier()
             folder = find_run(run, runs)
             generator = folder.load_generator(place)
-            chosen = check_classes(export.parse_classes(classes), generator.spec)
+            names = folder.dataset.classes
+            chosen = select_classes(None if classes is None else classes.split(","), names)
             options = export.parse_settings(settings)
             if guided:
                 from nvgbench.nvg.structure_control import with_structure
@@ -76,6 +78,8 @@ def register(app: typer.Typer) -> None:
                 )  # fmt: skip
             if not share.is_first:
                 return
+            if classes is not None:
+                typer.echo(f"classes: {', '.join(f'{label} ({names[label]})' for label in chosen)}")
             typer.echo(f"samples: {export.place(made, out) if out else made}")
             if grid:
                 typer.echo(f"grid: {export.write_grid(made, grid, len(chosen))}")

@@ -1,4 +1,4 @@
-"""``nvgbench train``: train a preset, or say what training it would cost."""
+"""``nvgbench train``: train a preset, or estimate the cost of its training."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def train(
         preset: Annotated[str, typer.Argument(help="A name from 'nvgbench presets'.")],
-        data: Annotated[str | None, typer.Option(help="Another data source, e.g. cifar10 or imagefolder:PATH.")] = None,
-        settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
-        name: Annotated[str | None, typer.Option(help="Name of the run; the preset's if not given.")] = None,
+        data: Annotated[str | None, typer.Option(help="Use another data source, e.g. cifar10 or imagefolder:PATH.")] = None,
+        settings: Overrides = [],  # noqa: B006 - typer only reads the default
+        name: Annotated[str | None, typer.Option(help="Name of the run; by default that of the preset.")] = None,
         runs: RunsRoot = DEFAULT_RUNS,
         device: Device = "auto",
         tokenizer: Annotated[
             str | None,
-            typer.Option(metavar="RUN|PATH|NAME", help="Take this run's tokenizer, or a published file's (ae.ckpt …)."),
+            typer.Option(metavar="RUN|PATH|NAME", help="Use the tokenizer of this run or published file (ae.ckpt …)."),
         ] = None,
         phase: Annotated[Literal["tokenizer", "generator", "all"], typer.Option(help="What to train.")] = "all",
-        seeds: Annotated[str | None, typer.Option(help="Train once a seed: 0,1,2 or 0..4; runs are called NAME-seedN.")] = None,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost; needs no data.")] = False,
+        seeds: Annotated[str | None, typer.Option(help="One training per seed: 0,1,2 or 0..4, named NAME-seedN.")] = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate the cost; needs no data.")] = False,
     ) -> None:
-        """Train; interrupted, the same command goes on where it stopped. Under torchrun, on several devices."""
+        """Train a preset; after an interruption, the same command resumes. With torchrun, on several devices."""
         from nvgbench.config.load import load_preset
 
         run_name = name or preset
         if ".." in Path(run_name).parts:
-            raise InputError(f"--name {run_name!r} leads out of the folder of runs; use a plain name, and --runs")
+            raise InputError(f"--name {run_name!r} leads out of the runs folder; use a plain name, and --runs for the folder")
         jobs = [
             (f"{run_name}-seed{seed}", load_preset(preset, [*settings, f"train.seed={seed}"], data))
             for seed in parse_seeds(seeds)
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
 
             typer.echo(describe(estimate(jobs[0][1], resolve_device(device))))
             if len(jobs) > 1:
-                typer.echo(f"{len(jobs)} seeds: {len(jobs)} times that")
+                typer.echo(f"{len(jobs)} seeds: {len(jobs)} times this cost")
             return
         group = Path(run_name).name if seeds else ""
         _train_all(jobs, runs, device, tokenizer, ("tokenizer", "generator") if phase == "all" else (phase,), group)
@@ -76,16 +76,16 @@ def _train_all(
         folder = runs / name
         with _tokenizer_run(tokenizer, runs, config) as source, training_progress(name) as progress:
             try:
-                train_run(config, folder, device=target, progress=progress, tokenizer_from=source, phases=phases, group=group)
+                train_run(config, folder, device=target, progress=progress, tokenizer=source, phases=phases, group=group)
             except Interrupted:
-                progress({"message": "interrupted; the same command continues where this one stopped"})
+                progress({"message": "interrupted; run the same command to resume"})
                 raise typer.Exit(130) from None
             progress({"message": f"finished: {folder}"})
 
 
 @contextmanager
 def _tokenizer_run(given: str | None, runs: Path, config: RunConfig) -> Iterator[Path | None]:
-    """The folder of the run whose tokenizer is taken; of a published file, one that is there for as long as it is needed."""
+    """The folder of the run whose tokenizer is used; for a published file, a temporary one."""
     from nvgbench.runs.find import find_run, is_run
     from nvgbench.weights.families import find_published, hub_files
     from nvgbench.weights.imports import import_run
@@ -103,10 +103,10 @@ def _tokenizer_run(given: str | None, runs: Path, config: RunConfig) -> Iterator
 
 
 def parse_seeds(text: str | None, option: str = "--seeds") -> list[int]:
-    """``0,1,2`` or ``0..4`` (both ends included), or a mixture; an empty list for None.
+    """Seeds from ``0,1,2``, ``0..4`` (inclusive) or a mixture; empty for None.
 
     Raises:
-        InputError: anything else, or a seed named twice.
+        InputError: anything else, or a repeated seed.
     """
     if text is None:
         return []

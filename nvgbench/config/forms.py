@@ -1,4 +1,4 @@
-"""What the value of a key looks like, told from the schema: for messages about values of another form."""
+"""Describes the form that the schema expects for a key, for messages about values of another form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-# Problems that pydantic has with a value's form, not with its size: names of `ErrorDetails.type`.
+# pydantic's types of errors about the form of a value, not its size: `ErrorDetails.type`.
 _OF_FORM = (
     "tuple_type", "too_long", "too_short", "missing", "int_type", "int_parsing", "int_from_float", "float_type",
     "float_parsing", "bool_type", "bool_parsing", "string_type", "dataclass_type",
@@ -20,16 +20,16 @@ _EXAMPLES: dict[Any, Any] = {int: 8, float: 0.001, bool: True, str: "name"}
 
 
 def expected_form(schema: Any, path: Sequence[str | int], problem: str, section: str) -> tuple[str, str] | None:
-    """The key that holds a value of another form than the schema's, and the form with an example of it.
+    """The key of a value whose form differs from the schema's, and the expected form with an example.
 
     Args:
         schema: dataclass that was validated.
-        path: pydantic's location in it; what lies within a list belongs to the list's key.
+        path: pydantic's location in it; entries of a list belong to the list's key.
         problem: pydantic's type of the error.
-        section: where the dataclass stands, dotted.
+        section: dotted path of the dataclass.
 
     Returns:
-        ``("sampling.top_p", "a list of 2 numbers, e.g. sampling.top_p=[1.0,0.5]")``; None for problems of another kind.
+        ``("sampling.top_p", "a list of 2 numbers, e.g. sampling.top_p=[1.0,0.5]")``; None for other problems.
     """
     if problem not in _OF_FORM:
         return None
@@ -50,7 +50,7 @@ def expected_form(schema: Any, path: Sequence[str | int], problem: str, section:
         return None
     form, example = described
     fits = isinstance(default, (int, float, str, tuple))
-    # Without spaces, which a shell would take for the end of the word.
+    # Without spaces, so that the example is one word in a shell.
     return key, f"{form}, e.g. {key}={json.dumps(default if fits else example, separators=(',', ':'))}"
 
 
@@ -63,7 +63,7 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _describe(kind: Any) -> tuple[str, Any] | None:
-    """The form in words, and a value of it."""
+    """The form in words, and an example."""
     if kind in _NAMES:
         return _NAMES[kind], _EXAMPLES[kind]
     parts = typing.get_args(kind)

@@ -1,4 +1,4 @@
-"""Presets and overrides to a checked `RunConfig`, and back to TOML."""
+"""From presets and overrides to a validated `RunConfig`, and to and from TOML."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from nvgbench.config.forms import expected_form
 from nvgbench.config.schema import DataConfig, RunConfig, TokenizerConfig, TokenizerLossConfig, TrainConfig
 from nvgbench.errors import InputError, did_you_mean
+from nvgbench.files import StrPath
 from nvgbench.registry import get_family, get_preset
 
 _BUDGETS = importlib.resources.files("nvgbench.config") / "budgets"
@@ -41,16 +42,17 @@ def load_preset(name: str, overrides: Iterable[str] | Mapping[str, Any] = (), da
     return build_config(tree, f"preset {name!r}")
 
 
-def load_file(path: Path) -> RunConfig:
+def load_file(path: StrPath) -> RunConfig:
     """Read a resolved configuration written by `to_toml`.
 
     Raises:
-        InputError: the file is missing, is no TOML, or does not hold a configuration.
+        InputError: the file is missing, not valid TOML, or not a configuration.
     """
+    path = Path(path)
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"no configuration at {path}; is {path.parent} a run folder made by 'nvgbench train'?") from None
+        raise InputError(f"no configuration at {path}; is {path.parent} the folder of a run?") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} is not valid TOML ({error}); restore that file, or remove the run and train it again"
@@ -59,7 +61,7 @@ def load_file(path: Path) -> RunConfig:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as nested dicts of plain values, keys without a value (None) left out."""
+    """The configuration as nested dicts of plain values, without keys that are None."""
     plain = dataclasses.asdict(config)
 
     def strip(value: Any) -> Any:
@@ -94,10 +96,10 @@ def _digest(tree: Mapping[str, Any]) -> str:
 
 
 def build_config(tree: dict[str, Any], origin: str) -> RunConfig:
-    """Check a nested dict against the schema, the family's own sections included.
+    """Validate a nested dict against the schema, including the family's own sections.
 
     Raises:
-        InputError: one line that names the key's path, what is wrong and the nearest valid key.
+        InputError: names the path of the key, what is wrong and the closest valid key.
     """
     tree = copy.deepcopy(tree)
     family_name = tree.get("family")
@@ -122,7 +124,7 @@ def build_config(tree: dict[str, Any], origin: str) -> RunConfig:
 
 
 def override_dataclass(config: Any, settings: Mapping[str, Any], section: str) -> Any:
-    """A copy of a configuration dataclass with some fields replaced, checked like the file it came from.
+    """A copy of a configuration dataclass with some fields replaced, validated like a file.
 
     Raises:
         InputError: unknown field or wrong type.
@@ -131,7 +133,7 @@ def override_dataclass(config: Any, settings: Mapping[str, Any], section: str) -
 
 
 def parse_value(text: str) -> Any:
-    """A TOML value where ``text`` is one (``3``, ``1e-4``, ``true``, ``[1, 2]``), else the text itself."""
+    """``text`` as a TOML value if it is one (``3``, ``1e-4``, ``true``, ``[1, 2]``), else the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -139,10 +141,10 @@ def parse_value(text: str) -> Any:
 
 
 def _read_preset(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The preset's tree on top of the one that it ``extends``: another preset, or a budget that several families share."""
+    """The preset's tree merged over the one that it ``extends``: another preset, or a budget shared by several families."""
     if name in seen:
         raise InputError(f"presets extend each other in a circle: {' -> '.join((*seen, name))}")
-    is_budget = bool(seen) and name.startswith("budget:")  # a budget is no preset that could be asked for by name
+    is_budget = bool(seen) and name.startswith("budget:")  # budgets are not presets and cannot be requested by name
     file = _BUDGETS / f"{name.removeprefix('budget:')}.toml" if is_budget else get_preset(name)
     tree = tomllib.loads(file.read_text(encoding="utf-8"))
     base = tree.pop("extends", None)
@@ -171,7 +173,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not all(path.strip().split(".")):
-            raise InputError(f"--set {override!r} is not section.key=value, e.g. --set train.generator.learning_rate=1e-4")
+            raise InputError(f"setting {override!r} is not section.key=value, e.g. train.generator.learning_rate=1e-4")
         found[path.strip()] = None if text.strip() == "null" else parse_value(text.strip())
     return found
 
@@ -184,9 +186,9 @@ def _validate(schema: Any, tree: Any, origin: str, section: str) -> Any:
 
 
 def _explain(error: ValidationError, schema: Any, section: str) -> str:
-    """One line for the first problem, with the nearest valid key where one is misspelt."""
+    """One line about the first problem; for a misspelt key, with the closest valid one."""
     unknown = ("unexpected_keyword_argument", "extra_forbidden")
-    # A misspelt key also leaves the right one missing; the misspelling is the cause.
+    # A misspelt key may also leave the correct one missing; report the misspelling, which is the cause.
     problem = min(error.errors(include_url=False), key=lambda found: found["type"] not in unknown)
     form = expected_form(schema, problem["loc"], problem["type"], section)
     loc = tuple(str(part) for part in problem["loc"])
@@ -219,7 +221,7 @@ def _known_keys(schema: Any, path: tuple[str, ...]) -> list[str]:
 
 
 def _check_consistency(config: RunConfig, origin: str) -> None:
-    """Rules that span keys."""
+    """Check rules that involve several keys."""
     downsampling = 2 ** (len(config.tokenizer.channel_multipliers) - 1)
     if config.data.image_size % downsampling:
         raise InputError(

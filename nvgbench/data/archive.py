@@ -1,4 +1,4 @@
-"""Images in an npz, read in pieces: ``arr_0`` uint8 ``[N, H, W, 3]``, labels in ``arr_1`` or ``labels``.
+"""Arrays of images in an npz or npy, read in pieces: ``arr_0`` uint8 ``[N, H, W, 3]``, labels in ``arr_1`` or ``labels``.
 
 This is the format of the field's evaluators. The array is never held whole: in an uncompressed member the reader seeks, a
 compressed one is decompressed piece by piece. The exception is Fortran order, where an image's bytes are scattered over the
@@ -7,12 +7,11 @@ file: such an array is read into memory on first use. Shape letters: N images, B
 
 from __future__ import annotations
 
+import errno
 import functools
 import math
 import mmap
-import os
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,15 +20,27 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from nvgbench.data.files import is_image_name
+from nvgbench.data.identify import HEAD, describe, printable
 from nvgbench.errors import InputError
+from nvgbench.files import StrPath
 
-IMAGES = "arr_0.npy"
+IMAGES = "arr_0"
+LABELS = ("arr_1", "labels")
+CLASSES = ("classes", "class_names")
+_NPY = b"\x93NUMPY"
 _LOCAL_HEADER = 30
 """Bytes of a local file header before the name (PKWARE APPNOTE 4.3.7); lengths of name and extra field are its last four."""
+_METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES encryption"}
+"""Compression methods that Python's zipfile does not read, or not in every version (PKWARE APPNOTE 4.4.5)."""
 
 
 class NpzImages:
     """The images of a file, read as often as needed.
+
+    Args:
+        path: an npz, or an npy that holds nothing but the images.
+        key: name of the images in an npz.
 
     Attributes:
         path: the file.
@@ -37,38 +48,49 @@ class NpzImages:
         height, width: of every image, pixels.
 
     Raises:
-        InputError: not a whole npz, no ``arr_0``, or an ``arr_0`` that is not uint8 ``[N, H, W, 3]``.
+        InputError: not a whole npz or npy, no such array, or one that is not uint8 ``[N, H, W, 3]``.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: StrPath, key: str | None = None) -> None:
         self.path = Path(path)
-        with _reading(self.path), zipfile.ZipFile(self.path) as archive:
-            if IMAGES not in archive.namelist():
-                held = ", ".join(name.removesuffix(".npy") for name in sorted(archive.namelist())[:5]) or "nothing"
-                raise InputError(f"{self.path} has no arr_0; it holds {held}, expected arr_0 with the images")
-            with archive.open(IMAGES) as member:
-                shape, self._fortran, dtype = _array_header(member)
-                self._header = member.tell()
-            info = archive.getinfo(IMAGES)
-            stored = info.compress_type == zipfile.ZIP_STORED
-            self._offset = _data_offset(self.path, info) + self._header if stored else None
+        self.key = key or IMAGES
+        self._bare = _head(self.path).startswith(_NPY)
+        with reading(self.path), self._open() as member:
+            shape, self._fortran, dtype = _array_header(member)
+            self._header = member.tell()
+        with reading(self.path):
+            size, self._offset = self._extent()
+        what = "the array" if self._bare else self.key
+        if dtype.hasobject:
+            raise InputError(f"{self.path}: {what} is an array of Python objects; save uint8 images [N, H, W, 3]")
         if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
             remedy = "; clamp to 0 to 255, round and convert" if dtype != np.uint8 else ""
-            raise InputError(f"{self.path}: arr_0 is {dtype} {list(shape)}; expected uint8 images [N, H, W, 3]{remedy}")
+            raise InputError(f"{self.path}: {what} is {dtype} {list(shape)}; expected uint8 images [N, H, W, 3]{remedy}")
         if 0 in shape:
-            raise InputError(f"{self.path}: arr_0 holds 0 images {list(shape)}; expected at least one [N, H, W, 3]")
+            raise InputError(f"{self.path}: {what} holds 0 images {list(shape)}; expected at least one [N, H, W, 3]")
         self.count, self.height, self.width = shape[:3]
         self._bytes = self.height * self.width * 3
+        if size < self._header + self.count * self._bytes:
+            whole = max(0, size - self._header) // self._bytes
+            raise InputError(f"{self.path}: ends after {whole} of {self.count} images; copy it again")
         self._member: IO[bytes] | None = None
 
     def labels(self) -> NDArray | None:
-        """``arr_1`` or ``labels`` as they stand in the file, or None.
+        """``arr_1`` or ``labels`` as they stand in the file, or None; see `npz_arrays` for Python objects.
 
         Raises:
             InputError: they cannot be read.
         """
-        arrays = npz_arrays(self.path, ("arr_1", "labels"))
-        return None if not arrays else next(iter(arrays.values()))
+        return None if self._bare else next(iter(npz_arrays(self.path, LABELS).values()), None)
+
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, if ``classes`` or ``class_names`` is an array of text ``[K]``; a label is an index into it."""
+        if self._bare:
+            return ()
+        for names in npz_arrays(self.path, CLASSES).values():
+            if names.dtype.kind == "U" and names.ndim == 1:
+                return tuple(names.tolist())
+        return ()
 
     def stream(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """All images in order, ``size`` at a time, uint8 ``[B, H, W, 3]``; after the last, the checksum is verified.
@@ -79,7 +101,7 @@ class NpzImages:
         if self._fortran:
             yield from (self._whole[start : start + size] for start in range(0, self.count, size))
             return
-        with _reading(self.path), zipfile.ZipFile(self.path) as archive, archive.open(IMAGES) as member:
+        with reading(self.path), self._open() as member:
             member.read(self._header)
             for start in range(0, self.count, size):
                 yield self._read(member, start, min(start + size, self.count))
@@ -93,7 +115,7 @@ class NpzImages:
         """
         if self._fortran:
             return self._whole[list(indices)]
-        with _reading(self.path):
+        with reading(self.path):
             if self._offset is None:
                 return np.concatenate([self._decompress(start, stop) for start, stop in _runs(indices)])
             pieces = []
@@ -103,15 +125,50 @@ class NpzImages:
                     pieces.append(self._read(handle, start, stop))
             return np.concatenate(pieces)
 
+    @contextmanager
+    def _open(self) -> Iterator[IO[bytes]]:
+        if self._bare:
+            with self.path.open("rb") as handle:
+                yield handle
+        else:
+            with open_archive(self.path) as archive, open_member(archive, self._name(archive)) as member:
+                yield member
+
+    def _name(self, archive: zipfile.ZipFile) -> str:
+        names = archive.namelist()
+        if f"{self.key}.npy" in names:
+            return f"{self.key}.npy"
+        if any(name.endswith("data.pkl") for name in names):
+            raise InputError(f"{self.path} is a PyTorch checkpoint; expected an .npz with {IMAGES} (uint8 images [N, H, W, 3])")
+        if {"mu.npy", "sigma.npy"} <= set(names):
+            raise InputError(f"{self.path} holds statistics (mu, sigma) and no images; expected {self.key} with uint8 images")
+        held = [printable(name).removesuffix(".npy") for name in sorted(names)]
+        choose = f"; name the images with `key={held[0]!r}`" if any(name.endswith(".npy") for name in names) else ""
+        more = " …" if len(held) > 5 else ""
+        raise InputError(
+            f"{self.path} has no {self.key}; it holds {', '.join(held[:5]) or 'nothing'}{more}, expected {IMAGES} with the "
+            f"images{choose}"
+        )
+
+    def _extent(self) -> tuple[int, int | None]:
+        """Bytes of the array with its header, and where its data begin in the file; None if they are compressed."""
+        if self._bare:
+            return self.path.stat().st_size, self._header
+        with open_archive(self.path) as archive:
+            info = archive.getinfo(self._name(archive))
+        stored = info.compress_type == zipfile.ZIP_STORED
+        return info.file_size, _data_offset(self.path, info) + self._header if stored else None
+
     @functools.cached_property
     def _whole(self) -> NDArray[np.uint8]:
-        with _reading(self.path), np.load(self.path, allow_pickle=False) as archive:
-            return np.ascontiguousarray(archive[IMAGES.removesuffix(".npy")])
+        with reading(self.path), self._open() as member:
+            return np.ascontiguousarray(np.lib.format.read_array(member, allow_pickle=False))
 
     def _decompress(self, start: int, stop: int) -> NDArray[np.uint8]:
         # Kept open: a forward seek continues where the last piece ended, a new stream would start from the beginning.
         if self._member is None:
-            self._member = zipfile.ZipFile(self.path).open(IMAGES)  # noqa: SIM115 - closed with this object
+            archive = zipfile.ZipFile(self.path)
+            self._member = archive.open(self._name(archive))
         self._member.seek(self._header + start * self._bytes)
         return self._read(self._member, start, stop)
 
@@ -129,27 +186,95 @@ class NpzImages:
         return pixels
 
 
-def npz_arrays(path: str | os.PathLike[str], keys: Sequence[str]) -> dict[str, NDArray] | None:
-    """Those of ``keys`` that an npz holds, with their arrays; None if ``path`` is no npz.
+def npz_arrays(path: StrPath, keys: Sequence[str]) -> dict[str, NDArray]:
+    """Those of ``keys`` that an npz holds, with their arrays.
+
+    Arrays of Python objects are never unpickled, as that could run code: their elements are None.
 
     Raises:
-        InputError: one of them cannot be read.
+        InputError: not a whole npz, or one of the arrays cannot be read.
     """
-    if not zipfile.is_zipfile(path):
-        return None
-    with _reading(path), np.load(path, allow_pickle=False) as archive:
-        return {key: archive[key] for key in keys if key in archive.files}
+    found = {}
+    with reading(path), open_archive(path) as archive:
+        for key in keys:
+            if f"{key}.npy" in archive.namelist():
+                with open_member(archive, f"{key}.npy") as member:
+                    found[key] = _read_array(member, archive.getinfo(f"{key}.npy").file_size)
+    return found
+
+
+def is_zip(path: StrPath) -> bool:
+    """Whether a file is a zip archive, perhaps a damaged one."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # raised for some damages; opening it says more
+        return True
+
+
+def is_zip_of_images(path: StrPath) -> bool:
+    """Whether a file is a zip that holds image files and no arrays."""
+    if not is_zip(path):
+        return False
+    with reading(path), open_archive(path) as archive:
+        names = archive.namelist()
+    return any(map(is_image_name, names)) and not any(name.endswith(".npy") for name in names)
 
 
 @contextmanager
-def _reading(path: str | os.PathLike[str]) -> Iterator[None]:
-    """What zip and NumPy raise for a damaged file, as one line with its name."""
+def open_archive(path: StrPath) -> Iterator[zipfile.ZipFile]:
+    """A zip archive.
+
+    Raises:
+        InputError: the file is something else, or its end is missing.
+    """
+    if not is_zip(path):
+        kind = describe(_head(path))
+        if kind.what == "a zip archive":
+            raise InputError(f"{path} is not a whole .npz file (its end is missing); write or copy it again")
+        raise InputError(f"{path} is {kind.what}, not an .npz file; {kind.remedy or 'write or copy it again'}")
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+@contextmanager
+def open_member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+    """A member of an archive.
+
+    Raises:
+        InputError: it is encrypted, or compressed by a method that Python does not read.
+    """
+    info = archive.getinfo(name)
+    place = f"{archive.filename}: {printable(name)}"
+    if info.flag_bits & 1:
+        raise InputError(f"{place} is encrypted; save the file without a password")
+    try:
+        member = archive.open(info)
+    except NotImplementedError:
+        method = f"{_METHODS.get(info.compress_type, 'an unknown method')} (zip method {info.compress_type})"
+        raise InputError(
+            f"{place} is compressed with {method}, which Python does not read; pack it again with deflate, as "
+            "numpy.savez_compressed does"
+        ) from None
+    with member:
+        yield member
+
+
+@contextmanager
+def reading(path: StrPath) -> Iterator[None]:
+    """Whatever zip, its decompressors and NumPy raise for a damaged file, as one line with its name.
+
+    Errors of the file system keep their type.
+    """
     try:
         yield
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        raise InputError(f"{path} is damaged or not an .npz file ({error}); write or copy it again") from None
+    except Exception as error:
+        # bz2 raises an OSError without a number for damaged data, and a seek to a nonsensical place ends in EINVAL.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path} is damaged ({reason}); write or copy it again") from error
 
 
 def large_uint8(shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -161,10 +286,27 @@ def large_uint8(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.frombuffer(mmap.mmap(-1, max(1, math.prod(shape))), dtype=np.uint8)[: math.prod(shape)].reshape(shape)
 
 
+def _head(path: StrPath) -> bytes:
+    with open(path, "rb") as handle:
+        return handle.read(HEAD)
+
+
 def _array_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(member)
+
+
+def _read_array(member: IO[bytes], size: int) -> NDArray:
+    """The array of a member of ``size`` bytes; nothing is allocated for more than it holds."""
+    shape, fortran, dtype = _array_header(member)
+    if dtype.hasobject:
+        return np.broadcast_to(np.array(None, dtype=object), shape)
+    count = math.prod(shape)
+    if count * dtype.itemsize > size - member.tell():
+        raise ValueError(f"an array of {dtype} {list(shape)} in {size} bytes")
+    data = np.frombuffer(member.read(count * dtype.itemsize), dtype=dtype, count=count)
+    return data.reshape(shape, order="F" if fortran else "C")
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nvgbench.data.archive import NpzImages
 from nvgbench.data.dataset import DataRequest, ImageDataset
+from nvgbench.data.file_hashes import cache_folder
 from nvgbench.data.labels import as_classes
 from nvgbench.data.selection import HELD_OUT, held_out, round_robin
 from nvgbench.errors import InputError
@@ -62,7 +63,7 @@ class ArrayDataset(ImageDataset):
 def open_npz(location: str, request: DataRequest) -> ArrayDataset:
     """``arr_0``: uint8 ``[N, H, W, 3]``; ``arr_1`` or ``labels``: classes ``[N]``, a single class without them.
 
-    A tenth of the images is held out, chosen by the hash of their positions.
+    A tenth of each class is held out, chosen by the hash of the images' positions.
 
     Raises:
         InputError: the file is missing or not an npz, or its arrays have another shape or type.
@@ -73,11 +74,14 @@ def open_npz(location: str, request: DataRequest) -> ArrayDataset:
     if not path.is_file():
         raise InputError(f"{path} does not exist; `data='npz:PATH'` takes an .npz with arr_0 (uint8 images [N, H, W, 3])")
     file = NpzImages(path)
-    if file.count < 2:
-        raise InputError(f"{path}: arr_0 holds {file.count} image; a tenth is held out, which takes at least 2")
     labels_N = _labels(file)
-    classes = [str(label) for label in range(int(labels_N.max()) + 1)]
-    chosen = held_out([str(i) for i in range(file.count)]) == (request.split == "eval")
+    classes = file.class_names() or [str(label) for label in range(int(labels_N.max()) + 1)]
+    if labels_N.max() >= len(classes):
+        raise InputError(f"{path}: label {labels_N.max()} has no name; its array of class names holds {len(classes)}")
+    out = held_out([str(i) for i in range(file.count)], labels_N)
+    if not out.any():
+        raise InputError(f"{path}: no class has more than one image; a tenth is held out, which takes at least 2 of a class")
+    chosen = out == (request.split == "eval")
     pixels_NHWC = file.load(np.flatnonzero(chosen).tolist())
     name = f"npz:{location} ({request.split}, {HELD_OUT})"
     return ArrayDataset(pixels_NHWC, labels_N[chosen], classes, name=name, request=request)
@@ -120,14 +124,16 @@ def _open_cifar(source: str, kind: Any, location: str, request: DataRequest) -> 
     Args:
         source: its name.
         kind: torchvision's class.
-        location: folder that holds the archive or its contents; if empty, the request's ``root``, else
-            ``~/.cache/nvgbench``.
+        location: folder that holds the archive or its contents; if empty, the request's ``root``, else the
+            user's cache.
         request: see `DataRequest`.
 
     Raises:
         InputError: the files are not there and cannot be downloaded.
     """
-    folder = Path(location).expanduser() if location else request.root or Path.home() / ".cache" / "nvgbench"
+    folder = Path(location).expanduser() if location else request.root or cache_folder()
+    if folder is None:
+        raise InputError(f"{source!r} has no place: this user has no home folder; give one with `data='{source}:PATH'`")
     train = request.split == "train"
     try:
         data = kind(str(folder), train=train, download=False)

@@ -2,10 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from PIL import Image
 
+from nvgbench.errors import InputError
+
 RANDOM_CROP_MARGIN = 1.125
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How images of any size become squares of one size before they are scored.
+
+    Attributes:
+        resize: side of the result, pixels; None keeps the size of pixels and crops only.
+        crop: ``center``: the centre square, after ADM's resizing of the shorter side if ``resize`` is given. None: the whole
+            image, resized with a bicubic filter, whatever its aspect ratio.
+
+    Raises:
+        InputError: neither is given, a side below 1, or another crop.
+    """
+
+    resize: int | None = None
+    crop: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.crop not in (None, "center"):
+            raise InputError(f"`crop={self.crop!r}`: expected `crop='center'`, or no crop")
+        if self.resize is None and self.crop is None:
+            raise InputError("give `resize=`, `crop='center'`, or both")
+        if self.resize is not None and self.resize < 1:
+            raise InputError(f"`resize={self.resize}`: expected a side of 1 pixel or more")
+
+    def side(self, height: int, width: int) -> int:
+        """Side of the result for an image of this size, pixels."""
+        return self.resize or min(height, width)
+
+    def __call__(self, pixels_hw3: np.ndarray) -> np.ndarray:
+        """One uint8 image ``[h, w, 3]`` to ``[side, side, 3]``."""
+        side = self.side(*pixels_hw3.shape[:2])
+        if self.crop and self.resize:
+            return centre_crop(pixels_hw3, side)
+        if self.crop:
+            height, width = pixels_hw3.shape[:2]
+            return _crop(Image.fromarray(pixels_hw3), (height - side) // 2, (width - side) // 2, side)
+        if pixels_hw3.shape[:2] == (side, side):
+            return pixels_hw3
+        return np.asarray(Image.fromarray(pixels_hw3).resize((side, side), Image.Resampling.BICUBIC))
+
+    def __str__(self) -> str:
+        if self.resize and self.crop:
+            return f"shorter side to {self.resize} px (box halving, then bicubic), centre crop"
+        return "centre crop" if self.crop else f"to {self.resize}x{self.resize} px (bicubic)"
 
 
 def centre_crop(pixels: np.ndarray, size: int) -> np.ndarray:

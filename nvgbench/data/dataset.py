@@ -5,6 +5,7 @@ Shape letters: B batch, N images of the data set, H and W pixels (both `image_si
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ import torch
 from torch import Tensor
 
 from nvgbench.data.crop import centre_crop, random_crop
-from nvgbench.data.decode import decode_all
 from nvgbench.data.remarks import Notes, Remark
+from nvgbench.data.threads import in_threads
 
 Split = Literal["train", "eval"]
 Augment = Literal["none", "random-crop"]
@@ -25,6 +26,7 @@ Augment = Literal["none", "random-crop"]
 # Up to this size the uint8 images of a data set are kept in memory once decoded.
 CACHE_LIMIT_BYTES = 2 << 30
 _CHUNK = 256
+_MOST_NAMES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class DataRequest:
         augment: of training images; ``none`` for held-out images, which are always cut from the centre.
         limit: how many images at most, spread evenly over the classes; for procedural data, how many to draw.
         seed: of procedural data.
-        root: folder for downloads; ``~/.cache/nvgbench`` if None.
+        root: folder for downloads; the user's cache if None.
     """
 
     image_size: int
@@ -72,7 +74,6 @@ class ImageDataset(ABC):
         classes: class names; a label is an index into them.
         image_size: side of every image, pixels.
         labels: int64 ``[N]``.
-        fingerprint: SHA-256 (hex) of what determines the images.
         augment: how an image is augmented when `get` or `images` is given a random generator.
         notes: what is noticed in the images while they are read.
         in_memory: whether images stay in memory once decoded: they fit, and there is no augmentation.
@@ -88,7 +89,7 @@ class ImageDataset(ABC):
         classes: Sequence[str],
         labels: np.ndarray,
         image_size: int,
-        fingerprint: str,
+        fingerprint: str | Callable[[], str],
         augment: Augment = "none",
         remarks: Sequence[Remark] = (),
     ) -> None:
@@ -98,9 +99,9 @@ class ImageDataset(ABC):
         self.classes = tuple(classes)
         self.labels = labels
         self.image_size = image_size
-        self.fingerprint = fingerprint
+        self._fingerprint = fingerprint
         self.augment = augment
-        self.opening_remarks = tuple(remarks)
+        self.opening_remarks = (*remarks, *_missing_classes(self.classes, labels))
         self.notes = Notes()
         self.in_memory = augment == "none" and len(labels) * 3 * image_size**2 <= CACHE_LIMIT_BYTES
         self._cache: Tensor | None = None
@@ -117,6 +118,15 @@ class ImageDataset(ABC):
     def masks(self, index: int) -> Mapping[str, np.ndarray] | None:
         """The masks of an image, if the source has any."""
         return None
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of what determines the images; for files, of their contents, which are read on first use.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        return self._fingerprint if isinstance(self._fingerprint, str) else self._fingerprint()
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
@@ -184,5 +194,13 @@ class ImageDataset(ABC):
         return centre_crop(pixels, self.image_size) if rng is None else random_crop(pixels, self.image_size, rng)
 
     def _stack(self, jobs: list[Any], make: Callable[[Any], np.ndarray]) -> Tensor:
-        pictures = decode_all(make, jobs) if self.threaded else [make(job) for job in jobs]
+        pictures = in_threads(make, jobs) if self.threaded else [make(job) for job in jobs]
         return torch.from_numpy(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2)))
+
+
+def _missing_classes(classes: Sequence[str], labels: np.ndarray) -> tuple[Remark, ...]:
+    missing = np.setdiff1d(np.arange(len(classes)), labels)
+    if not len(missing):
+        return ()
+    named = ", ".join(classes[label] for label in missing[:_MOST_NAMES]) + (" …" if len(missing) > _MOST_NAMES else "")
+    return (Remark("classes", f"no image of {len(missing)} of the {len(classes)} classes: {named}"),)

@@ -6,21 +6,20 @@ Shape letters: h and w pixels of the file.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TypeVar
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from torch.utils.data import get_worker_info
 
 from nvgbench.data.identify import HEAD, describe
 from nvgbench.data.lossy import is_lossy
 from nvgbench.data.remarks import Notes
 from nvgbench.errors import InputError
+from nvgbench.files import StrPath
 
 MOST_PIXELS = 2**26
 """Larger images are refused: a few kilobytes can claim to be gigabytes, and decoding takes about 12 bytes per pixel."""
@@ -34,8 +33,6 @@ _BITS_PER_SAMPLE = 258
 _TGA = (".tga", ".icb", ".vda", ".vst")
 """TGA has no signature, so that anything could be taken for it; it is read from files with these suffixes only."""
 
-Job = TypeVar("Job")
-
 
 @dataclass(frozen=True)
 class Header:
@@ -46,7 +43,7 @@ class Header:
     lossy: bool
 
 
-def read_header(path: str | os.PathLike[str]) -> Header:
+def read_header(path: StrPath) -> Header:
     """Read the first bytes of an image file.
 
     Raises:
@@ -56,7 +53,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         return decode_header(handle, os.fspath(path))
 
 
-def read_image(path: str | os.PathLike[str], notes: Notes | None = None) -> NDArray[np.uint8]:
+def read_image(path: StrPath, notes: Notes | None = None) -> NDArray[np.uint8]:
     """An image file as uint8 RGB ``[h, w, 3]``, of several frames the first.
 
     Transparent pixels are laid on white. Integers of more than 8 bits are cut to their upper 8; whether 8, 12 or 16 are in use
@@ -104,15 +101,6 @@ def decode_image(handle: IO[bytes], name: str, notes: Notes | None = None) -> ND
         return pixels_hw3
 
 
-def decode_all(decode: Callable[[Job], NDArray[np.uint8]], jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
-    """``decode`` of every job, in order, by several threads: decoding releases the interpreter lock."""
-    # A worker of a data loader is one of several processes already.
-    if len(jobs) < 2 or get_worker_info() is not None:
-        return [decode(job) for job in jobs]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(decode, jobs))
-
-
 @contextmanager
 def _opened(handle: IO[bytes], name: str) -> Iterator[Image.Image]:
     with _reading(name):
@@ -121,8 +109,9 @@ def _opened(handle: IO[bytes], name: str) -> Iterator[Image.Image]:
             image = Image.open(handle, formats=formats)
         except UnidentifiedImageError:
             handle.seek(0)
-            what = describe(handle.read(HEAD)) or "not an image of a format that Pillow reads here"
-            raise InputError(f"{name} cannot be read as an image: it is {what}") from None
+            kind = describe(handle.read(HEAD))
+            remedy = kind.remedy or "replace or remove the file"
+            raise InputError(f"{name} cannot be read as an image: it is {kind.what}; {remedy}") from None
         with image:
             if image.width * image.height > MOST_PIXELS:
                 raise InputError(
@@ -132,7 +121,7 @@ def _opened(handle: IO[bytes], name: str) -> Iterator[Image.Image]:
 
 
 @contextmanager
-def _reading(name: str | os.PathLike[str]) -> Iterator[None]:
+def _reading(name: StrPath) -> Iterator[None]:
     """Whatever a decoder raises for damaged bytes, as one line with the file's name."""
     try:
         yield

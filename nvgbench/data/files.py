@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from nvgbench.data.remarks import Remark, counted
+from nvgbench.files import StrPath
 
 SUFFIXES = frozenset({
     ".apng", ".avif", ".avifs", ".bmp", ".bw", ".dds", ".dib", ".gif", ".icb", ".ico", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc",
@@ -14,6 +15,9 @@ SUFFIXES = frozenset({
     ".ras", ".rgb", ".rgba", ".sgi", ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp", ".xbm", ".xpm",
 })  # fmt: skip
 """Suffixes of what Pillow reads without other programs."""
+EVAL_FOLDERS = ("val", "validation", "valid", "eval", "test")
+"""Names of a folder of held-out images beside ``train``, in the order in which they are looked for."""
+SPLIT_FOLDERS = frozenset({"train", *EVAL_FOLDERS})
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
 """Copies and thumbnails that archivers and file servers put beside images."""
 _MOST_DETAILS = 5
@@ -63,7 +67,7 @@ def left_out_remarks(left_out: LeftOut, name: str) -> tuple[Remark, ...]:
     return (Remark("files", f"left out of {name}: {', '.join(parts)}"),)
 
 
-def list_images(folder: str | os.PathLike[str]) -> Listing:
+def list_images(folder: StrPath) -> Listing:
     """Image files in ``folder`` and its sub-folders, linked ones included.
 
     Left out are hidden files and folders, links to nothing, links to folders that are in the set already (among them every
@@ -102,7 +106,7 @@ def list_images(folder: str | os.PathLike[str]) -> Listing:
     return Listing(tuple(sorted(found, key=lambda path: path.split("/"))), left_out)
 
 
-def _identities_above(folder: str | os.PathLike[str]) -> set[tuple[int, int]]:
+def _identities_above(folder: StrPath) -> set[tuple[int, int]]:
     """Identities of all folders above ``folder``, as written and as resolved: a link to one of them is a loop."""
     above = set()
     for path in (os.path.abspath(folder), os.path.realpath(folder)):

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
+from typing import NamedTuple
+
 HEAD = 512
 """Bytes that `describe` looks at."""
 
-_BEGINNINGS = (
-    (b"version https://git-lfs.github.com/", "a Git LFS pointer instead of the file itself; run 'git lfs pull'"),
-    (b"/annex/objects/", "a git-annex pointer instead of the file itself; run 'git annex get'"),
+
+class Kind(NamedTuple):
+    """A kind of file, such as ``a PNG image``, and what to do if it is not what was expected."""
+
+    what: str
+    remedy: str = ""
+
+
+_POINTERS = (
+    (b"version https://git-lfs.github.com/", Kind("a Git LFS pointer instead of the file itself", "run 'git lfs pull'")),
+    (b"/annex/objects/", Kind("a git-annex pointer instead of the file itself", "run 'git annex get'")),
+)
+_SIGNATURES = (
     (b"\x89PNG\r\n", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"GIF8", "a GIF image"),
@@ -31,21 +44,33 @@ _BEGINNINGS = (
 )
 
 
-def describe(head: bytes) -> str | None:
-    """What a file that begins with ``head`` is, such as ``a PNG image``; None if it cannot be told."""
+def describe(head: bytes) -> Kind:
+    """What a file that begins with ``head`` is."""
     if not head:
-        return "an empty file"
+        return Kind("an empty file")
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "an HTML page, such as the error page of a download; download the file again"
-    for beginning, what in _BEGINNINGS:
+        return Kind("an HTML page", "download the file again; this is the page of an error or a login")
+    for beginning, kind in _POINTERS:
         if head.startswith(beginning):
-            return what
+            return kind
+    for beginning, what in _SIGNATURES:
+        if head.startswith(beginning):
+            return Kind(what)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "a WebP image"
+        return Kind("a WebP image")
     if head[257:262] == b"ustar":
-        return "a tar archive"
+        return Kind("a tar archive")
+    return Kind("a text file" if _is_text(head) else "of an unknown format")
+
+
+def printable(name: str) -> str:
+    """A name without the line breaks and control characters that a file or a member of an archive may have in it."""
+    return "".join(character if character.isprintable() else "?" for character in name)
+
+
+def _is_text(head: bytes) -> bool:
     try:
-        text = head.decode()
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the head may end inside a character
     except UnicodeDecodeError:
-        return None
-    return "a text file" if text.isprintable() or all(c.isprintable() or c in "\t\r\n" for c in text) else None
+        return False
+    return all(character.isprintable() or character in "\t\r\n" for character in text)

@@ -7,64 +7,66 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nvgbench.data.dataset import DataRequest, ImageDataset
 from nvgbench.data.decode import read_image
-from nvgbench.data.files import LeftOut, is_hidden, is_image_name, left_out_remarks, list_images
+from nvgbench.data.file_hashes import file_hashes
+from nvgbench.data.files import EVAL_FOLDERS, SPLIT_FOLDERS, LeftOut, is_hidden, is_image_name, left_out_remarks, list_images
 from nvgbench.data.remarks import Remark
 from nvgbench.data.selection import HELD_OUT, held_out, round_robin
 from nvgbench.errors import InputError, did_you_mean
 
 IMAGENET_VARIABLE = "NVGBENCH_IMAGENET"
-_EVAL_FOLDERS = ("val", "test")
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """A file: its path relative to the data set's folder (with ``/``), its class and its size in bytes."""
-
-    path: str
-    class_name: str
-    size: int
 
 
 class FolderDataset(ImageDataset):
-    """Image files, decoded on demand."""
+    """Image files below ``root``, decoded on demand.
+
+    Args:
+        root: the folder.
+        paths: of the files, relative to it, with ``/``.
+        labels: int64 ``[N]``, one per file.
+        classes: names of the classes.
+        name: of the data set.
+        request: see `DataRequest`.
+        remarks: what was unexpected in the folder.
+    """
 
     threaded = True
 
     def __init__(
         self,
         root: Path,
-        files: Sequence[ImageFile],
+        paths: Sequence[str],
+        labels: np.ndarray,
         classes: Sequence[str],
         *,
         name: str,
         request: DataRequest,
         remarks: Sequence[Remark] = (),
     ) -> None:
-        index = {class_name: label for label, class_name in enumerate(classes)}
-        labels = np.array([index[file.class_name] for file in files], dtype=np.int64)
         order = round_robin(labels)[: request.limit]
-        files = [files[i] for i in order]
-        digest = hashlib.sha256(f"folder size={request.image_size}\n".encode())
-        for file in sorted(files, key=lambda file: file.path):
-            digest.update(f"{file.path}\0{file.size}\n".encode("utf-8", "surrogateescape"))
         self.root = root
-        self.paths = [file.path for file in files]
+        self.paths = [paths[i] for i in order]
         super().__init__(
             name=name,
             classes=classes,
             labels=labels[order],
             image_size=request.image_size,
-            fingerprint=digest.hexdigest(),
+            fingerprint=self._content_fingerprint,
             augment=request.augment,
             remarks=remarks,
         )
+
+    def _content_fingerprint(self) -> str:
+        digest = hashlib.sha256(f"folder size={self.image_size}\n".encode())
+        paths = sorted(self.paths)
+        for path, sha256 in zip(paths, file_hashes(self.root, paths), strict=True):
+            digest.update(f"{path}\0{sha256}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
 
     def read(self, index: int) -> np.ndarray:
         return read_image(self.root / self.paths[index], self.notes)
@@ -74,33 +76,87 @@ class FolderDataset(ImageDataset):
 
 
 def open_folder(location: str, request: DataRequest) -> FolderDataset:
-    """``PATH/train`` and ``PATH/val`` (else ``PATH/test``) with class folders, or class folders in PATH, split 90 to 10.
+    """``PATH/train`` and ``PATH/val`` with class folders, or class folders in PATH, of which a tenth is held out.
 
-    Without a second folder a tenth of the files is held out, chosen by the hash of their relative paths.
+    ``validation``, ``valid``, ``eval`` and ``test`` stand for ``val``. Without such a folder a tenth of each class is held out,
+    chosen by the hash of the files' relative paths.
 
     Raises:
         InputError: the folder is missing or empty, has no class folders, or a held-out class is not among the training classes.
     """
     root = _existing_folder(location, "imagefolder")
-    names = class_folders(root)
-    train = "train" if class_folders(root / "train") else ""
-    if not train and (not names or set(names) <= {"train", *_EVAL_FOLDERS}):
-        where = root / "train" if "train" in names else root
-        raise InputError(f"{where} has no class folders; put the images into {where}/CLASS/, one folder per class")
+    train, held, remarks = _split_folders(root)
     classes = class_folders(root / train)
-    held = next((name for name in _EVAL_FOLDERS if train and class_folders(root / name)), None)
     if held is not None:
         _check_known(root / held, classes)  # now rather than when the trained model is scored
-    files, remarks = class_images(root, train if request.split == "train" or held is None else held, classes)
+    paths, labels, left_out = class_images(root, train if request.split == "train" or held is None else held, classes)
     rule = ""
     if held is None:
-        chosen = held_out([file.path for file in files])
-        if len(files) < 2:
-            raise InputError(f"{root} holds {len(files)} image; a tenth is held out, which takes at least 2")
-        files = [file for file, out in zip(files, chosen, strict=True) if out == (request.split == "eval")]
+        out = held_out(paths, labels)
+        if not out.any():
+            raise InputError(f"{root}: no class has more than one image, and a tenth is held out; it takes 2 images of a class")
+        chosen = np.flatnonzero(out == (request.split == "eval"))
+        paths, labels = [paths[i] for i in chosen], labels[chosen]
         rule = f", {HELD_OUT}"
     name = f"imagefolder:{location} ({request.split}{rule})"
-    return FolderDataset(root, files, classes, name=name, request=request, remarks=remarks)
+    remarks += (*left_out, *_text_order(classes))
+    return FolderDataset(root, paths, labels, classes, name=name, request=request, remarks=remarks)
+
+
+def _split_folders(root: Path) -> tuple[str, str | None, tuple[Remark, ...]]:
+    """The folder of the training classes below ``root`` (empty for ``root`` itself), that of the held-out ones if there is one,
+    and remarks on those that are not used.
+
+    Raises:
+        InputError: no class folders, or a folder of held-out images without class folders.
+    """
+    names = class_folders(root)
+    splits = {name.lower(): name for name in names if name.lower() in SPLIT_FOLDERS}
+    train = splits.get("train", "")
+    classes = set(names) - set(splits.values())
+    if not (train and class_folders(root / train)):
+        if not names or (splits and not classes):
+            where = root / train
+            raise InputError(f"{where} has no class folders; put the images into {where}/CLASS/, one folder per class")
+        for name in splits.values():
+            if classes.issuperset(inside := class_folders(root / name)) and inside:
+                raise InputError(
+                    f"{root / name} has the same classes as {root}; put the other class folders into {root}/train for training"
+                )
+        return "", None, ()
+    unused = sorted(classes)
+    held = None
+    for split in EVAL_FOLDERS:
+        if split not in splits:
+            continue
+        folder = root / splits[split]
+        if held is not None or not class_folders(folder):
+            if held is None and list_images(folder).paths:
+                raise InputError(
+                    f"{folder} holds images but no class folders, so their classes are unknown; sort them into "
+                    f"{folder}/CLASS/, or move the folder away to hold out a tenth of {root / train}"
+                )
+            unused.append(splits[split])
+        else:
+            held = splits[split]
+    remark = Remark("files", f"folders of {root} that are not used: {', '.join(unused)}")
+    return train, held, (remark,) if unused else ()
+
+
+def _text_order(classes: Sequence[str]) -> tuple[Remark, ...]:
+    """A remark if the names of the classes are numbers whose text order is another than that of the numbers."""
+    if not all(name.isdecimal() for name in classes):
+        return ()
+    for label, (name, by_number) in enumerate(zip(classes, sorted(classes, key=int), strict=True)):
+        if name != by_number:
+            return (
+                Remark(
+                    "classes",
+                    f"the class folders are numbers, sorted as text: label {label} is class {name!r}, not {by_number!r}; "
+                    "pad the names with zeros for the order of numbers",
+                ),
+            )
+    return ()
 
 
 def open_imagenet(location: str, request: DataRequest) -> FolderDataset:
@@ -126,9 +182,9 @@ def open_imagenet(location: str, request: DataRequest) -> FolderDataset:
                 "for other layouts use `data='imagefolder:PATH'`"
             )
     classes = class_folders(root / "train")
-    files, remarks = class_images(root, "train" if request.split == "train" else "val", classes)
+    paths, labels, remarks = class_images(root, "train" if request.split == "train" else "val", classes)
     name = f"imagenet:{location} ({request.split})"
-    return FolderDataset(root, files, classes, name=name, request=request, remarks=remarks)
+    return FolderDataset(root, paths, labels, classes, name=name, request=request, remarks=remarks)
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
@@ -138,29 +194,33 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name)))
 
 
-def class_images(root: Path, part: str, classes: Sequence[str]) -> tuple[list[ImageFile], tuple[Remark, ...]]:
-    """All images below the class folders of ``root / part``, class by class, sorted by path; and what was left out.
+def class_images(root: Path, part: str, classes: Sequence[str]) -> tuple[list[str], np.ndarray, tuple[Remark, ...]]:
+    """All images below the class folders of ``root / part``, class by class, sorted by path.
+
+    Returns:
+        Their paths relative to ``root``, their labels (indices into ``classes``, int64 ``[N]``), and what was left out.
 
     Raises:
         InputError: a class folder is not among ``classes`` or holds no images, or there are none at all.
     """
     base = root / part
     _check_known(base, classes)
-    files: list[ImageFile] = []
+    paths: list[str] = []
+    labels: list[int] = []
     left_out = _outside_of_classes(base)
     empty = None
     for class_name in class_folders(base):
         place = Path(part, class_name)
         listing = list_images(root / place)
         left_out += listing.left_out
-        found = [(place / path).as_posix() for path in listing.paths]
-        files += [ImageFile(path, class_name, (root / path).stat().st_size) for path in found]
-        empty = empty if found else class_name
-    if not files:
+        paths += [(place / path).as_posix() for path in listing.paths]
+        labels += [classes.index(class_name)] * len(listing.paths)
+        empty = empty if listing.paths else class_name
+    if not paths:
         raise InputError(f"no images below {base}; expected {base}/CLASS/*.png, *.jpg or other image files")
     if empty is not None:
         raise InputError(f"class folder {base / empty} holds no images; put some there, or remove the folder")
-    return files, left_out_remarks(left_out, str(base))
+    return paths, np.array(labels, dtype=np.int64), left_out_remarks(left_out, str(base))
 
 
 def _outside_of_classes(base: Path) -> LeftOut:

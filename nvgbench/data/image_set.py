@@ -6,7 +6,6 @@ Shape letters: N images, B a chunk, H and W pixels.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,16 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nvgbench.data.archive import NpzImages, large_uint8
+from nvgbench.data.archive import NpzImages, is_zip_of_images, large_uint8
+from nvgbench.data.crop import Fit
 from nvgbench.data.dataset import ImageDataset
-from nvgbench.data.decode import decode_all, read_header, read_image
-from nvgbench.data.files import left_out_remarks, list_images
-from nvgbench.data.labels import usable_classes
+from nvgbench.data.decode import Header
+from nvgbench.data.image_files import ImageFiles, files_of_folder, files_of_zip
+from nvgbench.data.labels import labels_of_paths, usable_classes, usable_names
 from nvgbench.data.remarks import Notes, Remark
+from nvgbench.data.threads import in_threads
 from nvgbench.errors import InputError
+from nvgbench.files import StrPath
 
 CHUNK = 500
 """Images per chunk of the feature cache."""
+_HOW_TO_FIT = "; `resize=` and `crop='center'` bring images of other sizes to one"
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,9 @@ class ImageSet:
         stream: takes a chunk size, yields all images in order; for sources that are faster that way.
         labels_N: int64 classes, if known.
         classes: names of the classes, if known.
+        labels_of_folders: whether labels and class names are those of the folders that the files lie in.
         lossy: number of images from files in a lossy format.
+        fit: how the images were brought to one size; None if they had it.
         opening_remarks: what was unexpected when the source was opened.
         notes: what is noticed in the images while they are read.
         keys: number of a chunk of `CHUNK` images -> hash of its content, if known; its features are then found without
@@ -69,7 +74,9 @@ class ImageSet:
     stream: Callable[[int], Iterator[Tensor]] | None = None
     labels_N: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
+    labels_of_folders: bool = False
     lossy: int = 0
+    fit: Fit | None = None
     opening_remarks: tuple[Remark, ...] = ()
     notes: Notes = field(default_factory=Notes)
     keys: Mapping[int, str] = field(default_factory=dict)
@@ -108,55 +115,73 @@ class ImageSet:
         return (range(start, min(start + size, self.count)) for start in range(0, self.count, size))
 
 
-def _same(images: Tensor) -> Tensor:
-    return images
-
-
-def open_images(given: str | os.PathLike[str] | NDArray[np.uint8] | Tensor, *, name: str | None = None) -> ImageSet:
+def open_images(
+    given: StrPath | NDArray[np.uint8] | Tensor,
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    resize: int | None = None,
+    crop: str | None = None,
+) -> ImageSet:
     """The images of a file, a folder, an array or a tensor.
 
     Args:
-        given: an ``.npz`` (``arr_0`` uint8 ``[N, H, W, 3]``, labels in ``arr_1`` or ``labels``), a folder of images, an array
-            uint8 ``[N, H, W, 3]`` or a tensor uint8 ``[N, 3, H, W]``. The images of a folder are sorted by path, sub-folders
-            included, and have no labels. Labels that are not usable as classes are ignored with a remark.
+        given: an ``.npz`` (``arr_0`` uint8 ``[N, H, W, 3]``, labels in ``arr_1`` or ``labels``, class names in ``classes`` or
+            ``class_names``), an ``.npy``, a folder or a zip of images, an array uint8 ``[N, H, W, 3]`` or a tensor uint8
+            ``[N, 3, H, W]``. Image files are sorted by path, sub-folders included; their labels are those of a zip's
+            ``dataset.json``, of names such as ``000001_class0003.png``, or of their folders. Labels that are not usable as
+            classes are ignored with a remark.
         name: of the set; the file's if not given.
+        key: name of the images in an npz; ``arr_0`` if not given.
+        resize, crop: see `nvgbench.data.crop.Fit`. Without them all images have to be square and of one size.
 
     Raises:
         InputError: nothing there, a file that cannot be read, a wrong shape, dtype or size, labels of another number of images.
     """
+    fit = None if resize is None and crop is None else Fit(resize, crop)
     if isinstance(given, Tensor):
-        return in_memory(name or "images", given)
+        return in_memory(name or "images", given, fit=fit)
     if isinstance(given, np.ndarray):
         if given.dtype != np.uint8 or given.ndim != 4 or given.shape[3] != 3:
             raise InputError(f"images are {given.dtype} {list(given.shape)}; expected a uint8 array [N, H, W, 3]")
-        return in_memory(name or "images", torch.from_numpy(given).permute(0, 3, 1, 2))
+        return in_memory(name or "images", torch.from_numpy(given).permute(0, 3, 1, 2), fit=fit)
     path = Path(given)
     if path.is_dir():
-        return _open_folder(path, name or path.name)
+        return _from_files(files_of_folder(path), name or path.name, fit)
     if not path.exists():
         raise InputError(f"{path} does not exist; expected an .npz with arr_0 (uint8 [N, H, W, 3]) or a folder of images")
-    return _open_npz(path, name or path.name)
+    if key is None and is_zip_of_images(path):
+        return _from_files(files_of_zip(path), name or path.name, fit)
+    return _from_npz(NpzImages(path, key), name or path.name, fit)
 
 
-def in_memory(name: str, images_N3HW: Tensor, labels_N: NDArray[np.int64] | None = None) -> ImageSet:
+def in_memory(name: str, images_N3HW: Tensor, labels_N: NDArray[np.int64] | None = None, *, fit: Fit | None = None) -> ImageSet:
     """The images of a tensor.
 
     Raises:
-        InputError: not uint8, not square, labels that do not fit.
+        InputError: not uint8, not square (without ``fit``), labels that do not fit.
     """
     if images_N3HW.dtype != torch.uint8:
         raise InputError(f"{name}: images are {images_N3HW.dtype}, expected uint8; use nvgbench.data.images.to_uint8")
     shape = tuple(images_N3HW.shape)
-    if images_N3HW.ndim != 4 or shape[1] != 3 or shape[2] != shape[3] or not shape[0]:
-        raise InputError(f"{name}: images of shape {shape}, expected [N, 3, H, H] with N >= 1")
+    if images_N3HW.ndim != 4 or shape[1] != 3 or 0 in shape or (fit is None and shape[2] != shape[3]):
+        raise InputError(f"{name}: images of shape {shape}, expected [N, 3, H, H] with N >= 1" + ("" if fit else _HOW_TO_FIT))
+
+    if fit is not None and shape[2:] == (fit.side(*shape[2:]),) * 2:
+        fit = None
+
+    def fitted(images_B3HW: Tensor) -> Tensor:
+        return images_B3HW if fit is None else _planes(_fitted(images_B3HW.permute(0, 2, 3, 1).cpu().numpy(), fit))
+
     classes_N, remarks = usable_classes(labels_N, shape[0], name)
     return ImageSet(
         name=name,
         count=shape[0],
-        image_size=shape[2],
-        load=lambda indices: images_N3HW[list(indices)],
-        stream=lambda size: iter(images_N3HW.split(size)),
+        image_size=shape[2] if fit is None else fit.side(*shape[2:]),
+        load=lambda indices: fitted(images_N3HW[list(indices)]),
+        stream=lambda size: map(fitted, images_N3HW.split(size)),
         labels_N=classes_N,
+        fit=fit,
         opening_remarks=remarks,
     )
 
@@ -180,49 +205,84 @@ def from_dataset(dataset: ImageDataset, indices: NDArray[np.int64] | None = None
     )
 
 
-def _open_npz(path: Path, name: str) -> ImageSet:
-    file = NpzImages(path)
-    if file.height != file.width:
-        raise InputError(f"{path}: images of {file.width}x{file.height} pixels (width x height), expected square images")
-    labels_N, remarks = usable_classes(file.labels(), file.count, name)
+def _from_npz(file: NpzImages, name: str, fit: Fit | None) -> ImageSet:
+    if fit is None and file.height != file.width:
+        raise InputError(
+            f"{file.path}: images of {file.width}x{file.height} pixels (width x height), expected square ones{_HOW_TO_FIT}"
+        )
+    labels_N, label_remarks = usable_classes(file.labels(), file.count, name)
+    classes, name_remarks = usable_names(file.class_names(), labels_N, name)
+
+    side = file.width if fit is None else fit.side(file.height, file.width)
+    if (file.height, file.width) == (side, side):
+        fit = None
+
+    def fitted(pixels_BHW3: NDArray[np.uint8]) -> Tensor:
+        return _planes(pixels_BHW3 if fit is None else _fitted(pixels_BHW3, fit))
+
     return ImageSet(
         name=name,
         count=file.count,
-        image_size=file.width,
-        load=lambda indices: _planes(file.load(indices)),
-        stream=lambda size: map(_planes, file.stream(size)),
+        image_size=side,
+        load=lambda indices: fitted(file.load(indices)),
+        stream=lambda size: map(fitted, file.stream(size)),
         labels_N=labels_N,
-        opening_remarks=remarks,
+        classes=classes,
+        fit=fit,
+        opening_remarks=(*label_remarks, *name_remarks),
     )
 
 
-def _open_folder(folder: Path, name: str) -> ImageSet:
-    listing = list_images(folder)
-    remarks = left_out_remarks(listing.left_out, str(folder))
-    if not listing.paths:
-        found = f"; {remarks[0].text}" if remarks else ""
-        raise InputError(f"{folder}: no images in this folder; expected .png, .jpg or other image files{found}")
-    files = [folder / path for path in listing.paths]
-    headers = [read_header(file) for file in files]  # now rather than during the extraction; a few bytes of each
-    side = headers[0].height
-    for file, header in zip(files, headers, strict=True):
-        if (header.width, header.height) != (side, side):
-            raise InputError(f"{file}: {header.width}x{header.height} pixels, expected {side}x{side} as in every other image")
-
+def _from_files(files: ImageFiles, name: str, fit: Fit | None) -> ImageSet:
+    headers = in_threads(files.header, files.paths)  # now rather than during the extraction; a few bytes of each
+    side = _common_side(files, headers, fit)
+    if all((header.height, header.width) == (side, side) for header in headers):
+        fit = None
+    labels_N, classes = (files.labels, ()) if files.labels is not None else labels_of_paths(files.paths)
     notes = Notes()
 
-    def load(indices: Sequence[int]) -> Tensor:
-        return _planes(np.stack(decode_all(lambda index: read_image(files[index], notes), indices)))
+    def read(index: int) -> NDArray[np.uint8]:
+        pixels_hw3 = files.read(files.paths[index], notes)
+        return pixels_hw3 if fit is None else fit(pixels_hw3)
 
     return ImageSet(
         name=name,
-        count=len(files),
+        count=len(files.paths),
         image_size=side,
-        load=load,
+        load=lambda indices: _planes(np.stack(in_threads(read, indices))),
+        labels_N=labels_N,
+        classes=classes,
+        labels_of_folders=bool(classes),
         lossy=sum(header.lossy for header in headers),
-        opening_remarks=remarks,
+        fit=fit,
+        opening_remarks=files.remarks,
         notes=notes,
     )
+
+
+def _common_side(files: ImageFiles, headers: Sequence[Header], fit: Fit | None) -> int:
+    """Side of all images, pixels.
+
+    Raises:
+        InputError: an image is not square, or differs from the first.
+    """
+    first = headers[0].height if fit is None else fit.side(headers[0].height, headers[0].width)
+    for path, header in zip(files.paths, headers, strict=True):
+        if fit is not None and fit.side(header.height, header.width) != first:
+            raise InputError(
+                f"{files.describe(path)}: the shorter side has {min(header.height, header.width)} pixels, expected {first} as "
+                "in every other image; give `resize=` too"
+            )
+        if fit is None and (header.width, header.height) != (first, first):
+            raise InputError(
+                f"{files.describe(path)}: {header.width}x{header.height} pixels, expected {first}x{first} as in every other "
+                f"image{_HOW_TO_FIT}"
+            )
+    return first
+
+
+def _fitted(pixels_BHW3: NDArray[np.uint8], fit: Fit) -> NDArray[np.uint8]:
+    return np.stack([fit(pixels_HW3) for pixels_HW3 in pixels_BHW3])
 
 
 def _planes(pixels_BHW3: NDArray[np.uint8]) -> Tensor:

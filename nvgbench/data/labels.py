@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from nvgbench.data.files import SPLIT_FOLDERS
 from nvgbench.data.remarks import Remark
 from nvgbench.errors import InputError
+
+_IN_NAME = re.compile(r"_class(\d{1,10})$")
+"""As in ``000001_class0003.png``, the names that this package gives."""
+_SHARD = re.compile(r"\d{5,}")
+"""Folders such as ``00000`` hold so many thousand images each and are no classes."""
+
+
+def labels_of_paths(paths: Sequence[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Labels that stand in the names of files or folders.
+
+    Args:
+        paths: of image files, relative to the set's folder, with ``/``.
+
+    Returns:
+        Classes ``[N]`` and their names: numbers without names if every file is called ``…_class0003.png`` or the like; else one
+        class per folder, in alphabetical order, if every file lies in one of several; else None and no names.
+    """
+    numbers = [_IN_NAME.search(path.rpartition(".")[0]) for path in paths]
+    if all(numbers):
+        return np.array([int(number[1]) for number in numbers if number], dtype=np.int64), ()
+    folders = [path.partition("/")[0] if "/" in path else "" for path in paths]
+    names = sorted(set(folders))
+    if len(names) < 2 or "" in names or all(map(_SHARD.fullmatch, names)) or {name.lower() for name in names} <= SPLIT_FOLDERS:
+        return None, ()
+    label = {name: number for number, name in enumerate(names)}
+    return np.array([label[folder] for folder in folders], dtype=np.int64), tuple(names)
 
 
 def as_classes(labels: NDArray, count: int, name: str) -> NDArray[np.int64] | None:
@@ -38,6 +68,15 @@ def as_classes(labels: NDArray, count: int, name: str) -> NDArray[np.int64] | No
     with np.errstate(invalid="ignore"):  # floats beyond int64, which then differ
         classes_N = labels.astype(np.int64)
     return classes_N if classes_N.min() >= 0 and np.array_equal(classes_N, labels) else None
+
+
+def usable_names(
+    names: tuple[str, ...], labels_N: NDArray[np.int64] | None, name: str
+) -> tuple[tuple[str, ...], tuple[Remark, ...]]:
+    """Class names of a set that is scored, or none and a remark if a label has no name."""
+    if not names or labels_N is None or labels_N.max() < len(names):
+        return names, ()
+    return (), (Remark("labels", f"{name} has {len(names)} class names and the label {labels_N.max()}; the names are ignored"),)
 
 
 def usable_classes(labels: NDArray | None, count: int, name: str) -> tuple[NDArray[np.int64] | None, tuple[Remark, ...]]:

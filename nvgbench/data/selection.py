@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-HELD_OUT = "a tenth held out by hash"
+HELD_OUT = "a tenth of each class held out by hash"
 
 
-def held_out(keys: Sequence[str]) -> np.ndarray:
-    """Bool ``[N]``: the tenth of the keys (at least one) with the smallest SHA-256, whatever their order."""
+def held_out(keys: Sequence[str], labels: np.ndarray) -> np.ndarray:
+    """Bool ``[N]``: of each class the tenth of the keys with the smallest SHA-256, whatever their order.
+
+    At least one image of each class is held out, but never its last: a class with a single image keeps it for training.
+
+    Args:
+        keys: one per image, all different.
+        labels: int64 ``[N]``.
+    """
     digests = [hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest() for key in keys]
-    chosen = sorted(range(len(keys)), key=lambda i: (digests[i], keys[i]))[: max(1, round(len(keys) / 10))]
+    order = sorted(range(len(keys)), key=lambda i: (labels[i], digests[i], keys[i]))
+    counts = Counter(labels.tolist())
+    left = {label: min(max(1, round(count / 10)), count - 1) for label, count in counts.items()}
     out = np.zeros(len(keys), dtype=bool)
-    out[chosen] = True
+    for i in order:
+        label = int(labels[i])
+        out[i] = left[label] > 0
+        left[label] -= 1
     return out
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nvgbench.data.catalog import SOURCES, is_source
 from nvgbench.data.dataset import Augment, DataRequest, ImageDataset, Sample, Split
+from nvgbench.data.remarks import Remark
 from nvgbench.errors import InputError
 
 __all__ = ["ImageDataset", "Sample", "open_dataset"]
@@ -31,7 +32,7 @@ def open_dataset(
         augment: of training images only; held-out images are always cut from the centre.
         limit: how many images at most, spread evenly over the classes; for ``shapes``, how many to draw.
         seed: of procedural data.
-        root: folder for downloads; ``~/.cache/nvgbench`` if not given.
+        root: folder for downloads; the user's cache if not given.
 
     Raises:
         InputError: unknown source, missing or unreadable files; the message says how to fix it.
@@ -52,7 +53,14 @@ def open_dataset(
         seed=seed,
         root=root,
     )
-    return info.load()(location, request)
+    dataset = info.load()(location, request)
+    if not location and Path(name).exists():
+        text = (
+            f"{name!r} is the data source, not what lies in ./{name}; for that write 'imagefolder:{name}', or './{name}' to "
+            "score it"
+        )
+        dataset.opening_remarks += (Remark("source", text),)
+    return dataset
 
 
 def _path_hint(source: str) -> str:

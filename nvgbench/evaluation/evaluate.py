@@ -1,4 +1,4 @@
-"""Evaluation of runs, of third-party samples and of anchors: sample, extract, score, make pictures, append a record."""
+"""Evaluation of runs, third-party samples and anchors: sample, extract features, score, draw pictures, append a record."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nvgbench.evaluation.lint.checks import Finding, as_rows, check_classes_fit,
 from nvgbench.evaluation.lint.inspection import inspect
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
-from nvgbench.evaluation.reference import Reference, open_reference, run_reference
+from nvgbench.evaluation.reference import Reference, match_labels, open_reference, run_reference
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.scores import Scores, check_sets, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
@@ -42,16 +42,16 @@ T = TypeVar("T")
 
 
 class Evaluator:
-    """Evaluates with one extractor and one cache.
+    """Evaluates with one extractor, one protocol and one feature cache.
 
     Args:
         root: folder of the runs; features are kept in its ``_features``, classifiers in its ``_extractors``.
         options: see `EvaluationOptions`.
         device: where models and extractors run.
         report: opens a progress display.
-        share: this process's part of sampling and extraction; all of it if None. Only the first process scores, makes pictures
-            and records; the others get None in place of a record.
-        tell: called with each line that the user should see before the scores.
+        share: this process's share of sampling and extraction; all of it if None. Only the first process scores, draws
+            pictures and records; the others get None instead of a record.
+        warn: called with each warning, before the scores.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Evaluator:
         device: torch.device | str = "cpu",
         report: Report = quiet,
         share: Share | None = None,
-        tell: Callable[[str], None] = lambda _: None,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.share = share or Share()
-        self.tell = tell
+        self.warn = warn
         self.root = root
         self.options = options
         self.device = device
@@ -77,7 +77,7 @@ class Evaluator:
         """Sample from a trained run, score samples and reconstructions, and append the record to the run's.
 
         Raises:
-            InputError: the run is not trained, unknown sampling settings, anything wrong with reference or extractor.
+            InputError: the run is not trained, unknown sampling settings, or an unusable reference or extractor.
             OSError: the run's folder cannot be written to.
         """
         config, options = run.config, self.options
@@ -133,7 +133,7 @@ class Evaluator:
         return record
 
     def over_seeds(self, run: RunFolder, seeds: Sequence[int]) -> RunRecord | None:
-        """Evaluate a run with each sampling seed, then append a record of the means with intervals over the seeds.
+        """Evaluate a run with each sampling seed, then append a record of the mean scores with intervals over the seeds.
 
         Returns:
             That record; None in all processes but the first.
@@ -141,7 +141,7 @@ class Evaluator:
         records = []
         for seed in seeds:
             options = dataclasses.replace(self.options, seed=seed)
-            single = Evaluator(self.root, options, self.device, self.report, self.share, self.tell)
+            single = Evaluator(self.root, options, self.device, self.report, self.share, self.warn)
             records.append(single.run(run))
         found = [record for record in records if record is not None]
         if not found:
@@ -154,13 +154,14 @@ class Evaluator:
         """Score third-party samples against ``options.reference``; the record goes to ``_external``.
 
         Raises:
-            InputError: no reference, or one that does not fit; the classifier without a data source to learn from.
+            InputError: no reference, or one that cannot be used; the classifier without a data source to train on.
         """
         images = open_images(samples)
         source = self.options.reference
         if source is None:
-            raise InputError("samples need a `reference=`: an .npz, a folder of images or a data source such as cifar10")
+            raise InputError("samples need a `reference=`: an .npz, a folder of images, or a data source such as cifar10")
         reference = self._first_alone(lambda: open_reference(source, images.image_size))
+        images, reference = match_labels(images, reference)
         data = DataConfig(source=source, image_size=images.image_size)
         check_sets(images, reference.images, self.scoring)  # before a classifier is trained
         findings = check_classes_fit(images, reference.images, force=self.options.force)
@@ -172,10 +173,10 @@ class Evaluator:
         return self._store(name or samples.stem, "external", scores, images, reference, self.root / "_external")
 
     def anchors(self, configs: Iterable[RunConfig]) -> Iterator[RunRecord]:
-        """Score reference points for the scores of these runs; the records go to ``_anchors``.
+        """Score anchors for the scores of these runs; the records go to ``_anchors``.
 
         Yields:
-            Real training images and class means, once per data set; each preset before training. Only the first process yields
+            Real training images and class means, once per data set; each preset untrained. Only the first process yields
             records.
         """
         folder = self.root / "_anchors" / "samples"
@@ -201,9 +202,9 @@ class Evaluator:
         reference, extractor = self._reference(data), self._extractor(data)
         try:
             self._check_extrapolation(images.count, reference, extractor)
-        except InputError as error:  # fewer images than requested; the runs themselves are scored already
+        except InputError as error:  # fewer images than requested; the runs are already scored
             if self.share.is_first:
-                self.tell(f"{name}: {error}")
+                self.warn(f"{name}: {error}")
         scores = self._score(images, reference, extractor, data)
         if scores is not None:
             yield self._store(name, "anchor", scores, images, reference, self.root / "_anchors", **about)
@@ -233,14 +234,16 @@ class Evaluator:
         """Features by all processes, scores by the first.
 
         Args:
-            findings: what was found wrong with the samples so far; None for anchors, which are neither linted nor searched for
+            findings: problems found with the samples so far; None for anchors, which are neither linted nor searched for
                 copies of training images.
         """
         check_sets(images, reference.images, self.scoring)
         training = None
         if self.options.nearest_training and findings is not None:
             if not is_source(data.source):
-                raise InputError(f"the nearest training image needs a data source, and {data.source} is none")
+                raise InputError(
+                    f"`nearest_training=True` needs the training images of a data source, and {data.source} is none"
+                )
             training = from_dataset(open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed))
         if findings is not None:
             findings += self._lint(images, reference, extractor)
@@ -253,7 +256,7 @@ class Evaluator:
         if findings is not None and images.labels_N is None:
             logits_NK = self.cache.extract(images.chunks(), extractor).logits_NK
             seen = check_predicted_order(logits_NK) if logits_NK.shape[1] else []
-            self._warn(seen)
+            self._report_findings(seen)
             findings += seen
         scores = evaluate_samples(
             images,
@@ -270,7 +273,7 @@ class Evaluator:
         return dataclasses.replace(scores, provenance={**scores.provenance, "lint": as_rows(findings)})
 
     def _lint(self, images: ImageSet, reference: Reference, extractor: FeatureExtractor) -> list[Finding]:
-        """What is wrong with the samples, reported by the first process."""
+        """Problems of the samples, reported by the first process."""
         if not self.share.is_first:
             return []
         dimension = self._dimension(reference, extractor)
@@ -279,7 +282,7 @@ class Evaluator:
         findings = inspect(images, reference, dimension=dimension, stored_moments=used, report=self.report)
         # With another extractor than Inception they cannot be used, whatever the rules say.
         findings += check_extractor_fit(extractor, any(reference.used_moments(protocol, INCEPTION)))
-        self._warn(findings)
+        self._report_findings(findings)
         return findings
 
     def _dimension(self, reference: Reference, extractor: FeatureExtractor) -> int:
@@ -288,10 +291,10 @@ class Evaluator:
         return int((features_1F if self.rules is None else self.rules.pool(features_1F)).shape[1])
 
     def _check_extrapolation(self, n: int, reference: Reference, extractor: FeatureExtractor) -> None:
-        """Refuse FID∞ with too few images before any is sampled or read.
+        """Refuse FID∞ with too few images before any are sampled or read.
 
         Raises:
-            InputError: names the number that it takes.
+            InputError: says how many are needed.
         """
         if not self.options.fid_infinity:
             return
@@ -302,9 +305,9 @@ class Evaluator:
                 "use more, or leave it out"
             )
 
-    def _warn(self, findings: list[Finding]) -> None:
+    def _report_findings(self, findings: list[Finding]) -> None:
         for finding in findings:
-            self.tell(str(finding))
+            self.warn(str(finding))
 
     def _extractor(self, data: DataConfig) -> FeatureExtractor:
         request = ExtractorRequest(
@@ -330,7 +333,7 @@ class Evaluator:
         return make() if made is None else made
 
     def _fill(self, images: ImageSet, extractor: FeatureExtractor, what: str) -> ImageSet:
-        """The set with the keys of its chunks, whose features are now cached; every process extracts a part."""
+        """The set with the cache keys of its chunks, whose features every process helps to extract."""
         with self.report(what) as update:
             keys = self.cache.fill(
                 images.chunks(lazy=self.share.count > 1), extractor, self.share, lambda done: update(done, images.count)
@@ -338,7 +341,7 @@ class Evaluator:
         return dataclasses.replace(images, keys=dict(enumerate(keys)))
 
     def _drawing(self, config: RunConfig) -> dict[str, Any]:
-        """For the record: seed and settings by which the images of a model of this configuration are sampled."""
+        """For the record: seeds and sampling settings of a model of this configuration."""
         settings = to_dict(override_dataclass(config.sampling, self.options.settings, "sampling"))
         return {"seeds": {"sampling": self.options.seed, "scores": self.options.seed}, "settings": settings}
 
@@ -354,10 +357,10 @@ class Evaluator:
         preset: str = "",
         drawing: Mapping[str, Any] | None = None,
     ) -> RunRecord:
-        """Append the record of images that do not come from a run.
+        """Append the record of images that are not a run's.
 
         Args:
-            drawing: how they were sampled, see `_drawing`; None for third-party samples.
+            drawing: seeds and settings, see `_drawing`; None for third-party samples.
         """
         drawing = drawing or {"seeds": {"scores": self.options.seed}}
         record_id = _new_id()

@@ -1,4 +1,4 @@
-"""What an evaluation is asked to do, checked before it begins."""
+"""Options of an evaluation, checked before it begins."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from nvgbench.results.scores import INCEPTION
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """What an evaluation does.
+    """Options of an evaluation.
 
     Attributes:
         n: number of samples.
-        seed: of the sampling job and of everything drawn at random in the scores.
+        seed: of the samples and of all random draws in the scores.
         batch_size: images per batch in sampling and extraction.
         protocol: a key of `nvgbench.results.protocols.PROTOCOLS`.
         extractor: name of a feature extractor, or ``module:callable``; see `nvgbench.extractors.registry`.
@@ -32,9 +32,9 @@ class EvaluationOptions:
         settings: overrides of the model's sampling settings.
         reference: data source or file; the held-out images of the run's own data if None.
         per_class: also the Fréchet distance of every class.
-        nearest_training: also the distance of samples to their nearest training image.
+        nearest_training: also the distance of each sample to its nearest training image.
         fid_infinity: also FID∞ above 512 features.
-        keep_samples: keep the samples of a run on disk; otherwise they are removed once they are scored.
+        keep_samples: keep the samples of a run on disk; otherwise they are removed once scored.
         force: score against a reference with other classes; the record says so.
     """
 
@@ -69,7 +69,7 @@ class EvaluationOptions:
         if self.n < fewest:
             raise InputError(f"`n={self.n}` is too few for these scores; use at least {fewest}, better thousands")
         if self.bootstrap < 2 or self.batch_size < 1:
-            raise InputError(f"bootstrap {self.bootstrap} and batch size {self.batch_size}; expected at least 2 and 1")
+            raise InputError(f"`bootstrap={self.bootstrap}` and `batch_size={self.batch_size}`: expected at least 2 and 1")
 
     def score_settings(self, device: torch.device | str) -> ScoreSettings:
         """The part that concerns the computation of scores."""

@@ -35,10 +35,10 @@ def evaluate_reconstructions(
     batch_size: int = 64,
     report: Report = quiet,
 ) -> Scores:
-    """PSNR, SSIM, LPIPS (if its weights are available), rFID or ``rFD[…]``, and the use of a codebook if there is one.
+    """PSNR, SSIM, LPIPS (if its weights are available), rFID or ``rFD[…]``, and codebook use if there is a codebook.
 
     Args:
-        tokenizer: in evaluation mode on ``device``.
+        tokenizer: in eval mode on ``device``.
         images: held-out images.
         extractor: for the Fréchet distance between images and reconstructions.
         settings: see `nvgbench.evaluation.scores.ScoreSettings`.
@@ -82,7 +82,7 @@ def _mean(score: str, values_N: Tensor, settings: ScoreSettings) -> MetricValue:
 
 
 class _Tally:
-    """Reconstructs chunk by chunk, keeping only the numbers, and counts codes on the way."""
+    """Reconstructs chunk by chunk, keeps only the numbers, and counts codes."""
 
     def __init__(self, tokenizer: Tokenizer, lpips: Distance | None, device: torch.device | str, batch_size: int) -> None:
         self.tokenizer = tokenizer

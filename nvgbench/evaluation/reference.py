@@ -1,7 +1,8 @@
-"""What samples are compared with: held-out images of a data set, or files."""
+"""The reference of an evaluation: held-out images of a data set, or files."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from torch import Tensor
 from nvgbench.config.schema import DataConfig
 from nvgbench.data.catalog import SOURCES, is_source
 from nvgbench.data.image_set import ImageSet, from_dataset, open_images
-from nvgbench.data.moments import StoredMoments, read_moments
+from nvgbench.data.matching import match_classes
+from nvgbench.data.moments import Statistics, StoredMoments, read_statistics
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
 from nvgbench.results.scores import INCEPTION
@@ -22,17 +24,17 @@ from nvgbench.results.scores import INCEPTION
 
 @dataclass(frozen=True)
 class Reference:
-    """Reference images and, in reference files of guided-diffusion's evaluator, the moments stored with them."""
+    """Reference images and, from files of guided-diffusion's evaluator, the moments stored with them."""
 
     images: ImageSet
     moments: StoredMoments | None = None
     spatial_moments: StoredMoments | None = None
 
     def used_moments(self, protocol: str, extractor: str) -> tuple[StoredMoments | None, StoredMoments | None]:
-        """The stored moments of pool and spatial features that scores are computed from.
+        """The stored moments of pool and spatial features that the scores use.
 
         Args:
-            protocol: id of the rules: nvgbench's use the pool's, adm's both, others compute their own.
+            protocol: nvgbench uses the pool's, adm both, other protocols compute their own.
             extractor: name of the extractor; the stored moments are of Inception features.
         """
         if extractor != INCEPTION:
@@ -40,7 +42,7 @@ class Reference:
         return self.moments if protocol in ("nvgbench", "adm") else None, self.spatial_moments if protocol == "adm" else None
 
     def identity(self, images_fingerprint: str, protocol: str, extractor: str) -> dict[str, Any]:
-        """What a record says about the reference.
+        """The reference as recorded.
 
         Args:
             images_fingerprint: SHA-256 (hex) of the images; the feature cache finds their features by it.
@@ -67,28 +69,40 @@ def run_reference(data: DataConfig) -> Reference:
     return Reference(from_dataset(held_out))
 
 
-def open_reference(source: str, image_size: int) -> Reference:
+def open_reference(source: str, image_size: int, *, resize: int | None = None, crop: str | None = None) -> Reference:
     """A reference by name.
 
     Args:
-        source: an ``.npz``, a folder of images, or a data source such as ``cifar10`` (its held-out images).
+        source: a file or folder that `nvgbench.data.image_set.open_images` takes, or a data source such as ``cifar10`` (its
+            held-out images).
         image_size: side of the samples, pixels; a data source is cropped to it, files must have it.
+        resize, crop: how files are brought to this size, see `nvgbench.data.crop.Fit`. Moments stored with images that are
+            changed by it are not used.
 
     Raises:
-        InputError: nothing of that name, an unreadable file, or images of another size.
+        InputError: no such reference, an unreadable file, or images of another size.
     """
     if is_source(source):
         return Reference(from_dataset(open_dataset(source, image_size=image_size, split="eval")))
     path = Path(source)
     if not path.exists():
         raise InputError(f"`reference={source!r}` is neither a file or folder nor a data source ({', '.join(SOURCES.names())})")
-    images = open_images(path)
+    images = open_images(path, resize=resize, crop=crop)
     if images.image_size != image_size:
         raise InputError(
             f"the samples have {image_size} px, the reference {path} has {images.image_size} px; "
-            "resize one of them beforehand; the choice of the filter changes the scores"
+            "resize both with `resize=`, or one of them beforehand; mind that the filter changes the scores"
         )
-    return Reference(images, read_moments(path, "mu", "sigma"), read_moments(path, "mu_s", "sigma_s"))
+    if images.fit is not None:
+        return Reference(images)
+    stored = read_statistics(path) or Statistics()
+    return Reference(images, stored.moments, stored.spatial_moments)
+
+
+def match_labels(images: ImageSet, reference: Reference) -> tuple[ImageSet, Reference]:
+    """The samples and their reference with labels that mean the same, see `nvgbench.data.matching.match_classes`."""
+    images, reference_images = match_classes(images, reference.images)
+    return images, dataclasses.replace(reference, images=reference_images)
 
 
 def load_all(images: ImageSet) -> Tensor:
@@ -97,7 +111,7 @@ def load_all(images: ImageSet) -> Tensor:
 
 
 def _fingerprint(images_fingerprint: str, used: Sequence[StoredMoments | None]) -> str:
-    """SHA-256 (hex) of the images' fingerprint and of each stored array's position, shape and values."""
+    """SHA-256 (hex) of the images' fingerprint and of each stored array: position, shape, values."""
     digest = hashlib.sha256(images_fingerprint.encode())
     for place, moments in enumerate(used):
         if moments is not None:

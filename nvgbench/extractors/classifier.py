@@ -147,12 +147,13 @@ def obtain_classifier(
     return load_classifier(home, device=device)
 
 
-def save_classifier(network: SmallResNet, card: Mapping[str, Any], home: Path) -> None:
+def save_classifier(network: SmallResNet, card: Mapping[str, Any], home: StrPath) -> None:
     """Write weights and card into the folder ``home``, which appears complete or not at all.
 
     Raises:
         OSError: the folder cannot be written.
     """
+    home = Path(home)
     home.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
     try:
@@ -170,12 +171,13 @@ def save_classifier(network: SmallResNet, card: Mapping[str, Any], home: Path) -
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def load_classifier(home: Path, *, device: torch.device | str = "cpu") -> ClassifierExtractor:
+def load_classifier(home: StrPath, *, device: torch.device | str = "cpu") -> ClassifierExtractor:
     """Read what `save_classifier` wrote.
 
     Raises:
         InputError: files are missing, truncated or modified.
     """
+    home = Path(home)
     try:
         card = json.loads((home / _CARD).read_text(encoding="utf-8"))
         if file_sha256(home / _WEIGHTS) != card["weights_sha256"]:

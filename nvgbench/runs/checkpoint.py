@@ -107,9 +107,7 @@ def save_checkpoint(
         raise _not_written(error, target) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for path in _folders(root):
-        if path != target:
-            _discard(path)
+    clean(root)
     return target
 
 
@@ -181,7 +179,9 @@ def model_file(checkpoint: Path, ema: bool = True) -> str:
 
 
 def clean(root: Path) -> None:
-    """Remove what killed processes left half written or half deleted."""
+    """Remove all checkpoints but the last, and what killed processes left half written or half deleted."""
+    for path in _folders(root)[:-1]:
+        _discard(path)
     for path in root.glob(".step-*"):
         shutil.rmtree(path, ignore_errors=True)
 

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from nvgbench.config.load import config_hash, load_file, replicate_hash, to_dict, to_toml
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
-from nvgbench.files import StrPath, write_text
+from nvgbench.files import StrPath, remove_leftovers, write_text
 from nvgbench.runs import checkpoint as ckpt
 
 if TYPE_CHECKING:
@@ -58,9 +58,11 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: StrPath, config: RunConfig, group: str = "") -> RunFolder:
-        """Create the folder, or open it again with the same configuration.
+        """Create the folder, or open it again with the same configuration; remove what killed processes left in it.
 
         Args:
+            path: of the folder.
+            config: of the run.
             group: common name of the trainings of several seeds, if this is one of them.
 
         Raises:
@@ -68,6 +70,8 @@ class RunFolder:
             OSError: the folder cannot be written.
         """
         run, path = cls(path), Path(path)
+        for file in (path / CONFIG, path / _DATASET, path / _GROUP, run.log_path, run.token_cache_path):
+            remove_leftovers(file)
         if (path / CONFIG).exists():
             run.check_same(config)
         elif path.is_file() or (path.is_dir() and any(path.iterdir())):

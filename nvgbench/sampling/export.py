@@ -27,20 +27,6 @@ _PIECE = 64
 """Images held in memory at once."""
 
 
-def parse_classes(text: str | None) -> list[int] | None:
-    """``"3,7"`` to ``[3, 7]``.
-
-    Raises:
-        InputError: anything that is not a number.
-    """
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"classes {text!r} is not a comma-separated list of class numbers, e.g. `classes='3,7'`") from None
-
-
 def parse_settings(overrides: Iterable[str]) -> dict[str, Any]:
     """``["top_k=5", "sampling.flow_steps=4"]`` to settings by name; the prefix ``sampling.`` is optional.
 

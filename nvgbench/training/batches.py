@@ -1,4 +1,4 @@
-"""Batches on their way into the loop: moved to the device, split, joined.
+"""Moving batches to the device and splitting them.
 
 Shape letters: B batch.
 """
@@ -16,7 +16,7 @@ AnyBatch = ImageBatch | TokenBatch
 
 
 def to_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
-    """The batch on ``device``; a copy to a CUDA device does not wait for it."""
+    """The batch on ``device``; copies to CUDA are asynchronous."""
     if isinstance(batch, ImageBatch):
         return ImageBatch(_move(batch.images_B3HW, device), _move(batch.labels_B, device))
     images = batch.images_B3HW
@@ -26,7 +26,7 @@ def to_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
 
 
 def split(batch: AnyBatch, size: int | None) -> list[AnyBatch]:
-    """Parts of ``size`` images; the batch itself where no size is given or it is no larger than that."""
+    """Parts of ``size`` images; the whole batch if no size is given or it is not larger."""
     total = len(batch.labels_B)
     if size is None or size >= total:
         return [batch]

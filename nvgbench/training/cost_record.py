@@ -1,4 +1,4 @@
-"""What a preset costs, as a record that a gate can hold exactly: counted from the configuration, the same on every machine."""
+"""The cost of a preset as a record: computed from the configuration, so that gates can compare it exactly on any machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nvgbench.types import Measurement
 
 
 def cost_record(config: RunConfig) -> RunRecord:
-    """The numbers of ``train --dry-run`` in float32: ``parameters[part]``, ``flops_sampling[part]`` (one guided image),
+    """The estimate of a training in float32: ``parameters[part]``, ``flops_sampling[part]`` (per guided image),
     ``flops_training`` (forward and backward of one image), ``flops_training[phase]`` (the whole phase) and
     ``memory_model[phase: what]`` (bytes of one process; activations are an estimate).
 
@@ -38,7 +38,7 @@ def cost_record(config: RunConfig) -> RunRecord:
         family=config.family,
         preset=config.name,
         measurements=tuple(
-            # Rounded to whole units: sums of products may differ in the last bit between compilers.
+            # Rounded: sums of products may differ in the last bit between compilers.
             Measurement(name=name, unit=unit, samples=() if value is None else (float(round(value)),))
             for name, (unit, value) in counted.items()
         ),

@@ -1,7 +1,7 @@
-"""Training with several processes (torchrun): every process holds the whole model and a share of each batch.
+"""Training with several processes (torchrun): every process has the whole model and a share of each batch.
 
-Objectives yield several losses a step, for several modules, and call parts of modules by name. The forward pass of
-`torch.nn.parallel.DistributedDataParallel` fits none of that, so the same arithmetic (mean of the gradients over the processes,
+Objectives yield several losses per step, for several modules, and call methods of modules other than ``forward``, which
+`torch.nn.parallel.DistributedDataParallel` does not support. The same arithmetic (mean of the gradients over the processes,
 buffers of process 0) is done here after the backward pass, in buckets.
 """
 
@@ -22,8 +22,8 @@ from nvgbench.errors import InputError
 from nvgbench.types import Share
 
 _BUCKET_BYTES = 25 * 2**20
-# Process 0 may tokenize the data set alone while the others wait.
-_PATIENCE = datetime.timedelta(hours=6)
+# Process 0 may tokenize the data set while the others wait.
+_TIMEOUT = datetime.timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes."""
+        """Whether this is the process that writes files."""
         return self.rank == 0
 
     def barrier(self) -> None:
@@ -44,7 +44,7 @@ class Processes:
             dist.barrier()
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether any process raised its flag."""
+        """Whether the flag is set in any process."""
         if self.world_size == 1:
             return flag
         shared = torch.tensor(float(flag), device=device)
@@ -52,7 +52,7 @@ class Processes:
         return bool(shared.item())
 
     def share(self) -> Share:
-        """This process's part of work that needs no gradients."""
+        """This process's share of work without gradients."""
         if self.world_size == 1:
             return Share()
 
@@ -71,7 +71,7 @@ class Processes:
         return values
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the processes; a parameter without a gradient on one counts as zero there."""
+        """Replace every gradient by its mean over the processes; a missing gradient counts as zero."""
         if self.world_size == 1:
             return
         for value in parameters:
@@ -98,7 +98,7 @@ class Processes:
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """The tensors in order, cut into lists of one dtype and about `_BUCKET_BYTES`."""
+    """The tensors in order, in lists of one dtype and about `_BUCKET_BYTES`."""
     bucket: list[Tensor] = []
     size = 0
     for tensor in tensors:
@@ -119,9 +119,9 @@ def _spread(flat: Tensor, targets: Sequence[Tensor]) -> None:
 
 @contextlib.contextmanager
 def join_processes(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
-    """Join the processes that torchrun started (gloo on CPUs, nccl on CUDA); yields them and this process's device.
+    """Join the processes started by torchrun (gloo on CPUs, nccl on CUDA); yields them and this process's device.
 
-    Outside torchrun, or where a process group is there already, nothing is started.
+    Outside torchrun, or if there is a process group already, none is created.
 
     Raises:
         InputError: more processes than CUDA devices on this machine.
@@ -138,11 +138,11 @@ def join_processes(device: torch.device) -> Iterator[tuple[Processes, torch.devi
         if local >= torch.cuda.device_count():
             raise InputError(
                 f"torchrun started process {local} on a machine with {torch.cuda.device_count()} CUDA devices; "
-                "use --nproc-per-node with at most that many, or --device cpu"
+                "use --nproc-per-node with at most that many, or `device='cpu'`"
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size()), device
     finally:

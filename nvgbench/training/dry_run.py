@@ -1,4 +1,4 @@
-"""What a training would cost, from the configuration alone: nothing is allocated, opened or trained.
+"""The cost of a training, from the configuration alone: nothing is allocated or trained.
 
 Parameters and FLOPs of the generator are the family's analytic numbers; the tokenizer is built and run on the meta device.
 FLOPs are 2 x multiply-accumulates. Memory is for one process; its activations are an estimate.
@@ -25,10 +25,10 @@ from nvgbench.runs.folder import PHASES
 from nvgbench.training.plan import phase_steps, planned_modules, resolve_config
 from nvgbench.training.precision import resolve_precision
 
-# A pre-norm transformer block keeps about 17 values a token and channel for the backward pass
+# A pre-norm transformer block stores about 17 values per token and channel for the backward pass
 # (two norms, q, k, v, attention output, four times the width twice in the MLP, residuals).
-_VALUES_A_CHANNEL = 17
-_BACKWARD = 3  # forward and backward cost three times the forward pass
+_VALUES_PER_CHANNEL = 17
+_FORWARD_AND_BACKWARD = 3  # in units of the forward pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,8 @@ class PhaseEstimate:
 
     Attributes:
         steps, batch_size: of the training.
-        flops: of the whole phase; None where it cannot be told.
-        memory: bytes by what they are for (weights, gradients, optimizer, average, activations).
+        flops: of the whole phase; None if unknown.
+        memory: bytes by purpose (weights, gradients, optimizer, average, activations).
     """
 
     steps: int
@@ -56,7 +56,7 @@ class Estimate:
         sampling_flops: of one guided image, by part.
         training_flops: forward and backward of one image of generator training.
         images, classes: of the training set.
-        warnings: what would be changed on the chosen device.
+        warnings: what would be different on the chosen device.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Estimate:
 
 
 def estimate(config: RunConfig, device: torch.device) -> Estimate:
-    """Cost of training ``config`` as written; ``device`` decides the precision and what would have to be cut.
+    """Cost of training ``config`` as written; the warnings say what ``device`` would change.
 
     Raises:
         InputError: a data set of unknown size that cannot be opened.
@@ -85,13 +85,13 @@ def estimate(config: RunConfig, device: torch.device) -> Estimate:
     forward_flops, forward_values = _autoencoder_cost(tokenizer, config)
     tokenizer_phase = _phase(
         config, "tokenizer", images, tokenizer_parameters,
-        flops_an_image=None if forward_flops is None else _BACKWARD * forward_flops,
-        activations_an_image=None if forward_values is None else forward_values * value_bytes,
+        flops_per_image=None if forward_flops is None else _FORWARD_AND_BACKWARD * forward_flops,
+        activations_per_image=None if forward_values is None else forward_values * value_bytes,
     )  # fmt: skip
     generator_phase = _phase(
         config, "generator", images, generator_parameters,
-        flops_an_image=cost.training_flops,
-        activations_an_image=_transformer_activations(cost, generator_parameters, value_bytes),
+        flops_per_image=cost.training_flops,
+        activations_per_image=_transformer_activations(cost, generator_parameters, value_bytes),
         frozen=tokenizer_parameters,
     )  # fmt: skip
     return Estimate(
@@ -107,44 +107,44 @@ def estimate(config: RunConfig, device: torch.device) -> Estimate:
 
 
 def describe(found: Estimate) -> str:
-    """The estimate as a few lines of text."""
+    """The estimate as text, one line per quantity."""
     lines = [
-        f"{found.name}: nothing is trained (--dry-run)",
+        f"{found.name}: estimated cost; nothing is trained",
         f"data: {found.images:,} training images, {found.classes:,} classes",
         "parameters:",
         *(f"  {name:<12} {count:>15,}" for name, count in found.parameters.items()),
         f"  {'all':<12} {sum(found.parameters.values()):>15,}",
-        "FLOPs of one guided sample (2 x multiply-accumulates):",
+        "FLOPs per guided sample (2 x multiply-accumulates):",
         *(f"  {name:<12} {_si(flops):>15}" for name, flops in found.sampling_flops.items()),
-        f"FLOPs of generator training, one image, forward and backward: {_si(found.training_flops)}",
+        f"FLOPs of generator training per image, forward and backward: {_si(found.training_flops)}",
     ]
     for name, phase in found.phases.items():
         epochs = phase.steps * phase.batch_size / found.images
         lines += [
             f"{name}: {phase.steps:,} steps of {phase.batch_size:,} images = {epochs:,.1f} epochs",
             f"  {'training FLOPs':<26} {_si(phase.flops)}",
-            "  memory of a process (activations are an estimate, and shrink with micro_batch_size and more processes):",
+            "  memory per process (activations are an estimate; micro_batch_size and more processes reduce them):",
             *(f"    {what:<24} {_bytes(size)}" for what, size in phase.memory.items()),
         ]
     known = [phase.flops for phase in found.phases.values() if phase.flops is not None]
-    lines.append(f"all training FLOPs: {_si(sum(known))}")
+    lines.append(f"total training FLOPs: {_si(sum(known))}")
     return "\n".join([*lines, *found.warnings])
 
 
 def _cuts(config: RunConfig, device: torch.device) -> list[str]:
-    """What training on ``device`` would change of the plan, which is for the configuration as written."""
-    cut, _ = resolve_config(config, device)
-    batches = {name: (getattr(config.train, name).batch_size, getattr(cut.train, name).batch_size) for name in PHASES}
+    """What training on ``device`` would change; the estimate is for the configuration as written."""
+    actual, _ = resolve_config(config, device)
+    batches = {name: (getattr(config.train, name).batch_size, getattr(actual.train, name).batch_size) for name in PHASES}
     return [
-        f"warning: training here would cut the {name} batch from {planned} to {borne} images, as a CPU bears no more "
-        f"(train.cpu_batch_size); the plan above is for {planned}"
-        for name, (planned, borne) in batches.items()
-        if planned != borne
+        f"warning: training on this CPU would reduce the {name} batch from {planned} to {reduced} images "
+        f"(train.cpu_batch_size); the estimate is for {planned}"
+        for name, (planned, reduced) in batches.items()
+        if planned != reduced
     ]
 
 
 def _dataset_size(config: RunConfig) -> tuple[int, int]:
-    """Training images and classes; data sets of known size are not opened, so they need not be on this machine."""
+    """Training images and classes; data sets of known size are not opened and need not be on this machine."""
     data = config.data
     info = SOURCES.get(data.source.partition(":")[0]) if is_source(data.source) else None
     if info is None or info.train_images is None or info.num_classes is None or info.unlimited:
@@ -159,21 +159,22 @@ def _phase(
     images: int,
     parameters: int,
     *,
-    flops_an_image: float | None,
-    activations_an_image: float | None,
+    flops_per_image: float | None,
+    activations_per_image: float | None,
     frozen: int = 0,
 ) -> PhaseEstimate:
     phase: PhaseConfig = getattr(config.train, name)
     steps = phase_steps(config, name, images)
-    at_once = min(phase.micro_batch_size or phase.batch_size, phase.batch_size)
+    images_per_pass = min(phase.micro_batch_size or phase.batch_size, phase.batch_size)
+    activations = None if activations_per_image is None else activations_per_image * images_per_pass
     memory: dict[str, float | None] = {
         "weights": 4.0 * (parameters + frozen),
         "gradients": 4.0 * parameters,
         "optimizer (two moments)": 8.0 * parameters,
         "average (EMA)": 4.0 * parameters if phase.ema_decay > 0 else 0.0,
-        f"activations, {at_once:,} images": None if activations_an_image is None else activations_an_image * at_once,
+        f"activations, {images_per_pass:,} images": activations,
     }
-    flops = None if flops_an_image is None else flops_an_image * steps * phase.batch_size
+    flops = None if flops_per_image is None else flops_per_image * steps * phase.batch_size
     return PhaseEstimate(steps=steps, batch_size=phase.batch_size, flops=flops, memory=memory)
 
 
@@ -203,15 +204,15 @@ def _autoencoder_cost(tokenizer: nn.Module, config: RunConfig) -> tuple[float | 
 
 
 def _transformer_activations(cost: CostCard, parameters: int, value_bytes: int) -> float | None:
-    """Bytes kept for the backward pass by one image: tokens x layers x width x `_VALUES_A_CHANNEL`.
+    """Bytes stored per image for the backward pass: tokens x layers x width x `_VALUES_PER_CHANNEL`.
 
-    Tokens follow from the FLOPs (6 a parameter and token), the width from the parameters (12 width² a layer).
+    Tokens follow from the FLOPs (6 per parameter and token), the width from the parameters (12 width² per layer).
     """
     if not cost.layers or not cost.training_flops:
         return None
-    tokens = cost.training_flops / (2 * _BACKWARD * parameters)
+    tokens = cost.training_flops / (2 * _FORWARD_AND_BACKWARD * parameters)
     width = math.sqrt(parameters / (12 * cost.layers))
-    return tokens * cost.layers * width * _VALUES_A_CHANNEL * value_bytes
+    return tokens * cost.layers * width * _VALUES_PER_CHANNEL * value_bytes
 
 
 def _si(value: float | None) -> str:

@@ -1,18 +1,19 @@
-"""An exponential moving average of a module's parameters."""
+"""Exponential moving average of a module's parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Ema:
-    """float32 averages of the trained parameters; buffers and frozen parameters are taken as they are.
+    """float32 averages of the trained parameters; buffers and frozen parameters are not averaged.
 
-    The decay warms up as min(decay, (1 + step) / (10 + step)), so that the initial weights do not dominate
-    short trainings.
+    The decay warms up as min(decay, (1 + step) / (10 + step)), so that the initial weights do not dominate short trainings.
+    `torch.optim.swa_utils.AveragedModel` would copy the first weights instead of averaging them with the initial ones, and keep
+    a second module with all its buffers.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -21,19 +22,18 @@ class Ema:
         self._parameters = {name: value for name, value in module.named_parameters() if value.requires_grad}
         self._averages = {name: value.detach().float().clone() for name, value in self._parameters.items()}
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after training step ``step`` (counted from 0)."""
+        """Update the averages with the weights after training step ``step`` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         current = [value.float() for value in self._parameters.values()]
-        torch._foreach_lerp_(list(self._averages.values()), current, 1 - decay)
+        get_ema_multi_avg_fn(decay)(list(self._averages.values()), current, step)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """A state dict of the whole module with the averages in place of the trained parameters."""
+        """The module's state dict with the averages in place of the trained parameters."""
         state = {name: value.detach() for name, value in self.module.state_dict().items()}
         return state | {name: value.to(state[name].dtype) for name, value in self._averages.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take the averages from what `state_dict` returned."""
+        """Restore the averages from what `state_dict` returned."""
         for name, average in self._averages.items():
             average.copy_(state[name])

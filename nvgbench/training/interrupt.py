@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: finish the step, write a checkpoint, leave."""
+"""Handling of SIGINT and SIGTERM: finish the step, write a checkpoint, stop."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """The training was asked to stop and has saved what it had; the same call continues."""
+    """The training was told to stop and has saved its state; the same call resumes."""
 
 
 class StopSignal:
-    """Notes the first SIGINT or SIGTERM; a second one ends the process at once.
+    """Records the first SIGINT or SIGTERM; a second one ends the process at once.
 
-    As a context manager it puts handlers in place and restores the old ones at the end. Outside the main thread,
-    where Python allows no handlers, it never fires.
+    As a context manager it installs its handlers and restores the old ones at the end. Outside the main thread, where Python
+    allows no handlers, it does nothing.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The training loop: one for every objective."""
+"""The training loop, the same for every objective."""
 
 from __future__ import annotations
 
@@ -28,28 +28,29 @@ from nvgbench.training.precision import Precision, autocast, repeatable
 from nvgbench.training.schedule import learning_rate, weight_decay
 from nvgbench.training.tally import Tally
 
-# On an accelerator, numbers are fetched at most this many steps late, so that the device does not wait for Python.
+# On an accelerator, losses are fetched at most this many steps late, so that the device does not wait for Python.
 _SETTLE_EVERY = 20
-# With several processes, whether one of them was told to stop is asked every so many steps.
+# Steps between checks whether one of several processes was told to stop.
 _STOP_EVERY = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """What a loop needs beside its objective.
+    """What a loop needs besides its objective.
 
     Attributes:
-        phase: name, for folders, logs and seeds.
+        phase: its name, for folders, logs and seeds.
         config: optimizer, schedule and batch.
         total_steps: length of the training.
         seed: of the run.
-        precision: see `nvgbench.training.precision`.
-        log_every, checkpoint_every: in steps.
-        folder: where the phase's checkpoints go.
+        folder: of the phase's checkpoints.
         log: the run's training log.
         device: where the modules are.
-        progress: called after every step with phase, done, total, and with losses and images_per_second where a line is logged.
-        stop: asked after every step.
+        progress: called after every step with phase, done, total, and with losses and images_per_second if a line is logged.
+        precision: see `nvgbench.training.precision`.
+        log_every, checkpoint_every: in steps.
+        processes: those that train together.
+        stop: checked after every step.
     """
 
     phase: str
@@ -68,13 +69,13 @@ class LoopSettings:
 
 
 class TrainingLoop:
-    """Trains the modules of an objective; continues from the last checkpoint where there is one."""
+    """Trains the modules of an objective; resumes from the last checkpoint if there is one."""
 
     def __init__(self, objective: Objective, settings: LoopSettings) -> None:
         """The objective's modules are moved to the device here.
 
         Raises:
-            InputError: the batch cannot be divided as asked; the last checkpoint is damaged, or of other modules.
+            InputError: the batch cannot be divided as configured; the last checkpoint is damaged, or of other modules.
         """
         self.objective = objective
         self.settings = settings
@@ -98,12 +99,12 @@ class TrainingLoop:
         """Train to the end and write the final checkpoint.
 
         Args:
-            batches: called with the number of steps done; gives this process's batches from there on.
+            batches: called with the number of completed steps; returns this process's batches from there on.
 
         Raises:
             DivergenceError: a loss or gradient is not finite.
             Interrupted: told to stop; a checkpoint was written.
-            OSError: a checkpoint could not be written; earlier ones are untouched.
+            OSError: a checkpoint could not be written; earlier ones are unchanged.
         """
         settings = self.settings
         source = batches(self.step)
@@ -115,7 +116,7 @@ class TrainingLoop:
                 self._after_step()
 
     def train_step(self, batch: Any) -> None:
-        """One step of every module's optimizer on this process's share of a batch."""
+        """One optimizer step of every module, on this process's share of a batch."""
         settings, step = self.settings, self.step
         reseed(self._rng, settings.seed, settings.processes.rank, settings.phase, step)
         rate = learning_rate(settings.config, step, settings.total_steps)
@@ -134,7 +135,7 @@ class TrainingLoop:
         self.step += 1
 
     def _accumulate(self, sources: list[Iterator[Any]], values: dict[str, Tensor | float]) -> str | None:
-        """The next loss of every part, backward; returns the module that it is for, or None when there are no more."""
+        """Backward pass of the next loss of every part; returns the module's name, or None after the last loss."""
         found = None
         for source in sources:
             with self._precision():
@@ -143,7 +144,7 @@ class TrainingLoop:
                 continue
             found, loss, scalars = item
             self._optimizers[found].backward(loss / len(sources) if len(sources) > 1 else loss)
-            # The loss itself under the module's name, its terms under module/term.
+            # The loss itself is logged under the module's name, its terms under module/term.
             for name, value in {found: loss, **{f"{found}/{term}": value for term, value in scalars.items()}}.items():
                 value = value.detach() if isinstance(value, Tensor) else value
                 value = value / len(sources) if len(sources) > 1 else value
@@ -154,7 +155,7 @@ class TrainingLoop:
         return autocast(self.settings.precision, self.settings.device)
 
     def _after_step(self) -> None:
-        """Progress, log, checkpoint, stop: in this order, so that the log never lags behind a checkpoint."""
+        """Progress, log, checkpoint, stop: in this order, so that the log is never behind a checkpoint."""
         settings = self.settings
         last = self.step == settings.total_steps
         due = last or self.step % settings.checkpoint_every == 0
@@ -226,7 +227,7 @@ class TrainingLoop:
         found = ckpt.latest_checkpoint(settings.folder)
         if found is not None:
             state = ckpt.read_state(found)
-            _check_same_parts(found, state.parameters, self._parameter_counts())
+            _check_same_modules(found, state.parameters, self._parameter_counts())
             for name, module in self.objective.modules.items():
                 file = ckpt.WEIGHTS if name == self.model_name else f"{name}.safetensors"
                 module.load_state_dict(ckpt.load_tensors(found, file))
@@ -242,22 +243,22 @@ class TrainingLoop:
 
 
 class _Clock:
-    """Seconds spent training, over all interruptions and without the writing of checkpoints."""
+    """Seconds spent training, without interruptions and the writing of checkpoints."""
 
     def __init__(self, before: float = 0.0) -> None:
         self._before = before
         self.start(images=0)
 
     def start(self, images: int) -> None:
-        self._began = time.perf_counter() - self._before
+        self._started = time.perf_counter() - self._before
         self._last = images, self.seconds
 
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self._began
+        return time.perf_counter() - self._started
 
     def rate(self, images: int) -> float:
-        """Images a second since the last call."""
+        """Images per second since the last call."""
         now = self.seconds
         rate = (images - self._last[0]) / max(now - self._last[1], 1e-9)
         self._last = images, now
@@ -265,18 +266,18 @@ class _Clock:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        began = time.perf_counter()
+        paused = time.perf_counter()
         yield
-        self._began += time.perf_counter() - began
+        self._started += time.perf_counter() - paused
 
 
-def _check_same_parts(checkpoint: Path, there: dict[str, int], here: dict[str, int]) -> None:
-    """Refuse to go on with other modules than those that were begun with."""
+def _check_same_modules(checkpoint: Path, there: dict[str, int], here: dict[str, int]) -> None:
+    """Refuse to resume with other modules than those of the checkpoint."""
     if there != here:
-        was, now = (", ".join(f"{name} ({count:,} parameters)" for name, count in parts.items()) for parts in (there, here))
+        before, now = (", ".join(f"{name} ({count:,} parameters)" for name, count in parts.items()) for parts in (there, here))
         raise InputError(
-            f"{checkpoint} was written by a training of {was}; it cannot go on with {now}: weights that a setting 'auto' looks "
-            "for were there then and are not now, or the other way round; restore that, or train under another --name"
+            f"{checkpoint} was written by a training of {before} and cannot be resumed with {now}: optional weights that a "
+            "setting 'auto' looks for have appeared or disappeared; restore the former state, or use another `name=`"
         )
 
 
@@ -291,6 +292,6 @@ def _micro_batch(settings: LoopSettings) -> int | None:
     if config.micro_batch_size and config.micro_batch_size < share and share % config.micro_batch_size:
         raise InputError(
             f"train.{settings.phase}.micro_batch_size = {config.micro_batch_size} does not divide the {share} images "
-            "of a process; choose one that does"
+            "per process; choose a divisor"
         )
     return config.micro_batch_size

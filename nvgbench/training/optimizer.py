@@ -1,4 +1,4 @@
-"""One AdamW a module."""
+"""One AdamW per module."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def weight_decay_groups(
 ) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
     """Trained parameters by name: those with weight decay, and those without.
 
-    Without are parameters of one dimension (gains, biases), and those whose names match one of the `fnmatch` patterns
-    ``exempt`` (embeddings of positions, say).
+    Exempt are parameters of one dimension (gains, biases), and those whose names match one of the `fnmatch` patterns
+    ``exempt`` (positional embeddings, for example).
     """
     groups: tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]] = ({}, {})
     for name, parameter in module.named_parameters():
@@ -45,10 +45,7 @@ def _trained(module: nn.Module) -> int:
 
 
 class ModuleOptimizer:
-    """AdamW over the trained parameters of one module, with clipping.
-
-    Weight decay acts on the parameters that `weight_decay_groups` says.
-    """
+    """AdamW for the trained parameters of one module, with gradient clipping; weight decay as in `weight_decay_groups`."""
 
     def __init__(self, module: nn.Module, phase: PhaseConfig, processes: Processes, exempt: Collection[str] = ()) -> None:
         self.parameters = [value for value in module.parameters() if value.requires_grad]
@@ -68,11 +65,11 @@ class ModuleOptimizer:
         )
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of ``loss``; nothing but this module's parameters is touched."""
+        """Accumulate the gradients of ``loss`` with respect to this module's parameters only."""
         loss.backward(inputs=self.parameters)
 
     def step(self, learning_rate: float, weight_decay: float) -> Tensor:
-        """Update the weights with the gradients collected so far and forget these; returns their norm before clipping."""
+        """Update the weights with the accumulated gradients and clear them; returns their norm before clipping."""
         self._processes.average_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self._clip_norm, foreach=True)
         for group in self._adamw.param_groups:

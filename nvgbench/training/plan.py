@@ -1,4 +1,4 @@
-"""From a preset to what this machine will do: models that can be built, batch sizes that it can bear, the number of steps."""
+"""From a preset to the training on this machine: whether the models can be built, batch sizes, number of steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nvgbench.registry import get_family
 
 
 def planned_modules(config: RunConfig, num_classes: int) -> tuple[nn.Module, nn.Module]:
-    """Tokenizer and generator on the meta device, which takes no memory for their weights.
+    """Tokenizer and generator on the meta device, without memory for their weights.
 
     Raises:
         InputError: sizes that do not fit together.
@@ -25,9 +25,9 @@ def planned_modules(config: RunConfig, num_classes: int) -> tuple[nn.Module, nn.
 
 
 def resolve_config(config: RunConfig, device: torch.device) -> tuple[RunConfig, list[str]]:
-    """The configuration as it will be trained and stored on ``device``, with a warning for each change.
+    """The configuration that is trained and stored on ``device``, and a warning for each change.
 
-    On a CPU, batches above ``train.cpu_batch_size`` are cut to it.
+    On a CPU, batches are limited to ``train.cpu_batch_size``.
     """
     limit = config.train.cpu_batch_size
     if device.type != "cpu" or limit is None:
@@ -41,14 +41,14 @@ def resolve_config(config: RunConfig, device: torch.device) -> tuple[RunConfig, 
             micro = micro if micro is not None and limit % micro == 0 else None
             phases[name] = dataclasses.replace(phase, batch_size=limit, micro_batch_size=micro)
             warnings.append(
-                f"warning: {name} batch cut from {phase.batch_size} to {limit} images on the CPU (train.cpu_batch_size); "
+                f"warning: {name} batch reduced from {phase.batch_size} to {limit} images on the CPU (train.cpu_batch_size); "
                 "results will differ from the preset's"
             )
     return dataclasses.replace(config, train=dataclasses.replace(config.train, **phases)), warnings
 
 
 def phase_steps(config: RunConfig, phase: str, images: int) -> int:
-    """Training steps of a phase over ``images`` images: ``train.steps`` where set, else the phase's own steps or epochs."""
+    """Training steps of a phase over ``images`` images: ``train.steps`` if set, else the phase's own steps or epochs."""
     if config.train.steps is not None:
         return config.train.steps
     own: PhaseConfig = getattr(config.train, phase)

@@ -1,4 +1,4 @@
-"""Arithmetic of the training: where bf16 is used, and what keeps a CPU run repeatable."""
+"""Numeric precision of the training, and what makes it repeatable on a CPU."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
-    """``auto`` is bf16 on CUDA devices that compute in it natively, float32 elsewhere."""
+    """``auto`` is bf16 on CUDA devices with native support, float32 elsewhere."""
     if precision != "auto":
         return precision
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager:
-    """Where losses are computed: weights stay float32, matrix products and convolutions run in bf16 where asked."""
+    """Context for the losses: weights stay float32; with bf16, matrix products and convolutions run in bf16."""
     if resolve_precision(precision, device) == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
@@ -28,10 +28,10 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
 @contextlib.contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """Let CPU training give the same bits each time (for the same number of threads).
+    """Make CPU training bitwise repeatable (with the same number of threads).
 
-    Without this, gradients of indexing are summed by several threads in any order. CUDA is left alone: kernels without
-    a deterministic form would have to be forbidden, and runs there agree up to rounding only.
+    Without this, gradients of indexing are summed by several threads in any order. Nothing changes on CUDA, where kernels
+    without a deterministic form would have to be forbidden: runs there agree up to rounding only.
     """
     if device.type != "cpu":
         yield
@@ -40,7 +40,7 @@ def repeatable(device: torch.device) -> Iterator[None]:
     settings: Any = torch.utils.deterministic
     fill = settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
-    settings.fill_uninitialized_memory = False  # costs a pass over every new tensor
+    settings.fill_uninitialized_memory = False  # it costs a pass over every new tensor
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The record that a training leaves in ``records.jsonl``."""
+"""The record of a training in ``records.jsonl``."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from nvgbench.runs.log import read_log
 from nvgbench.training.precision import resolve_precision
 from nvgbench.types import Measurement
 
-# The report draws curves; more points than this are not seen.
+# More points than this cannot be seen in the report's curves.
 _CURVE_POINTS = 200
 
 
 def append_train_record(run: RunFolder, device: torch.device, world_size: int) -> RunRecord | None:
     """Write the record of the finished phases, unless the last training record already covers them.
 
-    Tables: ``training`` (one row a phase: steps, images, seconds, images_per_second, parameters, final losses by name) and
-    ``curve`` (at most 200 rows a phase of the training log). Measurements: ``training_time`` (seconds) and
-    ``training_throughput`` (images/s) a phase.
+    Tables: ``training`` (one row per phase: steps, images, seconds, images_per_second, parameters, final losses by name) and
+    ``curve`` (at most 200 rows per phase of the training log). Measurements: ``training_time`` (seconds) and
+    ``training_throughput`` (images/s) per phase.
 
     Raises:
-        OSError: the file cannot be written to.
+        OSError: the file cannot be written.
     """
     states = {phase: state for phase in PHASES if (state := run.state(phase)) is not None and state.final}
     store = ResultStore(run.records_path)

@@ -1,4 +1,4 @@
-"""A whole training: data, tokenizer, tokens, generator, record. Asked again, it goes on where it stopped."""
+"""A whole training: data, tokenizer, tokens, generator, record. Called again, it resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nvgbench.data.dataset import ImageDataset
 from nvgbench.data.loader import sequential_batches, training_batches
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
+from nvgbench.files import StrPath
 from nvgbench.interfaces import Objective, Progress
 from nvgbench.registry import get_family
 from nvgbench.runs import checkpoint as ckpt
@@ -33,14 +34,14 @@ from nvgbench.training.record import append_train_record
 from nvgbench.training.token_cache import build_cache, cache_fingerprint, encode, read_cache
 from nvgbench.types import TokenBatch, Tokens
 
-# Images shown to a family's `prepare`, to measure constants such as the scale of the canvas.
+# Images for a family's `prepare`, which measures constants such as the scale of the canvas.
 _PREPARE_IMAGES = 256
 _ENCODE_BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """What the phases of one call share."""
+    """Shared by the phases of one call."""
 
     run: RunFolder
     config: RunConfig
@@ -51,49 +52,52 @@ class _Job:
     stop: StopSignal
     log: TrainLog
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         self.progress({"message": text})
 
 
 def train_run(
     config: RunConfig,
-    folder: Path,
+    folder: StrPath,
     *,
     device: torch.device,
     progress: Progress,
-    tokenizer_from: Path | None = None,
+    tokenizer: StrPath | None = None,
     phases: Sequence[Phase] = PHASES,
     group: str = "",
 ) -> RunFolder:
-    """Train what is not trained yet of a run, and append a record of it.
+    """Train a run, or whatever of it is not trained yet, and append a record.
 
-    A run killed at any moment and started again ends with the weights of an uninterrupted one: bit for bit on a CPU with
-    the same number of threads, up to the rounding of non-deterministic kernels on CUDA.
+    A run that is killed at any moment and started again ends with the weights of an uninterrupted one: bit for bit on a CPU
+    with the same number of threads, up to the rounding of non-deterministic kernels on CUDA.
 
     Args:
-        config: of the preset; what a CPU cannot bear is cut (see `nvgbench.training.plan`).
-        folder: the run's folder, made where it does not exist.
-        device: under torchrun, the process's own CUDA device takes its place.
-        progress: called with ``phase, done, total`` (and ``losses, lr, images_per_second`` now and then), or ``message``.
-        tokenizer_from: folder of a run whose tokenizer is taken instead of training one.
+        config: the configuration; batches that are too large for a CPU are reduced (see `nvgbench.training.plan`).
+        folder: the run's folder, created if needed.
+        device: where to train; under torchrun, every process uses its own CUDA device instead.
+        progress: called with ``phase, done, total``, at every line of the log also ``losses, lr, images_per_second``; or with
+            ``message``.
+        tokenizer: folder of a run whose tokenizer is used instead of training one.
         phases: ``tokenizer``, ``generator`` or both.
         group: common name of the trainings of several seeds, if this is one of them.
 
     Raises:
         InputError: bad configuration, data or folder; a loss that is not finite.
-        Interrupted: SIGINT or SIGTERM came; the same call continues.
-        OSError: something could not be written; the last checkpoint is whole.
+        Interrupted: by SIGINT or SIGTERM; the same call resumes.
+        OSError: something could not be written; the last checkpoint is intact.
     """
+    folder = Path(folder)
     with join_processes(device) as (processes, device), StopSignal() as stop:
         config, warnings = resolve_config(config, device)
         progress = progress if processes.is_first else _silent
         for warning in warnings:
             progress({"message": warning})
         if (folder / "config.toml").exists():
-            RunFolder(folder).check_same(config)  # before the data set is opened, which can take long
+            RunFolder(folder).check_same(config)  # before the data set is opened, which can take a while
         if not RunFolder(folder).is_finished("generator"):
             _check_training(config, phases)
         dataset = _open(config)
+        told = _tell_remarks(dataset, progress, set())
         run = _prepare_folder(config, folder, dataset, processes, group)
         tensorboard = folder / "tensorboard" if config.train.tensorboard and processes.is_first else None
         with contextlib.closing(TrainLog(run.log_path, tensorboard)) as log:
@@ -101,30 +105,42 @@ def train_run(
                 run=run, config=config, dataset=dataset, device=device,
                 processes=processes, progress=progress, stop=stop, log=log,
             )  # fmt: skip
-            if tokenizer_from is not None:
-                _take_tokenizer(job, RunFolder(tokenizer_from))
+            if tokenizer is not None:
+                _copy_tokenizer(job, RunFolder(tokenizer))
             if "tokenizer" in phases:
                 _train_tokenizer(job)
+                told = _tell_remarks(dataset, progress, told)
             if "generator" in phases:
                 _train_generator(job)
+                _tell_remarks(dataset, progress, told)
         if processes.is_first:
+            if run.is_finished("generator"):
+                run.token_cache_path.unlink(missing_ok=True)
             append_train_record(run, device, processes.world_size)
         processes.barrier()
     return run
 
 
 def _check_training(config: RunConfig, phases: Sequence[Phase]) -> None:
-    """Say now what would stop the generator's training, rather than after days of the tokenizer's.
+    """Find out now what would stop the generator's training, rather than after days of the tokenizer's.
 
-    The generator must be one that can be built even where the tokenizer alone is asked for: the run keeps its configuration.
+    Even if only the tokenizer is trained, the generator must be one that can be built: the run keeps its configuration.
 
     Raises:
-        InputError: sizes that do not fit together, or what the family finds missing.
+        InputError: sizes that do not fit together, or the family's own reasons.
     """
-    planned_modules(config, num_classes=1)  # the data set is not open yet, and no number of its classes is refused
+    planned_modules(config, num_classes=1)  # the data set is not open yet; any number of classes will do
     if "generator" not in phases:
         return
     get_family(config.family).check_training(config)
+
+
+def _tell_remarks(dataset: ImageDataset, progress: Progress, told: set[str]) -> set[str]:
+    """Print the remarks on the data that are not told yet; some are known only once the images have been read."""
+    remarks = {str(remark) for remark in dataset.remarks}
+    for remark in sorted(remarks - told):
+        progress({"message": f"warning: {remark}"})
+    return told | remarks
 
 
 def _open(config: RunConfig) -> ImageDataset:
@@ -142,6 +158,8 @@ def _open(config: RunConfig) -> ImageDataset:
 def _prepare_folder(config: RunConfig, folder: Path, dataset: ImageDataset, processes: Processes, group: str) -> RunFolder:
     if processes.is_first:
         run = RunFolder.create(folder, config, group)
+        for phase in PHASES:
+            ckpt.clean(run.checkpoints(phase))
         run.note_dataset(
             DatasetInfo(name=dataset.name, classes=dataset.classes, images=len(dataset), fingerprint=dataset.fingerprint)
         )
@@ -152,7 +170,7 @@ def _prepare_folder(config: RunConfig, folder: Path, dataset: ImageDataset, proc
 def _train_tokenizer(job: _Job) -> None:
     config, run = job.config, job.run
     if run.is_finished("tokenizer"):
-        job.say("tokenizer: finished already")
+        job.report("tokenizer: already finished")
         return
     steps = phase_steps(config, "tokenizer", len(job.dataset))
     tokenizer = seeded_tokenizer(config, config.train.seed).to(job.device)
@@ -160,7 +178,7 @@ def _train_tokenizer(job: _Job) -> None:
     if objective is not None:
         _loop(job, "tokenizer", objective, steps).run(_image_batches(job, "tokenizer"))
         return
-    job.say("tokenizer: used as it is, without training")
+    job.report("tokenizer: used as it is, without training")
     if job.processes.is_first:
         state = ckpt.CheckpointState(phase="tokenizer", step=0, total_steps=0, final=True, source={"untrained": config.family})
         ckpt.save_checkpoint(run.checkpoints("tokenizer"), state, {ckpt.WEIGHTS: tokenizer.state_dict()})
@@ -181,12 +199,12 @@ def _tokenizer_objective(config: RunConfig, tokenizer: nn.Module, steps: int) ->
 def _train_generator(job: _Job) -> None:
     config, run, device = job.config, job.run, job.device
     if run.is_finished("generator"):
-        job.say("generator: finished already")
+        job.report("generator: already finished")
         return
     if not run.is_finished("tokenizer"):
         raise InputError(
-            f"{run.path} has no finished tokenizer, which the generator needs; train it first (--phase all) "
-            "or take another run's with --tokenizer RUN"
+            f"{run.path} has no finished tokenizer, which the generator needs; train it first, or "
+            "use another run's (`tokenizer=`)"
         )
     tokenizer = run.load_tokenizer(device)
     generator = seeded_generator(config, tokenizer, len(job.dataset.classes), config.train.seed).to(device)
@@ -200,8 +218,6 @@ def _train_generator(job: _Job) -> None:
     batches = _token_batches(job, tokenizer, keep_images=objective.needs_images)
     loop = _loop(job, "generator", objective, phase_steps(config, "generator", len(job.dataset)))
     loop.run(batches)
-    if job.processes.is_first:
-        run.token_cache_path.unlink(missing_ok=True)
 
 
 def _loop(job: _Job, phase: Phase, objective: Objective, steps: int) -> TrainingLoop:
@@ -222,9 +238,9 @@ def _loop(job: _Job, phase: Phase, objective: Objective, steps: int) -> Training
     )
     loop = TrainingLoop(objective, settings)
     for note in objective.notes:
-        job.say(f"{phase}: {note}")
+        job.report(f"{phase}: {note}")
     if loop.step:
-        job.say(f"{phase}: goes on from step {loop.step}")
+        job.report(f"{phase}: resumes at step {loop.step}")
     return loop
 
 
@@ -241,12 +257,12 @@ def _image_batches(job: _Job, phase: Phase) -> Callable[[int], Iterator]:
 
 
 def _token_batches(job: _Job, tokenizer: nn.Module, keep_images: bool) -> Callable[[int], Iterator[TokenBatch]]:
-    """Batches of tokens: of the cache where the configuration asks for one, else tokenized as they come."""
+    """Batches of tokens: from the cache if the configuration wants one, else tokenized on the fly."""
     if not job.config.train.cache_tokens:
         images = _image_batches(job, "generator")
         return lambda start: (encode(tokenizer, batch, job.device, keep_images) for batch in images(start))
     if keep_images:
-        raise InputError("this training looks at the images, and a cache holds tokens alone; --set train.cache_tokens=false")
+        raise InputError("this training needs the images, and the cache holds only tokens; use `train.cache_tokens=false`")
     fingerprint = cache_fingerprint(job.run.tokenizer_fingerprint(), job.dataset.fingerprint)
     path = job.run.token_cache_path
     if job.processes.is_first and read_cache(path, fingerprint) is None:
@@ -256,7 +272,7 @@ def _token_batches(job: _Job, tokenizer: nn.Module, keep_images: bool) -> Callab
         )  # fmt: skip
     job.processes.barrier()
     cache = read_cache(path, fingerprint)
-    assert cache is not None, "the cache was just written"
+    assert cache is not None, "the cache has just been written"
     return lambda start: cache.batches(
         job.config.train.generator.batch_size,
         seed=mix_seed(job.config.train.seed, "generator", "order"),
@@ -272,44 +288,44 @@ def _first_tokens(job: _Job, tokenizer: nn.Module) -> Tokens:
     return join_tokens([encode(tokenizer, batch, job.device).tokens for batch in batches])
 
 
-def _take_tokenizer(job: _Job, source: RunFolder) -> None:
-    """Copy the finished tokenizer of another run, weights only."""
+def _copy_tokenizer(job: _Job, source: RunFolder) -> None:
+    """Copy the weights of another run's finished tokenizer."""
     if not source.is_finished("tokenizer"):
-        raise InputError(f"--tokenizer {source.path}: that run has no finished tokenizer")
+        raise InputError(f"`tokenizer={source.path}`: that run has no finished tokenizer")
     differing = _tokenizer_differences(job.config, source.config)
     if differing:
-        raise InputError(f"--tokenizer {source.path} does not fit: {', '.join(differing)} differ; set them to the same values")
+        raise InputError(f"`tokenizer={source.path}` does not fit: {', '.join(differing)} differ; set them to the same values")
     found = ckpt.latest_checkpoint(source.checkpoints("tokenizer"))
     assert found is not None
     file = ckpt.model_file(found)
     state = ckpt.read_state(found)
-    wanted = {"run": source.name, "config_hash": source.hash, "weights": state.files[file]}
-    wanted |= {key: state.source[key] for key in ("file", "sha256") if key in state.source}
+    origin = {"run": source.name, "config_hash": source.hash, "weights": state.files[file]}
+    origin |= {key: state.source[key] for key in ("file", "sha256") if key in state.source}
     have = job.run.state("tokenizer")
     if have is not None:
-        if have.source != wanted:
-            raise InputError(f"{job.run.path} has another tokenizer already; leave --tokenizer out, or use another --name")
+        if have.source != origin:
+            raise InputError(f"{job.run.path} already has another tokenizer; leave `tokenizer=` out, or use another `name=`")
         return
-    job.say(f"tokenizer: taken from {source.path}")
+    job.report(f"tokenizer: copied from {source.path}")
     if job.processes.is_first:
-        taken = dataclasses.replace(state, source=wanted, images=0, seconds=0.0, means={}, notes=())
-        ckpt.save_checkpoint(job.run.checkpoints("tokenizer"), taken, {ckpt.WEIGHTS: ckpt.load_tensors(found, file)})
+        copied = dataclasses.replace(state, source=origin, images=0, seconds=0.0, means={}, notes=())
+        ckpt.save_checkpoint(job.run.checkpoints("tokenizer"), copied, {ckpt.WEIGHTS: ckpt.load_tensors(found, file)})
     job.processes.barrier()
 
 
 def _tokenizer_differences(here: RunConfig, there: RunConfig) -> list[str]:
-    """Keys that must agree for a tokenizer to be taken over; how it was trained is not among them."""
+    """Keys that differ and must agree to reuse a tokenizer; how it was trained does not matter."""
     mine, theirs = ({"family": c.family, "image_size": c.data.image_size} | to_dict(c.tokenizer) for c in (here, there))
     return [key for key in sorted(mine | theirs) if key != "losses" and mine.get(key) != theirs.get(key)]
 
 
 def _compile(generator: nn.Module) -> None:
-    """Compile the repeated blocks in place: families call their generators by other methods than forward, and blocks that
-    look alike are compiled once."""
+    """Compile the repeated blocks in place: families call other methods of their generators than ``forward``, and identical
+    blocks are compiled once."""
     blocks = [block for module in generator.modules() if isinstance(module, nn.ModuleList) for block in module]
     for block in blocks or [generator]:
         block.compile()
 
 
 def _silent(event: object) -> None:
-    """Progress of the processes that do not write."""
+    """Progress of all processes but the first."""

@@ -1,4 +1,4 @@
-"""Learning rates (warm-up, then one of several shapes) and weight decay over a training."""
+"""Schedules of the learning rate (warm-up, then one of several shapes) and of weight decay."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from nvgbench.config.schema import PhaseConfig
 def learning_rate(phase: PhaseConfig, step: int, total_steps: int) -> float:
     """Learning rate of step ``step`` (0 … total_steps - 1).
 
-    The rate climbs from ``warmup_start`` of the peak to the peak over ``warmup_steps``, and then follows ``schedule``:
+    The rate increases from ``warmup_start`` of the peak to the peak over ``warmup_steps``, and then follows ``schedule``:
 
     * ``wsd``: constant until ``decay_start`` of the whole training, then linear to ``final_fraction`` (the paper's recipe).
-    * ``linear``: constant for ``decay_start`` of what follows the warm-up, then linear to ``final_fraction`` (VAR's recipe).
-    * ``bent``: two straight lines that meet at ``decay_start`` of what follows the warm-up, half-way between the peak and the
-      straight line to ``final_fraction`` (VAR's ``lin0.3``).
-    * ``exponential``: constant likewise, then geometrically to ``final_fraction``, which must be above 0 for that (VAR's).
+    * ``linear``: constant for ``decay_start`` of the steps after the warm-up, then linear to ``final_fraction`` (VAR's recipe).
+    * ``bent``: two line segments that meet at ``decay_start`` of the steps after the warm-up, half-way between the peak and
+      the straight line to ``final_fraction`` (VAR's ``lin0.3``).
+    * ``exponential``: constant as in ``linear``, then geometric decay to ``final_fraction``, which must be above 0 (VAR's).
     * ``cosine``: half a cosine from the end of the warm-up to ``final_fraction``.
     * ``constant``: the peak to the end.
 
-    The last step has exactly the final rate. A warm-up that would fill the whole training is cut to a tenth of it.
+    The last step has exactly the final rate. A warm-up as long as the whole training is shortened to a tenth of it.
     """
     assert 0 <= step < total_steps, (step, total_steps)
     warmup = warmup_steps(phase, total_steps)
@@ -39,7 +39,7 @@ def weight_decay(phase: PhaseConfig, step: int, total_steps: int) -> float:
 
 
 def warmup_steps(phase: PhaseConfig, total_steps: int) -> int:
-    """The configured warm-up, or a tenth of the training where that is too short to hold it (trials with few steps)."""
+    """The configured warm-up, or a tenth of the training if it does not fit (trials with few steps)."""
     return phase.warmup_steps if phase.warmup_steps < total_steps else total_steps // 10
 
 

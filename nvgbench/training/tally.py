@@ -1,4 +1,4 @@
-"""Losses of the last steps: collected without waiting for the device, checked, averaged for the log."""
+"""Losses between two lines of the log: collected without waiting for the device, checked, averaged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DivergenceError(InputError):
 
 
 class Tally:
-    """Running means of named numbers since the last line of the log."""
+    """Means of named numbers since the last line of the log."""
 
     def __init__(self, phase: str, device: torch.device) -> None:
         self.phase = phase
@@ -28,14 +28,14 @@ class Tally:
         self._counts: dict[str, int] = {}
 
     def add(self, step: int, values: Mapping[str, Tensor | float]) -> None:
-        """Take the numbers of a step; tensors stay on their device until `settle`."""
+        """Add the numbers of a step; tensors stay on their device until `settle`."""
         self._pending.append((step, {name: _scalar(value) for name, value in values.items()}))
 
     def settle(self) -> None:
-        """Fetch what is pending (one transfer for all of it) and add it to the sums.
+        """Fetch the pending numbers in one transfer and add them to the sums.
 
         Raises:
-            DivergenceError: a number is not finite; names the step and the term.
+            DivergenceError: a number is not finite; the message names the step and the term.
         """
         tensors = [value for _, values in self._pending for value in values.values() if isinstance(value, Tensor)]
         fetched = iter(torch.stack([value.float() for value in tensors]).tolist() if tensors else [])
@@ -48,7 +48,7 @@ class Tally:
         self._pending = []
 
     def means(self, processes: Processes) -> dict[str, float]:
-        """Means over the steps since the last call, and over the processes; starts anew."""
+        """Means over the steps since the last call and over the processes; resets the sums."""
         names = sorted(self._sums)
         local = torch.tensor([self._sums[name] / self._counts[name] for name in names], dtype=torch.float64)
         shared = processes.mean(local.to(self._device)).tolist() if names else []
@@ -64,11 +64,11 @@ class Tally:
     def _check(self, step: int, numbers: Mapping[str, float]) -> None:
         wrong = [name for name, number in numbers.items() if not math.isfinite(number)]
         if wrong:
-            # a term says more than the sum that it is part of
+            # A term tells more than the loss that it is part of.
             name = next((name for name in wrong if name.startswith(f"{wrong[0]}/")), wrong[0])
             raise DivergenceError(
-                f"{self.phase}, step {step + 1}: {name} is {numbers[name]}; training stopped, the last checkpoint stays. "
-                f"Try a lower train.{self.phase}.learning_rate, a smaller clip_norm or train.precision=fp32, under a new --name"
+                f"{self.phase}, step {step + 1}: {name} is {numbers[name]}; training stopped, the last checkpoint is kept; try "
+                f"a lower train.{self.phase}.learning_rate, a smaller clip_norm or `train.precision=fp32` under another `name=`"
             )
 
 

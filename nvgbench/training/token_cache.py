@@ -1,4 +1,4 @@
-"""Tokens for the generator's training: made batch by batch, or once for the whole data set and kept in the run folder.
+"""Tokens for the generator's training: made batch by batch, or once for the whole data set and stored in the run's folder.
 
 Shape letters: B batch, N images of the data set, L positions, n tokens of a stage.
 """
@@ -28,7 +28,7 @@ _VERSION = 1
 
 
 class TokenCache:
-    """All training images as tokens; indices in the narrowest integers that hold them.
+    """All training images as tokens; in the smallest integer type that holds them.
 
     Args:
         tensors: of the tokens, by name, see `_named`.
@@ -43,14 +43,14 @@ class TokenCache:
         return len(self.labels_N)
 
     def batch(self, rows_B: Tensor) -> TokenBatch:
-        """The images ``rows_B``, indices as int64."""
+        """The tokens of the images ``rows_B``, indices as int64."""
         rows = {name: tensor[rows_B] for name, tensor in self.tensors.items()}
         return TokenBatch(_unnamed({name: _as(tensor, torch.int64) for name, tensor in rows.items()}), self.labels_N[rows_B])
 
     def batches(
         self, batch_size: int, *, seed: int, start_step: int = 0, rank: int = 0, world_size: int = 1
     ) -> Iterator[TokenBatch]:
-        """The batches that `nvgbench.data.loader.training_batches` would give, tokenized."""
+        """The batches of `nvgbench.data.loader.training_batches`, tokenized."""
         share = batch_size // world_size
         for step in itertools.count(start_step):
             rows = step_indices(len(self), batch_size, seed=seed, step=step)[rank * share : (rank + 1) * share]
@@ -58,7 +58,7 @@ class TokenCache:
 
 
 def cache_fingerprint(tokenizer_hash: str, dataset_fingerprint: str) -> str:
-    """Changes with the tokenizer's weights, the images, or the file's layout."""
+    """SHA-256 that changes with the tokenizer's weights, the images, or the file's layout."""
     return hashlib.sha256(json.dumps([_VERSION, tokenizer_hash, dataset_fingerprint]).encode()).hexdigest()
 
 
@@ -74,7 +74,7 @@ def build_cache(
     progress: Progress,
     stop: StopSignal,
 ) -> None:
-    """Tokenize the whole data set and write it to ``path``, whole or not at all.
+    """Tokenize the whole data set and write it to ``path``, completely or not at all.
 
     Raises:
         Interrupted: told to stop; nothing was written.
@@ -99,7 +99,7 @@ def build_cache(
 
 
 def read_cache(path: Path, fingerprint: str) -> TokenCache | None:
-    """The cache at ``path`` if it is whole and was made from these images with this tokenizer."""
+    """The cache at ``path`` if it is complete and was made from these images with this tokenizer."""
     try:
         with safe_open(path, "pt") as handle:
             if (handle.metadata() or {}).get("fingerprint") != fingerprint:
@@ -113,7 +113,7 @@ def read_cache(path: Path, fingerprint: str) -> TokenCache | None:
 
 @torch.no_grad()
 def encode(tokenizer: nn.Module, batch: ImageBatch, device: torch.device, keep_images: bool = False) -> TokenBatch:
-    """Tokenize a batch on ``device``; the images go along where they are to be kept."""
+    """Tokenize a batch on ``device``; with ``keep_images``, the batch includes the images."""
     images = batch.images_B3HW.to(device, non_blocking=True)
     tokens = cast(Tokenizer, tokenizer).encode(images)
     return TokenBatch(tokens, batch.labels_B.to(device, non_blocking=True), images if keep_images else None)

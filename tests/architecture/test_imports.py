@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,33 +16,15 @@ ROOT = Path(nvgbench.__file__).parent
 ENTRANCE = {"errors", "types", "interfaces", "files", "progress", "registry", "device", "config"}
 """What every room may import."""
 
-ARROWS: dict[str, set[str]] = {
-    "results": set(),
-    "data": set(),
-    "parity": set(),
-    "runs": set(),
-    "weights": {"runs"},
-    "sampling": {"data"},
-    "autoencoder": {"weights"},
-    "nvg": {"autoencoder", "data", "parity", "sampling", "weights"},
-    "training": {"autoencoder", "data", "results", "runs"},
-    "extractors": {"data", "weights"},
-    "metrics": {"autoencoder", "results"},
-    "evaluation": {"data", "extractors", "metrics", "results", "runs", "sampling"},
-    "profiling": {"results"},
-    "ablations": {"data", "metrics", "nvg", "results", "runs", "training"},
-    "gates": {"results"},
-    "reporting": {"gates", "results"},
-    "api": {
-        "ablations", "data", "evaluation", "extractors", "gates", "metrics", "nvg", "profiling",
-        "reporting", "results", "runs", "sampling", "training",
-    },
-    "cli": {
-        "ablations", "api", "data", "evaluation", "gates", "nvg", "parity", "profiling",
-        "reporting", "results", "runs", "sampling", "training", "weights",
-    },
-}  # fmt: skip
-"""Room -> the rooms that it imports, beside the entrance; the arrows of the README's picture."""
+
+def _readme_rows() -> dict[str, set[str]]:
+    """Room -> the rooms that it imports, from the table in the README."""
+    table = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8").partition("## Architecture")[2]
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", table, re.MULTILINE)
+    return {room: set(re.findall(r"\w+", imports)) for room, imports in rows}
+
+
+ARROWS = _readme_rows()
 
 
 @cache
@@ -76,6 +59,15 @@ def _arrows() -> dict[tuple[str, str], list[str]]:
             if name.startswith("nvgbench.") and (target := name.split(".")[1]) in rooms and target != _room(path):
                 found.setdefault((_room(path), target), []).append(str(path.relative_to(ROOT)))
     return found
+
+
+def test_the_readme_lists_every_room_below_what_it_imports() -> None:
+    rooms = {_room(path) for path in _files()} - {"__init__", "__main__"}
+    assert set(ARROWS) | ENTRANCE == rooms
+    seen: set[str] = set()
+    for room, targets in ARROWS.items():
+        assert targets <= seen, room
+        seen.add(room)
 
 
 def test_rooms_import_along_the_listed_arrows_only() -> None:

@@ -21,7 +21,7 @@ SMALL = [
                     "sampling.flow_steps=1")
     for word in ("--set", setting)
 ]  # fmt: skip
-SAID = "interrupted; the same command continues where this one stopped"
+SAID = "interrupted; run the same command to resume"
 
 
 def call(*arguments: str) -> Any:

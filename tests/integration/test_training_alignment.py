@@ -113,7 +113,7 @@ def test_a_training_does_not_resume_with_another_target(tmp_path: Path, monkeypa
     with pytest.raises(CrashError):
         train(tmp_path / "run", "nvg", *ONLINE, progress=crash_at("generator", 5))
     monkeypatch.setattr(alignment_target, "load_target", second)
-    with pytest.raises(InputError, match=r"generator \([\d,]+ parameters\).*cannot go on with.*'auto'") as raised:
+    with pytest.raises(InputError, match=r"generator \([\d,]+ parameters\).*cannot be resumed with.*'auto'") as raised:
         train(tmp_path / "run", "nvg", *ONLINE)
     assert "\n" not in str(raised.value)
 
@@ -137,7 +137,7 @@ def test_a_cache_is_refused_before_anything_is_trained(tmp_path: Path, monkeypat
     assert not (tmp_path / "run").exists()
     # An objective of another family may ask for images, too.
     monkeypatch.setattr(alignment_target, "load_target", found)
-    with pytest.raises(InputError, match=r"looks at the images.*--set train\.cache_tokens=false"):
+    with pytest.raises(InputError, match=r"needs the images.*`train\.cache_tokens=false`"):
         train(tmp_path / "run", "nvg", "model.alignment_block=1", "train.cache_tokens=true")
 
 

@@ -14,6 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from nvgbench.cli.options import as_options
 from nvgbench.cli.train import parse_seeds
 from nvgbench.cli.training_progress import training_progress
 from nvgbench.errors import InputError
@@ -63,7 +64,7 @@ def test_dry_run_makes_nothing(app: typer.Typer, tmp_path: Path) -> None:
 def test_bad_input_leaves_no_folder(app: typer.Typer, tmp_path: Path, arguments: list[str], said: str) -> None:
     done = run(app, *arguments, "--runs", str(tmp_path))
     assert isinstance(done.exception, InputError)
-    assert said in str(done.exception)
+    assert said in as_options(str(done.exception))
     assert "\n" not in str(done.exception)
     assert list(tmp_path.iterdir()) == []
 
@@ -83,7 +84,7 @@ def test_interrupted_and_continued(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.splitlines()[-1] == "ar-tiny: interrupted; the same command continues where this one stopped"
+    assert said.splitlines()[-1] == "ar-tiny: interrupted; run the same command to resume"
     assert list((tmp_path / "ar-tiny" / "checkpoints").glob("*/step-*"))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
-from nvgbench.files import append_line, whole_file, write_text
+from nvgbench.files import append_line, remove_leftovers, whole_file, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
@@ -59,6 +59,15 @@ def test_a_full_disk_is_told_of_the_file_that_was_asked_for(
         raise raised
     assert (caught.value.errno, caught.value.filename) == (number, str(path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "x[1].npz"
+    for name in (".x[1].npz.abc.npz", ".x[1].npz.partial", ".x1.npz.abc.npz", "x[1].npz"):
+        (tmp_path / name).touch()
+    remove_leftovers(path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".x1.npz.abc.npz", "x[1].npz"]
+    remove_leftovers(tmp_path / "absent" / "x.npz")
 
 
 def test_another_files_trouble_stays_its_own(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from nvgbench.errors import InputError
 from nvgbench.registry import Registry
+from tests.helpers.plugins import register
 
 
 @pytest.fixture
@@ -16,12 +17,8 @@ def colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[Any]:
     """One built-in name, and a package outside that is installed with three entry points."""
     (tmp_path / "painting.py").write_text("RED = 'red'\nFALSE = 'not the built-in one'\n")
     (tmp_path / "unfinished.py").write_text("raise RuntimeError('two\\nlines')\n")
-    info = tmp_path / "painting-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: painting\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[test.colours]\nred = painting:RED\npi = painting:FALSE\nbroken = unfinished:X\nabsent = painting:GREEN\n"
-    )
+    entries = {"red": "painting:RED", "pi": "painting:FALSE", "broken": "unfinished:X", "absent": "painting:GREEN"}
+    register(tmp_path, "painting", "1.0", {"test.colours": entries})
     registry: Registry[Any] = Registry("colour", "test.colours", {"pi": "math:pi"}, importable=True)
     assert registry.names() == ("pi",)
     monkeypatch.syspath_prepend(tmp_path)

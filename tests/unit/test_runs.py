@@ -44,6 +44,12 @@ def test_a_run_knows_which_trainings_are_its_replicates(tmp_path: Path) -> None:
         _ = runs[0].replicate
 
 
+def test_a_process_killed_as_it_created_the_folder_can_be_repeated(tmp_path: Path) -> None:
+    (tmp_path / ".config.toml.x7.toml").write_text("half")
+    RunFolder.create(tmp_path, load_preset("nvg-tiny"))
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
 def test_a_folder_with_other_things_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(InputError, match="is no run"):

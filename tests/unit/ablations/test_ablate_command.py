@@ -74,14 +74,14 @@ def test_bad_runs_end_with_one_line(app: typer.Typer, root: Path, tmp_path: Path
         cluster_record(runs, images=2, seed=0, device=torch.device("cpu"), progress=lambda done, total: None)
 
     one = RunFolder(root / "one")
-    with pytest.raises(InputError, match="no runs"):
+    with pytest.raises(InputError, match="is empty"):
         study()
     with pytest.raises(InputError, match="same tokenizer"):
         study(one, one)
     empty = RunFolder.create(tmp_path / "empty", one.config)
     with pytest.raises(InputError, match="no trained tokenizer"):
         study(empty)
-    with pytest.raises(InputError, match="one image size"):
+    with pytest.raises(InputError, match="same image size"):
         study(one, train(tmp_path, "large", "data.image_size=64"))
     with pytest.raises(InputError, match=r"no run 'onee'.*did you mean"):
         CliRunner().invoke(app, ["ablate", "clusters", "onee", "--runs", str(root)], catch_exceptions=False)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvgbench.data.archive import NpzImages
+from nvgbench.data.archive import NpzImages, npz_arrays
 from nvgbench.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (37, 8, 8, 3), dtype=np.uint8)
@@ -66,3 +68,98 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, save) -> None:
         assert sums[0] == sums[1]
     # 32 images are 0.4 MB; a chunk that is being summed, the one before, and buffers of the archive
     assert peaks[1] < peaks[0] + 2**20 < 4 * 2**20
+
+
+def edit_headers(path: Path, offset: int, value: int) -> None:
+    """Write two bytes at ``offset`` of the local header of every member, and the same field of the directory."""
+    content = bytearray(path.read_bytes())
+    for signature, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+        place = content.find(signature)
+        while place >= 0:
+            content[place + offset + shift : place + offset + shift + 2] = value.to_bytes(2, "little")
+            place = content.find(signature, place + 4)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "said"),
+    [
+        (8, 9, r"arr_0\.npy is compressed with Deflate64 \(zip method 9\).*; pack it again with deflate"),
+        (8, 77, r"compressed with an unknown method \(zip method 77\)"),
+        (6, 1, r"arr_0\.npy is encrypted; save the file without a password"),
+    ],
+)
+def test_archives_that_python_does_not_read(tmp_path: Path, offset: int, value: int, said: str) -> None:
+    np.savez_compressed(tmp_path / "x.npz", PIXELS)
+    edit_headers(tmp_path / "x.npz", offset, value)
+    with pytest.raises(InputError, match=rf"x\.npz: .*{said}"):
+        NpzImages(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_other_methods_and_their_damages(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", method) as archive, archive.open("arr_0.npy", "w") as member:
+        np.lib.format.write_array(member, PIXELS)
+    np.testing.assert_array_equal(np.concatenate(list(NpzImages(tmp_path / "x.npz").stream(10))), PIXELS)
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    for place in (len(content) // 3, len(content) // 2):
+        damaged = content.copy()
+        damaged[place : place + 20] = b"\xff" * 20
+        (tmp_path / "y.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"y\.npz is damaged"):
+            list(NpzImages(tmp_path / "y.npz").stream(10))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is an empty file, not an .npz file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer .* run 'git lfs pull'"),
+        (b"<html><body>Sign in</body></html>", "is an HTML page, not an .npz file; download the file again"),
+        (b"\x89PNG\r\n\x1a\n", "is a PNG image, not an .npz file"),
+        (b"PK\x03\x04" + bytes(40), "is not a whole .npz file"),
+        (b"\x1f\x8b" + bytes(40), "is a gzip archive"),
+        (b"\x80\x04K\x01.", "is a Python pickle"),
+        (b"\x93NUMPY", "is damaged"),
+        (bytes(99), "is of an unknown format, not an .npz file"),
+    ],
+)
+def test_other_files_are_called_what_they_are(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(InputError, match=rf"x\.npz {said}") as caught:
+        NpzImages(tmp_path / "x.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_statistics_are_told_apart(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", mu=np.zeros(3), sigma=np.eye(3))
+    with pytest.raises(InputError, match=r"x\.npz holds statistics \(mu, sigma\) and no images"):
+        NpzImages(tmp_path / "x.npz")
+
+
+def test_a_checkpoint_is_told_apart(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(3)}, tmp_path / "x.npz")
+    with pytest.raises(InputError, match="is a PyTorch checkpoint"):
+        NpzImages(tmp_path / "x.npz")
+
+
+def test_an_array_that_claims_more_than_there_is(tmp_path: Path) -> None:
+    """The header is believed only as far as the member has bytes; nothing is allocated for the rest."""
+
+    def write(name: str, shape: tuple[int, ...], descr: str, data: bytes) -> None:
+        with archive.open(f"{name}.npy", "w") as member:
+            np.lib.format.write_array_header_1_0(member, {"descr": descr, "fortran_order": False, "shape": shape})
+            member.write(data)
+
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        write("arr_0", (10**9, 8, 8, 3), "|u1", PIXELS.tobytes())
+    with pytest.raises(InputError, match="ends after 37 of 1000000000 images"):
+        NpzImages(tmp_path / "x.npz")
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        write("arr_0", PIXELS.shape, "|u1", PIXELS.tobytes())
+        write("arr_1", (10**12,), "<i8", bytes(8))
+        write("labels", (10**12,), "|O", b"")
+    file = NpzImages(tmp_path / "x.npz")
+    with pytest.raises(InputError, match=r"damaged \(an array of int64 \[1000000000000\] in 136 bytes\)"):
+        file.labels()
+    assert npz_arrays(tmp_path / "x.npz", ["labels"])["labels"].dtype == object

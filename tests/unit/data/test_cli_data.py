@@ -71,3 +71,22 @@ def test_listing_does_not_import_torch(tmp_path: Path):
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_check_reads_everything(app: typer.Typer, tmp_path: Path):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    noise[4] = 0
+    (tmp_path / "a").mkdir()
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / "a" / f"{number:02}.png")
+    result = CliRunner().invoke(app, ["data", "check", f"imagefolder:{tmp_path}"])
+    assert result.exit_code == 0, result.output
+    assert "1 image in which every pixel is black" in result.output
+    for number in (7, 8):
+        path = tmp_path / "a" / f"{number:02}.png"
+        path.write_bytes(path.read_bytes()[:200])
+    result = CliRunner().invoke(app, ["data", "check", f"imagefolder:{tmp_path}"])
+    assert result.exit_code == 1
+    lines = [line for line in result.output.splitlines() if line.startswith("unreadable:")]
+    assert len(lines) == 2
+    assert all(f"{number:02}.png cannot be read" in line for number, line in zip((7, 8), sorted(lines), strict=True))

@@ -50,12 +50,16 @@ def test_held_out_images_are_never_augmented():
     assert train[0].masks is not None
 
 
-@given(st.lists(st.text(max_size=8), min_size=1, max_size=60, unique=True))
-def test_a_tenth_is_held_out_whatever_the_order(keys: list[str]):
-    out = held_out(keys)
-    assert out.sum() == max(1, round(len(keys) / 10))
-    backwards = held_out(keys[::-1])[::-1]
+@given(st.lists(st.tuples(st.text(max_size=8), st.integers(0, 4)), min_size=1, max_size=120, unique_by=lambda pair: pair[0]))
+def test_a_tenth_of_each_class_is_held_out_whatever_the_order(images: list[tuple[str, int]]):
+    keys, labels = [key for key, _ in images], np.array([label for _, label in images])
+    out = held_out(keys, labels)
+    backwards = held_out(keys[::-1], labels[::-1])[::-1]
     assert out.tolist() == backwards.tolist()
+    for label in np.unique(labels):
+        count, held = int((labels == label).sum()), int(out[labels == label].sum())
+        assert held < count, "never the last image of a class"
+        assert held == (max(1, round(count / 10)) if count > 1 else 0)
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=50), st.integers(1, 50))
@@ -66,3 +70,14 @@ def test_every_beginning_of_a_round_robin_is_balanced(labels: list[int], length:
     available = np.bincount(labels, minlength=5)
     # A class falls behind the fullest one by more than one image only when it has no more.
     assert all(taken[c] == available[c] or taken[c] >= taken.max() - 1 for c in range(5))
+
+
+def test_a_folder_called_like_a_source_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_dataset("shapes", image_size=16, split="eval", limit=10).remarks == ()
+    (tmp_path / "shapes").mkdir()
+    remarks = open_dataset("shapes", image_size=16, split="eval", limit=10).remarks
+    assert [str(remark) for remark in remarks] == [
+        "source: 'shapes' is the data source, not what lies in ./shapes; for that write 'imagefolder:shapes', or './shapes' to "
+        "score it"
+    ]

@@ -44,7 +44,7 @@ def test_a_tenth_is_held_out_and_nothing_is_shared(flat: Path):
     assert len(held) == 6
     assert not train & held
     assert "b c/deeper/bild 000 ü.png" in train | held
-    assert "a tenth held out" in _open(flat).name
+    assert "a tenth of each class held out" in _open(flat).name
     assert _open(flat).classes == ("b c", "ähre")
 
 
@@ -75,7 +75,7 @@ def test_a_limit_is_spread_over_the_classes(flat: Path):
     assert set(dataset.paths) < _paths(flat, "train")
 
 
-@pytest.mark.parametrize("name", ["val", "test"])
+@pytest.mark.parametrize("name", ["val", "validation", "valid", "eval", "test", "Val"])
 def test_existing_splits_are_used(tmp_path: Path, name: str):
     _fill(tmp_path / "train" / "a", 3)
     _fill(tmp_path / "train" / "b", 2)
@@ -131,7 +131,7 @@ def test_bad_folders_are_refused_in_one_line(tmp_path: Path):
     (tmp_path / "hollow" / "a").mkdir(parents=True)
     assert "no images below" in message(tmp_path / "hollow")
     _fill(tmp_path / "single" / "a", 1)
-    assert "at least 2" in message(tmp_path / "single")
+    assert "takes 2 images of a class" in message(tmp_path / "single")
     _fill(tmp_path / "strange" / "train" / "horse", 1)
     _fill(tmp_path / "strange" / "val" / "hors", 1)
     assert "did you mean 'horse'?" in message(tmp_path / "strange", "eval")
@@ -189,3 +189,57 @@ def test_black_images_are_noted_once_they_are_read(tmp_path: Path):
     assert "1 image in which every pixel is black" in texts
     assert texts.count("in which every pixel is the same") in (1, 2), "one remark per split"
     assert "03.png)" in noted
+
+
+def test_a_class_keeps_its_last_image(tmp_path: Path):
+    """The name of the lone zebra has a smaller hash than all other paths."""
+    _fill(tmp_path / "cat", 20)
+    _fill(tmp_path / "few", 2)
+    (tmp_path / "zebra").mkdir()
+    shutil.copy(tmp_path / "cat" / "bild 000 ü.png", tmp_path / "zebra" / "01783.png")
+    train, held = _open(tmp_path), _open(tmp_path, "eval")
+    assert np.bincount(train.labels).tolist() == [18, 1, 1]
+    assert np.bincount(held.labels, minlength=3).tolist() == [2, 1, 0]
+    assert train.remarks == ()
+    assert [str(remark) for remark in held.remarks] == ["classes: no image of 1 of the 3 classes: zebra"]
+
+
+def test_a_limit_says_which_classes_are_gone(tmp_path: Path):
+    for name in "abcdefghijklmn":
+        _fill(tmp_path / name, 3)
+    assert _open(tmp_path, limit=14).remarks == ()
+    assert [str(remark) for remark in _open(tmp_path, limit=2).remarks] == [
+        "classes: no image of 12 of the 14 classes: c, d, e, f, g, h, i, j, k, l …"
+    ]
+
+
+def test_folders_beside_train_are_used_refused_or_named(tmp_path: Path):
+    _fill(tmp_path / "train" / "a", 20)
+    _fill(tmp_path / "val" / "a", 2)
+    for name in ("test/a", "extra"):
+        _fill(tmp_path / name, 2)
+    assert [str(remark) for remark in _open(tmp_path).remarks] == [
+        f"files: folders of {tmp_path} that are not used: extra, test"
+    ]
+    shutil.rmtree(tmp_path / "val" / "a")
+    assert _paths(tmp_path, "eval") == {f"test/a/bild {i:03} ü.png" for i in range(2)}, "an empty val is passed over"
+    _fill(tmp_path / "val", 2)
+    for split in ("train", "eval"):
+        with pytest.raises(InputError, match=r"val holds images but no class folders, .* sort them into .*/val/CLASS/"):
+            _open(tmp_path, split)
+
+
+def test_held_out_classes_beside_their_training_classes_are_refused(tmp_path: Path):
+    for name in ("a", "b", "val/a", "val/b"):
+        _fill(tmp_path / name, 4)
+    with pytest.raises(InputError, match=r"val has the same classes as .*; put the other class folders into .*/train"):
+        _open(tmp_path)
+
+
+def test_numbers_in_text_order_are_remarked(tmp_path: Path):
+    for name in ("0", "1", "2", "10"):
+        _fill(tmp_path / name, 2)
+    assert _open(tmp_path).classes == ("0", "1", "10", "2")
+    assert "label 2 is class '10', not '2'; pad the names" in str(_open(tmp_path).remarks[0])
+    (tmp_path / "10").rename(tmp_path / "3")
+    assert _open(tmp_path).remarks == ()

@@ -26,8 +26,8 @@ def call(*arguments: str, root: Path) -> BaseException | None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "in one way"),
-        (["a", "--all"], "in one way"),
+        ([], "exactly one of"),
+        (["a", "--all"], "exactly one of"),
         (["a", "--name", "x"], "--name goes with --samples"),
         (["absent"], "no run 'absent'"),
         (["--all"], "no run with a trained generator"),

@@ -218,3 +218,29 @@ def test_chunks_together_equal_the_whole() -> None:
     assert none_closely.zeros_MG.shape == (0, whole.zeros_MG.shape[1])
     assert none_closely.histogram_256.sum() == 0
     assert all((count - 1) // stride(count) < MOST for count in (1, MOST, MOST + 1, 50_000))
+
+
+def test_labels_up_to_two_billion_take_no_memory() -> None:
+    """Counting them in one array would take 16 GB."""
+    few = np.array([0, 7, 10**6, 2**31 - 1], dtype=np.int64)
+    images = in_memory("x", pictures("noise", 100, 16, 0), few[np.random.default_rng(0).permutation(100) % 4])
+    assert findings(images) == {}
+    assert findings(images, in_memory("y", pictures("noise", 100, 16, 1), few[np.arange(100) % 4])) == {}
+    unlike = in_memory("y", pictures("noise", 100, 16, 1), few[np.arange(100) % 2])
+    assert "balance" in findings(images, unlike)
+    sorted_set = in_memory("x", pictures("noise", 100, 16, 0), np.sort(few[np.arange(100) % 4]))
+    assert "of neighbours share their class" in findings(sorted_set)["order"]
+
+
+def test_lossy_files_and_single_colours_are_seen_on_both_sides(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from nvgbench.data.image_set import open_images
+
+    images = pictures("noise", 12, 16, 0).permute(0, 2, 3, 1).numpy()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number}.png", format="JPEG")  # told by content, not by name
+    samples = in_memory("x", pictures("noise", 12, 16, 1))
+    assert "12 of 12 files of the reference are in a lossy format" in findings(samples, open_images(tmp_path))["jpeg"]
+    black = in_memory("y", pictures("noise", 12, 16, 2) * torch.tensor([0] + [1] * 11, dtype=torch.uint8)[:, None, None, None])
+    assert "1 of 12 images of the reference are of a single colour" in findings(samples, black)["one colour"]

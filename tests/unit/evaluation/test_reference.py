@@ -35,3 +35,12 @@ def test_remarks_of_both_sides_are_findings(tmp_path: Path) -> None:
     assert [finding.check for finding in found if "x.npz are float64" in finding.message] == ["labels"]
     found = inspect(open_images(PIXELS), open_reference(str(path), 16), dimension=8)
     assert "labels" in [finding.check for finding in found]
+
+
+def test_stored_moments_are_of_the_images_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, arr_0=PIXELS, mu=np.zeros(4), sigma=np.eye(4))
+    assert open_reference(str(path), 16, resize=16, crop="center").moments is not None
+    smaller = open_reference(str(path), 8, resize=8, crop="center")
+    assert smaller.images.image_size == 8
+    assert smaller.moments is None

@@ -14,6 +14,7 @@ from nvgbench.errors import InputError
 from nvgbench.evaluation.evaluate import Evaluator
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.extractors.registry import EXTRACTORS, ExtractorRequest, check_extractor, find_extractor, open_extractor
+from tests.helpers.plugins import register
 
 PACKAGE = '''
 import torch
@@ -44,10 +45,8 @@ CONSTANT = 3
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package with one module, and its entry points as an installer writes them."""
     (tmp_path / "elsewhere.py").write_text(PACKAGE)
-    info = tmp_path / "elsewhere-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[nvgbench.extractors]\nmeans = elsewhere:Means\nimpostor = elsewhere:Impostor\n")
+    entries = {"means": "elsewhere:Means", "impostor": "elsewhere:Impostor"}
+    register(tmp_path, "elsewhere", "1.0", {"nvgbench.extractors": entries})
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 

@@ -147,12 +147,6 @@ def test_a_damaged_part_is_named_with_a_remedy(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".*"))
 
 
-@pytest.mark.parametrize("text", ["a", "1,,2", ""])
-def test_classes_must_be_numbers(text: str) -> None:
-    with pytest.raises(InputError, match=r"classes .*comma-separated"):
-        export.parse_classes(text)
-
-
 def test_settings_are_values_not_text() -> None:
     assert export.parse_settings(["top_k=5", "sampling.top_p=[1.0, 0.5]"]) == {"top_k": 5, "top_p": [1.0, 0.5]}
     with pytest.raises(InputError, match="key=value"):

@@ -46,6 +46,13 @@ def test_a_new_checkpoint_replaces_the_old_one_and_cleans_up(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]
 
 
+def test_older_checkpoints_left_by_a_killed_process_are_removed(tmp_path: Path) -> None:
+    for step in (3, 6):
+        save(tmp_path / f"{step}", step).rename(tmp_path / f"step-{step:08d}")
+    ckpt.clean(tmp_path)
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-00000006"]
+
+
 def test_half_written_folders_are_not_checkpoints(tmp_path: Path) -> None:
     (tmp_path / ".step-00000004.new").mkdir()
     assert ckpt.latest_checkpoint(tmp_path) is None

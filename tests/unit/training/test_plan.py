@@ -15,7 +15,7 @@ from nvgbench.training.precision import resolve_precision
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-def test_large_batches_are_cut_on_a_cpu_only() -> None:
+def test_large_batches_are_reduced_on_a_cpu_only() -> None:
     config = load_preset("nvg-d16", ["train.generator.micro_batch_size=64"])
     same, warnings = resolve_config(config, CUDA)
     assert (same, warnings) == (config, [])
@@ -24,7 +24,7 @@ def test_large_batches_are_cut_on_a_cpu_only() -> None:
     assert (cut.train.tokenizer.batch_size, cut.train.generator.batch_size) == (limit, limit)
     assert cut.train.generator.micro_batch_size is None
     assert len(warnings) == 2
-    assert f"cut from 768 to {limit}" in warnings[1]
+    assert f"reduced from 768 to {limit}" in warnings[1]
     assert resolve_config(cut, CPU) == (cut, [])
 
 
@@ -54,8 +54,8 @@ def test_estimate_of_the_papers_model() -> None:
     text = describe(found)
     for part in ("1,281,167 training images", "333,637 steps", "estimate", "EFLOP"):
         assert part in text, part
-    assert "training here would cut the generator batch from 768 to" in text
-    assert "cut" not in describe(estimate(load_preset("nvg-d16"), CUDA))
+    assert "training on this CPU would reduce the generator batch from 768 to" in text
+    assert "would reduce" not in describe(estimate(load_preset("nvg-d16"), CUDA))
 
 
 @pytest.mark.parametrize("name", ["var-tiny", "ar-tiny"])
