@@ -71,7 +71,7 @@ class LatentTokenizer(Protocol):
 
 @runtime_checkable
 class ImageGenerator(Protocol):
-    """The only thing that metrics and profiling see of a model."""
+    """All that metrics and profiling see of a model."""
 
     spec: ModelSpec
 
@@ -211,8 +211,8 @@ class HubFile:
 
     Attributes:
         repository: owner and name.
-        part: what it holds.
-        terms: licence, and whether access has to be asked for.
+        part: what it contains.
+        terms: licence, and whether access has to be requested.
     """
 
     repository: str
@@ -222,12 +222,12 @@ class HubFile:
 
 @dataclass(frozen=True, kw_only=True)
 class OriginalSizes:
-    """What a published file says about its model.
+    """The model that a published file belongs to.
 
     Attributes:
-        preset: the preset with the nearest sizes.
-        settings: keys of the configuration (``model.depth`` …) that make it this very model.
-        classes: number of classes; None where the file holds no generator.
+        preset: the preset with the closest sizes.
+        settings: keys of the configuration (``model.depth`` …) in which the model differs from that preset.
+        classes: number of classes; None if the file contains no generator.
     """
 
     preset: str
@@ -236,17 +236,17 @@ class OriginalSizes:
 
 
 class OriginalProject(Protocol):
-    """The published code and weights of a family: how its files name and shape their tensors.
+    """The published weights of a family: names and shapes of the tensors in its files.
 
-    A file holds one part, ``tokenizer`` or ``generator``. Tensors of that part's module carry a prefix (`prefixes`); what
-    follows it is the tensor's original name.
+    A file contains one part, ``tokenizer`` or ``generator``. The names of that part's tensors are a prefix (`prefixes`) and the
+    original name.
 
     Attributes:
-        title: what people call the project.
+        title: common name of the project.
         suffix: of its files, with the dot.
-        container: key of the file below which the state dict lies; None where the file is the state dict.
+        container: key of the state dict in a file; None if the file is the state dict.
         hub: its published files by name.
-        tokenizer_inside: prefix of the tokenizer's tensors in a generator's file; None where they are not there.
+        tokenizer_inside: prefix of the tokenizer's tensors in a generator's file; None if there are none.
     """
 
     title: str
@@ -256,32 +256,32 @@ class OriginalProject(Protocol):
     tokenizer_inside: str | None
 
     def part(self, keys: Collection[str]) -> Literal["tokenizer", "generator"] | None:
-        """Which part a state dict with these keys holds; None for files of others."""
+        """The part that a state dict with these keys contains; None if it is not of this project."""
         ...
 
     def prefixes(self, part: str) -> tuple[str, str | None]:
-        """Prefix of the trained weights, and of their moving average (None where the project keeps none)."""
+        """Prefix of the trained weights, and of their moving average (None if the project has none)."""
         ...
 
     def is_unused(self, part: str, name: str) -> bool:
-        """Whether a tensor (prefix removed) is no part of the model here: it can be computed, or only served training."""
+        """Whether our model does not use a tensor (prefix removed), because it can be computed or only serves training."""
         ...
 
     def sizes(self, generator: Mapping[str, Tensor] | None, tokenizer: Mapping[str, Tensor] | None) -> OriginalSizes:
-        """The configuration that tensors with these original names belong to.
+        """The configuration of the model that these tensors (by original name) belong to.
 
         Raises:
-            InputError: the two do not belong together, or a size cannot be told.
+            InputError: the two do not belong together, or a size cannot be inferred.
         """
         ...
 
     def from_original(
         self, part: str, given: Mapping[str, Tensor], own: Mapping[str, Tensor], config: RunConfig
     ) -> dict[str, Tensor]:
-        """Tensors with original names as a state dict of our module, whose own state dict ``own`` says what is wanted.
+        """Tensors by original name as a state dict of our module; its state dict ``own`` defines names and shapes.
 
         Raises:
-            InputError: tensors are missing, left over or of another shape; the message names them.
+            InputError: tensors are missing, unexpected or of the wrong shape; the message names them.
         """
         ...
 
@@ -290,27 +290,26 @@ class OriginalProject(Protocol):
         ...
 
     def derived(self, part: str, config: RunConfig) -> dict[str, Tensor]:
-        """The original's tensors that nobody learns, computed."""
+        """The original's tensors that are not learned, computed."""
         ...
 
 
 class Verification(Protocol):
-    """The golden numbers of a family's original code, and how to recompute them.
+    """Golden numbers of a family's original code, and how to recompute them.
 
     Attributes:
         tolerance: largest difference of a float in float32 on a CPU, relative to the largest magnitude of its array.
-        shipped: JSON files of the fixtures that come with the family, each with the SHA-256 of the archive beside it (None for
-            a fixture without one).
+        shipped: JSON files of the family's fixtures, each with the SHA-256 of the archive beside it (None without archive).
     """
 
     tolerance: float
     shipped: Mapping[Path, str | None]
 
     def verify(self, ledger: Ledger) -> list[Check]:
-        """Recompute every array of the ledger's fixture; the checks in the order in which they were reported.
+        """Recompute every array of the ledger's fixture; returns the checks in the order in which they were reported.
 
         Raises:
-            InputError: the fixture is incomplete or of another layout.
+            InputError: the fixture is incomplete or has another layout.
         """
         ...
 
@@ -320,8 +319,8 @@ class FeatureExtractor(Protocol):
 
     Attributes:
         name: ``inception`` or ``classifier`` …, the word in ``FD[name]``.
-        fingerprint: changes with the weights, the preprocessing or the code (SHA-256, hex).
-        provenance: weights' SHA-256, preprocessing, training data …
+        fingerprint: SHA-256 (hex) that changes with the weights, the preprocessing or the code.
+        provenance: SHA-256 of the weights, preprocessing, training data …
     """
 
     name: str
@@ -349,5 +348,5 @@ __all__ = [
     "Verification",
 ]
 
-# The loop is told what to do with progress by a callable, so that it knows nothing of terminals.
 Progress = Callable[[Mapping[str, Any]], None]
+"""Called with the progress of a job; keeps terminals out of the library."""

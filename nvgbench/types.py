@@ -1,4 +1,4 @@
-"""Value objects that cross the borders between the packages. Importing this file does not import torch.
+"""Value objects shared by all rooms. Importing this file does not import torch.
 
 Shape letters: B batch, S stages, L positions of the latent grid (h·w), C latent channels, V codebook size, H and W pixels.
 """
@@ -34,12 +34,12 @@ class ImageBatch:
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """An image as codebook indices, stage after stage, with the structure map that places them.
+    """Images as codebook indices, stage after stage, with the structure map that places them.
 
     Attributes:
-        indices: one int64 tensor ``[B, n_i]`` a stage; n_i is the number of unique tokens of stage i.
+        indices: one int64 tensor ``[B, n_i]`` per stage; n_i is the number of unique tokens of stage i.
         structure_BL: int64 ``[B, L]``, the structure map of the last stage (0 … n_K - 1), for hierarchies built from the
-            image; every coarser map follows from it. ``None`` where the layout is the same for every image.
+            image; coarser maps follow from it. None if the layout is the same for every image.
     """
 
     indices: tuple[Tensor, ...]
@@ -83,7 +83,7 @@ class TokenBatch:
     Attributes:
         tokens: what the tokenizer made of the images.
         labels_B: int64 class of each image.
-        images_B3HW: the images themselves, float32 in [-1, 1], for objectives that ask for them (``needs_images``).
+        images_B3HW: the images, float32 in [-1, 1], for objectives with ``needs_images``.
     """
 
     tokens: Tokens
@@ -93,15 +93,15 @@ class TokenBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """What the measuring side may know of a model without opening it.
+    """What metrics and profiling know about a model.
 
     Attributes:
-        name: the preset or run name shown in tables.
+        name: name of the preset or run, shown in tables.
         family: registered family (``nvg``, ``var``, ``ar``), or ``external``.
         image_size: side of the square images, pixels.
-        num_classes: number of classes that can be asked for.
-        parameters: number of parameters of each part, e.g. ``{"tokenizer": …, "content": …}``.
-        provenance: where the weights come from: run, step, configuration hash …
+        num_classes: number of classes.
+        parameters: number of parameters by part, e.g. ``{"tokenizer": …, "content": …}``.
+        provenance: origin of the weights: run, step, configuration hash …
     """
 
     name: str
@@ -114,13 +114,13 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRequest:
-    """Ask for one image a label.
+    """A request for one image per label.
 
     Attributes:
         labels_B: int64 classes.
-        seeds_B: int64; image i depends on its own seed, label and the settings alone, not on its neighbours in the batch.
+        seeds_B: int64; image i depends only on its own seed, its label and the settings, not on its neighbours in the batch.
         settings: overrides of the model's sampling settings by name (guidance scale, top-p …); unknown names are refused.
-        trace: also return what every stage looked like.
+        trace: also return every stage.
     """
 
     labels_B: Tensor
@@ -131,7 +131,7 @@ class SampleRequest:
 
 @dataclass(frozen=True)
 class StageTrace:
-    """One stage of a sample: the decoded canvas (uint8) and the structure map (int64 ``[B, h, w]``), where there is one."""
+    """One stage of a sample: the decoded canvas (uint8) and, if any, the structure map (int64 ``[B, h, w]``)."""
 
     tokens: int
     canvas_B3HW: Tensor
@@ -140,7 +140,7 @@ class StageTrace:
 
 @dataclass(frozen=True)
 class SampleResult:
-    """Generated images, uint8 ``[B, 3, H, W]``, and the stages they came from where they were asked for."""
+    """Generated images, uint8 ``[B, 3, H, W]``, and their stages if requested."""
 
     images_B3HW: Tensor
     trace: tuple[StageTrace, ...] | None = None

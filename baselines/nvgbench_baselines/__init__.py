@@ -1,1 +1,1 @@
-"""The baselines: models that live beside nvgbench as anybody's would, using its public names alone."""
+"""The baselines VAR and AR, registered like third-party families: they use public names of nvgbench only."""

@@ -1,4 +1,4 @@
-"""Keys and values of tokens that have been seen, owned by the sampler. B batch, H heads, T tokens, E head size."""
+"""Cache of keys and values, owned by the sampler. B batch, H heads, T tokens, E head size."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 class LayerCache:
-    """The keys and values of one attention layer, in buffers that are allocated once, at the first use.
+    """Keys and values of one attention layer, in buffers allocated at the first use.
 
     Args:
-        capacity: tokens that will be seen in all.
+        capacity: total number of tokens.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -18,13 +18,13 @@ class LayerCache:
         self._filled = 0
 
     def extend(self, keys_BHTE: Tensor, values_BHTE: Tensor) -> tuple[Tensor, Tensor]:
-        """Add new tokens and return the keys and values of all tokens so far, ``[B, H, filled, E]``."""
+        """Append tokens and return the keys and values of all tokens so far, ``[B, H, filled, E]``."""
         batch, heads, new, size = keys_BHTE.shape
         if self._buffers is None:
             shape = (batch, heads, self._capacity, size)
             self._buffers = keys_BHTE.new_empty(shape), values_BHTE.new_empty(shape)
         start, self._filled = self._filled, self._filled + new
-        assert self._filled <= self._capacity, "more tokens than the cache was made for"
+        assert self._filled <= self._capacity, "more tokens than the cache's capacity"
         keys, values = self._buffers
         keys[:, :, start : self._filled] = keys_BHTE
         values[:, :, start : self._filled] = values_BHTE

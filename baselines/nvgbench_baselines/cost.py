@@ -1,7 +1,7 @@
-"""What a model costs, from its configuration alone: parameters, and FLOPs counted as 2 x multiply-accumulates.
+"""Parameters and FLOPs (2 x multiply-accumulates) of a model from its configuration alone.
 
-Counted are matrix products and convolutions, attention over all keys that it is given (masked ones too); everything else is
-small beside them. `nvgbench.profiling.flops.count_flops` counts the same.
+Matrix products, convolutions and attention over all keys (including masked ones) are counted, as in
+`nvgbench.profiling.flops.count_flops`; the rest is small.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from nvgbench.config.schema import RunConfig
 from nvgbench.interfaces import CostCard, ModelFamily
 
-# The backward pass makes two products for each one of the forward pass.
+# The backward pass computes two products for each one of the forward pass.
 TRAINING_PASSES = 3
 
 
 def cost_card(family: ModelFamily, config: RunConfig, num_classes: int, sampling: Mapping[str, int], training: int) -> CostCard:
-    """Join FLOPs with the parameters of the modules, which are built without memory for their weights."""
+    """The cost card with these FLOPs; parameters are counted without memory for the weights."""
     import torch
 
     with torch.device("meta"):
@@ -32,7 +32,7 @@ def cost_card(family: ModelFamily, config: RunConfig, num_classes: int, sampling
 
 
 def attention_flops(queries: int, keys: int, width: int) -> int:
-    """Products of queries with keys and of weights with values, over all heads together."""
+    """Products of queries with keys and of weights with values, for all heads."""
     return 4 * queries * keys * width
 
 
@@ -42,7 +42,7 @@ def convolution_flops(positions: int, channels_in: int, channels_out: int, side:
 
 
 def decoder_flops(config: RunConfig) -> int:
-    """One image through `nvgbench.autoencoder.decoder.Decoder` and the convolution before it, where there is one."""
+    """One image through `nvgbench.autoencoder.decoder.Decoder` and the convolution before it, if any."""
     settings = config.tokenizer
     widths = [settings.base_channels * multiplier for multiplier in settings.channel_multipliers]
     positions, latent = config.grid[0] * config.grid[1], settings.latent_channels

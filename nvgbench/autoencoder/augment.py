@@ -1,4 +1,4 @@
-"""Differentiable augmentation of what a discriminator sees (DiffAugment, Zhao et al., 2020).
+"""Differentiable augmentation of the discriminator's inputs (DiffAugment, Zhao et al., 2020).
 
 Shape letters: B batch, H and W pixels.
 """
@@ -11,13 +11,13 @@ from torch import Tensor
 
 
 def augment(images_B3HW: Tensor, rng: torch.Generator, *, shift: float = 0.125, cutout: float = 0.2) -> Tensor:
-    """Change colours, move and cut a hole into every image, each by its own draws; gradients pass through.
+    """Colour changes, translation and cutout, drawn per image; gradients pass through.
 
     Args:
-        images_B3HW: images in [-1, 1]; the result may leave that range a little.
-        rng: source of all draws.
-        shift: largest translation, a fraction of the side; what is moved in is 0.
-        cutout: side of the square hole, a fraction of the image's.
+        images_B3HW: images in [-1, 1]; the result may slightly exceed that range.
+        rng: random source.
+        shift: largest translation, as a fraction of the side; padded with 0.
+        cutout: side of the square hole, as a fraction of the image's.
     """
     draws_7B = torch.rand(7, len(images_B3HW), generator=rng, device=rng.device).to(images_B3HW.device)
     brightness, saturation, contrast, down, right, top, left = draws_7B
@@ -56,7 +56,7 @@ def _cut(images_B3HW: Tensor, top_B: Tensor, left_B: Tensor, cutout: float) -> T
 
 
 def _inside(draws_B: Tensor, length: int, cutout: float) -> Tensor:
-    """Which of ``length`` positions the hole covers; its centre may lie anywhere."""
+    """Which of ``length`` positions the hole covers; its centre may be anywhere."""
     size = round(cutout * length)
     start_B = (draws_B * (length + 1)).long() - size // 2
     index_L = torch.arange(length, device=draws_B.device)

@@ -1,8 +1,8 @@
-"""Names of the published autoencoders' tensors and ours, in both directions.
+"""Tensor names of the published autoencoders, to and from ours.
 
-NVG's and VAR's autoencoders hold the same tensors in the same shapes as `nvgbench.autoencoder.tokenizer.ConvTokenizer`;
-NVG's wraps every convolution and norm of the two halves in one more module (``.conv``, ``.norm``). Each family adds the
-names of its own quantizer.
+NVG's and VAR's autoencoders have the same tensors in the same shapes as `nvgbench.autoencoder.tokenizer.ConvTokenizer`; NVG's
+wraps each convolution and norm of encoder and decoder in one more module (``.conv``, ``.norm``). Each family adds the names of
+its own quantizer.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from nvgbench.errors import InputError
 from nvgbench.weights.fit import check_fit
 
 Rules = tuple[tuple[str, str], ...]
-"""Pairs (pattern, replacement), ours to theirs; the first pattern that matches the start of a key rewrites it."""
+"""Pairs (pattern, replacement), ours to published; the first pattern that matches the start of a key rewrites it."""
 
-# Below "encoder." and "decoder.", whose own words {level} and {resample} differ.
+# Below "encoder." and "decoder.", which differ in the words {level} and {resample}.
 _HALF_RULES: Rules = (
     (r"stem\.", "conv_in."),
     (r"head\.", "conv_out."),
@@ -45,9 +45,9 @@ class PublishedNames:
     """How a published checkpoint names a tokenizer's tensors.
 
     Attributes:
-        wrapped: whether convolutions and norms sit in one more module (NVG's autoencoder).
-        quantizer: rules for the quantizer's tensors, from our key below ``quantizer.`` to theirs below ``quantize.``.
-        ignored: pattern of published keys that are no part of the model: counters, training losses, averaged copies.
+        wrapped: whether convolutions and norms are wrapped in one more module (NVG's autoencoder).
+        quantizer: rules for the quantizer's tensors: our keys below ``quantizer.``, published keys below ``quantize.``.
+        ignored: pattern of published keys that are not part of the model: counters, training losses, averaged copies.
     """
 
     wrapped: bool
@@ -67,18 +67,18 @@ class PublishedNames:
         return {"before_quantizer": "quant_conv", "after_quantizer": "post_quant_conv"}.get(part, part) + f".{rest}"
 
     def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Our state dict under the published names; usage counters of the reference are not made up."""
+        """Our state dict under published names, without the reference's usage counters."""
         return {self.name(key): tensor for key, tensor in state.items()}
 
     def from_published(self, published: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A published state dict under our names, ready for ``load_state_dict``.
 
         Args:
-            published: tensors by the reference's names.
-            own: state dict of the tokenizer to be filled; it says which tensors there are, and their shapes.
+            published: tensors by published name.
+            own: the tokenizer's state dict, which defines names and shapes.
 
         Raises:
-            InputError: a tensor is missing, left over, or has another shape.
+            InputError: a tensor is missing, unexpected or of the wrong shape.
         """
         names = {self.name(key): key for key in own}
         given = {key: tensor for key, tensor in published.items() if not re.search(self.ignored, key)}
@@ -88,7 +88,7 @@ class PublishedNames:
         return {ours: given[theirs] for theirs, ours in names.items()}
 
     def settings(self, published: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The configuration keys below ``tokenizer.`` that a published tokenizer's tensors belong to, quantizer left out.
+        """The settings below ``tokenizer.`` that give a published tokenizer's tensors, except for the quantizer's.
 
         Raises:
             InputError: tensors that every tokenizer has are missing.
@@ -117,7 +117,7 @@ class PublishedNames:
 
 
 def _count(names: Iterable[str], pattern: str) -> int:
-    """How many different numbers stand at the place that ``pattern`` captures."""
+    """How many different numbers the group of ``pattern`` captures."""
     return len({match[1] for name in names if (match := re.match(pattern, name))})
 
 

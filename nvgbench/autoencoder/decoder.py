@@ -1,4 +1,4 @@
-"""The convolutional decoder of both papers' tokenizers (VQGAN's): the encoder in reverse.
+"""The convolutional decoder of both papers' tokenizers (VQGAN's), a mirrored encoder.
 
 Shape letters: B batch, C channels, H and W pixels, h and w the latent grid.
 """

@@ -1,6 +1,6 @@
 """Frozen DINO ViT-S/16 features for the discriminator (Caron et al., 2021; Sauer et al., 2023; VAR's recipe).
 
-Modules carry the names of the published checkpoint, so that it loads as it is.
+Modules are named as in the published checkpoint, so that it loads unchanged.
 
 Shape letters: B batch, L patches, C channels (384), H and W pixels.
 """
@@ -20,7 +20,7 @@ DINO = Pretrained(
 )
 CHANNELS = 384
 LEVELS = (2, 5, 8, 11)
-"""Blocks whose outputs are looked at."""
+"""Blocks whose outputs are used."""
 
 
 class _Attention(nn.Module):
@@ -70,7 +70,7 @@ class _PatchEmbedding(nn.Module):
 class DinoFeatures(nn.Module):
     """Images in [-1, 1] of any size to the patch features after the blocks `LEVELS`, ``[B, 196, 384]`` each.
 
-    Images are resized to 224 pixels, the size the network was trained at. Frozen, but gradients pass to the images.
+    Images are resized to 224 pixels, the size that the network was trained on. Frozen, but gradients pass to the images.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class DinoFeatures(nn.Module):
         self.norm = nn.LayerNorm(CHANNELS, eps=1e-6)
         self.mean: Tensor
         self.std: Tensor
-        # ImageNet's statistics, turned into the scale of images in [-1, 1].
+        # ImageNet's statistics, for images in [-1, 1].
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1) * 2 - 1, persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1) * 2, persistent=False)
         self.requires_grad_(False)
@@ -100,10 +100,10 @@ class DinoFeatures(nn.Module):
 
 
 def load_dino() -> tuple[DinoFeatures, str]:
-    """The frozen network with its published weights, and one line on them.
+    """The frozen network with its published weights, and a line about them for the record.
 
     Raises:
-        InputError: the weights cannot be had.
+        InputError: the weights are not available.
     """
     file = DINO.fetch()
     network = DinoFeatures()

@@ -1,6 +1,6 @@
-"""Discriminators: heads on frozen DINO features, or a small PatchGAN. Each gives a row of logits an image.
+"""Discriminators: heads on frozen DINO features, or a small PatchGAN. Each returns a row of logits per image.
 
-Shape letters: B batch, L patches, C channels, N logits of an image, H and W pixels.
+Shape letters: B batch, L patches, C channels, N logits per image, H and W pixels.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from nvgbench.errors import InputError
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    """Groups of 16 channels at least: with one channel a group, an image's mean colour could not be judged."""
+    """At least 16 channels per group: groups of one channel would hide an image's mean colour."""
     return nn.GroupNorm(max(1, channels // 16), channels)
 
 
 class PatchDiscriminator(nn.Module):
-    """A PatchGAN (Isola et al., 2017): each logit judges one patch of the image."""
+    """A PatchGAN (Isola et al., 2017): one logit per patch of the image."""
 
     def __init__(self, channels: int = 64, halvings: int = 3) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class FeatureHead(nn.Module):
-    """Features of one level to a logit a patch; the convolutions run along the patches in raster order."""
+    """Features of one level to a logit per patch; convolutions run along the patches in raster order."""
 
     def __init__(self, channels: int, kernel: int = 9) -> None:
         super().__init__()
@@ -52,13 +52,13 @@ class FeatureHead(nn.Module):
 
     def forward(self, features_BLC: Tensor) -> Tensor:
         x_BCL = F.leaky_relu(self.enter_norm(self.enter(features_BLC.transpose(1, 2))), 0.2)
-        # A residual branch of equal weight, with the variance kept.
+        # A residual branch of equal weight that preserves the variance.
         x_BCL = (x_BCL + F.leaky_relu(self.mix_norm(self.mix(x_BCL)), 0.2)) / 2**0.5
         return self.judge(x_BCL).flatten(1)
 
 
 class FeatureDiscriminator(nn.Module):
-    """One head for each level of frozen features; the logits of all levels side by side."""
+    """One head per level of frozen features; the logits of all levels are concatenated."""
 
     def __init__(self, channels: int, levels: int) -> None:
         super().__init__()
@@ -69,11 +69,11 @@ class FeatureDiscriminator(nn.Module):
 
 
 class Adversary(nn.Module):
-    """The trained half of the adversarial game, with its running statistics: what a checkpoint has to hold of it.
+    """The discriminator with the running statistics of its regulariser, as checkpoints store them.
 
     Attributes:
-        judge: features (or images, where there is no feature network) to logits ``[B, N]``.
-        lecam: running means of the logits and the regulariser made from them.
+        judge: features (or images, for a PatchGAN) to logits ``[B, N]``.
+        lecam: regulariser, with running means of the logits.
     """
 
     def __init__(self, judge: nn.Module) -> None:
@@ -86,10 +86,10 @@ class Adversary(nn.Module):
 
 
 def build_adversary(mode: Literal["dino", "patch", "auto", "none"], image_size: int) -> tuple[Adversary | None, nn.Module, str]:
-    """The discriminator, the frozen network in front of it (the identity for PatchGAN), and one line on what they are.
+    """The discriminator, the frozen network in front of it (the identity for PatchGAN), and a line about them for the record.
 
     Raises:
-        InputError: ``dino`` was demanded and its weights cannot be had.
+        InputError: ``dino`` is required but its weights are not available.
     """
     if mode == "none":
         return None, nn.Identity(), "adversarial loss: none"
@@ -103,6 +103,6 @@ def build_adversary(mode: Literal["dino", "patch", "auto", "none"], image_size: 
             if mode == "dino":
                 raise
             reason = f", because {error}"
-    # Patches of a small image are to be smaller than the image.
+    # The patches of a small image should be smaller than the image.
     halvings = 3 if image_size >= 64 else 2
     return Adversary(PatchDiscriminator(halvings=halvings)), nn.Identity(), f"adversarial loss: PatchGAN{reason}"

@@ -1,7 +1,7 @@
 """The convolutional encoder of both papers' tokenizers (VQGAN's), and the blocks that it shares with the decoder.
 
-Two published layouts are special cases: NVG's (no attention) and VAR's (self-attention at the lowest resolution).
-Level 0 is full resolution in the names of both halves.
+Two published layouts are special cases: NVG's (no attention) and VAR's (self-attention at the lowest resolution). Level 0 is
+full resolution in both encoder and decoder.
 
 Shape letters: B batch, C channels, H and W pixels, h and w the latent grid.
 """
@@ -16,18 +16,18 @@ from nvgbench.config.schema import TokenizerConfig
 
 
 def group_norm(channels: int, groups: int) -> nn.GroupNorm:
-    """GroupNorm of ``groups`` groups, or of the largest divisor of ``channels`` below that."""
+    """GroupNorm with ``groups`` groups, or with the largest divisor of ``channels`` below that."""
     divisor = next(count for count in range(min(groups, channels), 0, -1) if channels % count == 0)
     return nn.GroupNorm(divisor, channels, eps=1e-6)
 
 
 def channels_last(x_BCHW: Tensor) -> Tensor:
-    """The same values in the memory order that convolutions are fastest in: by a tenth on CPUs, more on tensor cores."""
+    """The memory format in which convolutions are fastest: by a tenth on CPUs, by more on tensor cores."""
     return x_BCHW.contiguous(memory_format=torch.channels_last)
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, each after GroupNorm and swish, around a shortcut."""
+    """Two 3x3 convolutions, each after GroupNorm and swish, with a shortcut."""
 
     def __init__(self, channels_in: int, channels_out: int, groups: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class ResidualBlock(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Self-attention of one head over all positions, residual."""
+    """Residual self-attention with one head over all positions."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """The residual blocks of one resolution, each followed by attention where ``attention`` is set, then a resampler."""
+    """The residual blocks of one resolution, each followed by attention if ``attention`` is set, then a resampler."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
-    """Two residual blocks at the lowest resolution, with attention between them where it is set."""
+    """Two residual blocks at the lowest resolution, with attention in between if ``attention`` is set."""
 
     def __init__(self, channels: int, groups: int, *, attention: bool) -> None:
         super().__init__()

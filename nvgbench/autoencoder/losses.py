@@ -1,6 +1,6 @@
 """Loss terms of the autoencoder.
 
-Shape letters: B batch, N logits of an image.
+Shape letters: B batch, N logits per image.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def hinge_loss(real_BN: Tensor, fake_BN: Tensor) -> Tensor:
 
 
 class LecamRegularizer(nn.Module):
-    """LeCAM (Tseng et al., 2021): holds logits near the running mean of the other side, which calms training on few images.
+    """LeCAM (Tseng et al., 2021): keeps logits near the running mean of the other side, for stability with few images.
 
-    The running means are buffers, so that a resumed run continues as an uninterrupted one.
+    The running means are buffers, so that a resumed run equals an uninterrupted one.
     """
 
     def __init__(self, decay: float = 0.999) -> None:

@@ -1,4 +1,4 @@
-"""How a tokenizer is trained: reconstruction, perceptual, quantization, entropy and adversarial terms.
+"""The training objective of tokenizers: reconstruction, perceptual, quantization, entropy and adversarial terms.
 
 Shape letters: B batch, H and W pixels, V codebook size, N tokens.
 """
@@ -26,22 +26,22 @@ Scalars = Mapping[str, Tensor | float]
 
 
 class TokenizerObjective(Objective):
-    """Trains a tokenizer, and a discriminator against it where the configuration asks for one.
+    """Trains a tokenizer and, if configured, a discriminator.
 
     Yields "tokenizer" and, once the adversarial terms have begun, "discriminator". The frozen loss networks (VGG, DINO) are in
     neither ``modules`` nor checkpoints.
 
     Args:
-        config: the run.
+        config: the run's configuration.
         tokenizer: what is trained.
-        total_steps: length of the training, which ``soft_fraction`` refers to.
+        total_steps: length of the training, to which ``soft_fraction`` refers.
 
     Attributes:
-        modules: "tokenizer", and "discriminator" where there is one.
-        notes: what the settings ``auto`` have become, one line each, for the record.
+        modules: "tokenizer" and, if any, "discriminator".
+        notes: the loss networks in use, one line each, for the record.
 
     Raises:
-        InputError: weights of a demanded loss network cannot be had, or the quantizer has no entropy term to be weighed.
+        InputError: weights of a required loss network are not available, or the quantizer has no entropy term to weight.
     """
 
     def __init__(self, config: RunConfig, tokenizer: ConvTokenizer, total_steps: int) -> None:
@@ -66,7 +66,7 @@ class TokenizerObjective(Objective):
         adversary = self._adversary if step >= self._weights.adversarial_start else None
         if adversary is not None:
             with _frozen(adversary):
-                logits_BN = adversary(self._look(fake_B3HW, rng))
+                logits_BN = adversary(self._discriminator_input(fake_B3HW, rng))
             terms["adversarial"] = self._weights.adversarial_weight, generator_loss(logits_BN)
         total = torch.stack([weight * term for weight, term in terms.values() if weight > 0]).sum()
         logged = {name: term.detach() for name, (_, term) in terms.items()}
@@ -86,28 +86,28 @@ class TokenizerObjective(Objective):
         terms = {"codebook": (self._weights.codebook_weight, output.quantized.codebook_loss)}
         if self._weights.entropy_weight > 0:
             if output.quantized.entropy_loss is None:
-                raise InputError("this family's quantizer has no entropy term; --set tokenizer.losses.entropy_weight=0")
+                raise InputError("this family's quantizer has no entropy term; use `tokenizer.losses.entropy_weight=0`")
             terms["entropy"] = self._weights.entropy_weight, output.quantized.entropy_loss
         return terms
 
     def _discriminator_loss(
         self, adversary: Adversary, real_B3HW: Tensor, fake_B3HW: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Scalars]:
-        real_BN, fake_BN = adversary(self._look(torch.cat((real_B3HW, fake_B3HW)), rng)).chunk(2)
+        real_BN, fake_BN = adversary(self._discriminator_input(torch.cat((real_B3HW, fake_B3HW)), rng)).chunk(2)
         hinge, lecam = hinge_loss(real_BN, fake_BN), adversary.lecam(real_BN, fake_BN)
         logged = {"hinge": hinge, "lecam": lecam, "real_logit": real_BN.mean(), "fake_logit": fake_BN.mean()}
         return hinge + self._weights.lecam_weight * lecam, {name: value.detach() for name, value in logged.items()}
 
-    def _look(self, images_B3HW: Tensor, rng: torch.Generator) -> Tensor | list[Tensor]:
-        """What the discriminator sees of some images."""
+    def _discriminator_input(self, images_B3HW: Tensor, rng: torch.Generator) -> Tensor | list[Tensor]:
+        """The discriminator's input: augmented images, or frozen features of them."""
         return self._features.to(images_B3HW.device)(augment(images_B3HW, rng))
 
 
 @torch.no_grad()
 def codebook_use(tokens: TokenSequence, codebook_size: int) -> dict[str, Tensor]:
-    """Codebook use in a batch, over all stages: the fraction of codes that occur, and the perplexity of their frequencies.
+    """Codebook use in a batch over all stages: fraction of codes that occur, and perplexity of their frequencies.
 
-    The perplexity lies between 1 (one code only) and the codebook size (all equally often).
+    The perplexity is between 1 (a single code) and the codebook size (all codes equally often).
     """
     counts_V = torch.cat([indices_Bn.flatten() for indices_Bn in tokens.indices]).bincount(minlength=codebook_size).float()
     frequencies_V = counts_V / counts_V.sum()
@@ -117,7 +117,7 @@ def codebook_use(tokens: TokenSequence, codebook_size: int) -> dict[str, Tensor]
 
 @contextlib.contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
-    """Let a module be built into a graph without becoming a target of its gradients."""
+    """Pass gradients through a module without computing those of its parameters."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""LPIPS: distance of images in the features of VGG-16 (Zhang et al., 2018), as a training loss."""
+"""LPIPS, the distance of images in features of VGG-16 (Zhang et al., 2018), as a training loss."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ VGG = Pretrained(
 
 
 def load_perceptual(mode: Literal["lpips", "auto", "none"]) -> tuple[nn.Module | None, str]:
-    """The frozen LPIPS network, called with two batches of images in [-1, 1], and one line on what was loaded.
+    """The frozen LPIPS network, called with two batches of images in [-1, 1], and a line about it for the record.
 
     Raises:
-        InputError: ``lpips`` was demanded and the VGG weights cannot be had.
+        InputError: ``lpips`` is required but the VGG weights are not available.
     """
     if mode == "none":
         return None, "perceptual loss: none"
@@ -40,9 +40,9 @@ def _load_lpips() -> tuple[nn.Module, str]:
 
     file = VGG.fetch()
     with warnings.catch_warnings():
-        # The package calls torchvision in a way that torchvision has declared old.
+        # The package uses an interface that torchvision has deprecated.
         warnings.simplefilter("ignore")
         network = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
-    # The package cuts VGG's features into slices but keeps their numbers: slice2.7.weight is features.7.weight.
+    # The package slices VGG's features but keeps their numbers: slice2.7.weight is features.7.weight.
     digest = VGG.load(network.net, file, lambda key: re.sub(r"^slice\d", "features", key))
     return network.eval().requires_grad_(False), f"perceptual loss: LPIPS (VGG-16, SHA-256 {digest}…)"

@@ -1,4 +1,4 @@
-"""What every quantizer shares: nearest codes, straight-through estimators, the entropy term.
+"""Shared by all quantizers: nearest codes, straight-through estimators, entropy term.
 
 Shape letters: B batch, C latent channels, h and w the latent grid, N vectors, V codebook size.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nvgbench.types import TokenSequence
 
-# Elements of the distance table that are held at once (64 MiB of float32).
+# Elements of the distance table in memory at once (64 MiB of float32).
 CHUNK_ELEMENTS = 1 << 24
 
 
@@ -26,7 +26,7 @@ class QuantizerOutput:
         latent_BChw: float32, the quantized latent; gradients pass straight through to the encoder.
         codebook_loss: scalar, commitment and codebook terms, averaged over the stages.
         tokens: the chosen codes, stage after stage.
-        entropy_loss: scalar where the quantizer was asked for it, see `entropy_term`.
+        entropy_loss: scalar if requested, see `entropy_term`.
     """
 
     latent_BChw: Tensor
@@ -37,7 +37,7 @@ class QuantizerOutput:
 
 @runtime_checkable
 class Quantizer(Protocol):
-    """What `nvgbench.autoencoder.tokenizer.ConvTokenizer` asks of a quantizer, which is also an ``nn.Module``."""
+    """What `nvgbench.autoencoder.tokenizer.ConvTokenizer` needs of a quantizer, which is also an ``nn.Module``."""
 
     stage_tokens: tuple[int, ...]
 
@@ -59,9 +59,9 @@ def make_codebook(codebook_size: int, channels: int) -> nn.Embedding:
 
 
 def nearest_codes(vectors_NC: Tensor, codebook_VC: Tensor) -> Tensor:
-    """Index of the nearest codebook row (squared l2) of every vector; of equally near ones the first.
+    """Index of the nearest codebook row (squared l2) for each vector; the first of equally near ones.
 
-    Works through the vectors in pieces, so that memory does not grow with their number.
+    Vectors are processed in chunks, so that memory does not grow with their number.
 
     Returns:
         int64 ``[N]`` in 0 … V - 1.
@@ -84,15 +84,15 @@ def squared_distances(vectors_NC: Tensor, codebook_VC: Tensor) -> Tensor:
 
 
 def straight_through(quantized: Tensor, continuous: Tensor) -> Tensor:
-    """The value of ``quantized`` with the gradient of ``continuous``."""
+    """The values of ``quantized`` with the gradient of ``continuous``."""
     return (quantized - continuous).detach() + continuous
 
 
 def soft_codes(vectors_NC: Tensor, codebook_VC: Tensor) -> tuple[Tensor, Tensor]:
-    """Index back-propagation (IBQ): choose the nearest codes, with the gradient of a softmax over the whole codebook.
+    """Index back-propagation (IBQ): the nearest codes, with the gradient of a softmax over the whole codebook.
 
-    The softmax is over negative squared distances at temperature 1. Its values cancel in the forward pass, so the
-    result equals the looked-up codes exactly, while every code receives a gradient in each step.
+    The softmax is over negative squared distances at temperature 1. Its values cancel in the forward pass, so the result equals
+    the looked-up codes, while every code receives a gradient in each step.
 
     Returns:
         ``(indices_N int64, codes_NC)``.
@@ -107,7 +107,7 @@ def soft_codes(vectors_NC: Tensor, codebook_VC: Tensor) -> tuple[Tensor, Tensor]
 def entropy_term(vectors_NC: Tensor, codebook_VC: Tensor, temperature: float = 1.0) -> Tensor:
     """Mean entropy of each vector's soft assignment minus the entropy of the mean assignment, in nats (Open-MAGVIT2).
 
-    Small where every vector is sure of its code and the codes are used evenly; in [-log V, 0].
+    In [-log V, 0]; small if assignments are confident and codes are used evenly.
     """
     log_weights_NV = (-squared_distances(vectors_NC, codebook_VC) / temperature).log_softmax(1)
     weights_NV = log_weights_NV.exp()

@@ -23,7 +23,7 @@ from nvgbench.types import TokenSequence
 
 @contextlib.contextmanager
 def _float32_convolutions(device: torch.device) -> Iterator[None]:
-    """No autocast, and no TF32 in convolutions, where cuDNN has it on unless told otherwise."""
+    """No autocast, and no TF32 in convolutions (cuDNN's default)."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -35,10 +35,10 @@ def _float32_convolutions(device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class TokenizerOutput:
-    """What training needs of one pass.
+    """The result of a training pass.
 
     Attributes:
-        reconstruction_B3HW: the decoder's output, NOT clamped; the objective clamps it, as the reference does.
+        reconstruction_B3HW: the decoder's output, NOT clamped; the objective clamps it, like the reference.
         quantized: the quantizer's output.
     """
 
@@ -47,12 +47,12 @@ class TokenizerOutput:
 
 
 class ConvTokenizer(nn.Module):
-    """Images to stages of tokens and back; implements `nvgbench.interfaces.Tokenizer`.
+    """Images to stages of tokens and back; a `CodebookTokenizer` and `LatentTokenizer` of `nvgbench.interfaces`.
 
     Args:
-        config: sizes of the convolutional halves.
+        config: sizes of encoder and decoder.
         grid: height and width of the latent grid.
-        quantizer: an ``nn.Module`` that offers `nvgbench.autoencoder.quantization.Quantizer`.
+        quantizer: an ``nn.Module`` that implements `nvgbench.autoencoder.quantization.Quantizer`.
     """
 
     def __init__(self, config: TokenizerConfig, grid: tuple[int, int], quantizer: nn.Module) -> None:
@@ -73,8 +73,8 @@ class ConvTokenizer(nn.Module):
         """An untrained tokenizer of the sizes in ``config``.
 
         Args:
-            config: the run's.
-            quantizer: the family's: called with its configuration, codebook size, latent channels, grid and loss settings.
+            config: the run's configuration.
+            quantizer: called with its configuration, codebook size, latent channels, grid and loss settings.
 
         Raises:
             InputError: the quantizer's stages do not fit the grid.
@@ -112,7 +112,7 @@ class ConvTokenizer(nn.Module):
         """The continuous latent ``[B, C, h, w]`` of float images in [-1, 1], as the quantizer sees it.
 
         Raises:
-            InputError: the images have another size than this tokenizer's.
+            InputError: the images do not have this tokenizer's size.
         """
         height, width = (side * self.downsampling for side in self.grid)
         if images_B3HW.ndim != 4 or images_B3HW.shape[1:] != (3, height, width):
@@ -124,15 +124,15 @@ class ConvTokenizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, images_B3HW: Tensor) -> TokenSequence:
-        """Tokens of float images in [-1, 1], computed in float32 whatever the caller's precision is.
+        """Tokens of float images in [-1, 1], always computed in float32.
 
-        Clusters and codes are decided by small differences: latents of bf16 or TF32 would give other tokens on each device.
+        Small differences decide clusters and codes: with bf16 or TF32 latents, tokens would depend on the device.
         """
         with _float32_convolutions(images_B3HW.device):
             return self._quantizer.tokenize(self.latent(images_B3HW))
 
     def decode(self, source: TokenSequence | Tensor) -> Tensor:
-        """Images in [-1, 1] of tokens, or of a canvas ``[B, C, h, w]``."""
+        """Images in [-1, 1] from tokens, or from a canvas ``[B, C, h, w]``."""
         canvas_BChw = source if isinstance(source, Tensor) else self.canvas(source, -1)
         return self._reconstruct(canvas_BChw).clamp(-1.0, 1.0)
 

@@ -1,4 +1,4 @@
-"""``nvgbench verify``: does this installation give what the original code gave?"""
+"""``nvgbench verify``: compare this installation with the original code."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def register(app: typer.Typer) -> None:
     def verify(
         family: Annotated[str, typer.Argument(help="nvg or var.")],
         fixture: Annotated[
-            Path | None, typer.Option(metavar="FILE.json", help="Other numbers of the same layout; the shipped ones if none.")
+            Path | None,
+            typer.Option(metavar="FILE.json", help="Other golden numbers of the same layout."),
         ] = None,
         device: Device = "cpu",
         dtype: Annotated[Dtype, typer.Option(help="Precision to recompute in.")] = "float32",
         as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
     ) -> None:
-        """Recompute every golden number of the original code from its inputs.
+        """Recompute the golden numbers of a family's original code.
 
-        One line an array: verdict, name, largest absolute difference, largest difference relative to the array's largest
-        magnitude, and what that may be. In float32 and float64 integers must be equal. In bf16 and fp16 an argmax may fall
-        the other way; the verdict is then "flips", and says how many. Exit code 0: nothing failed, 1: something did, 2: bad
-        input.
+        One line per array: verdict, name, largest absolute difference, largest difference relative to the array's largest
+        magnitude, and its limit. In float32 and float64, integers must be equal. In bf16 and fp16, rounding may change an
+        argmax; the verdict is then "flips". Exit code 0: nothing failed, 1: something failed, 2: bad input.
         """
         from nvgbench.device import resolve_device
         from nvgbench.parity.arithmetic import Arithmetic
@@ -43,14 +43,14 @@ def register(app: typer.Typer) -> None:
         verification = _verification(family)
         arithmetic = Arithmetic(resolve_device(device), dtype)
         shipped = verification.shipped
-        fixtures = [read_fixture(path, shipped.get(path)) for path in ([fixture.resolve()] if fixture else shipped)]
+        fixtures = [read_fixture(path, shipped.get(path.resolve())) for path in ([fixture] if fixture else shipped)]
         checked = [(found, _checks(verification, found, arithmetic, quiet=as_json)) for found in fixtures]
-        lost = any(check.verdict == "fail" for _, checks in checked for check in checks)
+        failed = any(check.verdict == "fail" for _, checks in checked for check in checks)
         if as_json:
-            typer.echo(_json(family, str(arithmetic.device), dtype, checked, lost))
+            typer.echo(_json(family, str(arithmetic.device), dtype, checked, failed))
         else:
-            typer.echo(_summary([check for _, checks in checked for check in checks], dtype, str(arithmetic.device), lost))
-        raise typer.Exit(1 if lost else 0)
+            typer.echo(_summary([check for _, checks in checked for check in checks], dtype, str(arithmetic.device), failed))
+        raise typer.Exit(1 if failed else 0)
 
 
 def _verification(name: str) -> Verification:
@@ -60,7 +60,7 @@ def _verification(name: str) -> Verification:
     found = get_family(name).verification
     if found is None:
         able = [known for known in family_names() if get_family(known).verification is not None]
-        raise InputError(f"family {name!r} has no original code to be verified against; use {' or '.join(able)}")
+        raise InputError(f"family {name!r} has no golden numbers of an original code; use {' or '.join(able)}")
     return found
 
 
@@ -78,16 +78,16 @@ def _checks(verification: Verification, fixture: Fixture, arithmetic: object, qu
     except InputError:
         raise
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        # Arrays and configurations that contradict each other end here or there in the arithmetic.
+        # Arrays and configurations that contradict each other fail somewhere in the arithmetic.
         text = str(error).splitlines()[0] if str(error) else ""
         raise InputError(
-            f"{fixture.name} does not fit together ({type(error).__name__}: {text}); its arrays and configuration must have "
-            "the layout of the shipped fixtures"
+            f"{fixture.name} is inconsistent ({type(error).__name__}: {text}); its arrays and configuration must have the "
+            "layout of the shipped fixtures"
         ) from error
 
 
 def _print(check: Check) -> None:
-    """One line a check, plain enough for logs and for grep."""
+    """One line per check, for logs and grep."""
     name = f"{check.name} [{check.part}]" if check.part else check.name
     line = f"{check.verdict:<8}  {name:<44}  {_measured(check)}"
     typer.echo(f"{line}  {check.remark}".rstrip())
@@ -102,14 +102,14 @@ def _measured(check: Check) -> str:
     return f"{measured}  limit {check.limit:.0e}"
 
 
-def _summary(checks: list[Check], dtype: str, device: str, lost: bool) -> str:
+def _summary(checks: list[Check], dtype: str, device: str, failed: bool) -> str:
     known = ("pass", "fail", "excepted", "flips", "input", "absent")
     counts = {verdict: sum(check.verdict == verdict for check in checks) for verdict in known}
     shown = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number or verdict in ("pass", "fail"))
-    return f"{'FAILED' if lost else 'passed'}: {shown}; {dtype} on {device}"
+    return f"{'FAILED' if failed else 'passed'}: {shown}; {dtype} on {device}"
 
 
-def _json(family: str, device: str, dtype: str, checked: list[tuple[Fixture, list[Check]]], lost: bool) -> str:
+def _json(family: str, device: str, dtype: str, checked: list[tuple[Fixture, list[Check]]], failed: bool) -> str:
     import dataclasses
     import json
 
@@ -119,5 +119,5 @@ def _json(family: str, device: str, dtype: str, checked: list[tuple[Fixture, lis
         {"fixture": fixture.name, "checks": [plain(dataclasses.asdict(check)) for check in checks]}
         for fixture, checks in checked
     ]
-    tree = {"family": family, "device": device, "dtype": dtype, "failed": lost, "fixtures": fixtures}
+    tree = {"family": family, "device": device, "dtype": dtype, "failed": failed, "fixtures": fixtures}
     return json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False)

@@ -1,7 +1,7 @@
 """Feature alignment (REPA, Yu et al. 2024, arXiv 2410.06940) of the content generator (NVG's paper, section 3.2).
 
-In training, the image tokens that a block in the middle of the content transformer puts out are projected by a small MLP and
-pulled towards the patch features of a frozen DINOv2 on the training image itself. Samples need none of it.
+In training, a small MLP projects the image tokens after a middle block of the content transformer, and the result is pulled
+towards the patch features of a frozen DINOv2 on the training image. Sampling does not use it.
 
 Shape letters: B batch, S stages, L positions, W width of the content transformer, F channels of the target's features.
 """
@@ -19,8 +19,8 @@ HIDDEN = 2048
 class Projector(nn.Sequential):
     """Three linear layers with SiLU between them, ``[..., W]`` to ``[..., F]``.
 
-    Its parameters are called as in the published files (``0.weight`` … ``4.bias``): 7.9, 8.4 and 8.9 million for d16, d20 and
-    d24, which the paper's sizes leave out.
+    Parameters are named as in the published files (``0.weight`` … ``4.bias``): 7.9, 8.4 and 8.9 million for d16, d20 and d24,
+    not included in the paper's sizes.
     """
 
     def __init__(self, width: int, features: int) -> None:
@@ -29,11 +29,11 @@ class Projector(nn.Sequential):
 
 
 def alignment_losses(projected_BSLF: Tensor, target_BLF: Tensor) -> Tensor:
-    """1 - cosine similarity at each position, from 0 to 2: mean over images and positions, one value a stage.
+    """1 - cosine similarity (0 to 2), averaged over images and positions, per stage.
 
     Args:
         projected_BSLF: projected features of the content transformer.
-        target_BLF: features of the image, the same ones for every stage.
+        target_BLF: features of the image, the same for every stage.
 
     Returns:
         float32 ``[S]``.

@@ -1,4 +1,4 @@
-"""What the content generator is aligned with: patch features of a frozen DINOv2 (Oquab et al. 2023), and where they come from.
+"""The target of the feature alignment: patch features of a frozen DINOv2 (Oquab et al. 2023).
 
 Shape letters: B batch, L positions of the latent grid, F channels of the features (768), H and W pixels.
 """
@@ -18,24 +18,24 @@ from nvgbench.errors import InputError
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.weights.hub_network import HubNetwork
 
-_WAY_OUT = "model.alignment=none"
+_WITHOUT = "model.alignment=none"
 DINOV2 = HubNetwork(
     repository="facebook/dinov2-base",
     model="Dinov2Model",
     what="the feature alignment",
     argument="model.alignment_folder",
-    without=_WAY_OUT,
+    without=_WITHOUT,
 )
-# ImageNet's statistics, turned into the scale of images in [-1, 1].
+# ImageNet's statistics, for images in [-1, 1].
 _MEAN = [2 * mean - 1 for mean in (0.485, 0.456, 0.406)]
 _STD = [2 * deviation for deviation in (0.229, 0.224, 0.225)]
 
 
 class PatchFeatures:
-    """Images to one feature vector a position: the patch tokens of a DINOv2 after its last layer norm.
+    """One feature vector per position: the patch tokens of a DINOv2 after its last layer norm.
 
-    Images are resized so that the grid has a patch a position (224 px for 16 x 16, patches of 14 px), by the bicubic filter
-    without antialiasing as in REPA's code, and normalised with ImageNet's mean and deviation.
+    Images are resized to one patch per position (224 px for 16 x 16 and patches of 14 px), bicubic without antialiasing as in
+    REPA's code, and normalised with ImageNet's mean and standard deviation.
 
     Args:
         network: a frozen ``Dinov2Model`` of transformers.
@@ -46,7 +46,7 @@ class PatchFeatures:
     """
 
     def __init__(self, network: nn.Module, grid: tuple[int, int]) -> None:
-        # transformers makes its classes' attributes at run time, out of a type checker's sight.
+        # transformers sets attributes at run time, which type checkers do not see.
         config: Any = network.config
         self.features = int(config.hidden_size)
         self._network = network
@@ -64,10 +64,10 @@ class PatchFeatures:
 
 
 def find_target(config: RunConfig) -> tuple[Path | None, str]:
-    """The file with the target network's weights; where there is none, why not (nothing to say if none is asked for).
+    """The file with the target network's weights, or None and the reason (empty if no alignment is configured).
 
     Raises:
-        InputError: the alignment is demanded and cannot be had, or its images are not there (``train.cache_tokens``).
+        InputError: the alignment is required but its weights or its images (``train.cache_tokens``) are not available.
     """
     model: NvgModelConfig = config.model
     if model.alignment == "none" or model.alignment_weight == 0:
@@ -76,24 +76,24 @@ def find_target(config: RunConfig) -> tuple[Path | None, str]:
         if model.alignment_block > model.depth:
             raise InputError(
                 f"model.alignment_block = {model.alignment_block} is beyond the {model.depth} blocks of model.depth; "
-                f"lower it, or go without: `{_WAY_OUT}`"
+                f"lower it, or go without: `{_WITHOUT}`"
             )
         file = DINOV2.find(None if model.alignment_folder is None else Path(model.alignment_folder))
     except InputError as error:
         return None, _fall_back(model, error)
     if config.train.cache_tokens:
         raise InputError(
-            "the feature alignment needs the training images, and train.cache_tokens = true keeps their tokens alone; "
-            f"use `train.cache_tokens=false`, or go without: `{_WAY_OUT}`"
+            "the feature alignment needs the training images, but train.cache_tokens = true keeps only their tokens; "
+            f"use `train.cache_tokens=false`, or go without: `{_WITHOUT}`"
         )
     return file, ""
 
 
 def load_target(config: RunConfig, grid: tuple[int, int]) -> tuple[PatchFeatures | None, tuple[str, ...]]:
-    """The target of the alignment, None where there is none, and one line for the record wherever one was asked for.
+    """The target of the alignment, if any, and a line for the record if one is configured.
 
     Raises:
-        InputError: see `find_target`; or the demanded weights are damaged.
+        InputError: see `find_target`; or the required weights are damaged.
     """
     model: NvgModelConfig = config.model
     file, note = find_target(config)
@@ -112,7 +112,7 @@ def load_target(config: RunConfig, grid: tuple[int, int]) -> tuple[PatchFeatures
 
 
 def _fall_back(model: NvgModelConfig, error: InputError) -> str:
-    """What ``auto`` says where it cannot align; a folder that somebody names is a demand."""
+    """The note of a training without alignment under ``auto``; an explicit folder makes the alignment required."""
     if model.alignment == "dinov2" or model.alignment_folder is not None:
         raise error
     return f"feature alignment: none, because {error}"

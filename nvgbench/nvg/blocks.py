@@ -1,4 +1,4 @@
-"""Parts of both generators: single-stream blocks with attention and MLP side by side, modulation, heads, embeddings.
+"""Parts of both generators: single-stream blocks (attention and MLP in parallel), modulation, heads, embeddings.
 
 Shape letters: B batch (a sample is one image at one stage), N tokens, W width, H heads, D head size.
 """
@@ -19,7 +19,7 @@ TIME_CHANNELS = 64
 
 
 class Modulation(nn.Module):
-    """Shift, scale (and gate) of a layer from the conditioning vector; computed once a sample, not once a token."""
+    """Shift, scale (and gate) of a layer from the conditioning vector; computed per sample, not per token."""
 
     def __init__(self, width: int, parts: int) -> None:
         super().__init__()
@@ -32,18 +32,18 @@ class Modulation(nn.Module):
 
 
 def modulated_norm(x_BNW: Tensor, shift_B1W: Tensor, scale_B1W: Tensor) -> Tensor:
-    """Layer norm without weights of its own, then scale and shift."""
+    """Layer norm without weights, then scale and shift."""
     return torch.addcmul(shift_B1W, F.layer_norm(x_BNW, x_BNW.shape[-1:], eps=EPSILON), 1 + scale_B1W)
 
 
 class SingleStreamBlock(nn.Module):
-    """Attention and MLP in parallel from one input projection, joined by one output projection, gated.
+    """Attention and MLP in parallel: one input projection, one gated output projection.
 
     Args:
         width: W, heads · head size.
         heads: H.
-        mlp_ratio: hidden size of the MLP in widths.
-        drop_path: probability that a sample skips the block in training (kept ones are scaled up).
+        mlp_ratio: hidden size of the MLP, as a multiple of W.
+        drop_path: probability that a sample skips the block in training; the others are scaled up.
     """
 
     def __init__(self, width: int, heads: int, mlp_ratio: int, drop_path: float) -> None:
@@ -63,7 +63,7 @@ class SingleStreamBlock(nn.Module):
             x_BNW: tokens.
             condition_BW: sum of class, stage (and time) embeddings.
             rotation: rotary embedding of the N tokens.
-            last: compute only the last so many tokens (all attend to all N); what a head needs of the last block.
+            last: compute only the last ``last`` tokens (they attend to all N), for a last block whose other tokens are unused.
 
         Returns:
             ``[B, N, W]``, or ``[B, last, W]``.
@@ -104,12 +104,12 @@ class SingleStreamBlock(nn.Module):
 
 
 def _rms_norm(x_BHND: Tensor, scale_D: Tensor) -> Tensor:
-    """In float32: a half-precision mean of squares would blur the angles that the rotation sets."""
+    """In float32: a half-precision mean of squares would blur the rotation's angles."""
     return F.rms_norm(x_BHND.float(), x_BHND.shape[-1:], scale_D.float(), eps=EPSILON)
 
 
 class ModulatedHead(nn.Module):
-    """Modulated layer norm and a linear layer: the output of both generators."""
+    """Modulated layer norm and a linear layer: the output layer of both generators."""
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def timestep_embedding(t_B: Tensor, channels: int = TIME_CHANNELS) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Two layers on the sinusoidal embedding of the flow time (0 data, 1 noise)."""
+    """Two linear layers on the sinusoidal embedding of the flow time (0 data, 1 noise)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -142,14 +142,14 @@ class TimeEmbedding(nn.Module):
 
 
 def make_blocks(config: NvgModelConfig, width: int) -> nn.ModuleList:
-    """The transformer's blocks; their drop-path rate rises linearly from 0 to the configured one."""
+    """The blocks of a transformer; the drop-path rate rises linearly from 0 to the configured one."""
     rates = [config.drop_path_rate * block / max(config.depth - 1, 1) for block in range(config.depth)]
     heads = width // config.head_size
     return nn.ModuleList(SingleStreamBlock(width, heads, config.mlp_ratio, rate) for rate in rates)
 
 
 def initialise(module: nn.Module) -> None:
-    """The reference's start: Xavier for every linear layer (modulation too), biases 0, embeddings N(0, 0.02²)."""
+    """The reference's initialisation: Xavier for linear layers (also the modulation), biases 0, embeddings N(0, 0.02²)."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)

@@ -67,7 +67,7 @@ def from_published_state(state: Mapping[str, Tensor], own: Mapping[str, Tensor])
         own: the generator's state dict, which defines names and shapes.
 
     Raises:
-        InputError: tensors are missing, left over or of another shape; the message names the first few.
+        InputError: tensors are missing, unexpected or of the wrong shape; the message names the first few.
     """
     names = {to_published_key(key) or key: key for key in own}
     given = {key: value for key, value in state.items() if key in names or not key.startswith(UNUSED)}

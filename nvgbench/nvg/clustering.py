@@ -1,15 +1,16 @@
 """The hierarchy of structure maps, built bottom-up from latents (paper, Algorithm 1): exact, batched, on any device.
 
-At every level the closest pair of cluster means is joined, both are taken out of the pool, and so on until the pool is empty.
-Three ideas make that fast and independent of batch size, device and number of threads:
+At each level the closest pair of cluster means is joined and removed from the pool, until the pool is empty.
+`nvgbench.nvg.sequential` does this pair by pair. Three ideas make it fast, and independent of batch size, device and number
+of threads:
 
-1. *Lattice.* Latents are rounded to integers, so every squared distance is an exact integer, in whatever order it is summed.
-   Distances in floating point depend on how they are computed; in flat image regions that alone decides the pairs. The step
-   is a power of two for each image, from its largest magnitude: 2^-16 for 256 latents of 32 channels that reach 4 … 8.
-2. *Strict total order of edges.* With ties broken by index no two edges are equal. Then joining all mutual nearest neighbours
-   at once, round after round, gives exactly the pairs of the one-by-one loop, and their order in it is their sorted order.
-   One int64 key holds distance and indices, so a row's minimum names its nearest neighbour.
-3. *Recurrence.* Clusters of a level have equal sizes, so the next level's distances follow from this level's:
+1. *Lattice.* Latents are rounded to integers, so squared distances are exact integers whatever the order of summation.
+   Floating-point distances depend on how they are computed, and in flat image regions that alone decides the pairs. The step
+   is a power of two per image, derived from its largest magnitude: 2^-16 for 256 latents of 32 channels that reach 4 … 8.
+2. *Strict total order of edges.* With ties broken by index, no two edges are equal. Joining all mutual nearest neighbours at
+   once, round after round, then gives exactly the pairs of the sequential loop, and sorting them gives its order. One int64
+   key holds distance and indices, so the minimum of a row identifies its nearest neighbour.
+3. *Recurrence.* Clusters of a level have equal sizes, so the distances of the next level follow from those of this one:
    |a + b - c - d|² = ac + ad + bc + bd - ab - cd, between the sums of the members.
 
 Shape letters: B batch, S stages (K + 1), L positions in raster order, C latent channels, n clusters of a level, r unmatched
@@ -32,7 +33,7 @@ ChildOrder = Literal["matched", "raster", "random"]
 TieBreak = Literal["xor", "index"]
 
 _NO_EDGE = torch.iinfo(torch.int64).max
-# Images clustered together: the key matrices of a chunk stay in the cache of a CPU, and within 1 GiB on a GPU.
+# Key matrices of the images clustered together: small enough for a CPU's cache, and for 1 GiB on a GPU.
 _CHUNK_ENTRIES_CPU = 2**20
 _CHUNK_ENTRIES_GPU = 2**26
 
@@ -51,27 +52,27 @@ def build_structure(
     """Build the nested, balanced structure maps of every image.
 
     Latents should be computed in float32: rounding them to bfloat16 first changes the hierarchy of about half of all images.
-    Half precision input is upcast here, which keeps the arithmetic exact but cannot bring lost digits back.
+    Half-precision input is upcast, which keeps the arithmetic exact but does not restore lost digits.
 
     Args:
-        latent_BLC: float, L a power of ``group_size``. Only its shape matters to ``quadtree`` and ``random``.
-        group_size: k, a power of two; each stage has k times the clusters of the stage before. Larger groups are made by
-            repeated joining of pairs.
+        latent_BLC: float, L a power of ``group_size``. ``quadtree`` and ``random`` use its shape only.
+        group_size: k, a power of two; each stage has k times as many clusters as the previous one. Larger groups are built by
+            joining pairs repeatedly.
         child_order: which child of class j becomes k·j: ``matched``, the one whose pair was joined earlier (the closer pair;
             at the last stage the lower raster index); ``raster``, the one with the first member in raster order; ``random``.
-            The children of ``quadtree`` are in raster order in any case but the last; ``random`` ones are in the order drawn.
-        method: ``greedy`` (Algorithm 1), ``quadtree`` (halves the grid along the longer side, rows first) or ``random`` (a
-            balanced nested split by lot).
-        generator: source of the draws of ``method="random"`` and ``child_order="random"``.
-        grid: height and width, needed by ``quadtree``.
-        tie_break: order among equal distances of clusters i < j of a level: by (i xor j, i), or by (i, j) as a loop of first
-            argmins over the matrix gives. ``xor`` pairs flat regions with their neighbours, and in one round.
+            ``quadtree`` numbers children in raster order unless it is ``random``; ``random`` clusters are in the order drawn.
+        method: ``greedy`` (Algorithm 1), ``quadtree`` (halves the grid along its longer side, rows first) or ``random`` (a
+            random balanced split).
+        generator: random source of ``method="random"`` and ``child_order="random"``.
+        grid: height and width, required by ``quadtree``.
+        tie_break: order of equal distances between clusters i < j of a level: by (i xor j, i), or by (i, j) like the first
+            argmin over the matrix. ``xor`` pairs flat regions with their neighbours, in one round.
 
     Returns:
         int64 ``[B, S, L]``: stage 0 is all zeros, at stage K every label is unique, ``maps[:, i] == maps[:, i + 1] // k``.
 
     Raises:
-        InputError: a shape, name or combination that cannot work, or latents that are not finite.
+        InputError: an invalid shape, name or combination, or latents that are not finite.
     """
     _check(latent_BLC, group_size, child_order, method, generator, grid, tie_break)
     batch, length, _ = latent_BLC.shape
@@ -116,7 +117,7 @@ def _check(
     length = latent_BLC.shape[1]
     if length < group_size or group_size ** round(math.log(length, group_size)) != length:
         raise InputError(
-            f"{length} positions are no power of the group size {group_size}, so they cannot be joined down to one cluster; "
+            f"{length} positions are not a power of the group size {group_size}, so they cannot be joined into one cluster; "
             "change the grid (e.g. 8x8 or 16x16) or the group size"
         )
     if generator is None and "random" in (method, child_order):
@@ -124,17 +125,17 @@ def _check(
             "a random clustering or child order needs a generator; pass generator=torch.Generator().manual_seed(…)"
         )
     if method == "quadtree" and (grid is None or grid[0] * grid[1] != length):
-        raise InputError(f"the quadtree needs the grid's height and width, with {length} positions in all; got grid={grid}")
+        raise InputError(f"the quadtree needs a grid (height, width) of {length} positions in all; got grid={grid}")
     if method == "greedy" and not bool(torch.isfinite(latent_BLC).all()):
-        raise InputError("latents hold NaN or infinite values, which have no distances; did the encoder diverge?")
+        raise InputError("latents contain NaN or infinite values; did the encoder diverge?")
 
 
 def _lattice(latent_BLC: Tensor) -> Tensor:
-    """Round latents to integers, held as float64 because matrix products of integers exist in float only.
+    """Round latents to integers, stored as float64 because matrix products need floats.
 
-    The range of an image is the power of two at or above its largest magnitude, so nothing is clipped and latents that differ
-    by a power of two as a whole have the same hierarchy. The steps are as fine as exact arithmetic allows: 2^-12 of a unit
-    was measured to be too coarse for images, whose smooth regions hold distances of that size.
+    The range of an image is the power of two at or above its largest magnitude, so nothing is clipped and scaling all latents
+    by a power of two does not change the hierarchy. The steps are as fine as exact arithmetic allows: 2^-12 was measured to be
+    too coarse for images, whose smooth regions have distances of that size.
     """
     _, length, channels = latent_BLC.shape
     for_sums = 51 - math.ceil(math.log2(channels))  # squared distances in float64, below 2^53
@@ -143,16 +144,16 @@ def _lattice(latent_BLC: Tensor) -> Tensor:
     exact_BLC = latent_BLC.to(torch.float32).to(torch.float64)
     largest_B = exact_BLC.abs().amax((1, 2))
     _, exponent_B = torch.frexp(largest_B)  # largest = mantissa · 2^exponent, 0.5 <= mantissa < 1
-    # A magnitude that is itself a power of two sits on the end of the range below.
+    # A magnitude that is itself a power of two belongs to the lower range.
     exponent_B = exponent_B - (torch.ldexp(torch.ones_like(largest_B), exponent_B - 1) == largest_B).to(exponent_B.dtype)
     steps_B = torch.ldexp(torch.ones_like(largest_B), bits - exponent_B)
     return (exact_BLC * steps_B[:, None, None]).round()
 
 
 def _greedy(points_BLC: Tensor, tie_break: TieBreak) -> Tensor:
-    """Finest labels ``[B, L]`` of the binary hierarchy of integer points."""
+    """The last structure map ``[B, L]`` of the binary hierarchy of integer points."""
     levels = _levels(points_BLC, tie_break)
-    # Down again: clusters of a level are numbered by when they were joined, so first < second is also the order of children.
+    # Top-down: clusters of a level are numbered in the order of joining, so first < second is also the order of children.
     order_Bn = levels[-1][0].new_zeros((len(points_BLC), 1))
     for first_Bm, second_Bm in reversed(levels):
         order_Bn = torch.stack((first_Bm.gather(1, order_Bn), second_Bm.gather(1, order_Bn)), dim=2).flatten(1)
@@ -160,7 +161,7 @@ def _greedy(points_BLC: Tensor, tie_break: TieBreak) -> Tensor:
 
 
 def _levels(points_BLC: Tensor, tie_break: TieBreak) -> list[tuple[Tensor, Tensor]]:
-    """The pairs joined at every level, from the finest up: first and second cluster ``[B, n / 2]``, in the order of joining."""
+    """The pairs joined at each level, finest first: first and second cluster ``[B, n / 2]``, in the order of joining."""
     gram_BLL = points_BLC @ points_BLC.transpose(1, 2)
     squares_BL = gram_BLL.diagonal(dim1=1, dim2=2)
     distance_Bnn = (squares_BL[:, :, None] + squares_BL[:, None, :] - 2 * gram_BLL).to(torch.int64)
@@ -175,17 +176,16 @@ def _levels(points_BLC: Tensor, tie_break: TieBreak) -> list[tuple[Tensor, Tenso
 
 @torch.no_grad()
 def joining_order(latent_BLC: Tensor, tie_break: TieBreak = "xor") -> Tensor:
-    """The clusters of the binary greedy hierarchy, numbered at each stage by when they were joined.
+    """The clusters of the binary greedy hierarchy, numbered at each stage in the order of joining.
 
     Args:
-        latent_BLC: as for `build_structure`.
-        tie_break: as for `build_structure`.
+        latent_BLC, tie_break: as for `build_structure`.
 
     Returns:
         int64 ``[B, S, L]``: zeros at stage 0; at the last stage, where nothing was joined, the raster index.
 
     Raises:
-        InputError: a shape that cannot work, or latents that are not finite.
+        InputError: an invalid shape, or latents that are not finite.
     """
     _check(latent_BLC, 2, "matched", "greedy", None, None, tie_break)
     batch, length, _ = latent_BLC.shape
@@ -206,7 +206,7 @@ def _inverse(order_BL: Tensor) -> Tensor:
 
 
 def _match_pairs(distance_Bnn: Tensor, tie_break: TieBreak) -> Tensor:
-    """Pair up all clusters of a level; returns the ``n / 2`` keys of the pairs of every image in increasing order."""
+    """Pair all clusters of a level; returns the ``n / 2`` keys of the pairs per image in increasing order."""
     count = distance_Bnn.shape[-1]
     bits = count.bit_length() - 1
     index_n = torch.arange(count, device=distance_Bnn.device)
@@ -224,7 +224,7 @@ def _match_pairs(distance_Bnn: Tensor, tie_break: TieBreak) -> Tensor:
         # Keys are unique, so two clusters are each other's nearest neighbours exactly if their rows have the same minimum.
         nearest_Br = keys_Brr.amin(-1)
         valid_Br = nearest_Br != _NO_EDGE
-        # Rows that only fill up an image keep the key they were matched with.
+        # Padding rows keep the key they were matched with.
         nearest_Br = nearest_Br.where(valid_Br, nearest_Bn.gather(1, index_Br))
         nearest_Bn = nearest_Bn.scatter(1, index_Br, nearest_Br)
         first_Br, second_Br, _ = _decode(nearest_Br, count, tie_break)
@@ -235,7 +235,7 @@ def _match_pairs(distance_Bnn: Tensor, tie_break: TieBreak) -> Tensor:
 
 
 def _keep_open(index_Br: Tensor, keys_Brr: Tensor, open_Br: Tensor) -> tuple[Tensor, Tensor]:
-    """Drop the rows and columns of matched clusters; images with fewer open ones than the most are filled up with no edges."""
+    """Drop the rows and columns of matched clusters; images with fewer open ones than others are padded with no edges."""
     remaining = int(open_Br.sum(1).amax())
     keep_Br = open_Br.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :remaining]
     open_Br = open_Br.gather(1, keep_Br)
@@ -245,14 +245,14 @@ def _keep_open(index_Br: Tensor, keys_Brr: Tensor, open_Br: Tensor) -> tuple[Ten
 
 
 def _rows(matrix_Bnn: Tensor, index_Bm: Tensor) -> Tensor:
-    """Some rows of every image's matrix, copied whole (several times faster than a gather)."""
+    """Selected rows of each image's matrix, copied whole (several times faster than a gather)."""
     batch, count, width = matrix_Bnn.shape
     offset_B = torch.arange(0, batch * count, count, device=index_Bm.device)
     return matrix_Bnn.reshape(-1, width).index_select(0, (index_Bm + offset_B[:, None]).flatten()).view(batch, -1, width)
 
 
 def _decode(keys: Tensor, count: int, tie_break: TieBreak) -> tuple[Tensor, Tensor, Tensor]:
-    """Lower cluster, higher cluster and squared distance of the pairs with these keys."""
+    """Lower cluster, higher cluster and squared distance of pairs, from their keys."""
     bits = count.bit_length() - 1
     high, low = (keys >> bits) & (count - 1), keys & (count - 1)
     if tie_break == "xor":
@@ -261,7 +261,7 @@ def _decode(keys: Tensor, count: int, tie_break: TieBreak) -> tuple[Tensor, Tens
 
 
 def _join(distance_Bnn: Tensor, first_Bm: Tensor, second_Bm: Tensor, within_Bm: Tensor) -> Tensor:
-    """Squared distances between the sums of pairs, from those between their halves."""
+    """Squared distances between the sums of pairs, from those between their members."""
     either_Bmn = _rows(distance_Bnn, first_Bm) + _rows(distance_Bnn, second_Bm)
     first_Bmm = first_Bm[:, None, :].expand(-1, first_Bm.shape[1], -1)
     second_Bmm = second_Bm[:, None, :].expand(-1, first_Bm.shape[1], -1)
@@ -270,7 +270,7 @@ def _join(distance_Bnn: Tensor, first_Bm: Tensor, second_Bm: Tensor, within_Bm: 
 
 
 def _quadtree(height: int, width: int, device: torch.device) -> Tensor:
-    """Finest labels ``[1, L]``: the bits of row and column in the order of the cuts, always across the longer side."""
+    """The last structure map ``[1, L]``: bits of row and column in the order of the cuts, each across the longer side."""
     row_L = torch.arange(height, device=device).repeat_interleave(width)
     column_L = torch.arange(width, device=device).repeat(height)
     finest_L = torch.zeros_like(row_L)
@@ -285,7 +285,7 @@ def _quadtree(height: int, width: int, device: torch.device) -> Tensor:
 
 
 def _reorder_children(finest_BL: Tensor, stages: int, group_size: int, generator: torch.Generator | None) -> Tensor:
-    """Renumber siblings at every stage: by lot where a generator is given, else by their first member in raster order."""
+    """Renumber siblings at each stage: randomly if a generator is given, else by their first member in raster order."""
     batch, length = finest_BL.shape
     position_BL = _inverse(finest_BL)
     renamed_Bn = finest_BL.new_zeros((batch, 1))

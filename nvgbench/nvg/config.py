@@ -19,15 +19,15 @@ class GranularityConfig:
     """The multi-granularity quantizer (paper, section 3.1, Algorithm 1)."""
 
     group_size: int = Field(default=2, ge=2)
-    """How many clusters of a stage make one of the stage before; a power of two."""
+    """Children of each cluster; a power of two."""
     clustering: Literal["greedy", "quadtree", "random"] = "greedy"
-    """How the hierarchy is built; the last two ignore the features and serve as controls."""
+    """How the hierarchy is built; ``quadtree`` and ``random`` ignore the features and serve as controls."""
     child_order: Literal["matched", "raster", "random"] = "matched"
-    """Which child of class j becomes 2j: the pair matched earlier, the one with the first member in raster order, or by lot."""
+    """Which child of class j becomes 2j: the pair matched earlier, the one with the first member in raster order, or random."""
     phi_strength: float = 0.5
     """phi(h) = h + strength · conv3x3(h)."""
     phi_sharing: Literal["none", "all"] = "none"
-    """One refiner a stage (the reference), or one for all."""
+    """One refiner per stage (the reference), or one for all."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -37,29 +37,29 @@ class NvgModelConfig:
     depth: int = Field(ge=1)
     head_size: int = Field(default=64, ge=8)
     content_heads: int | None = Field(default=None, ge=1)
-    """Heads of the content transformer, width = heads · head_size; the paper's d where not given."""
+    """Heads of the content transformer, width = heads · head_size; by default the depth, as in the paper."""
     structure_heads: int | None = Field(default=None, ge=1)
-    """The paper's d / 2 where not given."""
+    """By default half the depth, as in the paper."""
     mlp_ratio: int = Field(default=4, ge=1)
     drop_path: float | None = Field(default=None, ge=0, lt=1)
-    """Rate of skipped blocks at the last block, rising linearly from 0; 0.1 · depth / 24 where not given."""
+    """Drop-path rate of the last block, rising linearly from 0; by default 0.1 · depth / 24."""
     label_drop: float = Field(default=0.1, ge=0, lt=1)
     structure_input: Literal["partial-noise", "pure-noise"] = "partial-noise"
-    """Whether known channels are shown to the structure flow (Table 3)."""
+    """Whether the structure flow sees the channels that are already decided (Table 3)."""
     structure_rope: bool = True
-    """Whether structure axes enter the rotary embedding (Table 3)."""
+    """Whether the rotary embedding has structure axes (Table 3)."""
     token_head_start: Literal["random", "codebook"] = "random"
-    """Where the weights of the token logits begin: by lot (the reference), or at distances to the codes, see
-    `nvgbench.nvg.content.ContentGenerator.start_at_codes`; a training of minutes does not get there by itself."""
+    """Initial weights of the token logits: random (the reference), or distances to the codes for trainings of minutes, see
+    `nvgbench.nvg.content.ContentGenerator.start_at_codes`."""
     alignment: Literal["dinov2", "auto", "none"] = "none"
-    """Feature alignment (REPA) in training: ``dinov2`` demands DINOv2's weights; ``auto`` aligns where they can be had and
-    says so where not. Needs the training images, so ``train.cache_tokens`` has to be off."""
+    """Feature alignment (REPA) in training: ``dinov2`` requires DINOv2's weights; ``auto`` goes without if they are not
+    available, with a note in the record. It needs the training images, so ``train.cache_tokens`` has to be off."""
     alignment_weight: float = Field(default=0.5, ge=0)
     """0 is the same as ``alignment = "none"``."""
     alignment_block: int = Field(default=8, ge=1)
     """The block of the content transformer whose output is aligned, counted from 1."""
     alignment_folder: str | None = None
-    """Folder with ``config.json`` and ``model.safetensors`` of a DINOv2; the Hub's cache and then the Hub where not given."""
+    """Folder with ``config.json`` and ``model.safetensors`` of a DINOv2; by default the Hub or its local cache."""
 
     @property
     def content_width(self) -> int:
@@ -79,10 +79,10 @@ class NvgSamplingConfig:
     """Sampling (paper, Algorithm 2)."""
 
     content_guidance: tuple[float, float] = (1.0, 3.5)
-    """Guidance scale of the content at the first and last stage, linear between."""
+    """Guidance scale of the content at the first and last stage, linear in between."""
     structure_guidance: tuple[float, float] = (1.0, 2.5)
     top_p: tuple[float, float] = (1.0, 0.5)
-    """At the first and last stage, falling slowly at first: p_i = a + (b - a)·(8^(i/8) - 1)/7 at nine stages."""
+    """At the first and last stage; with nine stages p_i = a + (b - a)·(8^(i/8) - 1)/7."""
     top_k: int = Field(default=0, ge=0)
     """0: no limit; 1: argmax."""
     temperature: float = Field(default=1.0, gt=0)
@@ -90,4 +90,4 @@ class NvgSamplingConfig:
     flow_schedule: Literal["shifted", "uniform"] = "shifted"
     """The reference's shifted time grid, or the paper's uniform one."""
     gumbel: bool = False
-    """Gumbel-top-k in the balanced split (the paper's text); off in the reference."""
+    """Gumbel-top-k in the balanced split: on in the paper's text, off in the reference."""

@@ -1,4 +1,4 @@
-"""The content generator: predicts the final canvas, and from it the tokens of a stage (paper, section 3.2, equation 3).
+"""The content generator: predicts the final canvas, and from it the tokens of a stage (paper, section 3.2).
 
 Shape letters: B batch (a sample is one image at one stage), L positions, C latent channels, K structure channels, W width,
 V codebook size, S stages, n clusters of a stage.
@@ -16,17 +16,17 @@ from nvgbench.nvg.stages import StageLayout
 
 
 class ContentGenerator(nn.Module):
-    """Canvas before a stage to a prediction of the final canvas, and to the logits of the stage's tokens.
+    """Predicts the final canvas and the logits of a stage's tokens from the canvas before that stage.
 
     Args:
         config: sizes and options.
         layout: grid and stages.
         channels: C.
         codebook_size: V.
-        num_classes: classes; index ``num_classes`` stands for "no class" in guidance.
+        num_classes: number of classes; label ``num_classes`` means "no class".
 
     Raises:
-        InputError: the head size has no room for the axes.
+        InputError: the head size has no room for the rotary axes.
     """
 
     scale_factors: Tensor
@@ -38,7 +38,7 @@ class ContentGenerator(nn.Module):
         width = config.content_width
         self.layout = layout
         self.rope = StructureRope(config, layout, canvas_condition=False)
-        # Stage 0 has no canvas yet; a learned one stands in for it.
+        # At stage 0 the canvas is empty; a learned one takes its place.
         self.start_1LC = nn.Parameter(torch.randn(1, layout.positions, channels))
         self.embed = nn.Linear(channels, width)
         self.class_embed = nn.Embedding(num_classes + 1, width)
@@ -46,7 +46,7 @@ class ContentGenerator(nn.Module):
         self.blocks = make_blocks(config, width)
         self.head = ModulatedHead(width, channels)
         self.token_head = nn.Linear(channels, codebook_size)
-        # Entry i brings the canvas that enters stage i to unit size (0: unused), the last one the final canvas.
+        # Entry i scales the canvas that enters stage i to unit variance (0: unused), the last entry the final canvas.
         self.register_buffer("scale_factors", torch.ones(layout.stages + 1))
         initialise(self)
 
@@ -54,10 +54,10 @@ class ContentGenerator(nn.Module):
         """Predict the final canvas.
 
         Args:
-            canvas_BLC: the canvas BEFORE this stage, not scaled (at stage 0 it is not read).
+            canvas_BLC: the canvas BEFORE this stage, not scaled (ignored at stage 0).
             se_BLK: embedding of this stage's structure map, values 0, 1, 2.
             stage_B: int64 stage of each sample.
-            labels_B: int64 class of each sample, or the number of classes for none.
+            labels_B: int64 class of each sample, or ``num_classes`` for none.
 
         Returns:
             float32 ``[B, L, C]``, in the units of the latent.
@@ -67,7 +67,7 @@ class ContentGenerator(nn.Module):
     def predict(
         self, canvas_BLC: Tensor, se_BLK: Tensor, stage_B: Tensor, labels_B: Tensor, watched: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """The same, and the image tokens ``[B, L, W]`` that block ``watched`` (counted from 1) puts out, where one is given."""
+        """The same, and the image tokens ``[B, L, W]`` after block ``watched`` (counted from 1), if one is given."""
         scaled_BLC = canvas_BLC * self.scale_factors[stage_B][:, None, None]
         scaled_BLC = torch.where((stage_B == 0)[:, None, None], self.start_1LC, scaled_BLC)
         class_BW = self.class_embed(labels_B)
@@ -84,14 +84,14 @@ class ContentGenerator(nn.Module):
 
     @torch.no_grad()
     def start_at_codes(self, codebook_VC: Tensor, variance: float) -> None:
-        """Let the token logits begin as -|mean - code|² / (2 variance), up to what they have in common.
+        """Initialise the token logits as -|mean - code|² / (2 variance), up to a constant per cluster.
 
-        The stage's tokens are the codes nearest to such means, which weights drawn by lot have to find out: latents are
-        small, and the head's weights large where it is sure, so that they take long to grow.
+        Tokens are the codes nearest to cluster means, so distances to the codes are a good start. From random weights the head
+        takes long to learn them: latents are small, and confident logits need large weights.
 
         Args:
             codebook_VC: the tokenizer's codes.
-            variance: mean squared distance of the codes in use from their mean; a start that is surer than that errs more.
+            variance: mean squared distance of the codes in use from their mean; a smaller one is overconfident.
         """
         self.token_head.weight.copy_(codebook_VC / variance)
         self.token_head.bias.copy_(-codebook_VC.square().sum(dim=1) / (2 * variance))

@@ -1,6 +1,6 @@
-"""What NVG costs, from the configuration alone: parameters, and FLOPs as 2 x multiply-accumulates.
+"""Parameters and FLOPs (2 x multiply-accumulates) of NVG from its configuration alone.
 
-Counted are matrix products, attention and convolutions, as `torch.utils.flop_counter` counts them; the rest is small.
+Matrix products, attention and convolutions are counted, as in `torch.utils.flop_counter`; the rest is small.
 
 Letters: L positions, N tokens of a sequence, w width, r ratio of the MLP, C latent channels, K structure channels.
 """
@@ -19,12 +19,12 @@ from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.sampling.schedules import guidance_schedule
 
-# The backward pass makes two products for each one of the forward pass.
+# The backward pass computes two products for each one of the forward pass.
 _TRAINING_PASSES = 3
 
 
 def cost_card(config: RunConfig, tokenizer: nn.Module, generator: NvgGenerator) -> CostCard:
-    """The card of `nvgbench.interfaces.ModelFamily.cost`; the modules may be on the meta device."""
+    """See `nvgbench.interfaces.ModelFamily.cost`; the modules may be on the meta device."""
     layout, sampling = generator.layout, config.sampling
     stages = range(layout.stages)
     content = [content_flops(config, layout, stage) for stage in stages]
@@ -71,7 +71,7 @@ def structure_flops(config: RunConfig, layout: StageLayout) -> int:
 
 
 def _block_flops(width: int, ratio: int, tokens: int, kept: int) -> int:
-    """A single-stream block that computes ``kept`` of its tokens: keys and values for all, the rest for those."""
+    """A single-stream block with keys and values for all tokens, and everything else for ``kept`` of them."""
     linear = 2 * (2 * tokens + (2 + 2 * ratio) * kept) * width**2
     return linear + 4 * kept * tokens * width + 2 * 3 * width**2
 
@@ -90,7 +90,7 @@ def _branches(scale: float) -> int:
 
 
 def _decoder_flops(config: RunConfig, tokenizer: nn.Module) -> int:
-    """Counted on the meta device: shapes alone, no arithmetic."""
+    """Counted on the meta device, without arithmetic."""
     tokenizer = tokenizer.to("meta")
     canvas = torch.empty(1, config.tokenizer.latent_channels, *config.grid, device="meta")
     with torch.no_grad(), sdpa_kernel([SDPBackend.MATH]), FlopCounterMode(display=False) as counter:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class NvgFamily(ModelFamily):
-    """Next visual granularity generation."""
+    """Next Visual Granularity generation."""
 
     name = "nvg"
-    summary = "NVG: structure and content in turn, from one cluster to one a position"
+    summary = "NVG: structure and content in turn, from one cluster to single positions"
     quantizer_config = GranularityConfig
     model_config = NvgModelConfig
     sampling_config = NvgSamplingConfig
@@ -33,14 +33,14 @@ class NvgFamily(ModelFamily):
 
     @property
     def original(self) -> NvgOriginal:
-        """How the published files name and shape their tensors."""
+        """Names and shapes of the published files."""
         from nvgbench.nvg.original import NvgOriginal
 
         return NvgOriginal()
 
     @property
     def verification(self) -> NvgVerification:
-        """The original code's golden numbers, and how to recompute them."""
+        """Golden numbers of the original code, and how to recompute them."""
         from nvgbench.nvg.verification import NvgVerification
 
         return NvgVerification()
@@ -59,7 +59,7 @@ class NvgFamily(ModelFamily):
         """Untrained content and structure generators for that tokenizer's grid and codebook.
 
         Raises:
-            InputError: stages that are no balanced hierarchy, or a head size without room for the rotary axes.
+            InputError: the stages are not a balanced hierarchy, or the head size has no room for the rotary axes.
         """
         from nvgbench.nvg.generator import NvgGenerator
         from nvgbench.nvg.stages import StageLayout
@@ -74,7 +74,7 @@ class NvgFamily(ModelFamily):
         )
 
     def prepare(self, generator: nn.Module, tokenizer: nn.Module, tokens: Tokens) -> None:
-        """Measure what brings each stage's canvas to unit size; start the token logits at the codes where so configured."""
+        """Measure the scale of each stage's canvas; initialise the token logits at the codes if configured."""
         from nvgbench.nvg.objective import measure_code_variance, measure_scale_factors
 
         assert isinstance(tokens, TokenSequence)
@@ -85,20 +85,20 @@ class NvgFamily(ModelFamily):
             generator.content.start_at_codes(codebook_VC, measure_code_variance(codebook_VC, tokens))
 
     def check_training(self, config: RunConfig) -> None:
-        """Refuse at the start what would stop the generator's training after the tokenizer's.
+        """See `nvgbench.interfaces.ModelFamily.check_training`.
 
         Raises:
-            InputError: the feature alignment is demanded and cannot be had, or there will be no images for it.
+            InputError: the feature alignment is required but its weights or images are not available.
         """
         from nvgbench.nvg.alignment_target import find_target
 
         find_target(config)
 
     def objective(self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module) -> NvgObjective:
-        """Final canvas, tokens and structure flow at all stages; feature alignment where the configuration asks for it.
+        """Final canvas, tokens and structure flow at all stages; feature alignment if configured.
 
         Raises:
-            InputError: see `check_training`; or the weights to be aligned with are damaged.
+            InputError: see `check_training`; or the weights of the alignment's target are damaged.
         """
         from nvgbench.nvg.alignment_target import load_target
         from nvgbench.nvg.objective import NvgObjective
@@ -116,9 +116,9 @@ class NvgFamily(ModelFamily):
         return NvgImageGenerator(cast("ConvTokenizer", tokenizer), cast("NvgGenerator", generator), config.sampling, spec)
 
     def cost(self, config: RunConfig, num_classes: int) -> CostCard:
-        """Parameters and FLOPs from the configuration alone; no memory is taken for the weights.
+        """Parameters and FLOPs from the configuration alone, without memory for the weights.
 
-        Feature alignment is left out: neither the paper's sizes count its projector nor can it be told whether ``auto`` aligns.
+        The feature alignment is left out: the paper's sizes do not count its projector, and ``auto`` may train without.
         """
         import torch
 

@@ -3,12 +3,11 @@
 Time: t = 0 data, t = 1 noise, z_t = (1 - t)·data + t·noise, velocity = noise - data. Data are the structure embedding minus
 one, so -1 and +1.
 
-The flow covers all K channels at every stage, but at stage i the first ones are already decided. Partial noise (Table 3)
-overwrites them with their true values, which turns the flow into inpainting and lets one network serve all stages. It is
-applied in three places, all below: to the noise end in training (`StructureFlow.mix`), to the start of the integration and
-after each of its steps (`StructureFlow.scores`).
+The flow covers all K channels at every stage, though some are already decided. Partial noise (Table 3) overwrites these with
+their true values, which turns the flow into inpainting and lets one network serve all stages. It is applied to the noise end in
+training (`StructureFlow.mix`), and to the start and every step of the integration (`StructureFlow.scores`).
 
-Training and sampling know the flow by `draw`, `losses` and `scores` alone; another objective offers the same three.
+Training and sampling use the flow through `draw`, `losses` and `scores` only; another objective provides the same three.
 
 Shape letters: B batch, T structure stages (K - 1), L positions, K structure channels, b channels decided by one split.
 """
@@ -34,10 +33,10 @@ class FlowInputs:
     """Noised structure maps of one batch.
 
     Attributes:
-        z_BTLK: what the network sees, (1 - t)·data + t·noise.
+        z_BTLK: input of the network, (1 - t)·data + t·noise.
         t_BT: flow times.
         noise_BTLK: the noise end; with partial noise, decided channels hold the data.
-        data_BLK: -1 and +1, the target at every stage.
+        data_BLK: -1 and +1; the target at every stage.
     """
 
     z_BTLK: Tensor
@@ -52,7 +51,7 @@ class StructureFlow:
 
     Attributes:
         layout: grid and stages.
-        partial_noise: whether decided channels are shown to the network.
+        partial_noise: whether the network sees the decided channels.
     """
 
     layout: StageLayout
@@ -85,7 +84,7 @@ class StructureFlow:
     def losses(self, velocity_BTLK: Tensor, inputs: FlowInputs) -> Tensor:
         """Squared error of the data prediction noise - velocity, one mean per stage over images, positions and all channels.
 
-        Equal to the squared error of the velocity up to rounding; this is the reference's form.
+        This is the reference's form; it equals the squared error of the velocity up to rounding.
 
         Returns:
             float32 ``[T]``.
@@ -103,7 +102,7 @@ class StructureFlow:
     ) -> Tensor:
         """The values that split the clusters of ``stage``: Euler integration from noise to data.
 
-        The last split needs no generator, since all its outcomes are equivalent; the noise decides it.
+        All outcomes of the last split are equivalent, so the noise decides it.
 
         Args:
             predict: the network with its conditions and guidance bound: ``[B, L, K]`` and a time to the velocity there.

@@ -1,7 +1,7 @@
-"""Content and structure generator in one module, and what both give for all stages of a training batch.
+"""Content and structure generator in one module, and their outputs for all stages of a training batch.
 
 Shape letters: B batch, S stages (K + 1), T structure stages (K - 1), L positions, C latent channels, K structure channels,
-V codebook size, N all clusters of all stages, F channels of the features that a training aligns with.
+V codebook size, N clusters of all stages, F channels of the alignment's target.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ class GeneratorOutput:
     """Predictions for all stages of a batch.
 
     Attributes:
-        final_BSLC: the final canvas as predicted at each stage, float32.
-        logits_BNV: logits of every cluster, stage after stage, float32.
+        final_BSLC: prediction of the final canvas at each stage, float32.
+        logits_BNV: token logits of every cluster, stage after stage, float32.
         velocity_BTLK: velocity of the structure flow at stages 0 … K - 2, float32.
-        projected_BSLF: the content transformer's features where they are to be aligned, see `nvgbench.nvg.alignment`.
+        projected_BSLF: projected features of the content transformer in a training with alignment, see
+            `nvgbench.nvg.alignment`.
     """
 
     final_BSLC: Tensor
@@ -48,10 +49,10 @@ class NvgGenerator(nn.Module):
         layout: grid and stages of the tokenizer.
         channels: latent channels C.
         codebook_size: V.
-        num_classes: number of classes; the index ``num_classes`` stands for "no class".
+        num_classes: number of classes; label ``num_classes`` means "no class".
 
     Attributes:
-        projector: what only a training with feature alignment has (`align`); samples do without it.
+        projector: only in a training with feature alignment (`align`); sampling does not use it.
 
     Raises:
         InputError: the head size has no room for the rotary axes.
@@ -72,23 +73,23 @@ class NvgGenerator(nn.Module):
         self._aligned_block: int | None = None
 
     def align(self, block: int, features: int) -> None:
-        """Get ready for a training with feature alignment: from now on `forward` also projects the content's image tokens.
+        """Prepare for a training with feature alignment: `forward` then also projects image tokens of the content transformer.
 
         Args:
-            block: of the content transformer, counted from 1; its output is projected.
+            block: the block whose output is projected, counted from 1.
             features: F.
         """
         self.projector = Projector(self.content.embed.out_features, features)
         self._aligned_block = block
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As usual, but a projector that was trained along is passed over where there is none to be filled."""
+        """As usual, but the weights of a projector are ignored if this generator has none."""
         if self.projector is None:
             state_dict = {name: value for name, value in state_dict.items() if not name.startswith("projector.")}
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def stage_embeddings(self, structure_BL: Tensor) -> Tensor:
-        """Structure embedding of every stage, float32 ``[B, S, L, K]``, from the last stage's labels."""
+        """Structure embedding of every stage, float32 ``[B, S, L, K]``, from the last structure map."""
         layout = self.layout
         return torch.stack(
             [
@@ -101,11 +102,11 @@ class NvgGenerator(nn.Module):
     def forward(
         self, canvas_BSLC: Tensor, structure_BL: Tensor, z_BTLK: Tensor, t_BT: Tensor, labels_B: Tensor
     ) -> GeneratorOutput:
-        """All stages at once, the stage axis folded into the batch.
+        """All stages at once, with the stage axis folded into the batch.
 
         Args:
             canvas_BSLC: the canvas BEFORE each stage (the one after stage i is entry i + 1).
-            structure_BL: int64 labels of the last stage.
+            structure_BL: int64 structure map of the last stage.
             z_BTLK: noised structure of each structure stage, around -1 … +1.
             t_BT: flow times.
             labels_B: int64 classes, ``num_classes`` for none.

@@ -1,4 +1,4 @@
-"""Tokenizer and generator joined into something that makes images.
+"""Images from tokenizer and generator.
 
 Shape letters: B batch, L positions, C latent channels, H and W pixels, h and w the latent grid.
 """
@@ -24,9 +24,9 @@ class NvgImageGenerator:
     """Implements `nvgbench.interfaces.ImageGenerator`.
 
     Args:
-        tokenizer, generator: in evaluation mode, on one device.
-        settings: sampling settings where a request does not override them.
-        spec: what the measuring side may know.
+        tokenizer, generator: in evaluation mode, on the same device.
+        settings: sampling settings, unless a request overrides them.
+        spec: see `nvgbench.types.ModelSpec`.
     """
 
     def __init__(self, tokenizer: ConvTokenizer, generator: NvgGenerator, settings: NvgSamplingConfig, spec: ModelSpec) -> None:
@@ -39,12 +39,12 @@ class NvgImageGenerator:
         """Images for the labels and seeds of ``request``.
 
         Args:
-            request: an image depends on its own seed, label and the settings alone, up to rounding of batched kernels.
-            structure: maps of the first stages from outside, see `nvgbench.nvg.structure_control`; later ones are generated.
+            request: an image depends only on its own seed, its label and the settings, up to rounding of batched kernels.
+            structure: given maps of the first stages, see `nvgbench.nvg.structure_control`; later ones are generated.
 
         Raises:
-            InputError: labels that are no classes, another number of seeds than of labels, unknown settings, a structure
-                of another grid.
+            InputError: labels that are not classes, a different number of seeds, unknown settings, or a structure of another
+                grid.
         """
         settings = override_dataclass(self.settings, request.settings, "sampling")
         layout = self.generator.layout
@@ -70,9 +70,9 @@ class NvgImageGenerator:
         if labels_B.ndim != 1 or labels_B.is_floating_point() or labels_B.shape != torch.as_tensor(request.seeds_B).shape:
             raise InputError(
                 f"labels {labels_B.dtype} {list(labels_B.shape)} and seeds {list(torch.as_tensor(request.seeds_B).shape)}: "
-                "give integer labels [B] and one seed a label"
+                "give integer labels [B] and one seed per label"
             )
         wrong = labels_B[(labels_B < 0) | (labels_B >= classes)]
         if len(wrong):
-            raise InputError(f"label {int(wrong[0])} is no class of this model; give labels from 0 to {classes - 1}")
+            raise InputError(f"label {int(wrong[0])} is not a class of this model; give labels from 0 to {classes - 1}")
         return labels_B.long()

@@ -1,7 +1,7 @@
-"""What the generators are trained for (paper, equation 3, the structure flow, and feature alignment).
+"""The training objective: content (paper, equation 3), structure flow, feature alignment.
 
 Shape letters: B batch, S stages (K + 1), T structure stages (K - 1), L positions, C latent channels, K structure channels,
-V codebook size, N all clusters of all stages, F channels of the features aligned with, H and W pixels.
+V codebook size, N clusters of all stages, F channels of the alignment's target, H and W pixels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Canvases(Protocol):
 
 
 class AlignmentTarget(Protocol):
-    """Images in [-1, 1] to the features ``[B, L, F]`` that the content generator is aligned with."""
+    """Images in [-1, 1] to the target features ``[B, L, F]`` of the alignment."""
 
     features: int
 
@@ -37,12 +37,12 @@ class AlignmentTarget(Protocol):
 
 @dataclass(frozen=True)
 class StageLosses:
-    """Loss terms, each a mean over images, positions and channels (or clusters), one value a stage.
+    """Loss terms per stage, each a mean over images, positions and channels (or clusters).
 
     Attributes:
         canvas_S: squared error of the predicted final canvas.
         tokens_S: cross-entropy of the stage's tokens, nats.
-        accuracy_S: share of tokens whose most likely code is right; without gradient.
+        accuracy_S: share of tokens whose most likely code is correct; without gradient.
         structure_T: the structure's loss, see `nvgbench.nvg.flow.StructureFlow.losses`.
     """
 
@@ -52,12 +52,12 @@ class StageLosses:
     structure_T: Tensor
 
     def total(self) -> Tensor:
-        """Mean over the stages of canvas and token terms, plus mean over the structure stages; all weights are 1."""
+        """Equation 3, averaged over the stages, plus the structure's loss, averaged over the structure stages."""
         return (self.canvas_S + self.tokens_S).mean() + self.structure_T.mean()
 
 
 def stage_losses(output: GeneratorOutput, structure_T: Tensor, tokens: TokenSequence, final_BLC: Tensor) -> StageLosses:
-    """Compare the content's predictions with the final canvas and the tokens (equation 3), beside the structure's losses."""
+    """Equation 3 per stage, ||x_K - f||² and the cross-entropy of the tokens, with the structure's losses."""
     canvas_S = (output.final_BSLC - final_BLC[:, None]).square().mean(dim=(0, 2, 3))
     counts = [index.shape[1] for index in tokens.indices]
     target_BN = torch.cat(tokens.indices, dim=1)
@@ -75,14 +75,14 @@ class NvgObjective(Objective):
     """All stages of every image in each step.
 
     Args:
-        config: for the share of dropped labels, and for block and weight of the alignment.
+        config: for ``label_drop`` and the alignment's block and weight.
         tokenizer: the frozen tokenizer.
-        generator: what is trained; it is given a projector where there is a target.
-        target: what its features are aligned with; None for no alignment.
-        notes: what there is to say of the target, for the record.
+        generator: what is trained; it gets a projector if there is a target.
+        target: of the feature alignment; None for no alignment.
+        notes: on the target, for the record.
 
     Attributes:
-        modules: "generator", its projector inside: one gradient norm, one optimizer and one average for both.
+        modules: "generator", which includes the projector: one gradient norm, one optimizer and one average for both.
     """
 
     training_only = ("projector",)
@@ -109,7 +109,7 @@ class NvgObjective(Objective):
     def losses(
         self, batch: TokenBatch, rng: torch.Generator, step: int
     ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor | float]]]:
-        """One loss; logs its parts as means over the stages. The same labels are dropped for content and structure."""
+        """One loss, with its terms as means over the stages. Content and structure of an image lose their label together."""
         tokens = batch.tokens
         assert isinstance(tokens, TokenSequence)
         structure_BL = tokens.structure_BL
@@ -128,7 +128,7 @@ class NvgObjective(Objective):
             "structure_mse": terms.structure_T.detach().mean(),
         }
         if self._target is not None:
-            assert batch.images_B3HW is not None, "the loop keeps the images of an objective that needs them"
+            assert batch.images_B3HW is not None, "the loop keeps images for objectives that need them"
             assert output.projected_BSLF is not None
             alignment = alignment_losses(output.projected_BSLF, self._target(batch.images_B3HW)).mean()
             total = total + self._alignment_weight * alignment
@@ -145,7 +145,7 @@ def canvases_of(tokenizer: Canvases, tokens: TokenSequence) -> tuple[Tensor, Ten
 
 
 def measure_scale_factors(tokenizer: Canvases, tokens: TokenSequence, batch_size: int = 64) -> Tensor:
-    """What brings the canvases to unit size: 1 / standard deviation over images, positions and channels.
+    """Scales of the canvases: 1 / standard deviation over images, positions and channels.
 
     Returns:
         float32 ``[S + 1]``: entry i for the canvas that enters stage i (0: unused, 1), the last for the final canvas.
@@ -159,15 +159,12 @@ def measure_scale_factors(tokenizer: Canvases, tokens: TokenSequence, batch_size
         sums_2S += torch.stack((canvas_BSN.sum(dim=(0, 2)), canvas_BSN.square().sum(dim=(0, 2)))).cpu()
     mean_S, square_S = sums_2S / count
     variance_S = square_S - mean_S.square()
-    # A canvas that never changes has nothing to scale.
+    # A constant canvas has no scale.
     factors_S = torch.where(variance_S > 1e-12, variance_S.clamp_min(1e-12).rsqrt(), 1.0)
     return torch.cat((factors_S.new_ones(1), factors_S)).float()
 
 
 def measure_code_variance(codebook_VC: Tensor, tokens: TokenSequence) -> float:
-    """Mean squared distance of the codes of all ``tokens`` from their mean, summed over the channels.
-
-    Codes that are all equal have no distance; 1 stands in for it.
-    """
+    """Mean squared distance of the codes of all ``tokens`` from their mean, summed over channels; 1 if all codes are equal."""
     codes_NC = codebook_VC.detach().double()[torch.cat([index.flatten() for index in tokens.indices]).long()]
     return float(codes_NC.var(dim=0, correction=0).sum()) or 1.0

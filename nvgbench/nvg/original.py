@@ -1,4 +1,4 @@
-"""NVG's published files: what they hold, and how it becomes a model of ours (and back).
+"""NVG's published files: their contents, and the conversion to and from our models.
 
 Shape letters: L positions, A axes of the rotary embedding, S stages, V codebook size.
 """
@@ -25,7 +25,7 @@ from nvgbench.weights.fit import check_codebooks
 _PRESET_DEPTHS = (12, 16, 20, 24)
 _REPOSITORY = "yikaiwang/nvg"
 _TERMS = "gated; S-Lab License 1.0, non-commercial"
-# What a generator's file holds beside the generator, any prefix left on.
+# Other tensors in a generator's file, with their prefixes.
 _BESIDE = re.compile(r"(nvgformer|ema_model|first_stage_model|repa_encoder)\.")
 
 
@@ -60,7 +60,7 @@ class NvgOriginal:
             settings |= {f"tokenizer.{key}": value for key, value in PUBLISHED_NAMES.settings(tokenizer).items()}
             downsampling = 2 ** (len(settings["tokenizer.channel_multipliers"]) - 1)
             if generator is None:
-                # A refiner a stage, twice as many tokens each: the positions of the grid.
+                # One refiner per stage, and twice as many tokens at each stage: the last stage has one per position.
                 stages = len({name for name in tokenizer if re.match(r"quantize\.quant_resi\.\d+\.weight", name)})
                 settings["data.image_size"] = math.isqrt(2 ** max(stages - 1, 0)) * downsampling
         if generator is None:
@@ -82,9 +82,9 @@ class NvgOriginal:
         return to_published_state(own) if part == "generator" else PUBLISHED_NAMES.to_published(own)
 
     def derived(self, part: str, config: RunConfig) -> dict[str, Tensor]:
-        """Ids of the content sequence before structure is known; counters of code use start at zero.
+        """Ids of the content sequence with undecided structure; zero counters of code use.
 
-        The projector of the feature alignment is learned: a run that was trained without has none, and none is made up.
+        A run trained without feature alignment has no projector, and none is invented.
         """
         layout = StageLayout(config.grid, config.tokenizer.quantizer.group_size)
         if part == "tokenizer":
@@ -97,7 +97,7 @@ class NvgOriginal:
 
 
 def _generator_sizes(generator: Mapping[str, Tensor]) -> tuple[dict[str, Any], int, tuple[int, int], int]:
-    """Settings of the model, positions of the grid, the codebook (codes, channels) that it predicts, and classes."""
+    """Settings of the model, positions of the grid, codebook (codes, channels), classes."""
     try:
         codes, channels = generator["cls_head.linear.weight"].shape
         positions = generator["content_start_embed"].shape[1]
@@ -108,7 +108,7 @@ def _generator_sizes(generator: Mapping[str, Tensor]) -> tuple[dict[str, Any], i
         classes = len(generator["content_class_embed.weight"]) - 1
         channels_K = generator["structure_embed.weight"].shape[1]
     except (KeyError, ValueError, IndexError) as error:
-        raise InputError(f"these are not the tensors of an NVG generator: {error} is missing or has another shape") from None
+        raise InputError(f"these are not the tensors of an NVG generator: {error} is missing or misshapen") from None
     depth = len({match[1] for name in generator if (match := re.match(r"content_blocks\.(\d+)\.", name))})
     settings: dict[str, Any] = {
         "model.depth": depth,

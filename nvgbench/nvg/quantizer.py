@@ -1,4 +1,4 @@
-"""The multi-granularity quantizer (paper, section 3.1): clusters of the latent, quantized from coarse to fine.
+"""The multi-granularity quantizer (paper, section 3.1): clusters of the latent, quantized coarse to fine.
 
 Shape letters: B batch, S stages (K + 1), L positions of the grid in raster order, C latent channels, n clusters of a stage,
 h and w the latent grid, V codebook size.
@@ -30,7 +30,7 @@ from nvgbench.types import TokenSequence
 
 
 class Refiner(nn.Module):
-    """phi: h + strength · conv3x3(h), applied to the assigned codes before they join the canvas."""
+    """phi: h + strength · conv3x3(h), applied to the assigned codes before they are added to the canvas."""
 
     def __init__(self, channels: int, strength: float) -> None:
         super().__init__()
@@ -54,9 +54,8 @@ class _Step:
 class GranularityQuantizer(nn.Module):
     """Residual quantization over a balanced hierarchy of clusters, one codebook for all stages (equations 4 and 5).
 
-    Stage i replaces the residual of each of its n_i clusters by the code nearest to the cluster's mean; what the
-    stages' refiners make of those codes adds up to the canvas. All arithmetic is float32, whatever autocast says,
-    because residuals are small differences.
+    Stage i replaces the residual of each of its n_i clusters by the code nearest to its mean; the refined codes of all stages
+    add up to the canvas. All arithmetic is float32 even under autocast, because residuals are small differences.
 
     Args:
         config: hierarchy and refiners.
@@ -67,7 +66,7 @@ class GranularityQuantizer(nn.Module):
         entropy: also compute the entropy term, averaged over the stages.
 
     Raises:
-        InputError: the grid's positions cannot be grouped down to one cluster.
+        InputError: the number of positions is not a power of the group size.
     """
 
     def __init__(
@@ -97,14 +96,13 @@ class GranularityQuantizer(nn.Module):
     def forward(self, latent_BChw: Tensor, soft: bool = False) -> QuantizerOutput:
         """Quantize for training.
 
-        The loss compares the canvas after each stage with the latent, not codes with the stage's own residual:
-        mean over stages of commitment · mse(canvas detached, latent) + mse(canvas, latent detached).
+        The loss compares the canvas after each stage with the latent (not codes with residuals): mean over stages of
+        commitment · mse(canvas detached, latent) + mse(canvas, latent detached).
 
         Args:
             latent_BChw: continuous latent.
-            soft: index back-propagation: codes get the gradient of a softmax over the whole codebook, and what earlier
-                stages left over stays in the graph, so that later stages also train earlier ones. The encoder's own
-                gradient is the same as without, and so are all values.
+            soft: index back-propagation: codes get the gradient of a softmax over the whole codebook, and residuals stay in the
+                graph, so that later stages also train earlier ones. Values and the encoder's gradient are the same.
         """
         with torch.autocast(latent_BChw.device.type, enabled=False):
             latent_BChw = latent_BChw.float()
@@ -120,7 +118,7 @@ class GranularityQuantizer(nn.Module):
                     self.commitment * F.mse_loss(canvas_BChw.detach(), latent_BChw) + F.mse_loss(canvas_BChw, target_BChw)
                 )
                 if self.entropy:
-                    # The same means, but with a path to the encoder.
+                    # The same means, with a gradient to the encoder.
                     path_BnC = cluster_means(_rows(latent_BChw - target_BChw), step.structure_BL, step.indices_Bn.shape[1])
                     entropies.append(entropy_term(step.means_NC + path_BnC.flatten(0, 1), self.codebook_VC))
             return QuantizerOutput(
@@ -132,7 +130,7 @@ class GranularityQuantizer(nn.Module):
 
     @torch.no_grad()
     def tokenize(self, latent_BChw: Tensor) -> TokenSequence:
-        """Codes of every stage and the finest structure map."""
+        """Codes of every stage and the last structure map."""
         with torch.autocast(latent_BChw.device.type, enabled=False):
             latent_BChw = latent_BChw.float()
             structure_BSL = self.structure(latent_BChw)
@@ -142,9 +140,9 @@ class GranularityQuantizer(nn.Module):
     def _quantize(self, latent_BChw: Tensor, structure_BSL: Tensor, soft: bool) -> Iterator[_Step]:
         """Content construction, coarse to fine (equations 4 and 5).
 
-        Equation 4: c_i = the code nearest to the mean of R_i over each cluster. Equation 5: R_{i+1} = Z - sum over j <= i of
-        phi_j(a(c_j, s_j)), that is Z minus the canvas so far. As printed it subtracts the residuals R_j from Z, a misprint:
-        the reference implementation computes what is written here.
+        Equation 4: c_i = the code nearest to the mean of R_i over each cluster of s_i, with R_0 = Z. Equation 5: R_{i+1} = Z -
+        sum over j <= i of phi_j(a(c_j, s_j)), that is Z minus the canvas so far. The printed equation also subtracts the
+        residuals R_j, an erratum: the reference implementation computes what is written here.
         """
         canvas_BChw = torch.zeros_like(latent_BChw)
         for stage, clusters in enumerate(self.stage_tokens):
@@ -159,8 +157,7 @@ class GranularityQuantizer(nn.Module):
     def structure(self, latent_BChw: Tensor) -> Tensor:
         """Structure maps ``[B, S, L]`` of all stages, from the latent (paper, Algorithm 1).
 
-        Where the configuration draws by lot, the draws follow from the image's own latent, so that an image has the same
-        tokens in every batch.
+        Random draws are seeded by the image's own latent, so that an image has the same tokens in every batch.
         """
         latent_BLC = _rows(latent_BChw)
         if "random" not in (self.config.clustering, self.config.child_order):
@@ -189,7 +186,7 @@ class GranularityQuantizer(nn.Module):
         return torch.stack(updates, dim=1).cumsum(1)
 
     def refine(self, indices_Bn: Tensor, structure_BL: Tensor, stage: int) -> Tensor:
-        """What the codes of ``stage`` add to the canvas: phi_stage(a(c, s)), ``[B, L, C]``.
+        """The update of the canvas by the codes of ``stage``: phi_stage(a(c, s)), ``[B, L, C]``.
 
         Args:
             indices_Bn: int64 code of each cluster.
@@ -200,7 +197,7 @@ class GranularityQuantizer(nn.Module):
 
     def _stage_structure(self, tokens: TokenSequence) -> Tensor:
         if tokens.structure_BL is None:
-            raise InputError("tokens without a structure map were given to NVG's tokenizer; they come from another family")
+            raise InputError("NVG's tokenizer was given tokens without a structure map; they come from another family")
         return finest_to_stages(tokens.structure_BL, len(self.stage_tokens))
 
     def _choose(self, means_NC: Tensor, soft: bool) -> tuple[Tensor, Tensor]:
@@ -220,21 +217,21 @@ def stage_tokens(positions: int, group_size: int) -> tuple[int, ...]:
     """Clusters of each stage: 1, k, k² … up to the number of positions.
 
     Raises:
-        InputError: the number of positions is no power of the group size.
+        InputError: the number of positions is not a power of the group size.
     """
     counts = [1]
     while counts[-1] < positions:
         counts.append(counts[-1] * group_size)
     if counts[-1] != positions or positions < 2:
         raise InputError(
-            f"{positions} positions cannot be grouped by {group_size} down to one cluster; choose an image size, channel "
-            "multipliers and group_size with a grid of group_size^K positions"
+            f"{positions} positions cannot be grouped by {group_size} down to one cluster; choose image_size, "
+            "channel_multipliers and group_size so that the grid has group_size^K positions"
         )
     return tuple(counts)
 
 
 def cluster_means(values_BLC: Tensor, structure_BL: Tensor, clusters: int) -> Tensor:
-    """Mean of the positions of each cluster, ``[B, n, C]``; every cluster has the same number of positions."""
+    """Mean over the positions of each cluster, ``[B, n, C]``; all clusters have the same size."""
     batch, length, channels = values_BLC.shape
     order_BL = structure_BL.argsort(dim=1, stable=True)
     sorted_BLC = values_BLC.gather(1, order_BL[:, :, None].expand(-1, -1, channels))

@@ -1,7 +1,7 @@
 """Structure-aware rotary position embedding (paper, section 3.2).
 
-A position is a vector of ids: what kind of token it is, its structure embedding (0, 1, 2 a channel), its row and column.
-Each axis rotates channels of its own.
+The position of a token is a vector of ids: the kind of token, its structure embedding (0, 1 or 2 per channel), row and column.
+Each axis rotates its own channels.
 
 Shape letters: B batch, H heads, N tokens of a sequence, L positions, K structure channels, A axes (K + 3), D head size,
 P channel pairs (D / 2).
@@ -27,23 +27,23 @@ STRUCTURE_CHANNELS = 2
 CLASS_ID = 1.0
 TOKEN_ID = 0.0
 CANVAS_CONDITION_ID = 2.0
-# A structure channel that is not decided yet, and the class token on every axis.
+# A structure channel that is not decided yet.
 UNDECIDED = 1.0
 
 
 class Rotation(NamedTuple):
-    """The rotation of every token and channel pair as a unit complex number, complex64 ``[B, 1, N, P]`` (B may be 1)."""
+    """The rotation of each token and channel pair as a unit complex number, complex64 ``[B, 1, N, P]`` (B may be 1)."""
 
     unit_B1NP: Tensor
 
     def of_last(self, tokens: int | None) -> Rotation:
-        """The rotation of the last so many tokens (``None``: all)."""
+        """The rotation of the last ``tokens`` tokens (None: all)."""
         return self if tokens is None else Rotation(self.unit_B1NP[:, :, -tokens:])
 
     def apply(self, x_BHND: Tensor) -> Tensor:
         """Rotate adjacent channels (2j, 2j + 1): (a, b) -> (a cos - b sin, a sin + b cos); float32.
 
-        As complex numbers this is one product instead of seven small operations, which counts when sampling.
+        Complex numbers make this one product instead of seven small operations, which matters in sampling.
         """
         pairs_BHNP = torch.view_as_complex(x_BHND.float().contiguous().unflatten(-1, (-1, 2)))
         return torch.view_as_real(pairs_BHNP * self.unit_B1NP).flatten(-2)
@@ -52,11 +52,11 @@ class Rotation(NamedTuple):
 def axis_sizes(head_size: int, structure_channels: int) -> tuple[int, ...]:
     """Channels of each axis: identity, the structure axes, row, column.
 
-    Eight channels for the identity, two for each structure channel, the rest shared by the two spatial axes, each even; two
-    channels left over go to the identity. For K = 8 and the paper's head size 64: 8, 8 x 2, 20, 20.
+    Eight channels for the identity, two per structure channel, and an equal, even share of the rest for each of the two spatial
+    axes; two left-over channels go to the identity. For K = 8 and the paper's head size 64: 8, 8 x 2, 20, 20.
 
     Raises:
-        InputError: the head is too small or odd.
+        InputError: the head size is too small or odd.
     """
     fixed = IDENTITY_CHANNELS + STRUCTURE_CHANNELS * structure_channels
     spatial = (head_size - fixed) // 4 * 2
@@ -75,11 +75,11 @@ class StructureRope(nn.Module):
     The sequence is the class token, then (with ``canvas_condition``) L canvas tokens, then L tokens.
 
     Args:
-        config: head size D; without ``structure_rope`` every structure id is "undecided", which takes the information away
-            (Table 3) but leaves the weights' shapes alone.
+        config: head size D; without ``structure_rope`` every structure id is "undecided", which removes the information
+            (Table 3) without changing the shapes of weights.
         layout: the grid of L positions and its K structure channels.
-        canvas_condition: the structure generator's sequence; the canvas and the structure token of a position differ in
-            the identity axis alone.
+        canvas_condition: for the structure generator's sequence; canvas and structure token of a position differ on the
+            identity axis only.
 
     Raises:
         InputError: the head size has no room for the axes.

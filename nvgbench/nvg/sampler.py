@@ -1,7 +1,7 @@
 """Sampling: content and structure in turn, stage after stage (paper, Algorithm 2).
 
-The order is content 0, structure 1, content 1, structure 2 … content K, and the content of stage i and the structure of
-stage i + 1 use entry i of their guidance schedules.
+The order is content 0, structure 1, content 1, structure 2 … content K. The content of stage i and the structure of stage i + 1
+use entry i of their guidance schedules.
 
 Shape letters: B batch, L positions, C latent channels, K structure channels, V codebook size, n clusters of a stage.
 """
@@ -27,7 +27,7 @@ from nvgbench.types import TokenSequence
 
 
 class Refines(Protocol):
-    """The part of the quantizer that sampling needs: what a stage's tokens add to the canvas."""
+    """The part of the quantizer that sampling needs: the update of the canvas by a stage's tokens."""
 
     def refine(self, indices_Bn: Tensor, structure_BL: Tensor, stage: int) -> Tensor: ...
 
@@ -48,7 +48,7 @@ class GivenStructure:
         """The same with a row per image, on the labels' device.
 
         Raises:
-            InputError: another number of maps, another grid, or clusters of unequal size.
+            InputError: a wrong number of maps, another grid, or clusters of unequal size.
         """
         stage, structure_BL = layout.checked_stage(self.stage), self.structure_BL.to(labels_B.device)
         batch = len(labels_B)
@@ -65,14 +65,14 @@ class GivenStructure:
 
 @dataclass(frozen=True)
 class StageState:
-    """What one stage did.
+    """The result of one stage.
 
     Attributes:
-        structure_BL: structure map used, int64.
+        structure_BL: the stage's structure map, int64.
         logits_BnV: guided token logits.
-        final_BLC: final canvas as predicted with the class.
+        final_BLC: prediction of the final canvas, with the class.
         canvas_BLC: canvas after the stage.
-        scores_BLb: the values that split this stage's clusters, in the flow's units (-1 … +1); absent where nothing was split.
+        scores_BLb: values that split this stage's clusters, around -1 … +1; None if the next structure map was given.
     """
 
     structure_BL: Tensor
@@ -84,7 +84,7 @@ class StageState:
 
 @dataclass(frozen=True)
 class Sample:
-    """Sampled tokens, the final canvas ``[B, L, C]`` and, where asked for, every stage."""
+    """Sampled tokens, the final canvas ``[B, L, C]`` and, if requested, every stage."""
 
     tokens: TokenSequence
     canvas_BLC: Tensor
@@ -92,11 +92,11 @@ class Sample:
 
 
 class NvgSampler:
-    """Draws token sequences from a generator.
+    """Samples token sequences.
 
     Args:
         generator: in evaluation mode.
-        quantizer: turns tokens into canvas updates.
+        quantizer: turns tokens into updates of the canvas.
         settings: guidance, filters, flow steps.
     """
 
@@ -116,14 +116,14 @@ class NvgSampler:
         given: GivenStructure | None = None,
         keep_stages: bool = False,
     ) -> Sample:
-        """Draw one token sequence a label.
+        """One token sequence per label.
 
         Args:
             labels_B: int64 classes.
-            noise_BLK: standard normal, the ONE noise map of the image's structure; every stage starts from it.
-            uniform: called with n, gives numbers in [0, 1) ``[B, n]``; called in a fixed order.
-            given: structure maps from outside for the first stages; the later ones are generated.
-            keep_stages: return what every stage did.
+            noise_BLK: standard normal; every stage of an image starts its flow from this one noise map.
+            uniform: called with n in a fixed order, returns numbers in [0, 1) ``[B, n]``.
+            given: structure maps of the first stages; later ones are generated.
+            keep_stages: return the state of every stage.
         """
         layout = self.generator.layout
         start = self.generator.content.start_1LC
@@ -147,9 +147,9 @@ class NvgSampler:
         return Sample(TokenSequence(tuple(indices), structure_BL), canvas_BLC, tuple(states))
 
     def content_logits(self, canvas_BLC: Tensor, structure_BL: Tensor, stage: int, labels_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Guided logits ``[B, n, V]`` of a stage, and the final canvas as predicted with the class.
+        """Guided logits ``[B, n, V]`` of a stage, and the prediction of the final canvas with the class.
 
-        Guidance acts on the logits: each branch has its own predicted canvas, residual and cluster means.
+        Guidance acts on the logits: each branch has its own prediction, residual and cluster means.
         """
         content, layout, batch = self.generator.content, self.generator.layout, len(labels_B)
         scale = self.content_guidance[stage]
@@ -194,7 +194,7 @@ class NvgSampler:
         return structure_BL
 
     def _branches(self, scale: float, labels_B: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Labels and tensors for one batch that holds both branches of guidance."""
+        """Labels and tensors as one batch with both branches of guidance."""
         if scale == 1.0:
             return labels_B, *tensors
         return torch.cat((labels_B, torch.full_like(labels_B, self.generator.num_classes))), *self._repeat(scale, *tensors)
@@ -205,7 +205,7 @@ class NvgSampler:
 
 
 def _guided(both: Tensor, scale: float) -> Tensor:
-    """unconditional + scale·(conditional - unconditional); at scale 1 the second branch was not computed."""
+    """unconditional + scale·(conditional - unconditional); at scale 1 there is only the conditional branch."""
     if scale == 1.0:
         return both
     conditional, unconditional = both.chunk(2)

@@ -1,4 +1,4 @@
-"""The stages of a hierarchy in numbers: how many clusters, how many structure channels are known, which labels lie above."""
+"""The stages of a hierarchy in numbers: clusters, known structure channels, coarser maps."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from nvgbench.errors import InputError
 
 @dataclass(frozen=True)
 class StageLayout:
-    """Stages 0 … K of a grid of L positions, where every stage splits each cluster into ``group_size``.
+    """Stages 0 … K of a grid of L positions, where each stage splits every cluster into ``group_size``.
 
-    A split into 2^b is b successive halvings, so a hierarchy always has log2(L) structure channels (one a halving), and
-    stage i knows the first b·i of them; with the paper's group size 2, b = 1 and there are K channels.
+    A split into 2^b is b successive halvings, so a hierarchy has log2(L) structure channels, one per halving, and stage i knows
+    the first b·i of them. With the paper's group size 2, b = 1 and there are K channels.
 
     Attributes:
         grid: height and width of the latent grid.
-        group_size: clusters of a stage that make one of the stage before, 2^b.
+        group_size: children of each cluster, 2^b.
     """
 
     grid: tuple[int, int]
@@ -29,21 +29,21 @@ class StageLayout:
         if self.positions != 1 << channels or self.group_size != 1 << bits or bits < 1 or channels % bits:
             raise InputError(
                 f"a grid of {self.grid[0]} x {self.grid[1]} = {self.positions} positions cannot be split by {self.group_size} "
-                "at every stage down to single positions; use a power of two of positions and a group size that divides evenly"
+                "at every stage down to single positions; use a number of positions that is a power of the group size"
             )
         if self.last < 2:
-            raise InputError(f"a grid of {self.positions} positions in groups of {self.group_size} has under three stages")
+            raise InputError(f"a grid of {self.positions} positions in groups of {self.group_size} has fewer than three stages")
 
     @classmethod
     def of_stages(cls, grid: tuple[int, int], stage_tokens: tuple[int, ...]) -> StageLayout:
-        """The layout of a tokenizer with these unique tokens a stage.
+        """The layout of a tokenizer with these numbers of unique tokens per stage.
 
         Raises:
-            InputError: the stages are not those of a balanced hierarchy over the grid.
+            InputError: they are not those of a balanced hierarchy over the grid.
         """
         layout = cls(grid, stage_tokens[1] if len(stage_tokens) > 1 else 1)
         if stage_tokens != layout.tokens:
-            raise InputError(f"NVG generates stages of {layout.tokens} tokens; the tokenizer has {stage_tokens}")
+            raise InputError(f"NVG generates stages of {layout.tokens} tokens, but the tokenizer has {stage_tokens}")
         return layout
 
     @property
@@ -73,7 +73,7 @@ class StageLayout:
 
     @property
     def structure_stages(self) -> int:
-        """Stages whose successor's structure is generated: 0 … K - 2. The last split is the same whatever it is."""
+        """Stages after which the next structure map is generated, 0 … K - 2. All outcomes of the last split are equivalent."""
         return self.last - 1
 
     @property
@@ -82,20 +82,20 @@ class StageLayout:
         return tuple(self.group_size**stage for stage in range(self.stages))
 
     def known(self, stage: int) -> int:
-        """Structure channels that are decided at ``stage``."""
+        """Number of structure channels that are decided at ``stage``."""
         return self.bits * stage
 
     def checked_stage(self, stage: int) -> int:
         """``stage`` itself.
 
         Raises:
-            InputError: there is no such stage, or its structure is the same for every image (stage 0).
+            InputError: no such stage, or stage 0, whose structure is the same for every image.
         """
         if not 1 <= stage <= self.last:
             raise InputError(f"structure can be given for stages 1 to {self.last}, not {stage}")
         return stage
 
     def coarser(self, structure_BL: Tensor, stage: int, wanted: int) -> Tensor:
-        """Labels of stage ``wanted`` from those of a later ``stage``."""
+        """The structure map of stage ``wanted`` from that of a later ``stage``."""
         assert 0 <= wanted <= stage
         return structure_BL >> self.known(stage - wanted)

@@ -1,4 +1,4 @@
-"""Structure maps: their embedding (paper, equations 6 and 7), their stages, and the balanced split of the sampler.
+"""Structure maps: all stages from the last one, embedding (paper, equations 6 and 7), balanced split of the sampler.
 
 Shape letters: B batch, S stages (K + 1), L positions of the latent grid in raster order, K structure channels.
 """
@@ -14,8 +14,8 @@ from nvgbench.errors import InputError
 def finest_to_stages(structure_BL: Tensor, num_stages: int) -> Tensor:
     """All structure maps of a hierarchy from its last one.
 
-    Labels are nested, class j of a stage is the parent of classes g·j … g·j + g - 1 of the next, so a coarser map is the
-    finest one with low bits dropped: s_i = s_K >> (K - i) for group size g = 2. The group size follows from ``num_stages``.
+    Class j of a stage is the parent of classes g·j … g·j + g - 1 of the next, so a coarser map is the last one without its low
+    bits: s_i = s_K >> (K - i) for group size g = 2. The group size follows from ``num_stages``.
 
     Args:
         structure_BL: int64, every row a permutation of 0 … L - 1, L a power of two.
@@ -25,21 +25,21 @@ def finest_to_stages(structure_BL: Tensor, num_stages: int) -> Tensor:
         int64 ``[B, S, L]``, from all zeros (stage 0) to ``structure_BL`` itself (stage K).
 
     Raises:
-        InputError: L is no power of a group size that gives ``num_stages`` stages.
+        InputError: no group size gives ``num_stages`` stages of L positions.
     """
     length = structure_BL.shape[-1]
     bits = length.bit_length() - 1
     if num_stages < 2 or length != 1 << bits or bits % (num_stages - 1):
         raise InputError(
-            f"{length} positions cannot be split into {num_stages} stages of one group size; "
-            f"use a power of two of positions and a number of stages S for which S - 1 divides its logarithm"
+            f"{length} positions cannot be split into {num_stages} stages with one group size; "
+            "use a power of two of positions whose logarithm is a multiple of the number of stages - 1"
         )
     shifts_S = torch.arange(bits, -1, -(bits // (num_stages - 1)), device=structure_BL.device)
     return structure_BL[:, None, :] >> shifts_S[None, :, None]
 
 
 def structure_embedding(structure_BL: Tensor, stage: int, num_channels: int) -> Tensor:
-    """Labels to structure channels (paper, equation 6): each stage adds one channel with the next bit as 0 or 2.
+    """Structure map to structure channels (paper, equation 6): each stage adds one channel with the next bit as 0 or 2.
 
     Args:
         structure_BL: int64 in 0 … 2^stage - 1.
@@ -47,7 +47,7 @@ def structure_embedding(structure_BL: Tensor, stage: int, num_channels: int) -> 
         num_channels: K.
 
     Returns:
-        float32 ``[B, L, K]``: 2·bit in the first ``stage`` channels (highest bit first), 1 (not decided yet) in the rest.
+        float32 ``[B, L, K]``: 2·bit in the first ``stage`` channels (highest bit first), 1 (undecided) in the rest.
 
     Raises:
         InputError: ``stage`` is out of range.
@@ -61,10 +61,10 @@ def structure_embedding(structure_BL: Tensor, stage: int, num_channels: int) -> 
 
 
 def structure_labels(se_BLK: Tensor, stage: int) -> Tensor:
-    """Structure channels back to labels (paper, equation 7); the inverse of `structure_embedding`.
+    """Structure channels to structure map (paper, equation 7), the inverse of `structure_embedding`.
 
     Args:
-        se_BLK: values 0 and 2 in the first ``stage`` channels; the others are not read.
+        se_BLK: values 0 and 2 in the first ``stage`` channels; the others are ignored.
         stage: 0 … K.
 
     Returns:
@@ -90,19 +90,19 @@ def split_clusters(
 ) -> Tensor:
     """Split every cluster of a stage into two halves of equal size (paper, Algorithm 2).
 
-    Scores near +1 speak for the odd child. They are clamped to [-1, 1], shifted to [0, 2] and, with Gumbel noise, normalised
-    within the parent: the top half by log(p + 1e-8) - log(-log u) (Gumbel-top-k) becomes the odd child 2j + 1.
-    Among equal values the lower raster index goes to the odd child, so the result never depends on the device.
+    Higher scores go to the odd child. Scores are clamped to [-1, 1], shifted to [0, 2] and, with Gumbel noise, normalised
+    within the parent: the top half by log(p + 1e-8) - log(-log u) (Gumbel-top-k) becomes the odd child 2j + 1. Among equal
+    values the lower raster index goes to the odd child, so the result does not depend on the device.
 
     Args:
         parent_BL: int64 labels 0 … 2^stage - 1, each at exactly L / 2^stage positions.
         stage: the stage of ``parent_BL``.
         scores_BL: float, any range; channel ``stage`` of the structure flow's result in its own -1 … +1 units.
-        generator: source of Gumbel noise; ``None`` for the deterministic split.
-        uniforms_BL: the uniform numbers in [0, 1) behind the noise, one a position, in place of a generator's.
+        generator: source of Gumbel noise; None for the deterministic split.
+        uniforms_BL: uniform numbers in [0, 1) for the noise, instead of a generator.
 
     Returns:
-        int64 ``[B, L]`` in 0 … 2^(stage+1) - 1: the labels of stage + 1.
+        int64 ``[B, L]`` in 0 … 2^(stage+1) - 1: the structure map of stage + 1.
 
     Raises:
         InputError: shapes differ, the clusters of ``stage`` cannot be halved, or both sources of noise are given.
@@ -111,22 +111,22 @@ def split_clusters(
     parents = 1 << stage
     if generator is not None:
         if uniforms_BL is not None:
-            raise InputError("a generator and uniforms for one split; give one of them")
+            raise InputError("give either generator or uniforms_BL, not both")
         uniforms_BL = torch.rand(parent_BL.shape, generator=generator, device=generator.device).to(parent_BL.device)
     members, rest = divmod(length, parents)
     if rest or members % 2:
         raise InputError(f"{length} positions in {parents} clusters of stage {stage} cannot be halved; use an earlier stage")
     if scores_BL.shape != parent_BL.shape or (uniforms_BL is not None and uniforms_BL.shape != parent_BL.shape):
         shapes = [tuple(t.shape) for t in (parent_BL, scores_BL, uniforms_BL) if t is not None]
-        raise InputError(f"labels, scores and uniforms must have one shape [B, L]; got {shapes}")
-    # Half precision would make ties of different scores.
+        raise InputError(f"structure map, scores and uniforms must have the same shape [B, L]; got {shapes}")
+    # Half precision would turn different scores into ties.
     values_BL = scores_BL.to(torch.float32).nan_to_num(nan=0.0).clamp(-1, 1) + 1
     if uniforms_BL is not None:
         totals_BP = values_BL.new_zeros((batch, parents)).scatter_add_(1, parent_BL, values_BL)
-        # A parent whose members all score -1 has no mass: its members are equally likely, not 0/0.
+        # If all members of a parent score -1 they are equally likely, not 0/0.
         probabilities_BL = values_BL / totals_BP.gather(1, parent_BL).clamp_min(torch.finfo(torch.float32).tiny)
         tiny = torch.finfo(torch.float32).tiny
-        # A uniform that rounds to 1 would put infinity on one side and make ties there.
+        # A uniform that rounds to 1 would give infinite, tied values.
         uniforms_BL = uniforms_BL.to(torch.float32).clamp(tiny, 1 - 2**-24)
         values_BL = torch.log(probabilities_BL + 1e-8) - torch.log(-torch.log(uniforms_BL))
     by_value_BL = values_BL.argsort(dim=1, descending=True, stable=True)

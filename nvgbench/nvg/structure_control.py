@@ -1,6 +1,6 @@
-"""Structure maps from outside the model: from another image, from a mask, from the first stages of a sample.
+"""Structure control: the first structure maps are taken from an image, a mask or a sample (paper, Figures 6 and 8).
 
-The maps of the first stages are given, content (and the structure of later stages) is generated (paper, Figures 6 and 8).
+Content, and the structure of later stages, is generated.
 
 Shape letters: B batch, L positions in raster order, H and W pixels, h and w the latent grid.
 """
@@ -66,7 +66,7 @@ def with_structure(
         InputError: not exactly one source, an unreadable file, a model without structure maps, or no such stage.
     """
     if sum(source is not None for source in (image, mask, sample)) != 1:
-        raise InputError("give the structure from exactly one of: an image, a mask, a sample")
+        raise InputError("give exactly one source of structure: an image, a mask or a sample")
     if not isinstance(generator, NvgImageGenerator):
         raise InputError(f"{generator.spec.name} is a {generator.spec.family} model and has no structure maps; use an NVG run")
     layout = generator.generator.layout
@@ -85,10 +85,10 @@ def with_structure(
 
 
 def structure_from_tokens(tokens: TokenSequence, layout: StageLayout, stage: int | None = None) -> GivenStructure:
-    """The structure of a token sequence up to ``stage`` (all stages where not given).
+    """The structure of a token sequence up to ``stage`` (default: all stages).
 
     Raises:
-        InputError: the tokens have no structure map, or ``stage`` does not exist.
+        InputError: the tokens have no structure map, or no such stage.
     """
     if tokens.structure_BL is None:
         raise InputError("these tokens have no structure map; they come from another family of models")
@@ -99,45 +99,45 @@ def structure_from_tokens(tokens: TokenSequence, layout: StageLayout, stage: int
 def structure_from_image(
     tokenizer: CodebookTokenizer, images_B3HW: Tensor, layout: StageLayout, stage: int | None = None
 ) -> GivenStructure:
-    """The structure of images (float in [-1, 1]) up to ``stage``, as the tokenizer clusters them.
+    """The structure of images (float in [-1, 1]) up to ``stage``, from the tokenizer's clustering.
 
     Raises:
-        InputError: images of another size, or a stage that does not exist.
+        InputError: images of another size, or no such stage.
     """
     with torch.no_grad():
         return structure_from_tokens(tokenizer.encode(images_B3HW), layout, stage)
 
 
 def structure_from_trace(trace: tuple[StageTrace, ...], layout: StageLayout, stage: int) -> GivenStructure:
-    """The structure of a traced sample up to ``stage``; later stages are then drawn anew.
+    """The structure of a traced sample up to ``stage``.
 
     Raises:
-        InputError: the trace holds no structure map of that stage.
+        InputError: the trace has no structure map of that stage.
     """
     stage = layout.checked_stage(stage)
     maps = [entry.structure_BHW for entry in trace if entry.tokens == layout.tokens[stage]]
     if not maps or maps[0] is None:
-        raise InputError(f"the trace holds no structure map of stage {stage}; ask for it with SampleRequest(trace=True)")
+        raise InputError(f"the trace has no structure map of stage {stage}; sample with SampleRequest(trace=True)")
     return GivenStructure(maps[0].flatten(1).long(), stage)
 
 
 def structure_from_mask(mask_HW: np.ndarray, layout: StageLayout, stage: int | None = None) -> GivenStructure:
     """A balanced structure of one image that follows a segmentation as closely as equal halves allow.
 
-    The mask is brought to the grid by majority. Every cluster is then halved so that as few positions as possible leave
-    the side of their region: whole regions are put together to come nearest to half, and what is missing comes from one
-    region, the positions nearest to the other side. A cluster inside one region is cut across its longer extent.
+    Each position of the grid takes the region that covers most of it. Every cluster is then halved so that as few positions as
+    possible are separated from their region: whole regions are combined to come closest to one half, and one region gives up
+    the positions nearest to the other side. A cluster within one region is cut across its longer side.
 
     Args:
-        mask_HW: integer region of every pixel; the numbers themselves mean nothing.
+        mask_HW: integer region of every pixel; the values have no meaning.
         layout: grid and stages.
-        stage: how many stages the mask decides; where not given, just enough for a cluster a region.
+        stage: last stage that the mask decides; by default the first one with a cluster per region.
 
     Returns:
-        Labels ``[1, L]`` of that stage.
+        One map ``[1, L]`` of that stage.
 
     Raises:
-        InputError: not an integer mask, more regions than positions, or a stage that does not exist.
+        InputError: not an integer mask, more regions than positions, or no such stage.
     """
     regions_L = _regions_on_grid(mask_HW, layout)
     if stage is None:
@@ -156,10 +156,10 @@ def structure_from_mask(mask_HW: np.ndarray, layout: StageLayout, stage: int | N
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask from an image file, integer ``[H, W]``: palette or grey values as they are, colours numbered in order.
+    """A mask from an image file, integer ``[H, W]``: palette indices or grey values as they are, colours numbered in order.
 
     Raises:
-        InputError: the file is missing or no image.
+        InputError: the file is missing or not an image.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -177,15 +177,15 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def _regions_on_grid(mask_HW: np.ndarray, layout: StageLayout) -> np.ndarray:
-    """The region that covers most of each cell, ``[L]``, numbered from 0 without gaps."""
+    """The region that covers most of each position, ``[L]``, numbered from 0 without gaps."""
     mask_HW = np.asarray(mask_HW)
     if mask_HW.ndim != 2 or not mask_HW.size or mask_HW.dtype.kind not in "iub":
         raise InputError(f"a mask is an integer array [H, W], got {mask_HW.dtype} of shape {mask_HW.shape}")
     values, inverse = np.unique(mask_HW, return_inverse=True)
     if len(values) > layout.positions:
         raise InputError(
-            f"the mask has {len(values)} regions for {layout.positions} positions; use an image without smooth colours "
-            "(an indexed PNG, no JPEG)"
+            f"the mask has {len(values)} regions, more than the {layout.positions} positions of the grid; use an image without "
+            "colour gradients (an indexed PNG, not a JPEG)"
         )
     indices_HW = torch.from_numpy(inverse.reshape(mask_HW.shape).astype(np.int64))
     shares = [F.adaptive_avg_pool2d((indices_HW == region).double()[None], layout.grid) for region in range(len(values))]
@@ -193,7 +193,7 @@ def _regions_on_grid(mask_HW: np.ndarray, layout: StageLayout) -> np.ndarray:
 
 
 def _odd_half(regions_n: np.ndarray, places_n2: np.ndarray) -> np.ndarray:
-    """Which half of the members becomes the odd child: 0 or 1 each, exactly half of them 1; the first member gets 0."""
+    """0 or 1 per member: 1 for the half that becomes the odd child; the first member gets 0."""
     half = len(regions_n) // 2
     regions, counts_r = np.unique(regions_n, return_counts=True)
     odd_n = np.zeros(len(regions_n), dtype=np.int64)
@@ -207,7 +207,7 @@ def _odd_half(regions_n: np.ndarray, places_n2: np.ndarray) -> np.ndarray:
         surplus = int(odd_n.sum()) - half
         if surplus:
             side = int(surplus > 0)
-            # Nearest to half means that every region of the full side is larger than the surplus: one is enough.
+            # Closest to half means that every region of the larger side exceeds the surplus, so one region is enough.
             full = max(regions[np.isin(regions, chosen) == bool(side)], key=lambda region: (regions_n == region).sum())
             goal = places_n2[odd_n != side].mean(axis=0)
             candidates = np.flatnonzero(regions_n == full)
@@ -217,7 +217,7 @@ def _odd_half(regions_n: np.ndarray, places_n2: np.ndarray) -> np.ndarray:
 
 
 def _subset_nearest(counts: list[int], target: int) -> list[int]:
-    """Indices of a proper, non-empty subset whose sum is nearest to ``target`` (the smaller sum on ties)."""
+    """Indices of a proper, non-empty subset whose sum is closest to ``target`` (the smaller sum on ties)."""
     subsets: dict[int, list[int]] = {0: []}
     for index, count in enumerate(counts):
         for total, members in list(subsets.items()):

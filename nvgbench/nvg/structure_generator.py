@@ -50,7 +50,7 @@ class StructureGenerator(nn.Module):
             canvas_BLC: the canvas AFTER stage ``stage_B``, not scaled.
             se_BLK: embedding of the structure map of ``stage_B``, values 0, 1, 2.
             stage_B: int64 stage that is complete, 0 … K - 2.
-            labels_B: int64 class, or the number of classes for none.
+            labels_B: int64 class, or ``num_classes`` for none.
 
         Returns:
             float32 ``[B, L, K]``.

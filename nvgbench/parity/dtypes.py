@@ -1,4 +1,4 @@
-"""Names of the precisions in which numbers can be recomputed. No torch, so that the command line can list them."""
+"""Names of the precisions of `nvgbench.parity.arithmetic`. No torch, so that the command line can list them."""
 
 from __future__ import annotations
 

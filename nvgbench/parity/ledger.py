@@ -1,4 +1,4 @@
-"""Comparing what was recomputed with what was stored: one entry for each array, and nothing left out in silence."""
+"""Compares recomputed with stored arrays: at least one check per array, and an error for arrays without one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nvgbench.parity.fixture import Fixture
 
 Verdict = Literal["pass", "fail", "excepted", "flips", "input", "absent"]
 Scale = Literal["array", "column", "entry"]
-# Named numbers below this share of the largest are nothing but rounding (a bias right before a norm has no gradient else).
+# Named numbers below this share of the largest are rounding, e.g. the gradient of a bias right before a norm.
 _NOISE, _NOISE_LOW = 1e-6, 1e-2
-# Shares of entries that half precision may decide otherwise: where all inputs are given (measured: 1.3 %), and where each
-# choice is the input of the next ones.
+# Shares of entries that half precision may decide differently: if all inputs are given (measured: 1.3 %), and if each choice
+# is an input of the next ones.
 SINGLE_CHOICES, CHAINED_CHOICES = 0.1, 1.0
 
 
@@ -27,16 +27,16 @@ class Check:
     """The verdict on an array, or on a part of one.
 
     Attributes:
-        name: the array's, or the JSON entry's.
-        part: which part or which way of computing it, where there are several.
-        verdict: ``pass``; ``fail``; ``excepted``: differs for a reason that the fixture itself states; ``flips``: decided
-            otherwise by the rounding of half precision, or computed from something that was; ``input``: what others are
-            computed from; ``absent``: listed but not in the archive.
-        difference: largest absolute difference; ``None`` where nothing was compared.
+        name: of the array or JSON entry.
+        part: the part, or the way of computing it, if there are several.
+        verdict: ``pass``; ``fail``; ``excepted``: differs for a reason that the fixture states; ``flips``: rounding in half
+            precision decided it differently, or decided something it was computed from; ``input``: others are computed from
+            it; ``absent``: listed but not in the archive.
+        difference: largest absolute difference; None if nothing was compared.
         relative: largest difference relative to the largest magnitude (of the array, the column or the entry itself).
-        limit: what ``relative`` may be; 0 where only equality counts.
-        differing, entries: how many entries of how many differ beyond the limit.
-        remark: what a reader should know.
+        limit: of ``relative``; 0 demands equality.
+        differing, entries: number of entries beyond the limit, and of all entries.
+        remark: an explanation.
     """
 
     name: str
@@ -52,13 +52,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two arrays of one shape, and what is demanded of them.
+    """Two arrays of the same shape, and the requirement.
 
     Attributes:
-        limit: largest difference allowed, relative to ``scale``; 0 demands equality.
-        scale: relative to the largest magnitude of the array, of each column, or to each entry's own size.
-        excuse: why a difference is no failure, where the fixture states such a reason.
-        rounded: share of the entries that half precision may decide otherwise: of an argmax or a split of rounded values.
+        limit: largest allowed difference relative to ``scale``; 0 demands equality.
+        scale: largest magnitude of the array, of each column, or each entry's own size.
+        excuse: why a difference is not a failure, if the fixture states a reason.
+        rounded: share of entries that half precision may decide differently (an argmax or a split).
         follows: names of such results that this was computed from.
     """
 
@@ -78,10 +78,10 @@ class Ledger:
     """Collects the comparisons of one fixture.
 
     Args:
-        fixture: what was stored.
-        arithmetic: how it is recomputed.
-        tolerance: the family's limit for float32 on a CPU.
-        report: told of every check as soon as it is made.
+        fixture: the stored numbers.
+        arithmetic: device and precision.
+        tolerance: of the family, for float32 on a CPU.
+        report: called with every check as soon as it is made.
     """
 
     fixture: Fixture
@@ -92,11 +92,11 @@ class Ledger:
     _seen: set[str] = field(default_factory=set)
 
     def has(self, *names: str) -> bool:
-        """Whether the archive holds any of these arrays."""
+        """Whether any of these arrays is in the archive."""
         return any(name in self.fixture.arrays for name in names)
 
     def named(self, prefix: str) -> list[str]:
-        """The arrays whose names start so."""
+        """The arrays whose names start with ``prefix``."""
         return [name for name in self.fixture.arrays if name.startswith(prefix)]
 
     def given(self, name: str) -> Tensor:
@@ -108,7 +108,7 @@ class Ledger:
         return self.arithmetic.tensor(self.fixture.array(name))
 
     def inputs(self, *names: str) -> None:
-        """Declare arrays that nothing stored determines: others are computed from them."""
+        """Declare arrays as inputs, which cannot be recomputed."""
         for name in names:
             if name in self.fixture.arrays and name not in self._seen:
                 self._seen.add(name)
@@ -124,11 +124,11 @@ class Ledger:
         excuse: str = "",
         rounded: float = 0.0,
     ) -> bool:
-        """Demand equality; returns whether it holds (also where the array is absent and nothing is compared).
+        """Demand equality; returns whether it holds (also if the array is absent and nothing is compared).
 
         Args:
-            name: of the array, or of the JSON entry where ``stored`` is given.
-            ours: recomputed, any number type.
+            name: of the array, or of a JSON entry given as ``stored``.
+            ours: recomputed, any numeric type.
             stored: compare with this instead of the whole array.
             excuse, rounded: see `Comparison`.
         """
@@ -149,7 +149,7 @@ class Ledger:
         """Demand equality up to rounding; arguments as for `equal`.
 
         Args:
-            tolerance: another one than the family's, where this array has one of its own.
+            tolerance: of this array, instead of the family's.
         """
         limit = self.arithmetic.tolerance(self.tolerance if tolerance is None else tolerance)
         return self._compare(name, ours, part, stored, limit=limit, scale=scale, excuse=excuse, follows=tuple(follows))
@@ -178,28 +178,26 @@ class Ledger:
         return self.close(name, values, part, stored=reference, scale="entry", tolerance=tolerance, follows=follows)
 
     def number(self, name: str, ours: Tensor | float, follows: Iterable[str] = ()) -> bool:
-        """Compare a scalar of the JSON file, relative to its own size, where it is there."""
+        """Compare a scalar of the JSON file, if present, relative to its own size."""
         stored = self.fixture.facts.get(name)
         value = float(ours.detach()) if isinstance(ours, Tensor) else ours
         return stored is None or self.numbers(name, {name: value}, {name: stored}, follows=follows)
 
     def finish(self) -> list[Check]:
-        """All checks; demands that every array was dealt with, and that an archive of the package is as it was made.
+        """All checks, with those of the archive's SHA-256 and of absent arrays.
 
         Raises:
-            InputError: the archive holds an array that nothing here knows how to recompute.
+            InputError: an array of the archive was not checked, because nothing recomputes it.
         """
         unknown = sorted(set(self.fixture.arrays) - self._seen)
         if unknown:
             more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-            raise InputError(
-                f"{self.fixture.name} is of an unknown layout: nothing here recomputes {', '.join(unknown[:3])}{more}"
-            )
+            raise InputError(f"{self.fixture.name} has an unknown layout: nothing recomputes {', '.join(unknown[:3])}{more}")
         if self.fixture.intact is not None:
-            remark = "as it was made" if self.fixture.intact else "not as it was made: inputs may be altered too; install again"
+            remark = "unchanged" if self.fixture.intact else "the archive was changed, maybe its inputs too; install again"
             self._add(Check("SHA-256 of the archive", "pass" if self.fixture.intact else "fail", remark=remark))
         for name in self.fixture.absent:
-            self._add(Check(name, "absent", remark="listed, but not in the archive: not checked"))
+            self._add(Check(name, "absent", remark="listed but not in the archive; not checked"))
         return self.checks
 
     def _compare(
@@ -242,7 +240,7 @@ class Ledger:
 
 
 def judge(comparison: Comparison) -> Check:
-    """Measure the difference and decide."""
+    """The check of one comparison."""
     ours, reference = comparison.ours, comparison.reference
     if ours.shape != reference.shape:
         remark = f"recomputed as {list(ours.shape)}, stored as {list(reference.shape)}"
@@ -251,7 +249,7 @@ def judge(comparison: Comparison) -> Check:
     same = (ours == reference) | (np.isnan(ours) & np.isnan(reference))
     with np.errstate(invalid="ignore"):
         difference = np.where(same, 0.0, np.abs(ours - reference))
-    # A NaN or infinity on one side alone is as wrong as can be.
+    # A NaN or infinity on one side only is an infinite difference.
     difference = np.where(np.isnan(difference), np.inf, difference)
     relative = difference / _magnitude(reference, comparison.scale)
     beyond = relative > comparison.limit
@@ -285,7 +283,7 @@ def _decide(comparison: Comparison, differs: bool, differing: int, entries: int)
     if comparison.excuse:
         return "excepted", comparison.excuse
     if comparison.rounded and differing <= comparison.rounded * entries:
-        return "flips", f"{differing:,} of {entries:,} decided otherwise: half precision rounds near ties away"
+        return "flips", f"{differing:,} of {entries:,} decided differently: half precision rounds near ties away"
     if comparison.follows:
-        return "flips", f"computed from {', '.join(comparison.follows)}, decided otherwise in half precision"
+        return "flips", f"computed from {', '.join(comparison.follows)}, which half precision decided differently"
     return "fail", ""

@@ -13,7 +13,7 @@ from nvgbench.errors import InputError
 
 
 def top_k_filter(logits: Tensor, k: int) -> Tensor:
-    """Set all but the ``k`` largest logits of the last axis to -inf; entries equal to the k-th stay. ``k`` = 0: no limit.
+    """Set all but the ``k`` largest logits of the last axis to -inf; ties with the k-th are kept. ``k`` = 0: no limit.
 
     Raises:
         InputError: ``k`` is negative.
@@ -27,9 +27,9 @@ def top_k_filter(logits: Tensor, k: int) -> Tensor:
 
 
 def top_p_filter(logits: Tensor, p: float) -> Tensor:
-    """Keep the smallest set of most probable entries of the last axis that holds probability ``p``; the rest becomes -inf.
+    """Keep the smallest set of most probable entries of the last axis with probability ``p``; the rest becomes -inf.
 
-    The most probable entry always stays. ``p`` = 1: no limit.
+    The most probable entry is always kept. ``p`` = 1: no limit.
 
     Raises:
         InputError: ``p`` is not in (0, 1].
@@ -47,20 +47,20 @@ def top_p_filter(logits: Tensor, p: float) -> Tensor:
 def choose_tokens(
     logits_BnV: Tensor, uniforms_Bn: Tensor, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
 ) -> Tensor:
-    """Draw one token a row by the inverse of the cumulative distribution.
+    """Draw one token per row by inverting the cumulative distribution.
 
     Args:
         logits_BnV: unnormalised log probabilities, any float type.
-        uniforms_Bn: one number in [0, 1) a row; the same number gives the same token on every device up to rounding.
+        uniforms_Bn: one number in [0, 1) per row; the same number gives the same token on every device, up to rounding.
         temperature: divides the logits before the filters.
-        top_k: 0 for no limit; 1 is the plain argmax, whatever the other settings are.
+        top_k: 0 for no limit; 1 is argmax, regardless of the other settings.
         top_p: 1 for no limit.
 
     Returns:
-        int64 ``[B, n]``; never a token that the filters dropped.
+        int64 ``[B, n]``; never a token that the filters removed.
 
     Raises:
-        InputError: a setting out of range.
+        InputError: a setting is out of range.
     """
     if temperature <= 0:
         raise InputError(f"temperature = {temperature}: give a positive number (top_k = 1 for the most likely token)")
@@ -68,7 +68,7 @@ def choose_tokens(
         return logits_BnV.argmax(dim=-1)
     assert uniforms_Bn.shape == logits_BnV.shape[:-1]
     kept_BnV = top_p_filter(top_k_filter(logits_BnV.float() / temperature, top_k), top_p)
-    # Sums in double: in single precision a long tail of small probabilities would be lost.
+    # Summed in double precision: in single, a long tail of small probabilities would be lost.
     cumulative_BnV = kept_BnV.double().softmax(dim=-1).cumsum(dim=-1)
     threshold_Bn1 = uniforms_Bn.to(cumulative_BnV).unsqueeze(-1) * cumulative_BnV[..., -1:]
     tokens_Bn1 = torch.searchsorted(cumulative_BnV, threshold_Bn1, right=True)

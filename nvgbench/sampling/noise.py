@@ -12,13 +12,13 @@ from nvgbench.errors import InputError
 
 
 class SeededNoise:
-    """One CPU generator an image, so that an image does not depend on its neighbours, the batch size or the device.
+    """One CPU generator per image, so that an image does not depend on its neighbours, the batch size or the device.
 
-    Image i's stream is a function of its own seed and of the order and shapes of the calls alone.
+    The stream of an image depends only on its seed and on the order and shapes of the calls.
 
     Args:
         seeds_B: int64 ``[B]``, or a sequence of ints.
-        device: where the drawn tensors are wanted.
+        device: device of the drawn tensors.
 
     Raises:
         InputError: ``seeds_B`` is not a non-empty one-dimensional integer tensor.
@@ -45,10 +45,10 @@ class SeededNoise:
 
 
 def _folded(seed: int) -> int:
-    """A seed in the 32 bits that torch's CPU generator looks at; below 2^32 the seed itself.
+    """A seed in the 32 bits that torch's CPU generator uses; below 2^32 the seed itself.
 
-    The lower half is combined with a hash of the upper one, so that the images of one job, which share the upper half, all keep
-    different seeds, and those of another job have others.
+    The lower half is combined with a hash of the upper one: images of one job share the upper half and keep different seeds,
+    images of another job get others.
     """
     upper, lower = seed >> 32, seed & 0xFFFFFFFF
     if upper == 0:

@@ -1,4 +1,4 @@
-"""Pictures of how a sample came about: structure maps and canvases, from one token to all."""
+"""Pictures of a sample's stages: structure maps and canvases."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _GOLDEN = 0.618033988749895
 
 
 def structure_colours(tokens: int) -> np.ndarray:
-    """One colour for each cluster of a stage, uint8 ``[tokens, 3]``.
+    """One colour per cluster of a stage, uint8 ``[tokens, 3]``.
 
-    Hue follows the label, so that children (2j, 2j + 1) stay near their parent's hue and nesting can be seen; lightness
-    alternates, so that neighbours in the order can be told apart.
+    The hue follows the label, so that children (2j, 2j + 1) stay close to their parent's hue; the lightness alternates, so that
+    consecutive labels differ.
     """
     colours = np.zeros((tokens, 3), dtype=np.uint8)
     for label in range(tokens):
@@ -32,7 +32,7 @@ def structure_colours(tokens: int) -> np.ndarray:
 
 
 def colour_structure(structure_HW: Tensor, tokens: int, side: int) -> Image.Image:
-    """A structure map as a picture of ``side`` x ``side`` pixels, nearest-neighbour."""
+    """A structure map as a picture of ``side`` x ``side`` pixels, by nearest neighbour."""
     picture = structure_colours(tokens)[structure_HW.cpu().numpy()]
     return Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
 

@@ -1,10 +1,10 @@
-"""How sampling settings change from the first stage to the last. No torch."""
+"""Schedules of sampling settings over the stages. No torch."""
 
 from __future__ import annotations
 
 from nvgbench.errors import InputError
 
-# 8^0 … 8^1 over the stages: the curve of the reference implementation, which has nine.
+# 8^0 … 8^1 over the stages, as in the reference implementation with its nine stages.
 _LOG_BASE = 8.0
 
 
@@ -20,8 +20,7 @@ def guidance_schedule(start: float, end: float, stages: int) -> list[float]:
 def top_p_schedule(start: float, end: float, stages: int) -> list[float]:
     """Top-p of each stage, changing "in a logarithmic rate": slowly at first, fast at the end.
 
-    p_i = start + (end - start)·(8^(i/I) - 1)/7 for i = 0 … I = stages - 1. The shape of the curve is the same for every
-    number of stages.
+    p_i = start + (end - start)·(8^(i/I) - 1)/7 for i = 0 … I = stages - 1; the shape does not depend on the number of stages.
 
     Raises:
         InputError: fewer than one stage.

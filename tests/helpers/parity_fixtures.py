@@ -1,6 +1,6 @@
-"""Fixtures of other sizes in the layout of the shipped ones, their numbers computed by the code that is tested.
+"""Fixtures of other sizes in the layout of the shipped ones, computed by the code under test.
 
-They say nothing of the originals. They show that no size is taken for granted, and that one altered number is found.
+They do not test parity, but that no size is hard-coded and that one altered number is found.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Recorder(Ledger):
-    """Writes what was recomputed into the fixture instead of judging it."""
+    """Writes recomputed arrays into the fixture instead of checking them."""
 
     def settle(self, comparison: Comparison) -> Check:
         assert comparison.ours.shape == comparison.reference.shape, comparison.name
@@ -44,7 +44,7 @@ class Recorder(Ledger):
 
 
 def record(verification: Verification, facts: dict[str, Any], arrays: Arrays, folder: Path, name: str) -> Path:
-    """Fill the placeholders among ``arrays`` and write the fixture; some arrays are made from others, hence the rounds."""
+    """Fill the placeholders in ``arrays`` and write the fixture; in rounds, because some arrays depend on others."""
     for _ in range(3):
         verification.verify(Recorder(Fixture(name, facts, arrays), Arithmetic(torch.device("cpu")), verification.tolerance))
     return write(facts, arrays, folder / f"{name}.json")

@@ -1,4 +1,4 @@
-"""Small models of both families, with weights large enough that every part shows in the output."""
+"""Small models of both families, with weights large enough that every part affects the output."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Stand-ins for published files: the same tensors by name, shape and type, with weights made by the fixtures' rules.
+"""Stand-ins for published files: the same tensors by name, shape and type, with the fixtures' deterministic weights.
 
-They show that the original files can be read without having them; what a model made of them draws is noise.
+They test that the original files can be read; samples of such models are noise.
 """
 
 from __future__ import annotations

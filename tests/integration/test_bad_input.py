@@ -417,7 +417,7 @@ def test_bad_input_ends_with_code_2_and_one_line(case: str, runs: Path, refused:
     [
         ("nvg-tiny", "model.head_size=18", "smallest head size that fits this grid is 20"),
         ("nvg-tiny", "model.head_size=19", "even numbers only"),
-        ("nvg-tiny", "tokenizer.quantizer.group_size=16", "under three stages"),
+        ("nvg-tiny", "tokenizer.quantizer.group_size=16", "fewer than three stages"),
         ("nvg-tiny", "tokenizer.quantizer.group_size=3", "cannot be grouped by 3"),
         ("var-tiny", "tokenizer.quantizer.scales=[1,2,3]", "must rise from 1 or more to 4"),
         ("ar-tiny", "model.head_size=18", "multiple of 4"),

@@ -26,7 +26,7 @@ FEATURES = 7
 
 
 class FakeTarget:
-    """A fixed mixture of the colours of each patch; nothing has to be downloaded for it."""
+    """A fixed mixture of the colours of each patch, without a download."""
 
     features = FEATURES
 
@@ -108,7 +108,7 @@ def test_an_export_carries_the_projector_and_comes_back(whole: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(("first", "second"), [(found, nothing), (nothing, found)])
-def test_a_target_that_came_or_went_is_no_continuation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first, second) -> None:
+def test_a_training_does_not_resume_with_another_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first, second) -> None:
     monkeypatch.setattr(alignment_target, "load_target", first)
     with pytest.raises(CrashError):
         train(tmp_path / "run", "nvg", *ONLINE, progress=crash_at("generator", 5))
@@ -132,7 +132,7 @@ def test_auto_without_weights_trains_as_if_there_were_none(tmp_path: Path, monke
 def test_a_cache_is_refused_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "weights" / "model.safetensors"
     monkeypatch.setattr(type(alignment_target.DINOV2), "find", lambda self, folder: file)
-    with pytest.raises(InputError, match="keeps their tokens alone"):
+    with pytest.raises(InputError, match="keeps only their tokens"):
         train(tmp_path / "run", "nvg", "model.alignment=auto", "model.alignment_block=1", "train.cache_tokens=true")
     assert not (tmp_path / "run").exists()
     # An objective of another family may ask for images, too.
@@ -167,7 +167,7 @@ def _child(folder: Path, settings: tuple[str, ...], environment: dict[str, str])
 
 
 def test_two_processes_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The flow's noise differs by process, but the content transformer and the projector know nothing of it."""
+    """The flow's noise differs by process, but does not affect the content transformer and the projector."""
     # Clipping by the norm of all gradients would let the flow in.
     settings = (
         *ONLINE,

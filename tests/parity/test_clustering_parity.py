@@ -1,4 +1,4 @@
-"""What `nvgbench verify` does not say of clusterings: the package's own order of ties, and the embedding there and back."""
+"""Clusterings beyond ``nvgbench verify``: the package's own order of ties, and round trips of the embedding."""
 
 from __future__ import annotations
 

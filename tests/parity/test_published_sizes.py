@@ -1,4 +1,4 @@
-"""Sizes that the papers print, from ``nvgbench train PRESET --dry-run``: on the meta device, nothing is allocated."""
+"""Sizes in the papers, from ``nvgbench train PRESET --dry-run``, which allocates nothing."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ INPUTS = {
 
 
 class Remembering(Ledger):
-    """Keeps what was compared."""
+    """Keeps all comparisons."""
 
     def settle(self, comparison: Comparison) -> Check:
         KEPT.setdefault(id(self.fixture), []).append(comparison)
@@ -74,7 +74,7 @@ def test_array(family: str, name: str) -> None:
     allowed = {"pass", "excepted"} if name in EXCEPTED | STREAM else {"pass"}
     assert {check.verdict for check in own} <= allowed, own
     assert all(check.remark for check in own if check.verdict == "excepted")
-    if name in EXCEPTED:  # float32 distances give what exact ones do not
+    if name in EXCEPTED:  # float32 distances reproduce it, exact ones do not
         assert own[-1].verdict == "pass"
 
 
@@ -86,7 +86,7 @@ def test_scalars_and_recipe(family: str) -> None:
     assert [check for check in rest if check.verdict != "pass"] == []
 
 
-# Numbers of the JSON files that are recomputed; the other entries say where the numbers come from, or how near to a tie.
+# Numbers of the JSON files that are recomputed; other entries describe how the fixtures were made.
 SCALARS = {
     "var": {"rec_from_tokens_vs_rec_maxdiff", "loss", "loss_label_smooth_0.1", "grad_l2", "grad_total_l2", "vqtrain_loss",
             "vqtrain_loss_grad_phi_l2",
@@ -141,7 +141,7 @@ def test_one_altered_number_fails_wherever_it_is(family: str) -> None:
 
 @pytest.mark.parametrize("name", ["labels", "raw"])
 def test_one_altered_number_fails_in_flat_regions_too(name: str) -> None:
-    """What is excused there is another choice of pairs, not a map that no choice gives."""
+    """A different choice of pairs is excused there, but not an impossible map."""
     (fixture,) = SHIPPED["nvg"]
     arrays = {key: array.copy() for key, array in fixture.arrays.items() if key.startswith("A.image_flat")}
     arrays[f"A.image_flat_256x32.{name}"][0, 4, 100] += 1
@@ -151,7 +151,7 @@ def test_one_altered_number_fails_in_flat_regions_too(name: str) -> None:
 
 
 def test_another_generator_stream_is_excused_by_name_and_only_as_a_whole() -> None:
-    """Random draws: where none agrees the stream is another; where one does, the others must too."""
+    """Random draws: if none agrees the stream is another one; if one agrees, all must."""
     fixture = SHIPPED["var"][0]
     verification = get_family("var").verification  # type: ignore[attr-defined]
     needed = ("label_B", "rng0_tokens", "rng0_fhat", "rng0_smooth_tokens", "rng0_smooth_fhat")

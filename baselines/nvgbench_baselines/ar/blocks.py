@@ -15,10 +15,10 @@ NORM_EPS = 1e-5
 
 
 def rotary_angles(grid: tuple[int, int], head_size: int, base: float) -> Tensor:
-    """Angles of the class token (no rotation) and then of all positions but the last in raster order, ``[L, E/2]``, float32.
+    """Angles of the class token (no rotation) and of all positions but the last in raster order, ``[L, E/2]``, float32.
 
-    The token at place i of the sequence predicts position i and is turned as position i - 1, which it holds. The first half
-    of the pairs turns with the row, the second with the column, with frequencies base^(-4j/E) each.
+    Token i of the sequence predicts position i and is rotated as position i - 1, which it contains. Rows rotate the first half
+    of the pairs, columns the second, with frequencies base^(-4j/E) each.
     """
     quarter = head_size // 4
     frequencies = base ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
@@ -29,7 +29,7 @@ def rotary_angles(grid: tuple[int, int], head_size: int, base: float) -> Tensor:
 
 
 def rotate(x_BHLE: Tensor, angles_LP: Tensor) -> Tensor:
-    """Turn each pair of adjacent channels (2j, 2j + 1) by its angle, in float32; the result has the type of the input."""
+    """Rotate each pair of adjacent channels (2j, 2j + 1) by its angle, in float32; the result has the input's dtype."""
     even, odd = x_BHLE.float().unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = angles_LP.cos(), angles_LP.sin()
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x_BHLE.dtype)
@@ -45,7 +45,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x_BLD: Tensor, angles_LP: Tensor, cache: LayerCache | None) -> Tensor:
-        """Attention over all tokens given so far; with a cache, one new token at a time."""
+        """Causal attention over all tokens; with a cache, over all tokens so far for one new token."""
         assert cache is None or x_BLD.shape[1] == 1
         query, key, value = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         query, key = rotate(query, angles_LP), rotate(key, angles_LP)
@@ -69,7 +69,7 @@ class GatedFeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """RMS-normalised attention and feed-forward branch."""
+    """Attention and feed-forward branch, each after RMSNorm."""
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()

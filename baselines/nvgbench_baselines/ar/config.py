@@ -10,10 +10,10 @@ from nvgbench.config.schema import STRICT
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FlatConfig:
-    """The plain vector quantizer: one token a position."""
+    """The plain vector quantizer: one token per position."""
 
     unit_sphere: bool = False
-    """Put latents and codes on the unit sphere before they are compared and decoded (LlamaGen's remedy for unused codes)."""
+    """Normalise latents and codes to unit length for comparison and decoding (LlamaGen's remedy for unused codes)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -23,11 +23,11 @@ class ArModelConfig:
     depth: int = Field(ge=1)
     heads: int = Field(ge=1)
     head_size: int = Field(default=64, ge=8, multiple_of=4)
-    """The width is heads · head_size; a multiple of 4, because half of it turns with the row and half with the column."""
+    """A multiple of 4, because rows rotate one half and columns the other; the width is heads · head_size."""
     mlp_multiple: int = Field(default=256, ge=1)
     """The hidden size of the feed-forward layer is 8/3 of the width, rounded up to a multiple of this."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """On the embedded tokens and on what every attention and feed-forward layer adds."""
+    """On the embedded tokens and on the output of every attention and feed-forward layer."""
     label_drop: float = Field(default=0.1, ge=0, lt=1)
     rope_base: float = Field(default=10000.0, gt=1)
 

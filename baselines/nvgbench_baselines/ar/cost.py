@@ -7,7 +7,7 @@ from nvgbench_baselines.cost import TRAINING_PASSES, attention_flops, decoder_fl
 
 
 def sampling_flops(config: RunConfig) -> dict[str, int]:
-    """One image at the configured settings, with keys and values kept; guidance doubles the transformer's share."""
+    """One image at the configured settings, with a key-value cache; guidance doubles the transformer's share."""
     length = config.grid[0] * config.grid[1]
     attended = attention_flops(1, length * (length + 1) // 2, config.model.width)
     passes = 1 if config.sampling.guidance == 1.0 else 2
@@ -21,7 +21,7 @@ def training_flops(config: RunConfig) -> int:
 
 
 def _transformer_flops(config: RunConfig, attended: int) -> int:
-    """All tokens of one image once, without guidance; ``attended``: what attention costs in one block."""
+    """One pass over all tokens of an image, without guidance; ``attended``: FLOPs of attention per block."""
     model, length = config.model, config.grid[0] * config.grid[1]
     linear = 2 * length * (4 * model.width**2 + 3 * model.width * model.hidden)
     return model.depth * (linear + attended) + 2 * length * model.width * config.tokenizer.codebook_size

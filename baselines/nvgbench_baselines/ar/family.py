@@ -29,7 +29,7 @@ class ArFamily(ModelFamily):
     presets = "nvgbench_baselines.ar.presets"
 
     def build_tokenizer(self, config: RunConfig) -> ConvTokenizer:
-        """An untrained tokenizer with one token a position."""
+        """An untrained tokenizer with one token per position."""
         from nvgbench.autoencoder.tokenizer import ConvTokenizer
         from nvgbench_baselines.ar.quantizer import FlatQuantizer
 

@@ -24,7 +24,7 @@ class ArObjective(Objective):
     def losses(
         self, batch: TokenBatch, rng: torch.Generator, step: int
     ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor | float]]]:
-        """Yield the one loss and the share of tokens that are guessed right."""
+        """One loss, with the accuracy of tokens."""
         assert isinstance(batch.tokens, TokenSequence)
         (targets_BL,) = batch.tokens.indices
         labels_B = drop_labels(batch.labels_B, self.transformer.config.label_drop, self.transformer.num_classes, rng)

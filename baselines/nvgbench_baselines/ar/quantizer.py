@@ -1,4 +1,4 @@
-"""A plain vector quantizer: every position of the latent becomes one token (VQGAN; LlamaGen with ``unit_sphere``).
+"""A plain vector quantizer: one token per position of the latent (VQGAN; LlamaGen with ``unit_sphere``).
 
 Shape letters: B batch, L = h·w positions, C latent channels, V codebook size.
 """
@@ -53,7 +53,7 @@ class FlatQuantizer(nn.Module):
 
     @property
     def codebook_VC(self) -> Tensor:
-        """The vectors that the decoder sees."""
+        """The codes as the decoder gets them."""
         return self._project(self.codebook.weight)
 
     def forward(self, latent_BChw: Tensor, soft: bool = False) -> QuantizerOutput:
@@ -82,7 +82,7 @@ class FlatQuantizer(nn.Module):
         return TokenSequence((indices_N.unflatten(0, (len(latent_BChw), -1)),))
 
     def canvases(self, tokens: TokenSequence) -> Tensor:
-        """The quantized latent, as the only stage: ``[B, 1, C, h, w]``."""
+        """The quantized latent as the only stage, ``[B, 1, C, h, w]``."""
         return self._image(self.codebook_VC[tokens.indices[0]]).unsqueeze(1)
 
     def _vectors(self, latent_BChw: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sampling token after token in raster order, with keys and values kept. B batch, L tokens, V codebook size."""
+"""Sampling in raster order with a key-value cache. B batch, L tokens, V codebook size."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from nvgbench_baselines.ar.transformer import ArTransformer
 from nvgbench_baselines.cache import LayerCache
 from nvgbench_baselines.conditioning import checked_labels
 
-# A trace shows the picture after each of so many equal parts of the raster.
+# Number of equal parts of the raster after which a trace has a canvas.
 TRACE_PARTS = 4
 
 
 @torch.no_grad()
 def sample(transformer: ArTransformer, labels_B: Tensor, settings: ArSamplingConfig, uniforms_BL: Tensor) -> Tensor:
-    """Sample one image a label.
+    """Tokens of one image per label.
 
-    Guidance: unconditional + s · (conditional - unconditional), both passes in one batch; left out at s = 1.
+    Guidance: unconditional + s · (conditional - unconditional), both passes in one batch; none at s = 1.
 
     Args:
-        uniforms_BL: one number in [0, 1) for each token.
+        uniforms_BL: one number in [0, 1) per token.
 
     Returns:
         int64 tokens ``[B, L]``.
@@ -58,7 +58,7 @@ def sample(transformer: ArTransformer, labels_B: Tensor, settings: ArSamplingCon
 
 
 class ArImageGenerator:
-    """Tokenizer and transformer joined; implements `nvgbench.interfaces.ImageGenerator`."""
+    """Implements `nvgbench.interfaces.ImageGenerator`."""
 
     def __init__(
         self, tokenizer: ConvTokenizer, transformer: ArTransformer, settings: ArSamplingConfig, spec: ModelSpec
@@ -71,10 +71,10 @@ class ArImageGenerator:
 
     @torch.no_grad()
     def generate(self, request: SampleRequest) -> SampleResult:
-        """Images for the labels and seeds of ``request``; a trace shows the raster after each quarter.
+        """Images for the labels and seeds of ``request``; a trace has the raster after each quarter.
 
         Raises:
-            InputError: a label that is no class, another number of seeds than of labels, an unknown or wrong setting.
+            InputError: a label that is not a class, a different number of seeds, an unknown or invalid setting.
         """
         settings = override_dataclass(self.settings, request.settings, "sampling")
         device = self.transformer.head.weight.device
@@ -86,7 +86,7 @@ class ArImageGenerator:
         return SampleResult(images_B3HW, self._trace(canvas_BChw) if request.trace else None)
 
     def _trace(self, canvas_BChw: Tensor) -> tuple[StageTrace, ...]:
-        """The picture with the latents of later positions left at zero."""
+        """Images with zero latents at later positions."""
         length = self.transformer.length
         ends = [length * part // TRACE_PARTS for part in range(TRACE_PARTS + 1)]
         known_L = torch.arange(length, device=canvas_BChw.device).view(self.transformer.grid)

@@ -1,7 +1,7 @@
-"""A decoder-only transformer over the raster order, with the class as its first token (LlamaGen, section 3.1).
+"""A decoder-only transformer in raster order, with the class as its first token (LlamaGen, section 3.1).
 
-Differs from LlamaGen's code in one place: its rotary table is zero for the class token, which wipes out that token's query
-and key; here the class token is simply not turned.
+It differs from LlamaGen's code in one place: there, the rotary table is zero for the class token, which erases its query and
+key; here, the class token is not rotated.
 
 Shape letters: B batch, L tokens, D width, P pairs of channels of a head, V codebook size.
 """
@@ -27,7 +27,7 @@ class ArTransformer(nn.Module):
         config: sizes.
         grid: height and width of the latent grid.
         codebook_size: V.
-        num_classes: label ``num_classes`` stands for "no class".
+        num_classes: label ``num_classes`` means "no class".
     """
 
     angles_LP: Tensor
@@ -54,7 +54,7 @@ class ArTransformer(nn.Module):
 
         Args:
             labels_B: int64, ``num_classes`` for no class.
-            tokens_BL: int64 tokens in raster order; the last one is not looked at.
+            tokens_BL: int64 tokens in raster order; the last one is ignored.
 
         Returns:
             ``[B, L, V]``; those of token i depend on the class and on the tokens before i.
@@ -63,10 +63,10 @@ class ArTransformer(nn.Module):
         return self._run(self.token_dropout(embedded_BLD), self.angles_LP, None)
 
     def step(self, place: int, labels_B: Tensor, previous_B: Tensor | None, caches: Sequence[LayerCache]) -> Tensor:
-        """Logits ``[B, V]`` of token ``place``, given the keys and values of the tokens before, which are added to.
+        """Logits ``[B, V]`` of token ``place``; appends to the caches of keys and values.
 
         Args:
-            previous_B: token ``place - 1``; ``None`` for the first, which the class predicts.
+            previous_B: token ``place - 1``; None for the first, which the class predicts.
         """
         embedded_BD = self.class_embedding(labels_B) if previous_B is None else self.token_embedding(previous_B)
         return self._run(embedded_BD.unsqueeze(1), self.angles_LP[place : place + 1], caches).squeeze(1)
@@ -77,7 +77,7 @@ class ArTransformer(nn.Module):
         return self.head(self.norm(x_BLD))
 
     def _initialise(self) -> None:
-        """Normal weights of deviation 0.02, a zero output layer: the first guess is uniform."""
+        """Normal weights with standard deviation 0.02; a zero output layer, so that predictions start uniform."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=INIT_DEVIATION)

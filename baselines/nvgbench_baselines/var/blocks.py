@@ -14,21 +14,21 @@ from torch import Tensor, nn
 from nvgbench_baselines.cache import LayerCache
 
 NORM_EPS = 1e-6
-# exp of the learned scale of a head is clamped here, so that attention cannot become arbitrarily sharp.
+# Clamp of a head's learned log scale, which limits how sharp attention can become.
 MAX_LOG_SCALE = math.log(100.0)
 BLOCK_VECTORS = 6
 HEAD_VECTORS = 2
 
 
 def modulate(x_BLD: Tensor, scale_B1D: Tensor, shift_B1D: Tensor) -> Tensor:
-    """(1 + scale) · norm(x) + shift, with a LayerNorm that has no parameters of its own."""
+    """(1 + scale) · norm(x) + shift, with a LayerNorm without parameters."""
     return F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=NORM_EPS) * (1 + scale_B1D) + shift_B1D
 
 
 def drop_path(x_BLD: Tensor, rate: float, training: bool) -> Tensor:
-    """Drop the whole branch of an image with probability ``rate`` and scale up the others; identity in evaluation.
+    """Drop the branch of an image with probability ``rate`` and scale up the others; identity in evaluation.
 
-    Draws from torch's global generator, which the training loop reseeds for every step.
+    Draws from torch's global generator, which the training loop reseeds at every step.
     """
     if rate == 0.0 or not training:
         return x_BLD
@@ -50,10 +50,10 @@ class Modulation(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention; queries and values have a bias, keys have none.
+    """Multi-head attention with biases for queries and values, but not for keys.
 
-    With ``qk_norm`` queries and keys have unit length and the query of a head is multiplied by a learned number (at most
-    100); the softmax then takes the plain products. Without it the products are scaled by 0.25 / √E.
+    With ``qk_norm``, queries and keys have unit length and each head's query has a learned scale (at most 100). Without it, the
+    products are scaled by 0.25 / √E.
     """
 
     def __init__(self, width: int, heads: int, qk_norm: bool) -> None:
@@ -72,7 +72,7 @@ class Attention(nn.Module):
         if self.log_scale_H is None:
             softmax_scale = 0.25 / math.sqrt(query_BHLE.shape[-1])
         else:
-            # Lengths are taken in float32 whatever the autocast type is.
+            # Normalised in float32, even under autocast.
             scale_H11 = self.log_scale_H.float().clamp(max=MAX_LOG_SCALE).exp().view(-1, 1, 1)
             query_BHLE = (F.normalize(query_BHLE.float(), dim=-1) * scale_H11).to(value_BHLE.dtype)
             key_BHLE = F.normalize(key_BHLE.float(), dim=-1).to(value_BHLE.dtype)
@@ -84,7 +84,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a GELU in its tanh form between."""
+    """Two linear layers with a tanh GELU in between."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -96,10 +96,10 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward branch, each modulated before and gated after by the class.
+    """Attention and feed-forward branch; the class modulates the input and gates the output of each.
 
     Args:
-        shared_modulation: the six vectors come from outside and the block adds an offset; else the block makes its own.
+        shared_modulation: the block adds an offset to six vectors that all blocks share, instead of computing its own.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(width, mlp_ratio * width)
         self.drop_path = drop_path
         self.modulation = None if shared_modulation else Modulation(width, BLOCK_VECTORS)
-        # The deviation of 1/√D is that of the published code, before its factor for gates and for the rest.
+        # Standard deviation 1/√D as in the published code, before its factors for gates and for the rest.
         self.modulation_offset_6D = (
             nn.Parameter(torch.randn(BLOCK_VECTORS, width) / math.sqrt(width)) if shared_modulation else None
         )

@@ -1,4 +1,4 @@
-"""The names of VAR's published tensors and ours."""
+"""Tensor names of VAR's published files, to and from ours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nvgbench.autoencoder.checkpoint import PublishedNames
 from nvgbench.weights.fit import check_fit
 from nvgbench_baselines.var.config import ScaleConfig
 
-# Published tensors that hold nothing learned: they follow from the configuration.
+# Published tensors that are not learned; they follow from the configuration.
 DERIVED = ("lvl_1L", "attn_bias_for_masking", "zero_k_bias", "ema_vocab_hit_SV")
 
 _TRANSFORMER_RULES = (
@@ -36,7 +36,7 @@ _TRANSFORMER_RULES = (
 
 
 def tokenizer_names(config: ScaleConfig) -> PublishedNames:
-    """Names in the published tokenizer; those of the convolutions phi depend on how the scales share them."""
+    """Names in the published tokenizer; those of the convolutions phi depend on how scales share them."""
     phi = {0: r"quant_resi.\1.", 1: "quant_resi.qresi."}.get(config.phi_convs, r"quant_resi.qresi_ls.\1.")
     return PublishedNames(
         wrapped=False,
@@ -57,11 +57,11 @@ def transformer_from_published(published: Mapping[str, Tensor], own: Mapping[str
     """A published transformer's state dict under our names, ready for ``load_state_dict``.
 
     Args:
-        published: tensors by their published names; those that only follow from the configuration are passed over.
-        own: state dict of the transformer to be filled; it says which tensors there are, and their shapes.
+        published: tensors by published name; those that follow from the configuration are ignored.
+        own: the transformer's state dict, which defines names and shapes.
 
     Raises:
-        InputError: tensors are missing, left over, or of another shape.
+        InputError: tensors are missing, unexpected or of the wrong shape.
     """
     names = {transformer_name(key): key for key in own}
     given = {key: tensor for key, tensor in published.items() if key.split(".")[-1] not in DERIVED}
@@ -73,13 +73,13 @@ def transformer_from_published(published: Mapping[str, Tensor], own: Mapping[str
 
 
 def transformer_to_published(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse: our state dict under the published names and in the published shapes."""
+    """The inverse: our state dict with published names and shapes."""
     named = {transformer_name(key): tensor for key, tensor in own.items()}
     return {key: tensor.reshape(_published_shape(key, tensor.shape)) for key, tensor in named.items()}
 
 
 def _published_shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
-    """The published tensors have axes of length one for broadcasting, ours have not."""
+    """The published shape, which may have axes of length one for broadcasting."""
     match name.split(".")[-1]:
         case "pos_start" | "pos_1LC":
             return 1, *shape

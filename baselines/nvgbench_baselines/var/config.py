@@ -20,13 +20,13 @@ class ScaleConfig:
     """The multi-scale residual quantizer (paper, section 3.2, Algorithms 1 and 2)."""
 
     scales: tuple[int, ...] | None = None
-    """Side of each scale's square token map, rising to the side of the grid; the published ones at 16; short ones at 8, 4."""
+    """Side of each scale's token map, rising to the side of the grid; by default the published ones at 16, fewer at 8 and 4."""
     phi_convs: int = Field(default=4, ge=0)
-    """How many 3x3 convolutions the scales share; 0 gives every scale its own."""
+    """Number of 3x3 convolutions that the scales share; 0: one per scale."""
     phi_strength: float = Field(default=0.5, ge=0, le=1)
     """phi(h) = (1 - strength) · h + strength · conv3x3(h), after upsampling to the grid."""
     distance: Literal["l2", "cosine"] = "l2"
-    """What makes a code the nearest one; the published tokenizer uses l2."""
+    """Distance of the nearest code; the published tokenizer uses l2."""
 
     def sides(self, grid: tuple[int, int]) -> tuple[int, ...]:
         """The scales for a grid.
@@ -55,20 +55,20 @@ class VarModelConfig:
 
     depth: int = Field(ge=1)
     heads: int | None = Field(default=None, ge=1)
-    """As many as blocks where not given; the width is heads · head_size."""
+    """By default the depth; the width is heads · head_size."""
     head_size: int = Field(default=64, ge=8)
     mlp_ratio: int = Field(default=4, ge=1)
     shared_modulation: bool = False
-    """One class projection for all blocks with an offset of each block's own (the 512 px model)."""
+    """One class projection for all blocks, with an offset per block (the 512 px model)."""
     qk_norm: bool = True
-    """l2-normalised queries and keys with a learned scale a head."""
+    """l2-normalised queries and keys, with a learned scale per head."""
     drop_path: float | None = Field(default=None, ge=0, lt=1)
-    """Rate at the last block, rising linearly from 0; 0.1 · depth / 24 where not given."""
+    """Drop-path rate of the last block, rising linearly from 0; by default 0.1 · depth / 24."""
     label_drop: float = Field(default=0.1, ge=0, lt=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of a target's probability that training spreads over the codebook; 0 in the published recipe."""
+    """Label smoothing of the cross-entropy; 0 in the published recipe."""
     gate_init: float = Field(default=1e-3, gt=0)
-    """Factor on the initial rows of the modulation that make the residual gates; smaller for deeper models."""
+    """Factor of the initial weights of the residual gates; smaller for deeper models."""
 
     @property
     def num_heads(self) -> int:
@@ -85,7 +85,7 @@ class VarModelConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class VarSamplingConfig:
-    """Sampling; the defaults are those behind the scores of the paper."""
+    """Sampling; the defaults are those of the paper's scores."""
 
     guidance: float = Field(default=1.5, ge=0)
     """t of (1 + t) · conditional - t · unconditional at the last scale, rising linearly from 0 at the first; 0: none."""
@@ -93,4 +93,4 @@ class VarSamplingConfig:
     """0: no limit; 1: argmax."""
     top_p: float = Field(default=0.96, gt=0, le=1)
     more_smooth: bool = False
-    """Mix codebook vectors by a Gumbel softmax instead of using the drawn one (prettier pictures, worse scores)."""
+    """Mix codebook vectors with a Gumbel softmax instead of using the drawn one (smoother images, worse scores)."""

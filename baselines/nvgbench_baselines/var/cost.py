@@ -7,9 +7,9 @@ from nvgbench_baselines.cost import TRAINING_PASSES, attention_flops, convolutio
 
 
 def sampling_flops(config: RunConfig) -> dict[str, int]:
-    """One image at the configured settings, with keys and values kept.
+    """One image at the configured settings, with a key-value cache.
 
-    Guidance doubles the transformer's share; the modulation is computed once an image and pass.
+    Guidance doubles the transformer's share; the modulation is computed once per image and pass.
     """
     tokens = _stage_tokens(config)
     seen = [sum(tokens[: stage + 1]) for stage in range(len(tokens))]
@@ -37,7 +37,7 @@ def _stage_tokens(config: RunConfig) -> tuple[int, ...]:
 
 
 def _transformer_flops(config: RunConfig, attended: int) -> int:
-    """All tokens of one image once, without guidance; ``attended``: what attention costs in one block."""
+    """One pass over all tokens of an image, without guidance; ``attended``: FLOPs of attention per block."""
     model, tokens = config.model, _stage_tokens(config)
     length, width = sum(tokens), model.width
     linear = 2 * length * (4 + 2 * model.mlp_ratio) * width * width

@@ -32,14 +32,14 @@ class VarFamily(ModelFamily):
 
     @property
     def original(self) -> VarOriginal:
-        """How the published files name and shape their tensors."""
+        """Names and shapes of the published files."""
         from nvgbench_baselines.var.original import VarOriginal
 
         return VarOriginal()
 
     @property
     def verification(self) -> VarVerification:
-        """The original code's golden numbers, and how to recompute them."""
+        """Golden numbers of the original code, and how to recompute them."""
         from nvgbench_baselines.var.verification import VarVerification
 
         return VarVerification()

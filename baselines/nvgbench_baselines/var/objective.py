@@ -29,7 +29,7 @@ class VarObjective(Objective):
     def losses(
         self, batch: TokenBatch, rng: torch.Generator, step: int
     ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor | float]]]:
-        """Yield the one loss and its scalars: share of tokens that are guessed right, loss of the first and last scale."""
+        """One loss, with the accuracy of tokens and the loss of the first and last scale."""
         assert isinstance(batch.tokens, TokenSequence)
         labels_B = drop_labels(batch.labels_B, self.transformer.config.label_drop, self.transformer.num_classes, rng)
         logits_BLV = self.transformer(labels_B, self.quantizer.teacher_inputs(batch.tokens))
@@ -49,6 +49,6 @@ def token_cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, smoothing: float
     """Cross-entropy of each token in nats, ``[B, L]``, float32.
 
     Args:
-        smoothing: share of the target's probability that is spread evenly over the codebook.
+        smoothing: label smoothing.
     """
     return F.cross_entropy(logits_BLV.float().transpose(1, 2), targets_BL, reduction="none", label_smoothing=smoothing)

@@ -1,4 +1,4 @@
-"""VAR's published files: what they hold, and how it becomes a model of ours (and back).
+"""VAR's published files: their contents, and the conversion to and from our models.
 
 Shape letters: L tokens of all scales, S scales, V codebook size, D width.
 """
@@ -86,7 +86,7 @@ class VarOriginal:
         return tokenizer_names(config.tokenizer.quantizer).to_published(own)
 
     def derived(self, part: str, config: RunConfig) -> dict[str, Tensor]:
-        """Scale of each token, additive mask of the training, biases of the keys; counters of code use start at zero."""
+        """Scale of each token, attention mask of training, zero biases of keys, zero counters of code use."""
         scales = config.tokenizer.quantizer.sides(config.grid)
         if part == "tokenizer":
             return {"quantize.ema_vocab_hit_SV": torch.zeros(len(scales), config.tokenizer.codebook_size)}
@@ -97,7 +97,7 @@ class VarOriginal:
 
 
 def _phi_convs(tokenizer: Mapping[str, Tensor]) -> int:
-    """How many convolutions the scales share, from the way in which they are named; 0: each has its own."""
+    """Number of convolutions that the scales share, from their names; 0: one per scale."""
     shared = {name.split(".")[3] for name in tokenizer if name.startswith("quantize.quant_resi.qresi_ls.")}
     if shared:
         return len(shared)
@@ -105,7 +105,7 @@ def _phi_convs(tokenizer: Mapping[str, Tensor]) -> int:
 
 
 def _generator_sizes(generator: Mapping[str, Tensor]) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, int], int]:
-    """Settings of the model, sides of the scales, the codebook (codes, channels) that it predicts, and classes."""
+    """Settings of the model, sides of the scales, codebook (codes, channels), classes."""
     try:
         width, channels = generator["word_embed.weight"].shape
         codes, length = len(generator["head.weight"]), generator["pos_1LC"].shape[1]
@@ -113,7 +113,7 @@ def _generator_sizes(generator: Mapping[str, Tensor]) -> tuple[dict[str, Any], t
         scale_mul = generator.get("blocks.0.attn.scale_mul_1H11")
         heads = width // _HEAD_SIZE if scale_mul is None else scale_mul.shape[1]
     except (KeyError, ValueError, IndexError) as error:
-        raise InputError(f"these are not the tensors of a VAR transformer: {error} is missing or has another shape") from None
+        raise InputError(f"these are not the tensors of a VAR transformer: {error} is missing or misshapen") from None
     depth = len({match[1] for name in generator if (match := re.match(r"blocks\.(\d+)\.", name))})
     settings = {
         "model.depth": depth,
@@ -128,7 +128,7 @@ def _generator_sizes(generator: Mapping[str, Tensor]) -> tuple[dict[str, Any], t
 
 
 def _scales(scale_1L: Tensor | None, length: int) -> tuple[int, ...]:
-    """Sides of the token maps: from the scale of each token where the file says it, else a known schedule of that length."""
+    """Sides of the token maps: from the scale of each token if the file has it, else a known schedule of that length."""
     if scale_1L is not None:
         return tuple(math.isqrt(count) for count in torch.bincount(scale_1L.flatten().long()).tolist())
     for scales in DEFAULT_SCALES.values():

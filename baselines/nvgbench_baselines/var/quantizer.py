@@ -26,10 +26,10 @@ from nvgbench_baselines.var.config import ScaleConfig
 
 
 def phi_index(stage: int, scales: int, convs: int) -> int:
-    """Which of ``convs`` shared convolutions scale ``stage`` uses: the one whose tick is nearest to stage / (scales - 1).
+    """Which of ``convs`` shared convolutions scale ``stage`` uses: the one whose tick is closest to stage / (scales - 1).
 
-    The ticks are evenly spaced and keep away from 0 and 1. Two of the ten published scales lie exactly between two ticks;
-    double-precision rounding of this very expression settles them as in the published weights.
+    The ticks are evenly spaced between 0 and 1, with margins. Two of the ten published scales lie exactly between two ticks;
+    double-precision rounding of this expression decides them as in the published weights.
     """
     margin = 1 / 3 / convs if convs == 4 else 1 / 2 / convs
     ticks = np.linspace(margin, 1 - margin, convs)
@@ -38,7 +38,7 @@ def phi_index(stage: int, scales: int, convs: int) -> int:
 
 @dataclass(frozen=True)
 class _Step:
-    """One scale: the vectors that were looked up, the codes found, and the canvas after it."""
+    """One scale: vectors to quantize, their codes, canvas afterwards."""
 
     vectors_NC: Tensor
     indices_Bn: Tensor
@@ -125,7 +125,7 @@ class ScaleQuantizer(nn.Module):
         return torch.stack(updates, dim=1).cumsum(dim=1)
 
     def refine(self, vectors_BnC: Tensor, stage: int) -> Tensor:
-        """What the codebook vectors of one scale add to the canvas, ``[B, C, h, w]``: bicubic upsampling, then phi."""
+        """The update of the canvas by the codebook vectors of one scale, ``[B, C, h, w]``: bicubic upsampling, then phi."""
         with torch.autocast(vectors_BnC.device.type, enabled=False):
             side = self.scales[stage]
             map_BCss = vectors_BnC.float().transpose(1, 2).unflatten(2, (side, side))
@@ -135,7 +135,7 @@ class ScaleQuantizer(nn.Module):
             return (1 - strength) * map_BCss + strength * self.phi[self.phi_of_stage[stage]](map_BCss)
 
     def shrink(self, canvas_BChw: Tensor, stage: int) -> Tensor:
-        """The canvas averaged over the areas of a scale's positions, ``[B, n, C]``; at the last scale the canvas itself."""
+        """The canvas averaged over the area of each position of a scale, ``[B, n, C]``; at the last scale the canvas itself."""
         side = self.scales[stage]
         if side != self.grid[0]:
             canvas_BChw = F.interpolate(canvas_BChw.float(), size=(side, side), mode="area")

@@ -1,4 +1,4 @@
-"""Sampling from VAR, scale after scale (paper, Figure 4b), with keys and values kept and guidance that grows.
+"""Sampling from VAR, scale after scale (paper, Figure 4b), with a key-value cache and growing guidance.
 
 Shape letters: B batch, n tokens of one scale, C latent channels, h and w the latent grid, V codebook size.
 """
@@ -24,8 +24,8 @@ from nvgbench_baselines.var.quantizer import ScaleQuantizer
 from nvgbench_baselines.var.transformer import VarTransformer
 
 
-class Chance(Protocol):
-    """Where the random choices of a sample come from."""
+class Draws(Protocol):
+    """Source of a sample's random choices."""
 
     def tokens(self, logits_BnV: Tensor) -> Tensor:
         """Draw int64 ``[B, n]`` from filtered logits."""
@@ -36,8 +36,8 @@ class Chance(Protocol):
         ...
 
 
-class SeededChance:
-    """Choices from one stream an image, so that an image does not depend on its neighbours in the batch."""
+class SeededDraws:
+    """Choices from one stream per image, so that an image does not depend on its neighbours in the batch."""
 
     def __init__(self, noise: SeededNoise) -> None:
         self._noise = noise
@@ -52,7 +52,7 @@ class SeededChance:
 
 @dataclass(frozen=True)
 class VarSamples:
-    """What was sampled: the tokens, and the canvas ``[B, C, h, w]`` after each scale."""
+    """Sampled tokens, and the canvas ``[B, C, h, w]`` after each scale."""
 
     tokens: TokenSequence
     canvases: tuple[Tensor, ...]
@@ -60,12 +60,12 @@ class VarSamples:
 
 @torch.no_grad()
 def sample(
-    transformer: VarTransformer, quantizer: ScaleQuantizer, labels_B: Tensor, settings: VarSamplingConfig, chance: Chance
+    transformer: VarTransformer, quantizer: ScaleQuantizer, labels_B: Tensor, settings: VarSamplingConfig, draws: Draws
 ) -> VarSamples:
-    """Sample one image a label.
+    """Sample one image per label.
 
-    Guidance: (1 + t) · conditional - t · unconditional with t rising linearly from 0 at the first scale. Both passes run
-    in one batch; without guidance the unconditional one is left out.
+    Guidance: (1 + t) · conditional - t · unconditional with t rising linearly from 0 at the first scale. Both passes run in one
+    batch; without guidance there is no unconditional pass.
     """
     guided = settings.guidance > 0
     batch, stages = len(labels_B), len(quantizer.scales)
@@ -82,9 +82,9 @@ def sample(
             strength = settings.guidance * progress
             logits_BnV = (1 + strength) * logits_BnV[:batch] - strength * logits_BnV[batch:]
         logits_BnV = top_p_filter(top_k_filter(logits_BnV, settings.top_k), settings.top_p)
-        tokens_Bn = chance.tokens(logits_BnV)
+        tokens_Bn = draws.tokens(logits_BnV)
         if settings.more_smooth:
-            vectors_BnC = smooth_vectors(logits_BnV, quantizer.codebook_VC, progress, chance)
+            vectors_BnC = smooth_vectors(logits_BnV, quantizer.codebook_VC, progress, draws)
         else:
             vectors_BnC = quantizer.codebook(tokens_Bn)
         canvas_BChw = canvas_BChw + quantizer.refine(vectors_BnC, stage)
@@ -96,19 +96,19 @@ def sample(
     return VarSamples(TokenSequence(tuple(indices)), tuple(canvases))
 
 
-def smooth_vectors(logits_BnV: Tensor, codebook_VC: Tensor, progress: float, chance: Chance) -> Tensor:
-    """Mixtures of codebook vectors, ``[B, n, C]``: a Gumbel softmax of the filtered logits that sharpens from scale to scale.
+def smooth_vectors(logits_BnV: Tensor, codebook_VC: Tensor, progress: float, draws: Draws) -> Tensor:
+    """Mixtures of codebook vectors, ``[B, n, C]``: a Gumbel softmax of the filtered logits, sharper at later scales.
 
     Args:
         progress: 0 at the first scale, 1 at the last.
     """
     temperature = max(0.27 * (1 - 0.95 * progress), 0.005)
-    noisy_BnV = logits_BnV * (1 + progress) + chance.gumbel(logits_BnV)
+    noisy_BnV = logits_BnV * (1 + progress) + draws.gumbel(logits_BnV)
     return (noisy_BnV / temperature).softmax(dim=-1) @ codebook_VC
 
 
 class VarImageGenerator:
-    """Tokenizer and transformer joined; implements `nvgbench.interfaces.ImageGenerator`."""
+    """Implements `nvgbench.interfaces.ImageGenerator`."""
 
     def __init__(
         self, tokenizer: ConvTokenizer, transformer: VarTransformer, settings: VarSamplingConfig, spec: ModelSpec
@@ -125,13 +125,13 @@ class VarImageGenerator:
         """Images for the labels and seeds of ``request``.
 
         Raises:
-            InputError: a label that is no class, another number of seeds than of labels, an unknown or wrong setting.
+            InputError: a label that is not a class, a different number of seeds, an unknown or invalid setting.
         """
         settings = override_dataclass(self.settings, request.settings, "sampling")
         device = self.quantizer.codebook_VC.device
         labels_B = checked_labels(request, self.transformer.num_classes, device)
-        chance = SeededChance(SeededNoise(request.seeds_B, device))
-        samples = sample(self.transformer, self.quantizer, labels_B, settings, chance)
+        draws = SeededDraws(SeededNoise(request.seeds_B, device))
+        samples = sample(self.transformer, self.quantizer, labels_B, settings, draws)
         images_B3HW = to_uint8(self.tokenizer.decode(samples.canvases[-1]))
         if not request.trace:
             return SampleResult(images_B3HW)

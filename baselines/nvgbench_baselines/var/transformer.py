@@ -1,4 +1,4 @@
-"""VAR's transformer: all tokens of a scale at once from the canvas of the scales before (paper, section 3.3).
+"""VAR's transformer: all tokens of a scale at once, from the canvas of the earlier scales (paper, section 3.3).
 
 Shape letters: B batch, S scales, L tokens of all scales, n tokens of one scale, C latent channels, D width, V codebook size.
 """
@@ -16,18 +16,18 @@ from nvgbench_baselines.cache import LayerCache
 from nvgbench_baselines.var.blocks import BLOCK_VECTORS, HEAD_VECTORS, Block, Modulation, modulate
 from nvgbench_baselines.var.config import VarModelConfig
 
-# Factor on the initial weights of the modulation (gates have their own) and of the output layer.
+# Factors of the initial weights of the modulation (gates have their own) and of the output layer.
 MODULATION_INIT = 0.5
 HEAD_INIT = 0.02
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What the class contributes: it is the same for every scale, so a sampler computes it once.
+    """The class embedding and all modulation vectors; the same for every scale, so a sampler computes them once.
 
     Attributes:
         class_BD: the class embedding, also the content of the first scale's tokens.
-        blocks: six modulation vectors for each block, ``[B, 6, 1, D]``.
+        blocks: six modulation vectors per block, ``[B, 6, 1, D]``.
         head: scale and shift before the output layer, ``[B, 2, 1, D]``.
     """
 
@@ -44,7 +44,7 @@ class VarTransformer(nn.Module):
         scales: side of every scale's token map.
         channels: latent channels C.
         codebook_size: V.
-        num_classes: label ``num_classes`` stands for "no class".
+        num_classes: label ``num_classes`` means "no class".
     """
 
     mask_LL: Tensor
@@ -87,31 +87,31 @@ class VarTransformer(nn.Module):
 
         Args:
             labels_B: int64, ``num_classes`` for no class.
-            inputs_BNC: what the scales after the first see: the canvas so far, resized to them (N = L - n_0).
+            inputs_BNC: inputs of the scales after the first: the canvas so far, resized to each scale (N = L - n_0).
 
         Returns:
-            ``[B, L, V]``; those of a scale depend on the inputs of that scale and of the scales before alone.
+            ``[B, L, V]``; logits of a scale depend only on the inputs of that and earlier scales.
         """
         condition = self.condition(labels_B)
         tokens_BLD = torch.cat([self.start_tokens(condition), self.input(inputs_BNC)], dim=1)
         return self._run(tokens_BLD + self._placement(0, tokens_BLD.shape[1]), condition, self.mask_LL, None)
 
     def condition(self, labels_B: Tensor) -> Condition:
-        """The class embedding and all modulation vectors that follow from it."""
+        """The class embedding and all modulation vectors."""
         class_BD = self.class_embedding(labels_B)
         shared = None if self.shared_modulation is None else self.shared_modulation(class_BD)
         blocks = tuple(block.vectors(class_BD, shared) for block in self._blocks())
         return Condition(class_BD, blocks, self.head_modulation(class_BD))
 
     def start_tokens(self, condition: Condition) -> Tensor:
-        """Tokens of the first scale, ``[B, n_0, D]``, without their place."""
+        """Tokens of the first scale, ``[B, n_0, D]``, without position embedding."""
         return condition.class_BD.unsqueeze(1) + self.start_nD
 
     def step(self, stage: int, inputs_BnC: Tensor | None, condition: Condition, caches: Sequence[LayerCache]) -> Tensor:
-        """Logits ``[B, n, V]`` of one scale, given the keys and values of the scales before, which are added to.
+        """Logits ``[B, n, V]`` of one scale; appends to the caches of keys and values.
 
         Args:
-            inputs_BnC: the canvas resized to this scale; ``None`` at the first.
+            inputs_BnC: the canvas resized to this scale; None at the first.
         """
         start = sum(self.stage_tokens[:stage])
         tokens_BnD = self.start_tokens(condition) if inputs_BnC is None else self.input(inputs_BnC)
@@ -126,7 +126,7 @@ class VarTransformer(nn.Module):
         return self.head(modulate(tokens_BLD, scale_B1D, shift_B1D))
 
     def _placement(self, start: int, end: int) -> Tensor:
-        """What tells tokens ``start`` … ``end - 1`` their scale and position."""
+        """Embeddings of scale and position of tokens ``start`` … ``end - 1``."""
         return self.scale_embedding(self.stage_L[start:end]) + self.position_LD[start:end]
 
     def _blocks(self) -> list[Block]:
@@ -134,7 +134,7 @@ class VarTransformer(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """Truncated normal of deviation √(1/3D), bounds ±2, then the factors that keep a deep stack near identity."""
+        """Truncated normal with standard deviation √(1/3D) and bounds ±2; factors that keep a deep stack near the identity."""
         width, depth = self.config.width, self.config.depth
         deviation = math.sqrt(1 / (3 * width))
         for module in self.modules():

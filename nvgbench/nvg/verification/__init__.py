@@ -27,7 +27,7 @@ class NvgVerification:
         """Recompute every array of the ledger's fixture.
 
         Raises:
-            InputError: the fixture is incomplete or of another layout.
+            InputError: the fixture is incomplete or has another layout.
         """
         ledger.fixture.fact("config")
         ledger.fixture = ledger.fixture.with_settings(settings_in_name)

@@ -1,7 +1,7 @@
 """Sections B (quantizer) and C (autoencoder).
 
-Shape letters: B batch, S stages, L positions, C latent channels, h and w the latent grid, n clusters of a stage; a trailing 2
-or X stands for what the reference packs into one array (index and label behind the canvas).
+Shape letters: B batch, S stages, L positions, C latent channels, h and w the latent grid, n clusters of a stage; 2: index and
+label, X: canvas, index and label, as the reference packs them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _check_quantizer(ledger: Ledger, prefix: str) -> None:
 
 
 def _check_training(ledger: Ledger, prefix: str, module: GranularityQuantizer, soft: bool) -> None:
-    """Values and gradients of a training step, with index back-propagation (``soft``) or without."""
+    """Values and gradients of a training step, with or without index back-propagation (``soft``)."""
     under = f"{prefix}smooth." if soft else prefix
     latent_BChw = ledger.given(f"{prefix}z").requires_grad_()
     output = module(latent_BChw, soft=soft)
@@ -56,7 +56,7 @@ def _check_training(ledger: Ledger, prefix: str, module: GranularityQuantizer, s
     ledger.close(f"{under}vq_loss", output.codebook_loss)
     loss = output.codebook_loss
     if soft:
-        # The reference's probe: without it, nothing would go through the straight-through estimator.
+        # The reference's probe, which sends a gradient through the straight-through estimator.
         probe = torch.linspace(-1, 1, latent_BChw.numel(), device=latent_BChw.device).view_as(latent_BChw)
         loss = loss + (output.latent_BChw * probe).mean()
     loss.backward()
@@ -96,12 +96,12 @@ def _check_autoencoder(ledger: Ledger, prefix: str) -> None:
         ledger.close(decoded, module.decode(tokens), "clamped, from tokens", stored=clamped_B3HW)
         ledger.close(decoded, module.decode(canvas_BChw), "clamped, from the canvas", stored=clamped_B3HW)
         if not ledger.arithmetic.low:
-            # The training pass quantizes what the encoder gives in the training's own precision.
+            # The training pass quantizes latents in the precision of training.
             ledger.close(decoded, module(image_B3HW).reconstruction_B3HW, "training pass")
 
 
 def packed(tokens: TokenSequence) -> Tensor:
-    """Index and label at each position, ``[B, S, L, 2]``, as the reference stores them."""
+    """Index and label of each position, ``[B, S, L, 2]``, as the reference stores them."""
     assert tokens.structure_BL is not None
     structure_BSL = finest_to_stages(tokens.structure_BL, tokens.stages)
     index_BSL = torch.stack(
@@ -111,7 +111,7 @@ def packed(tokens: TokenSequence) -> Tensor:
 
 
 def check_packed(ledger: Ledger, name: str, tokens: TokenSequence, before_BSLC: Tensor) -> None:
-    """The generator's input: canvas before each stage, then index and label at each position."""
+    """The generator's input: canvas before each stage, index and label of each position."""
     if ledger.has(name):
         stored_BSLX = ledger.fixture.array(name)
         ledger.equal(name, packed(tokens), "index and label", stored=stored_BSLX[..., -2:])

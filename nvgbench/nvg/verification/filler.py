@@ -1,6 +1,6 @@
 """Deterministic weights for the golden numbers of NVG ("nvgbench filler NVG v1").
 
-A tensor's values depend on its key in the reference's layout, its shape and one seed alone, and need numpy and zlib only.
+The values of a tensor depend only on its key in the reference's layout, its shape and one seed; numpy and zlib suffice.
 ``fixtures/nvg_public.json`` spells the rule out under ``filler_rule``.
 """
 
@@ -12,23 +12,23 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-# What the constructor makes and nobody learns.
+# Tensors that are not learned.
 NOT_FILLED = ("rope_ids", "scale_factors", "total_visited_codes")
 
 
 def filled(key: str, shape: Sequence[int], seed: int = 0) -> np.ndarray:
-    """The float32 values of the tensor called ``key`` in the reference (no module prefix; ``quantize.`` for quantizers)."""
+    """The float32 values of the tensor ``key`` of the reference (no module prefix; ``quantize.`` for quantizers)."""
     bits = np.random.PCG64((zlib.crc32(key.encode()) + seed) % 2**32)
     return _scaled(key, np.random.Generator(bits).standard_normal(size=tuple(shape))).astype(np.float32)
 
 
 def filled_state(shapes: Mapping[str, Sequence[int]], seed: int = 0) -> dict[str, np.ndarray]:
-    """All learned tensors of a state dict given as key -> shape."""
+    """All learned tensors of a state dict with these shapes by key."""
     return {key: filled(key, shape, seed) for key, shape in shapes.items() if key.split(".")[-1] not in NOT_FILLED}
 
 
 def _scaled(key: str, noise: np.ndarray) -> np.ndarray:
-    """Noise to weights: the first rule that matches decides."""
+    """Noise to weights, by the first matching rule."""
     last = key.split(".")[-1]
     if last == "scale":
         return 3 + 0.3 * noise
@@ -47,7 +47,7 @@ def _scaled(key: str, noise: np.ndarray) -> np.ndarray:
 
 
 def _gain(key: str) -> float:
-    """Standard deviation of the outputs of a linear map or convolution with unit inputs."""
+    """Standard deviation of the outputs of a linear layer or convolution for unit inputs."""
     if "modulation" in key:
         return 0.5
     if "quant_resi" in key:

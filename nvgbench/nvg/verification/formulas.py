@@ -25,12 +25,12 @@ from nvgbench.parity.ledger import Ledger
 from nvgbench.sampling.filters import top_k_filter, top_p_filter
 from nvgbench.sampling.schedules import top_p_schedule
 
-# The stage whose rotations are stored, where nothing says which.
+# The stage of the stored rotations, if the settings do not name it.
 _ROPE_STAGE = 3
 
 
 def check(ledger: Ledger) -> None:
-    """Whatever section E holds."""
+    """Everything in section E."""
     _check_schedules(ledger)
     _check_embeddings(ledger)
     _check_rope(ledger)
@@ -40,7 +40,7 @@ def check(ledger: Ledger) -> None:
 
 
 def _listed(ledger: Ledger, start: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """Entries of the settings whose names start so and of which arrays are stored."""
+    """Entries of the settings whose names start with ``start``, with stored arrays."""
     return [(name, found) for name, found in ledger.fixture.settings.items() if name.startswith(start) and ledger.named(name)]
 
 
@@ -67,7 +67,7 @@ def _check_embeddings(ledger: Ledger) -> None:
         if structure_BSL is not None:
             ledger.equal(name, se_BSLK[:, stage])
             continue
-        # Without the labels the embedding still has to be one, of a balanced map: there and back again.
+        # Without structure maps, the stored embedding must at least decode to a balanced map and encode to itself.
         stored_BLK = ledger.given(name)
         layout = _layout(ledger, stored_BLK.shape[1])
         structure_BL = structure_labels(stored_BLK, layout.known(stage))
@@ -77,7 +77,7 @@ def _check_embeddings(ledger: Ledger) -> None:
 
 
 def _stage_structure(ledger: Ledger) -> Tensor | None:
-    """The structure maps that section E embeds, int64 ``[B, S, L]``: those of section D, or those of all embeddings."""
+    """The structure maps that section E embeds, int64 ``[B, S, L]``: from section D, or decoded from ``E.struct_feat_all``."""
     if ledger.has("D.nvg_input_output", "D.latent"):
         return stored_input(ledger)[..., -1].long()
     if not ledger.has("E.struct_feat_all"):
@@ -90,13 +90,13 @@ def _stage_structure(ledger: Ledger) -> Tensor | None:
 
 
 def _check_members(ledger: Ledger, name: str, structure_BL: Tensor, expected_L: np.ndarray) -> None:
-    """Every cluster has its share of the positions."""
+    """All clusters have the same size."""
     ours_BL = structure_BL.sort(dim=1).values
     ledger.equal(name, ours_BL, "clusters of one size", stored=np.broadcast_to(expected_L, tuple(ours_BL.shape)))
 
 
 def _layout(ledger: Ledger, positions: int) -> StageLayout:
-    """Section D's, or stages of twice as many tokens each."""
+    """The layout of section D, or one that doubles the clusters at each stage."""
     return models.layout_of(ledger.fixture) if "D" in ledger.fixture.fact("config") else StageLayout(models.square(positions))
 
 
@@ -111,7 +111,7 @@ def _check_rope(ledger: Ledger) -> None:
         stored_NA = ledger.fixture.array("E.rope_ids")
         layout = StageLayout(models.square(len(stored_NA) - 1))
         rope = StructureRope(NvgModelConfig(depth=1, head_size=_head_size(ledger)), layout, canvas_condition=False)
-        # The stored buffer is what does not depend on the image: its structure axes are 0 where ours say "undecided".
+        # The stored buffer does not depend on the image: its structure axes are 0, where ours are "undecided".
         ids_NA = rope.ids(torch.zeros(1, layout.positions, layout.channels))[0]
         ledger.equal("E.rope_ids", ids_NA)
     for part in parts:
@@ -126,10 +126,10 @@ def _check_rope(ledger: Ledger) -> None:
 
 
 def _rotated(ledger: Ledger) -> Tensor:
-    """The embedding ``[1, L, K]`` behind the rotations: of the first image, at the stage that the settings name.
+    """The embedding ``[1, L, K]`` of the stored rotations: of the first image, at the stage that the settings name.
 
     Raises:
-        InputError: neither the embedding nor what it follows from is stored.
+        InputError: neither the embedding nor a structure map is stored.
     """
     embedded = {found["stage"]: name for name, found in _listed(ledger, "E.struct_feat_stage")}
     stage = ledger.fixture.settings.get("E.rope", {}).get("stage") or next(iter(embedded), _ROPE_STAGE)
@@ -142,7 +142,7 @@ def _rotated(ledger: Ledger) -> Tensor:
 
 
 def _head_size(ledger: Ledger) -> int:
-    """Any that has room for the axes will do for the ids; the model's own where it is known."""
+    """The model's head size if known; the ids do not depend on it."""
     shapes = ledger.fixture.facts["config"].get("D", {}).get("state_dict", {})
     return shapes.get("content_blocks.0.norm.query_norm.scale", [64])[0]
 
@@ -160,14 +160,14 @@ def _check_splits(ledger: Ledger) -> None:
         parent_BL, scores_BL, stage = ledger.given(f"{prefix}.labels"), ledger.given(f"{prefix}.scores"), found["stage"]
         ledger.equal(f"{prefix}.next", split_clusters(parent_BL, stage, scores_BL))
         if ledger.has(f"{prefix}.next_gumbel"):
-            # The reference lists the uniforms by parent and member; here they belong to positions.
+            # The reference lists the uniforms by parent and member, split_clusters takes them by position.
             uniforms_BL = torch.empty_like(scores_BL)
             uniforms_BL.scatter_(1, parent_BL.argsort(dim=1, stable=True), ledger.given(f"{prefix}.uniform").flatten(1))
             ledger.equal(f"{prefix}.next_gumbel", split_clusters(parent_BL, stage, scores_BL, uniforms_BL=uniforms_BL))
 
 
 def _check_constants(ledger: Ledger) -> None:
-    """The weights of the loss terms are the derivatives of our total; the canvases' scales are the published ones."""
+    """Weights of the loss terms (derivatives of our total) and scale factors of the canvases."""
     if ledger.has("E.loss_weight", "E.loss_weight_structure"):
         sizes = {name: len(array) for name, array in ledger.fixture.arrays.items() if name.startswith("E.loss_weight")}
         stages = sizes.get("E.loss_weight") or sizes["E.loss_weight_structure"] + 2

@@ -1,7 +1,7 @@
 """Section D, teacher-forced: outputs, loss terms and gradients of both transformers.
 
 Shape letters: B batch, S stages, T structure stages, L positions, C latent channels, K structure channels, V codebook size;
-X stands for canvas, index and label packed together.
+X: canvas, index and label in one array.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OUTPUTS = (
 
 
 def check(ledger: Ledger) -> None:
-    """Whatever section D holds besides samples."""
+    """Everything in section D except for samples."""
     if not any(name.count(".") == 1 for name in ledger.named("D.")):
         return
     ledger.inputs("D.class", "D.latent", "D.epsilon", "D.u")
@@ -52,7 +52,7 @@ class _Forced:
 
 
 def stored_input(ledger: Ledger) -> Tensor:
-    """Canvas, index and label of every stage, float ``[B, S, L, X]``; recomputed where they are not stored."""
+    """Canvas, index and label of every stage, float ``[B, S, L, X]``; recomputed if not stored."""
     if ledger.has("D.nvg_input_output"):
         return ledger.given("D.nvg_input_output")
     module = models.generator_quantizer(ledger)
@@ -63,7 +63,7 @@ def stored_input(ledger: Ledger) -> Tensor:
 
 
 def tokens_of(packed_BSLX: Tensor, layout: StageLayout) -> TokenSequence:
-    """Index a cluster from index and label a position."""
+    """Indices by cluster, from index and label of each position."""
     indices = []
     for stage, clusters in enumerate(layout.tokens):
         index_BL, structure_BL = packed_BSLX[:, stage, :, -2:].long().unbind(-1)
@@ -72,7 +72,7 @@ def tokens_of(packed_BSLX: Tensor, layout: StageLayout) -> TokenSequence:
 
 
 def _check_input(ledger: Ledger) -> tuple[Tensor, Tensor]:
-    """The tokens of ``D.latent`` and the canvases that follow from them: those before each stage, packed, and the last."""
+    """Check the tokens of ``D.latent`` and their canvases; returns the packed input of all stages and the final canvas."""
     module, layout = models.generator_quantizer(ledger), models.layout_of(ledger.fixture)
     packed_BSLX = stored_input(ledger)
     if ledger.has("D.latent"):
@@ -110,7 +110,7 @@ def _check_outputs(ledger: Ledger, forced: _Forced) -> None:
 
 
 def kept_columns(logits_BNV: Tensor, columns: int) -> Tensor:
-    """Every (V / columns)-th entry of the codebook, where the fixture does not keep all."""
+    """Every (V / columns)-th logit, if the fixture does not keep all."""
     return logits_BNV[..., :: math.ceil(logits_BNV.shape[-1] / max(columns, 1))]
 
 
@@ -135,7 +135,7 @@ def _check_losses(ledger: Ledger, losses: StageLosses, layout: StageLayout) -> N
 
 
 def _check_named_terms(ledger: Ledger, named: dict[str, float], stored: dict[str, float]) -> None:
-    """Losses by their own size, accuracies as shares of one: most of them are zero."""
+    """Losses relative to their own size, accuracies absolutely, as most of them are zero."""
     accuracies = [key for key in stored if "_acc" in key]
     ours, theirs = (np.array([values.get(key, np.nan) for key in accuracies]) for values in (named, stored))
     ledger.close("loss_terms", ours, "accuracies", stored=theirs, follows=["D.content_argmax"])

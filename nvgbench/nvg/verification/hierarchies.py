@@ -12,7 +12,7 @@ from nvgbench.nvg.clustering import build_structure, joining_order
 from nvgbench.nvg.sequential import sequential_order, structure_of_order
 from nvgbench.parity.ledger import Ledger
 
-FLAT = "flat image regions: float32 cancellation of the original decides the pairs; nested and balanced as it must be"
+FLAT = "flat image regions: float32 cancellation of the original decides the pairs; nested and balanced as required"
 _REPLAYED = "with the original's float32 distances"
 # Rounding of a squared distance in the Gram form, as a share of the squared lengths that cancel in it.
 _CANCELLATION = 1e-5
@@ -21,8 +21,8 @@ _CANCELLATION = 1e-5
 def check(ledger: Ledger) -> None:
     """All clusterings: ``A.NAME.points`` in, ``labels`` and ``raw`` out.
 
-    The package's exact distances give what is stored, or else are told from it by float32 rounding alone. That is allowed to
-    flat image regions; elsewhere only the order of pairs may differ so, and float32 distances must then give all of it.
+    Exact distances must give the stored result up to float32 rounding. In flat image regions the pairs may differ; elsewhere
+    only their order may, and float32 distances must then give the stored order.
     """
     for name in sorted({array.rpartition(".")[0] for array in ledger.named("A.")}):
         points_BLC = ledger.given(f"{name}.points")
@@ -41,7 +41,7 @@ def check(ledger: Ledger) -> None:
 
 
 def _check_order(ledger: Ledger, name: str, raw_BSL: np.ndarray, structure_BSL: np.ndarray, flat: bool) -> None:
-    """The order in which pairs were joined. Pairs whose distances agree to float32 rounding may stand either way round."""
+    """The order in which pairs were joined; pairs whose distances are equal up to float32 rounding may be swapped."""
     stored_BSL = ledger.fixture.array(name).astype(np.int64)
     if np.array_equal(stored_BSL, raw_BSL):
         ledger.equal(name, raw_BSL)
@@ -60,17 +60,17 @@ def _check_order(ledger: Ledger, name: str, raw_BSL: np.ndarray, structure_BSL: 
 
 
 def _replay(ledger: Ledger, name: str, excuse: str) -> None:
-    """Recompute with the rounding of the original."""
+    """Recompute with the original's rounding."""
     order_BSL = float32_order(torch.from_numpy(ledger.fixture.array(f"{name.rpartition('.')[0]}.points")))
     ours_BSL = order_BSL if name.endswith(".raw") else structure_of_order(order_BSL)
     ledger.equal(name, ours_BSL, _REPLAYED, excuse=excuse)
 
 
 def float32_order(points_BLC: Tensor) -> Tensor:
-    """The order of joining ``[B, S, L]`` by float32 distances, which is how the original's golden structure maps were made.
+    """The order of joining ``[B, S, L]`` by float32 distances, with which the golden structure maps were made.
 
-    The package clusters in exact arithmetic; pairs that are equally far apart up to float32 rounding may be joined in another
-    order there. On a CPU, whatever device and precision the rest is recomputed in: the rounding is that of its matrix product.
+    It may differ from that of exact arithmetic for pairs whose distances are equal up to rounding. Always on a CPU, because the
+    rounding is that of its matrix product.
     """
     with torch.autocast("cpu", enabled=False):
         return torch.stack([sequential_order(points_LC) for points_LC in points_BLC.to("cpu", torch.float32)])
@@ -81,14 +81,14 @@ def _rows(structure_BSL: np.ndarray) -> np.ndarray:
 
 
 def is_hierarchy(structure_BSL: np.ndarray) -> bool:
-    """Whether every image's labels are nested and balanced, down to single positions."""
+    """Whether the structure maps of every image are nested and balanced, down to single positions."""
     finest_BL = structure_BSL[:, -1]
     permutation = np.array_equal(np.sort(finest_BL, axis=1), np.broadcast_to(np.arange(finest_BL.shape[1]), finest_BL.shape))
     return permutation and np.array_equal(structure_BSL[:, :-1], structure_BSL[:, 1:] // 2)
 
 
 def _joined_in_order(points_BLC: np.ndarray, raw_BSL: np.ndarray) -> bool:
-    """Whether clusters were joined two by two, the nearer pair before the farther one, up to float32 rounding."""
+    """Whether clusters were joined in pairs, closer pairs first, up to float32 rounding."""
     length = points_BLC.shape[1]
     if not np.array_equal(raw_BSL[:, -1], np.broadcast_to(np.arange(length), raw_BSL[:, -1].shape)):
         return False

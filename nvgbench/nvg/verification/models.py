@@ -1,4 +1,4 @@
-"""NVG's modules in the sizes of a fixture's configuration, filled by the fixture's rule for weights."""
+"""NVG's modules with the sizes of a fixture's configuration and deterministic weights."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ PUBLISHED_SCALE_FACTORS = (1.0, 4.1993, 3.4706, 3.0520, 2.7430, 2.4842, 2.2407, 
 
 
 def granularity(tokens: Sequence[int], strength: float = 0.5, sharing: int = 0) -> GranularityConfig:
-    """Hierarchy and refiners of a configuration: tokens of each stage, and how many stages share a refiner.
+    """Hierarchy and refiners of a configuration: tokens of each stage, ``share_quant_resi``.
 
     Raises:
-        InputError: refiners shared by some of the stages only, which NVG does not have.
+        InputError: some stages share a refiner, which NVG does not have.
     """
     if sharing not in (0, 1):
-        raise InputError(f"share_quant_resi = {sharing}: NVG has one refiner a stage (0) or one for all (1)")
+        raise InputError(f"share_quant_resi = {sharing}: NVG has one refiner per stage (0) or one for all (1)")
     group_size = tokens[1] if len(tokens) > 1 else 2
     return GranularityConfig(group_size=group_size, phi_strength=strength, phi_sharing="all" if sharing else "none")
 
 
 def square(positions: int) -> tuple[int, int]:
-    """The grid of so many positions.
+    """The square grid with this number of positions.
 
     Raises:
-        InputError: it is not square.
+        InputError: there is none.
     """
     side = math.isqrt(positions)
     if side * side != positions:
-        raise InputError(f"{positions} positions are no square grid; the layout of the fixtures knows no others")
+        raise InputError(f"{positions} positions are not a square grid; the layout of the fixtures has no others")
     return side, side
 
 
 def quantizer(ledger: Ledger, config: Mapping[str, Any], grid: tuple[int, int]) -> GranularityQuantizer:
-    """A quantizer alone, from a configuration with ``n_e``, ``e_dim`` …"""
+    """A quantizer from a configuration with ``n_e``, ``e_dim`` …"""
     hierarchy = granularity(config["v_patch_nums"], config.get("quant_resi", 0.5), config.get("share_quant_resi", 0))
     module = GranularityQuantizer(hierarchy, config["n_e"], config["e_dim"], grid, commitment=config.get("beta", 0.25))
     own = {f"quantizer.{key}": value for key, value in module.state_dict().items()}
@@ -62,7 +62,7 @@ def quantizer(ledger: Ledger, config: Mapping[str, Any], grid: tuple[int, int]) 
 
 
 def autoencoder(ledger: Ledger, config: Mapping[str, Any], image_size: int) -> ConvTokenizer:
-    """A whole tokenizer, from a configuration with ``base_ch``, ``ch_mult`` … and the state dict's shapes."""
+    """A tokenizer from a configuration with ``base_ch``, ``ch_mult`` … and the state dict's shapes."""
     side = image_size // 2 ** (len(config["ch_mult"]) - 1)
     settings = TokenizerConfig(
         base_channels=config["base_ch"],
@@ -91,12 +91,12 @@ def generator(ledger: Ledger) -> NvgGenerator:
     """Both transformers of section D.
 
     Raises:
-        InputError: sizes that do not belong together, or an option that NVG's published models do not have.
+        InputError: sizes that do not fit together, or an option that NVG's published models do not have.
     """
     config, layout = ledger.fixture.fact("config", "D"), layout_of(ledger.fixture)
     shapes = ledger.fixture.fact("config", "D", "state_dict")
     if not config.get("disable_vec_head", True):
-        raise InputError("disable_vec_head = false: the published models have no modulated token head, and nothing here has")
+        raise InputError("disable_vec_head = false: a modulated token head is not supported; the published models have none")
     try:
         width, channels = shapes["content_embed.weight"]
         structure_width = shapes["structure_embed.weight"][0]
@@ -121,7 +121,7 @@ def generator(ledger: Ledger) -> NvgGenerator:
 
 
 def generator_quantizer(ledger: Ledger) -> GranularityQuantizer:
-    """The quantizer whose tokens section D generates; filled with the seed of the configuration."""
+    """The quantizer whose tokens section D generates, with weights of the configuration's seed."""
     config = ledger.fixture.fact("config", "D")
     sizes = {
         "n_e": config["vocab_size"],
@@ -133,7 +133,7 @@ def generator_quantizer(ledger: Ledger) -> GranularityQuantizer:
 
 
 def scale_factors(fixture: Fixture, stages: int) -> Any:
-    """The stored factors, or the published ones where the fixture leaves them out."""
+    """The stored factors, or the published ones if the fixture has none."""
     if "E.scale_factors" not in fixture.arrays and stages + 1 == len(PUBLISHED_SCALE_FACTORS):
         return PUBLISHED_SCALE_FACTORS
     return fixture.array("E.scale_factors")

@@ -1,4 +1,4 @@
-"""Settings of arrays in fixtures of the first layout, which have them in the arrays' names and descriptions alone."""
+"""Settings in fixtures of the first layout, which have them only in names and descriptions of arrays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from nvgbench.parity.fixture import Fixture
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
-# Name of an array, of which the outer group is the entry of the settings, and the settings that the inner groups hold.
+# Pattern of an array's name and keys of settings: the outer group is the entry, the inner groups are the values.
 _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"(D\.step\.x0_hat_stage(\d+))", ("stage",)),
     (r"(E\.schedule_(\d+)_(\d+))", ("steps", "positions")),
@@ -26,7 +26,7 @@ _TEXTS = (("D.step.content", r"\bn=(\d+)", "D.step", "n"), ("E.rope_content", r"
 
 
 def settings_in_name(fixture: Fixture, name: str) -> tuple[str, dict[str, Any]] | None:
-    """The entry that the array ``name`` belongs to, and its settings; None where name and description hold none."""
+    """The entry that the array ``name`` belongs to, and its settings; None if there are none."""
     if name.startswith("A.") and "flat" in name:
         return name.rpartition(".")[0], {"flat": True}
     for pattern, keys in _NAMES:

@@ -34,13 +34,13 @@ def check(ledger: Ledger) -> None:
 
 
 def _sampler(ledger: Ledger, settings: Mapping[str, Any], steps: int) -> NvgSampler:
-    """A sampler with the guidance of the fixture, which may be any list.
+    """A sampler with the fixture's guidance, which can be any list.
 
     Raises:
-        InputError: a sample that needs random choices, which fixtures do not store.
+        InputError: the sample needs random numbers, which fixtures do not store.
     """
     if settings.get("top_k", 1) != 1 or settings.get("use_gumbel_topk"):
-        raise InputError("samples of a fixture are drawn by argmax (top_k 1, no Gumbel noise); other draws are not stored")
+        raise InputError("samples of fixtures use argmax (top_k 1, no Gumbel noise); random numbers are not stored")
     sampler = NvgSampler(
         models.generator(ledger), models.generator_quantizer(ledger), NvgSamplingConfig(flow_steps=steps, top_k=1)
     )
@@ -55,7 +55,7 @@ def _sampler(ledger: Ledger, settings: Mapping[str, Any], steps: int) -> NvgSamp
 
 
 def _check_guidance(ledger: Ledger, prefix: str, settings: Mapping[str, Any]) -> None:
-    """The schedules rise linearly; the reference holds them in bfloat16."""
+    """The schedules rise linearly; the reference stores them in bfloat16."""
     for name in ("content_cfg", "structure_cfg"):
         if settings.get(name):
             scales = settings[name]
@@ -93,7 +93,7 @@ def _check_sample(ledger: Ledger, prefix: str) -> None:
 
 
 def _check_result(ledger: Ledger, prefix: str, sample: Sample, decided: list[str]) -> None:
-    """What a sample ends with is what its last stage left."""
+    """The sample's final canvas and structure map are those of its last stage."""
     if ledger.has(f"{prefix}canvas"):
         stored_BLC = ledger.fixture.array(f"{prefix}canvas")[:, -1]
         ledger.close(f"{prefix}canvas", sample.canvas_BLC, "of the sample", stored=stored_BLC, follows=decided)
@@ -107,7 +107,7 @@ def _check_result(ledger: Ledger, prefix: str, sample: Sample, decided: list[str
 def _check_decisions(
     ledger: Ledger, prefix: str, scores: list[Tensor], logits: list[Tensor], decided: list[str] | tuple[()] = ()
 ) -> None:
-    """What splits and tokens were decided from."""
+    """Scores of the splits and logits of the tokens."""
     ledger.close(f"{prefix}scores", torch.cat(scores, -1).transpose(1, 2), follows=decided)
     if ledger.has(f"{prefix}logits"):
         columns = ledger.fixture.array(f"{prefix}logits").shape[-1]
@@ -115,7 +115,7 @@ def _check_decisions(
 
 
 def _check_steps(ledger: Ledger) -> None:
-    """One content and one structure step a stage, each from the ENCODED canvas and structure of that stage."""
+    """One content and one structure step per stage, each from the ENCODED canvas and structure of that stage."""
     sampler = _sampler(ledger, *_step_settings(ledger))
     layout = sampler.generator.layout
     packed_BSLX, labels_B, noise_BLK = stored_input(ledger), ledger.given("D.class"), ledger.given(f"{_STEP}noise")
@@ -146,7 +146,7 @@ def _check_steps(ledger: Ledger) -> None:
 
 
 def _step_settings(ledger: Ledger) -> tuple[Mapping[str, Any], int]:
-    """Guidance and flow steps; in fixtures that do not list them those of the guided sample, and four."""
+    """Guidance and flow steps; by default those of the guided sample, and four."""
     own = ledger.fixture.settings.get("D.step", {})
     steps = own.get("n", 4)
     if "cfg" in own:

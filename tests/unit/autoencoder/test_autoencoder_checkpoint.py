@@ -1,4 +1,4 @@
-"""Both published autoencoders fit tensor for tensor, under a mapping of names that can be turned round."""
+"""Both published autoencoders fit tensor by tensor, with an invertible mapping of names."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def published_state(tokenizer: ConvTokenizer) -> dict[str, Tensor]:
     return PUBLISHED_NAMES.to_published(tokenizer.state_dict())
 
 
-def test_there_and_back() -> None:
+def test_round_trip() -> None:
     source, target = tiny(), tiny()
     published = published_state(source)
     published |= {"total_visited_codes": torch.zeros(9, 16), "loss.discriminator.weight": torch.zeros(3)}

@@ -24,12 +24,12 @@ def test_nearest_codes_agree_with_a_plain_search(seed: int, vectors: int, codes:
     assert torch.equal(nearest_codes(vectors_NC, codebook_VC), expected)
 
 
-def test_of_equal_codes_the_first_is_taken() -> None:
+def test_the_first_of_equal_codes_is_chosen() -> None:
     codebook_VC = torch.tensor([[5.0], [1.0], [-1.0], [1.0]])
     assert nearest_codes(torch.tensor([[0.0], [1.0]]), codebook_VC).tolist() == [1, 1]
 
 
-def test_pieces_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors_NC, codebook_VC = torch.randn(101, 6), torch.randn(17, 6)
     whole = nearest_codes(vectors_NC, codebook_VC)
     monkeypatch.setattr(quantization, "CHUNK_ELEMENTS", 17 * 4)
@@ -66,7 +66,7 @@ def test_soft_codes_equal_the_hard_ones_and_reach_every_code() -> None:
     assert bool((vectors_NC.grad.abs().sum(1) > 0).all())
 
 
-def test_entropy_term_prefers_sure_and_even_assignments() -> None:
+def test_entropy_term_prefers_confident_and_even_assignments() -> None:
     codebook_VC = torch.eye(4) * 20
     assert entropy_term(codebook_VC, codebook_VC).item() == pytest.approx(-math.log(4), abs=1e-5)
     assert entropy_term(codebook_VC[:1].expand(4, -1), codebook_VC).item() == pytest.approx(0.0, abs=1e-5)

@@ -141,7 +141,7 @@ def test_the_same_generator_gives_the_same_losses() -> None:
         assert torch.equal(loss, again)
 
 
-def test_an_objective_without_extras_says_so() -> None:
+def test_an_objective_without_loss_networks_notes_it() -> None:
     objective = make_objective()
     assert list(objective.modules) == ["tokenizer"]
     assert objective.notes == ("perceptual loss: none", "adversarial loss: none")
@@ -166,7 +166,7 @@ def test_a_small_tokenizer_learns_and_its_codebook_stays_alive() -> None:
     objective = make_objective(soft_fraction=0.1)
     optimizer = torch.optim.AdamW(objective.modules["tokenizer"].parameters(), 3e-3, weight_decay=0.0)
     rng = torch.Generator().manual_seed(0)
-    # Two flat halves of random colours an image: more than one code can tell, and quickly learnt.
+    # Two flat halves of random colours per image: one code is not enough, and learning is quick.
     halves = (torch.rand(64, 3, 1, 2, generator=rng) * 2 - 1).repeat_interleave(8, dim=3).expand(-1, -1, 16, -1)
     history = []
     for step in range(80):

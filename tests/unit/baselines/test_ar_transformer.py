@@ -14,7 +14,7 @@ from nvgbench.types import TokenBatch
 
 
 @pytest.mark.parametrize("place", [0, 6, 15])
-def test_a_token_is_predicted_from_those_before(small: Callable, place: int) -> None:
+def test_a_token_is_predicted_from_earlier_ones(small: Callable, place: int) -> None:
     model = small("ar")
     (tokens,) = model.tokens(1).indices
     changed = tokens.clone()

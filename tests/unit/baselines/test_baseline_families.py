@@ -1,4 +1,4 @@
-"""Both families at the border: look-up, presets, cost cards, shared helpers."""
+"""Interfaces of both families: look-up, presets, cost cards, shared helpers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_presets_at_256_px(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", COMPARED)
-def test_presets_that_are_compared_differ_in_the_generator_alone(size: str) -> None:
+def test_compared_presets_differ_in_the_generator_only(size: str) -> None:
     configs = [load_preset(f"{family}-{size}") for family in ("nvg", "var", "ar")]
     for one in configs[1:]:
         assert one.data == configs[0].data
@@ -103,7 +103,7 @@ def test_decoder_cost_with_attention_and_convolutions(small: Callable) -> None:
 
 
 @pytest.mark.parametrize("family", ["var", "ar"])
-def test_tokenizers_go_there_and_back(small: Callable, family: str) -> None:
+def test_tokenizers_encode_and_decode(small: Callable, family: str) -> None:
     tokenizer = small(family).tokenizer
     assert isinstance(tokenizer, ConvTokenizer)
     assert isinstance(tokenizer, Tokenizer)

@@ -17,7 +17,7 @@ def published(small: Callable) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return transformer_to_published(own), own
 
 
-def test_derived_tensors_and_axes_of_length_one_are_passed_over(small: Callable) -> None:
+def test_derived_tensors_and_axes_of_length_one_are_ignored(small: Callable) -> None:
     theirs, own = published(small)
     assert theirs["pos_1LC"].shape == (1, 21, 16)
     assert theirs["blocks.0.attn.scale_mul_1H11"].shape == (1, 2, 1, 1)

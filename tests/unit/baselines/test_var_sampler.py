@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from nvgbench_baselines.var.config import VarSamplingConfig
-from nvgbench_baselines.var.sampler import SeededChance, sample
+from nvgbench_baselines.var.sampler import SeededDraws, sample
 
 from nvgbench.errors import InputError
 from nvgbench.sampling.noise import SeededNoise
@@ -19,9 +19,9 @@ SEEDS = torch.tensor([11, 12, 13])
 
 
 def tokens(model: Any, labels: torch.Tensor = LABELS, seeds: torch.Tensor = SEEDS, **settings: Any) -> torch.Tensor:
-    chance = SeededChance(SeededNoise(seeds))
+    draws = SeededDraws(SeededNoise(seeds))
     config = VarSamplingConfig(**settings)
-    return torch.cat(sample(model.generator, model.tokenizer.quantizer, labels, config, chance).tokens.indices, dim=1)
+    return torch.cat(sample(model.generator, model.tokenizer.quantizer, labels, config, draws).tokens.indices, dim=1)
 
 
 def request(settings: Mapping[str, Any] | None = None, **overrides: Any) -> SampleRequest:
@@ -74,9 +74,9 @@ def test_images_and_trace(small: Callable) -> None:
 
 def test_smoothing_changes_the_picture_and_keeps_it_finite(small: Callable) -> None:
     model = small("var")
-    chance = SeededChance(SeededNoise(SEEDS))
+    draws = SeededDraws(SeededNoise(SEEDS))
     settings = VarSamplingConfig(more_smooth=True, top_k=3)
-    canvas = sample(model.generator, model.tokenizer.quantizer, LABELS, settings, chance).canvases[-1]
+    canvas = sample(model.generator, model.tokenizer.quantizer, LABELS, settings, draws).canvases[-1]
     assert torch.isfinite(canvas).all()
     plain = model.images().generate(request()).images_B3HW
     assert not torch.equal(model.images().generate(request({"more_smooth": True})).images_B3HW, plain)
@@ -85,10 +85,10 @@ def test_smoothing_changes_the_picture_and_keeps_it_finite(small: Callable) -> N
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (request(labels_B=torch.tensor([0, 1, 5])), "label 5 is no class"),
-        (request(labels_B=torch.tensor([0, 1, -1])), "label -1 is no class"),
+        (request(labels_B=torch.tensor([0, 1, 5])), "label 5 is not a class"),
+        (request(labels_B=torch.tensor([0, 1, -1])), "label -1 is not a class"),
         (request(labels_B=torch.tensor([0.0, 1.0, 2.0])), "integer tensor"),
-        (request(seeds_B=torch.tensor([1, 2])), "one seed a label"),
+        (request(seeds_B=torch.tensor([1, 2])), "one seed per label"),
         (request({"guidence": 2.0}), "did you mean 'guidance'"),
         (request({"top_p": 0.0}), "top_p"),
         (request({"top_k": "many"}), "top_k"),

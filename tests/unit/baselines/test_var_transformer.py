@@ -17,7 +17,7 @@ STARTS = (0, 1, 5, 21)  # of the scales 1, 2, 4
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_a_scale_sees_itself_and_the_scales_before(small: Callable, stage: int) -> None:
+def test_a_scale_attends_to_itself_and_earlier_scales(small: Callable, stage: int) -> None:
     generator = small("var").generator
     inputs = torch.randn(1, 20, 4, generator=torch.Generator().manual_seed(3))
     changed = inputs.clone()
@@ -47,7 +47,7 @@ def test_drop_path_drops_whole_images_and_keeps_the_mean() -> None:
     assert drop_path(x, 0.25, training=False) is x
 
 
-def test_untrained_model_guesses_evenly() -> None:
+def test_untrained_model_is_uniform() -> None:
     torch.manual_seed(0)
     model = VarTransformer(VarModelConfig(depth=2), scales=(1, 2, 4), channels=4, codebook_size=24, num_classes=5).eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Clustering: the batched algorithm against a loop written from its description, and the properties of a hierarchy."""
+"""Clustering: the batched algorithm compared with the loop of Algorithm 1, and the properties of a hierarchy."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_always_balanced_and_nested(points: np.ndarray, group_size: int, method:
 
 
 def test_image_does_not_depend_on_its_batch() -> None:
-    # More images than one chunk holds, flat ones among them (they finish in other rounds than the rest).
+    # More images than fit into one chunk, some flat (these need another number of rounds).
     points_BLC = torch.randn(70, 128, 4, generator=torch.Generator().manual_seed(0))
     points_BLC[::3] = points_BLC[::3].round()
     points_BLC[::7] = 0.25
@@ -157,13 +157,13 @@ def test_random_draws_come_from_the_generator() -> None:
         ({"child_order": "none"}, "child_order 'none'"),
         ({"tie_break": "first"}, "tie_break"),
         ({"group_size": 3}, "not a power of two"),
-        ({"group_size": 8}, "no power of the group size"),
+        ({"group_size": 8}, "not a power of the group size"),
         ({"method": "random"}, "needs a generator"),
-        ({"method": "quadtree"}, "height and width"),
-        ({"method": "quadtree", "grid": (4, 8)}, "height and width"),
+        ({"method": "quadtree"}, "the quadtree needs a grid"),
+        ({"method": "quadtree", "grid": (4, 8)}, "the quadtree needs a grid"),
     ],
 )
-def test_refuses_what_cannot_work(arguments: dict, match: str) -> None:
+def test_refuses_invalid_arguments(arguments: dict, match: str) -> None:
     with pytest.raises(InputError, match=match):
         build_structure(torch.zeros(1, 16, 2), **arguments)
 

@@ -13,7 +13,7 @@ from tests.helpers.tiny_nvg import tiny
 
 
 @pytest.mark.parametrize("structure_input", ["partial-noise", "pure-noise"])
-def test_known_channels_are_shown_or_not(structure_input: str) -> None:
+def test_partial_noise_shows_the_decided_channels(structure_input: str) -> None:
     structure_BL = torch.stack([torch.randperm(16, generator=torch.Generator().manual_seed(seed)) for seed in range(4)])
     epsilon = torch.randn(4, 16, 4, generator=torch.Generator().manual_seed(2))
     flow = tiny(structure_input=structure_input).flow.mix(structure_BL, epsilon, torch.full((4, 3), 0.25))

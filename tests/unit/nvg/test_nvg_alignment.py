@@ -1,4 +1,4 @@
-"""Feature alignment: the loss, what its gradients reach, the projector's names and sizes; none is no change."""
+"""Feature alignment: the loss, its gradients, names and sizes of the projector; no change without it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FEATURES = 5
 
 
 class FakeTokenizer:
-    """A canvas that depends on the image's tokens alone, so that a part of a batch has the canvases of the whole."""
+    """Canvases that depend only on the tokens of each image, so that they are the same in every batch."""
 
     def canvases(self, tokens: TokenSequence) -> Tensor:
         assert tokens.structure_BL is not None
@@ -101,7 +101,7 @@ def test_the_weighted_term_joins_the_others() -> None:
     assert value.item() == pytest.approx(parts + 0.25 * expected, rel=1e-5)
 
 
-def test_gradients_reach_the_watched_block_and_none_behind_it() -> None:
+def test_gradients_stop_at_the_watched_block() -> None:
     model, data = tiny(depth=3), batch()
     objective(model, FakeTarget())
     seen = []
@@ -149,7 +149,7 @@ def test_parts_of_a_batch_average_to_the_whole() -> None:
             loss, logs = losses(found, part)
             (loss / len(parts)).backward()
             value += logs["alignment"] / len(parts)
-        # The flow draws noise for each part; the content transformer knows nothing of it.
+        # The flow draws other noise for each part, which does not affect the content transformer.
         return value, {name: weight.grad for name, weight in model.named_parameters() if not name.startswith("structure.")}
 
     whole, parts = gradients(None), gradients(2)
@@ -173,7 +173,7 @@ def test_projector_has_the_published_names_and_sizes_and_is_counted_apart(depth:
     assert counts == {**plain, "projector": entry["parameters"]["repa_projector_not_counted"]}
 
 
-def test_a_projector_is_loaded_where_there_is_one_and_passed_over_where_not() -> None:
+def test_weights_of_a_projector_are_loaded_or_ignored() -> None:
     aligned, plain = tiny(), tiny()
     aligned.align(1, FEATURES)
     plain.load_state_dict(aligned.state_dict())

@@ -1,4 +1,4 @@
-"""What the features come from: preprocessing, order of the patches, and what is said where there are none to be had."""
+"""Targets of the alignment: preprocessing, order of patches, messages without weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def config(*settings: str, preset: str = "nvg-tiny") -> RunConfig:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Looks like weights, and transformers like a package that is there."""
+    """A fake file of weights and a fake transformers package."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "config.json").write_text("{}")
@@ -47,7 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "weights"
 
 
-def test_patches_lie_as_the_grid_does() -> None:
+def test_patches_follow_the_grid() -> None:
     grey_BL = torch.linspace(-0.9, 0.9, 12).reshape(2, 6)
     images = grey_BL.reshape(2, 1, 2, 3).repeat_interleave(21, 2).repeat_interleave(21, 3).expand(-1, 3, -1, -1).contiguous()
     target = PatchFeatures(PatchMeans(), (2, 3))
@@ -113,7 +113,7 @@ def one_line(error: pytest.ExceptionInfo[InputError]) -> str:
     return str(error.value)
 
 
-def test_a_demand_that_cannot_be_met_is_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights_are_refused_if_required(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     demanded = config("model.alignment=dinov2", f"model.alignment_folder={folder}")
     assert find_target(demanded) == (folder / "model.safetensors", "")
     empty = config("model.alignment=dinov2", f"model.alignment_folder={tmp_path}")
@@ -130,16 +130,16 @@ def test_a_demand_that_cannot_be_met_is_refused(folder: Path, tmp_path: Path, mo
     one_line(e)
 
 
-def test_auto_says_why_it_does_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_notes_why_it_does_not_align(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     auto = config("model.alignment=auto")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     FAMILY.check_training(auto)
     target, (note,) = load_target(auto, (8, 8))
     assert target is None
     assert note.startswith("feature alignment: none, because the feature alignment needs the package transformers")
-    # A preset of the paper's, cut short to be tried.
+    # A short trial of one of the paper's presets.
     assert "beyond the 2 blocks" in find_target(load_preset("nvg-d16", ["model.depth=2"]))[1]
-    # A folder that somebody names is a demand.
+    # An explicit folder makes the weights required.
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     with pytest.raises(InputError, match="expected a folder"):
         find_target(config("model.alignment=auto", f"model.alignment_folder={tmp_path}"))

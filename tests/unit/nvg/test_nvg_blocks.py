@@ -27,13 +27,13 @@ def _block(drop_path: float = 0.0) -> SingleStreamBlock:
     return block
 
 
-def test_the_last_tokens_alone_are_those_of_the_whole() -> None:
+def test_computing_only_the_last_tokens_changes_nothing() -> None:
     block, inputs = _block(), _inputs()
     # The same products in smaller pieces: float32 rounding.
     torch.testing.assert_close(block(*inputs, last=10), block(*inputs)[:, -10:], rtol=1e-5, atol=1e-5)
 
 
-def test_samples_do_not_see_each_other() -> None:
+def test_samples_are_independent() -> None:
     block, (x, condition, turn) = _block(), _inputs()
     changed = x.clone()
     changed[1] += 1

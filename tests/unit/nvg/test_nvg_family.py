@@ -1,4 +1,4 @@
-"""The family as others see it: presets, sampling by seed, the cost card."""
+"""The family's interface: presets, sampling by seed, cost card."""
 
 from __future__ import annotations
 
@@ -107,9 +107,9 @@ def test_structure_from_another_image_is_kept(generator: NvgImageGenerator) -> N
 @pytest.mark.parametrize(
     ("labels", "seeds", "options", "words"),
     [
-        ([10], [0], {}, "no class"),
-        ([0, 1], [0], {}, "one seed a label"),
-        ([0.5], [0], {}, "one seed a label"),
+        ([10], [0], {}, "not a class"),
+        ([0, 1], [0], {}, "one seed per label"),
+        ([0.5], [0], {}, "one seed per label"),
         ([0], [0], {"settings": {"guidence": 1.0}}, "guidence"),
         ([0], [0], {"settings": {"flow_steps": 0}}, "flow_steps"),
     ],

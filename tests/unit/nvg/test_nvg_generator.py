@@ -1,4 +1,4 @@
-"""Sizes, initial values, and what the generators may and may not see."""
+"""Sizes, initial weights, and dependence on the inputs."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _content_inputs(stage: int) -> tuple[torch.Tensor, ...]:
     return torch.randn(2, 16, 6, generator=generator), se, torch.full((2,), stage), torch.tensor([0, 3])
 
 
-def test_the_first_stage_reads_no_canvas_and_later_ones_scale_it() -> None:
+def test_the_first_stage_ignores_the_canvas_and_later_ones_scale_it() -> None:
     model = tiny().content
     canvas, se, stage, labels = _content_inputs(0)
     assert torch.equal(model(canvas, se, stage, labels), model(canvas + 5, se, stage, labels))
@@ -119,7 +119,7 @@ def test_class_stage_and_structure_matter(part: str) -> None:
     assert torch.equal(run(canvas, se, stage, labels), run(canvas, se.flip(1), stage, labels))
 
 
-def test_a_batch_of_all_stages_is_the_stages_one_by_one() -> None:
+def test_a_batch_of_all_stages_equals_single_stages() -> None:
     model = tiny(StageLayout((4, 4), 4))
     layout = model.layout
     generator = torch.Generator().manual_seed(0)

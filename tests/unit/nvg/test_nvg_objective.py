@@ -72,7 +72,7 @@ def test_it_can_be_learned() -> None:
 
 
 class SpyGenerator(torch.nn.Module):
-    """Remembers the labels that it was asked for."""
+    """Records the labels of its inputs."""
 
     def __init__(self, model: NvgGenerator) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class SpyGenerator(torch.nn.Module):
 
 
 @pytest.mark.parametrize("label_drop", [0.0, 0.3, 0.95])
-def test_labels_are_dropped_at_the_asked_rate(label_drop: float) -> None:
+def test_labels_are_dropped_at_the_configured_rate(label_drop: float) -> None:
     model, data = tiny(), batch(200)
     objective = NvgObjective(NvgModelConfig(depth=2, label_drop=label_drop), FakeTokenizer(), model)
     spy = SpyGenerator(model)

@@ -1,4 +1,4 @@
-"""Rotary embedding: room for the axes, relative positions, what structure_rope switches off."""
+"""Rotary embedding: sizes of the axes, relative positions, structure_rope."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_ids_of_a_rectangular_grid() -> None:
     assert structure[0, 11, 6:].tolist() == [1.0, 3.0]
 
 
-def test_scores_depend_on_differences_of_ids_alone() -> None:
+def test_scores_depend_on_differences_of_ids_only() -> None:
     rope = _rope()
     generator = torch.Generator().manual_seed(1)
     query, key = torch.randn(2, 1, 1, 33, 32, generator=generator)

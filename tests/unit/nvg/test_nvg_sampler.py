@@ -1,4 +1,4 @@
-"""The sampler: Algorithm 2 by its properties, and images that do not depend on their neighbours."""
+"""The sampler: properties of Algorithm 2, and independence of images in a batch."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_an_image_is_the_same_in_every_batch(structure_input: str) -> None:
 def test_every_setting_does_something(change: dict[str, object]) -> None:
     model, seeds, classes = tiny(), list(range(12)), [0, 1, 2] * 4
     for part in (model.content.class_embed, model.structure.class_embed):
-        torch.nn.init.normal_(part.weight)  # at its initial size the class hardly shows
+        torch.nn.init.normal_(part.weight)  # at its initial size the class has little effect
     one = draw(model, NvgSamplingConfig(flow_steps=3), seeds, classes)
     other = draw(model, NvgSamplingConfig(**{"flow_steps": 3, **change}), seeds, classes)  # type: ignore[arg-type]
     same_structure = torch.equal(one.tokens.structure_BL, other.tokens.structure_BL)
@@ -94,7 +94,7 @@ def test_guidance_extrapolates_from_the_unconditional_branch() -> None:
     torch.testing.assert_close(logits(3.0, 0), unconditional + 3 * (conditional - unconditional), rtol=1e-4, atol=1e-4)
 
 
-def test_given_structure_is_used_and_the_rest_is_drawn() -> None:
+def test_given_structure_is_used_and_the_rest_is_sampled() -> None:
     model = tiny()
     given = GivenStructure(torch.stack([torch.arange(16).roll(shift) % 4 for shift in (0, 1)]), 2)
     one = draw(model, NvgSamplingConfig(flow_steps=2), [1, 2], [0, 0], given)

@@ -23,7 +23,7 @@ def test_other_layouts(grid: tuple[int, int], group: int, tokens: tuple[int, ...
     assert layout.known(layout.last) == layout.channels
 
 
-def test_coarser_labels_nest() -> None:
+def test_coarser_maps_nest() -> None:
     layout = StageLayout((4, 4), 4)
     assert layout.coarser(torch.arange(16)[None], 2, 1).tolist() == [[label // 4 for label in range(16)]]
 

@@ -65,7 +65,7 @@ def test_tokens_do_not_depend_on_the_batch(settings: dict[str, object]) -> None:
 )
 @torch.no_grad()
 def test_the_stages_add_up_to_the_quantized_latent(latent: np.ndarray, variant: dict[str, object]) -> None:
-    """Whatever the latent: each stage's own addition, taken from its codes and its map alone, summed in float64."""
+    """For any latent: the updates of all stages, each from its codes and its map, summed in float64."""
     quantizer = make_quantizer(**variant)
     quantized = quantizer(torch.from_numpy(latent))
     tokens = quantized.tokens
@@ -78,7 +78,7 @@ def test_the_stages_add_up_to_the_quantized_latent(latent: np.ndarray, variant: 
 
 
 @torch.no_grad()
-def test_canvases_before_and_refine_retell_the_canvases() -> None:
+def test_canvases_before_each_stage_follow_from_the_updates() -> None:
     quantizer = make_quantizer()
     tokens = quantizer.tokenize(LATENT)
     before, _ = canvases_of(quantizer, tokens)
@@ -89,8 +89,8 @@ def test_canvases_before_and_refine_retell_the_canvases() -> None:
         torch.testing.assert_close(before[:, stage - 1] + update, before[:, stage])
 
 
-def test_commitment_weighs_the_encoders_gradient_alone() -> None:
-    """With the codebook as sole learner (no commitment) nothing reaches the latent; its own gradient stays the same."""
+def test_commitment_scales_only_the_encoders_gradient() -> None:
+    """Without commitment the latent gets no gradient; the codebook's is always the same."""
     gradients = []
     for commitment in (0.0, 0.5, 1.0):
         quantizer = make_quantizer(commitment=commitment)
@@ -122,7 +122,7 @@ def test_entropy_reaches_encoder_and_codebook() -> None:
     assert quantizer.codebook.weight.grad.abs().max().item() > 0
 
 
-def test_half_precision_is_left_at_the_door() -> None:
+def test_autocast_does_not_reach_the_quantizer() -> None:
     quantizer = make_quantizer()
     expected = quantizer(LATENT)
     with torch.autocast("cpu", torch.bfloat16):
@@ -137,7 +137,7 @@ def test_cluster_means() -> None:
     assert cluster_means(values, structure_BL, 2).squeeze(-1).tolist() == [[2.0, 1.0], [4.5, 6.5]]
 
 
-def test_phi_is_shared_on_request_and_its_strength_acts() -> None:
+def test_phi_sharing_and_strength() -> None:
     assert len(make_quantizer().refiners) == 5
     assert len(make_quantizer(phi_sharing="all").refiners) == 1
     quantizer = make_quantizer(phi_strength=0.0)
@@ -147,7 +147,7 @@ def test_phi_is_shared_on_request_and_its_strength_acts() -> None:
     assert torch.equal(quantizer.refine(tokens.indices[0], structure_BL, 0), expected)
 
 
-def test_stage_tokens_and_what_they_refuse() -> None:
+def test_stage_tokens() -> None:
     assert stage_tokens(256, 2) == (1, 2, 4, 8, 16, 32, 64, 128, 256)
     assert stage_tokens(64, 8) == (1, 8, 64)
     with pytest.raises(InputError, match="36 positions cannot be grouped by 2"):

@@ -31,8 +31,8 @@ def test_embedding_round_trip_and_prefix(stage: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), stages=st.integers(1, 8), width=st.integers(0, 2))
-def test_any_labels_come_back_from_their_embedding(data: st.DataObject, stages: int, width: int) -> None:
-    """Of maps that no clustering made too: the embedding is one to one, channel by channel the bits of equation 6."""
+def test_embedding_is_inverted_for_any_map(data: st.DataObject, stages: int, width: int) -> None:
+    """Also for maps that no clustering produces: the embedding is one-to-one, its channels are the bits of equation 6."""
     labels = data.draw(hnp.arrays(np.int64, (2, 16), elements=st.integers(0, 2**stages - 1)))
     se_BLK = structure_embedding(torch.from_numpy(labels), stages, stages + width)
     assert torch.equal(structure_labels(se_BLK, stages), torch.from_numpy(labels))
@@ -55,7 +55,7 @@ def test_embedding_refuses_stages_that_do_not_exist(stage: int) -> None:
     uniforms=st.none() | hnp.arrays(np.float32, (2, 64), elements=st.sampled_from([0.0, 0.5, float(np.nextafter(1, 0)), 1.0])),
     stage=st.integers(0, 5),
 )
-def test_split_takes_exactly_half_whatever_the_scores(scores: np.ndarray, uniforms: np.ndarray | None, stage: int) -> None:
+def test_split_takes_exactly_half_for_any_scores(scores: np.ndarray, uniforms: np.ndarray | None, stage: int) -> None:
     parent_BL = random_stages(1)[:, stage]
     noise_BL = None if uniforms is None else torch.from_numpy(uniforms)
     child_BL = split_clusters(parent_BL, stage, torch.from_numpy(scores), uniforms_BL=noise_BL)
@@ -64,7 +64,7 @@ def test_split_takes_exactly_half_whatever_the_scores(scores: np.ndarray, unifor
         assert row_L.bincount(minlength=2 ** (stage + 1)).unique().tolist() == [64 // 2 ** (stage + 1)]
 
 
-def test_split_reads_its_own_structure_back() -> None:
+def test_split_recovers_a_structure_from_its_embedding() -> None:
     structure_BSL = random_stages(2)
     truth_BLK = structure_embedding(structure_BSL[:, 6], 6, 6) - 1
     for stage in range(6):
@@ -92,8 +92,8 @@ def test_split_refuses_what_cannot_be_halved() -> None:
     parent_BL = torch.zeros(1, 8, dtype=torch.int64)
     with pytest.raises(InputError, match="cannot be halved"):
         split_clusters(parent_BL, 3, torch.zeros(1, 8))
-    with pytest.raises(InputError, match="one shape"):
+    with pytest.raises(InputError, match="the same shape"):
         split_clusters(parent_BL, 0, torch.zeros(1, 4))
     noise = torch.Generator().manual_seed(0)
-    with pytest.raises(InputError, match="give one of them"):
+    with pytest.raises(InputError, match="not both"):
         split_clusters(parent_BL, 0, torch.zeros(1, 8), noise, uniforms_BL=torch.rand(1, 8))

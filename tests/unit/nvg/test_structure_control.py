@@ -1,4 +1,4 @@
-"""Structure maps from outside."""
+"""Structure control by masks, images and samples."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nvgbench.types import StageTrace, TokenSequence
 LAYOUT = StageLayout((8, 8))
 
 
-def test_a_mask_of_equal_halves_is_taken_as_it_is() -> None:
+def test_a_mask_of_equal_halves_is_kept() -> None:
     mask = np.zeros((64, 64), dtype=np.uint8)
     mask[:, 32:] = 9
     given_structure = structure_from_mask(mask, LAYOUT)
@@ -88,7 +88,7 @@ def test_masks_from_files(tmp_path: Path) -> None:
     assert len(np.unique(colours)) == 3
 
 
-def test_files_that_are_no_masks_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_masks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no mask"):
         read_mask(tmp_path / "missing.png")
     (tmp_path / "text.png").write_text("text")

@@ -1,4 +1,4 @@
-"""The order of joining by float32 distances: an independent loop, so it also holds the package's fast one."""
+"""The order of joining by float32 distances, with the loop of Algorithm 1."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = sorted(name.removesuffix(".points") for name in GOLDEN.files if name.end
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_gives_every_golden_order_and_labels(name: str) -> None:
-    """Flat image regions too, where exact distances decide otherwise."""
+    """Also in flat image regions, where exact distances decide differently."""
     order_BSL = float32_order(torch.from_numpy(GOLDEN[f"{name}.points"]))
     assert np.array_equal(order_BSL, GOLDEN[f"{name}.raw"])
     assert np.array_equal(structure_of_order(order_BSL), GOLDEN[f"{name}.labels"])

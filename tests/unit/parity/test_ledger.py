@@ -1,4 +1,4 @@
-"""Judging two arrays, and computing in another precision."""
+"""Checks of two arrays, and computing in another precision."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_one_integer_off_is_a_failure(values: list[int], place: int, step: int) 
 
 
 @given(values=st.lists(st.floats(-100, 100), min_size=2, max_size=30), place=st.integers(0, 29), share=st.floats(0, 3))
-def test_floats_are_held_to_the_largest_magnitude(values: list[float], place: int, share: float) -> None:
+def test_floats_are_compared_relative_to_the_largest_magnitude(values: list[float], place: int, share: float) -> None:
     array = np.array([*values, 100.0])
     other = array.copy()
     other[place % len(values)] += 1e-3 * share * 100
@@ -46,7 +46,7 @@ def test_floats_are_held_to_the_largest_magnitude(values: list[float], place: in
     ("ours", "stored"),
     [([1.0, np.nan], [1.0, 2.0]), ([1.0, 2.0], [1.0, np.nan]), ([1.0, np.inf], [1.0, 2.0]), ([1.0], [1.0, 1.0])],
 )
-def test_what_is_no_number_or_of_another_shape_fails(ours: list[float], stored: list[float]) -> None:
+def test_nan_or_another_shape_fails(ours: list[float], stored: list[float]) -> None:
     assert judge(Comparison("x", "", np.array(ours), np.array(stored), 1e-3)).verdict == "fail"
     both = np.array([np.nan, 1.0])
     assert judge(Comparison("x", "", both, both, 1e-3)).verdict == "pass"
@@ -71,7 +71,7 @@ def test_an_excuse_is_named_and_half_precision_may_flip_a_few_choices() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "verdict"), [("float32", "fail"), ("float64", "fail"), ("bf16", "flips")])
-def test_only_half_precision_may_decide_otherwise(dtype: str, verdict: str) -> None:
+def test_only_half_precision_may_decide_differently(dtype: str, verdict: str) -> None:
     arrays = {"tokens": np.arange(10), "canvas": np.ones(3)}
     ledger = Ledger(Fixture("f", {}, arrays), Arithmetic(CPU, dtype), 1e-4)  # type: ignore[arg-type]
     ledger.equal("tokens", np.arange(10)[::-1].copy(), rounded=1.0)
@@ -79,7 +79,7 @@ def test_only_half_precision_may_decide_otherwise(dtype: str, verdict: str) -> N
     assert [check.verdict for check in ledger.checks] == [verdict, verdict]
 
 
-def test_nothing_is_left_out_in_silence() -> None:
+def test_unchecked_arrays_are_an_error() -> None:
     fixture = Fixture("f.json", {"arrays": {"a": ["int64", [1]], "gone": ["int64", [1]]}}, {"a": np.ones(1), "b": np.ones(1)})
     ledger = Ledger(fixture, Arithmetic(CPU), 1e-4)
     ledger.inputs("a")
@@ -108,7 +108,7 @@ def test_an_altered_archive_is_noticed_by_its_hash(family: str, tmp_path: Path) 
     assert read_fixture(copied).intact is None
 
 
-def test_named_numbers_are_held_to_their_own_size_but_for_rounding() -> None:
+def test_named_numbers_are_compared_relative_to_their_own_size() -> None:
     ledger = Ledger(Fixture("f", {}, {}), Arithmetic(CPU), 1e-4)
     stored = {"large": 100.0, "small": 0.01, "nothing": 1e-6}
     assert ledger.numbers("norms", {"large": 100.001, "small": 0.01, "nothing": 3e-6}, stored)
@@ -117,7 +117,7 @@ def test_named_numbers_are_held_to_their_own_size_but_for_rounding() -> None:
     assert not ledger.numbers("norms", {"large": 100.0, "small": 0.01}, stored)
 
 
-def test_double_precision_reaches_what_asks_for_single() -> None:
+def test_float64_replaces_explicit_float32() -> None:
     arithmetic = Arithmetic(CPU, "float64")
     layer = arithmetic.place(nn.Linear(3, 3))
     with arithmetic.active():

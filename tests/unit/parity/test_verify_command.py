@@ -1,4 +1,4 @@
-"""``nvgbench verify`` on fixtures of other sizes, altered, cut and mixed up."""
+"""``nvgbench verify`` on fixtures of other sizes, and on altered, incomplete and mixed-up ones."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 def changed(source: Path, folder: Path, **arrays: np.ndarray | None) -> Path:
-    """A copy in which some arrays are others, or left out of both files (None)."""
+    """A copy with some arrays replaced, or removed from both files (None)."""
     facts = json.loads(source.read_text())
     with np.load(source.with_suffix(".npz")) as archive:
         held = {name: archive[name] for name in archive.files}
@@ -101,7 +101,7 @@ def failing(shown: str) -> set[str]:
     ("place", "value"), [(0, 2), (2, 3), (3, 6), (1, 0), (2, 5), (5, 14), (0, -1)],
 )  # fmt: skip
 def test_one_altered_row_fails(others: dict[str, Path], verify: Run, tmp_path: Path, place: int, value: int) -> None:
-    """Another position gives other logits; two in the wrong order, twice the same, or none of the sequence are no rows."""
+    """Another position gives other logits; rows that do not rise or are out of range are invalid."""
     rows = array(others["var"], "rows")
     rows[place] = value
     code, shown, _ = verify("var", "--fixture", changed(others["var"], tmp_path, rows=rows))
@@ -141,7 +141,7 @@ def test_without_the_image_the_two_ways_to_it_are_not_compared(others: dict[str,
     assert verify("var", "--fixture", path)[0] == 0
 
 
-def test_absent_arrays_are_not_checked_and_said_to_be(others: dict[str, Path], verify: Run, tmp_path: Path) -> None:
+def test_absent_arrays_are_reported(others: dict[str, Path], verify: Run, tmp_path: Path) -> None:
     path = changed(others["var"], tmp_path, rec_img=None)
     facts = json.loads(path.read_text())
     facts["arrays"]["rec_img"] = ["float32", [2, 3, 12, 12]]
@@ -168,7 +168,7 @@ def test_what_follows_from_the_inputs_may_be_absent(
 
 @pytest.mark.parametrize("gone", [(), ("E.struct_feat_all",), ("E.struct_feat_stage3",)])
 def test_section_e_stands_alone(others: dict[str, Path], verify: Run, tmp_path: Path, gone: tuple[str, ...]) -> None:
-    """Without the generators' section the embeddings are held to themselves: a map of clusters of one size, and back."""
+    """Without the generators' section, embeddings must decode to balanced maps and encode to themselves."""
     with np.load(others["nvg"].with_suffix(".npz")) as archive:
         rest = {name: None for name in archive.files if name.startswith("D.") or name in gone}
     (tmp_path / "whole").mkdir()
@@ -187,7 +187,7 @@ def test_section_e_stands_alone(others: dict[str, Path], verify: Run, tmp_path: 
         assert [line for line in shown.splitlines() if line.startswith(f"fail      {name}")]
 
 
-def test_labels_may_stand_in_the_json_file_alone(others: dict[str, Path], verify: Run, tmp_path: Path) -> None:
+def test_labels_may_be_in_the_json_file_only(others: dict[str, Path], verify: Run, tmp_path: Path) -> None:
     for labels, expected in (([6, 2], 0), ([6, 3], 1)):
         path = changed(others["var"], tmp_path, label_B=None)
         path.write_text(json.dumps({**json.loads(path.read_text()), "labels": labels}))
@@ -217,7 +217,7 @@ def test_incomplete_and_unknown_layouts_are_refused(others: dict[str, Path], ver
     refused(verify, "nobody_knows", "var", "--fixture", changed(others["var"], tmp_path, nobody_knows=np.zeros(3)))
     refused(verify, "patch_nums", "var", "--fixture", others["nvg"])
     refused(verify, "unknown layout", "nvg", "--fixture", others["var"])
-    refused(verify, "does not fit together", "var", "--fixture", changed(others["var"], tmp_path, x_BLCv=np.zeros((2, 3, 8))))
+    refused(verify, "is inconsistent", "var", "--fixture", changed(others["var"], tmp_path, x_BLCv=np.zeros((2, 3, 8))))
 
 
 def test_unreadable_files_are_refused(others: dict[str, Path], verify: Run, tmp_path: Path) -> None:
@@ -230,14 +230,14 @@ def test_unreadable_files_are_refused(others: dict[str, Path], verify: Run, tmp_
     shutil.copy(others["var"], broken)
     refused(verify, "broken.npz", "var", "--fixture", broken)
     broken.with_suffix(".npz").write_bytes(others["var"].with_suffix(".npz").read_bytes()[:5000])
-    refused(verify, "whole archive", "var", "--fixture", broken)
+    refused(verify, "complete archive", "var", "--fixture", broken)
     np.savez(broken.with_suffix(".npz"), img=np.array([{}], dtype=object))
-    refused(verify, "whole archive", "var", "--fixture", broken)
+    refused(verify, "complete archive", "var", "--fixture", broken)
     np.savez(broken.with_suffix(".npz"), img=np.zeros((1, 3, 8, 8), dtype=np.float32))
     refused(verify, "belong together", "var", "--fixture", broken)
 
 
-def test_names_are_refused_with_what_there_is(verify: Run) -> None:
+def test_unknown_names_are_refused_with_the_known_ones(verify: Run) -> None:
     refused(verify, "use nvg or var", "ar")
     refused(verify, "did you mean 'nvg'", "nvgg")
     refused(verify, "--device", "nvg", "--device", "gpu")
@@ -247,7 +247,7 @@ def test_names_are_refused_with_what_there_is(verify: Run) -> None:
 
 
 @pytest.mark.parametrize("family", ["nvg", "var"])
-def test_half_precision_names_what_it_decides_otherwise(verify: Run, family: str) -> None:
+def test_half_precision_reports_flips(verify: Run, family: str) -> None:
     code, shown, _ = verify(family, "--dtype", "bf16", "--json")
     found = [check for fixture in json.loads(shown)["fixtures"] for check in fixture["checks"]]
     assert code == 0, [check for check in found if check["verdict"] == "fail"]

@@ -22,7 +22,7 @@ def test_an_image_is_the_same_in_every_batch(rows: list[int]) -> None:
         assert torch.equal(one[rows], other)
 
 
-def test_streams_leave_the_global_generator_alone() -> None:
+def test_the_global_generator_is_not_used() -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)

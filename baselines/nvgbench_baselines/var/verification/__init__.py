@@ -17,8 +17,7 @@ FIXTURES = Path(__file__).resolve().parent / "fixtures"
 class VarVerification:
     """Implements `nvgbench.interfaces.Verification`."""
 
-    # The float32 noise of the published code itself is about 2e-5; an erf-GELU in place of the tanh form differs by 1e-4
-    # and must be seen.
+    # The published code's own float32 noise is about 2e-5; an erf GELU instead of the tanh form differs by 1e-4 and must fail.
     tolerance = 5e-5
     shipped: Mapping[Path, str | None] = {
         FIXTURES / "var_public.json": "36c9dfddca52c3050e498336f35023f6f83ae71591fe2931c89e0151687b5363",
@@ -29,7 +28,7 @@ class VarVerification:
         """Recompute every array of the ledger's fixture, or every number of a training recipe.
 
         Raises:
-            InputError: the fixture is incomplete or of another layout.
+            InputError: the fixture is incomplete or has another layout.
         """
         if recipe.is_recipe(ledger.fixture):
             recipe.check(ledger)

@@ -1,6 +1,6 @@
 """Deterministic weights for the golden numbers of VAR ("nvgbench filler v1").
 
-A tensor's values depend on its key in the published layout, its shape and one seed alone, and need numpy and zlib only.
+The values of a tensor depend only on its key in the published layout, its shape and one seed; numpy and zlib suffice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-# What the constructor makes and nobody learns.
+# Tensors that are not learned.
 NOT_FILLED = ("lvl_1L", "attn_bias_for_masking", "zero_k_bias", "ema_vocab_hit_SV")
 
 
@@ -23,18 +23,18 @@ def filled(name: str, shape: Sequence[int], seed: int = 0) -> np.ndarray:
 
 
 def filled_state(shapes: Mapping[str, Sequence[int]], seed: int = 0) -> dict[str, np.ndarray]:
-    """All learned tensors of a state dict given as key -> shape."""
+    """All learned tensors of a state dict with these shapes by key."""
     return {name: filled(name, shape, seed) for name, shape in shapes.items() if name.split(".")[-1] not in NOT_FILLED}
 
 
 def _scaled(name: str, noise: np.ndarray) -> np.ndarray:
-    """Noise to weights: the first rule that matches decides."""
+    """Noise to weights, by the first matching rule."""
     parts = name.split(".")
     last, parent = parts[-1], parts[-2] if len(parts) > 1 else ""
     unit_variance = noise / math.sqrt(math.prod(noise.shape[1:]))
     if last == "scale_mul_1H11":
         values = math.log(4) + 0.3 * noise
-        # Above the clamp at log(100), so that a missing clamp is seen.
+        # Above the clamp at log(100), so that a missing clamp is noticed.
         values.flat[-1] = 5.0
         return values
     if last == "weight" and noise.ndim == 1:

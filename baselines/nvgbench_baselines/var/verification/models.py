@@ -1,6 +1,6 @@
-"""VAR's modules in the sizes of a fixture's configuration, filled by the fixture's rule for weights.
+"""VAR's modules with the sizes of a fixture's configuration and deterministic weights.
 
-Shape letters: B batch, L tokens of all scales, V codebook size; X stands for any last axis.
+Shape letters: B batch, L tokens of all scales, V codebook size, X any last axis.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Shapes = Mapping[str, Sequence[int]]
 
 
 class Models:
-    """What several checks share: sizes, the plain tokenizer, the plain transformer.
+    """Shared by several checks: sizes, plain tokenizer, plain transformer.
 
     Raises:
-        InputError: the fixture's configuration is incomplete, or names something that VAR here has not.
+        InputError: the fixture's configuration is incomplete or not supported.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -45,7 +45,7 @@ class Models:
             for key in ("patch_nums", "V", "Cvae", "num_classes", "depth", "embed_dim", "num_heads", "quant_resi")
         }
         if ledger.fixture.fact("config").get("norm_eps", NORM_EPS) != NORM_EPS:
-            raise InputError(f"norm_eps = {ledger.fixture.fact('config', 'norm_eps')}: VAR's LayerNorm has {NORM_EPS} here")
+            raise InputError(f"norm_eps = {ledger.fixture.fact('config', 'norm_eps')}: only {NORM_EPS} is supported")
         self.scales: tuple[int, ...] = tuple(config["patch_nums"])
         self.grid = (self.scales[-1], self.scales[-1])
         self.codes, self.channels, self.classes = config["V"], config["Cvae"], config["num_classes"]
@@ -66,7 +66,7 @@ class Models:
         return quantizer_of(self.tokenizer)
 
     def make_tokenizer(self, quantizer_keys: str | None = None, **settings: Any) -> ConvTokenizer:
-        """The tokenizer, or one with the quantizer whose shapes are listed under ``quantizer_keys``."""
+        """The tokenizer, or a variant with the quantizer whose shapes are listed under ``quantizer_keys``."""
         fixture = self._ledger.fixture
         shapes: Shapes = fixture.fact("vae_state_dict")
         if quantizer_keys:
@@ -80,7 +80,7 @@ class Models:
         return self._ledger.arithmetic.place(module)
 
     def make_transformer(self, keys: str = "var_state_dict", scaled: Mapping[str, float] | None = None) -> VarTransformer:
-        """The transformer whose shapes are listed under ``keys``, some tensors multiplied by a factor."""
+        """The transformer whose shapes are listed under ``keys``, with some tensors scaled by a factor."""
         shapes: Shapes = self._ledger.fixture.fact(keys)
         config = VarModelConfig(
             depth=self._config["depth"],
@@ -99,18 +99,18 @@ class Models:
 
     @property
     def labels_B(self) -> Tensor:
-        """Class labels, as an array or else as the configuration lists them."""
+        """Class labels, from the array or else from the JSON file."""
         listed = self._ledger.fixture.facts.get("labels")
         if listed is None or self._ledger.has("label_B"):
             return self._ledger.given("label_B")
         return self._ledger.arithmetic.tensor(np.asarray(listed))
 
     def split(self, tokens_BL: Tensor) -> TokenSequence:
-        """Tokens of all scales, one after the other, as the sequence they are."""
+        """Concatenated tokens of all scales as a token sequence."""
         return TokenSequence(tokens_BL.split(self.stage_tokens, dim=1))
 
     def between(self, name: str) -> Tensor:
-        """An array that others are computed from and that follows itself from ``img``; recomputed where it is not stored."""
+        """An array that follows from ``img`` and that others are computed from; recomputed if not stored."""
         if self._ledger.has(name):
             return self._ledger.given(name)
         with torch.no_grad():
@@ -122,11 +122,10 @@ class Models:
             return self.quantizer.teacher_inputs(self.split(self.between("idx_BL")))
 
     def kept(self, name: str, values_BLX: Tensor) -> Tensor:
-        """The positions, and of logits the columns, that the stored array ``name`` keeps.
+        """The positions (and columns of logits) that the stored array ``name`` keeps.
 
-        ``rows`` lists the positions; fewer rows than that are the first ones. Whether those are the first of ``rows`` or of
-        the sequence the layout does not say, so there, and only there, the reading that fits is taken. Of V columns every
-        (V / columns)-th is kept.
+        ``rows`` lists the positions. An array with fewer rows keeps the first ones, either of ``rows`` or of the sequence: the
+        layout does not say, so the better fit is taken. Of V columns, every (V / columns)-th is kept.
         """
         stored = self._ledger.fixture.arrays[name]
         if values_BLX.ndim == 3 and stored.ndim == 3 and stored.shape[2] < values_BLX.shape[2]:
@@ -137,7 +136,7 @@ class Models:
         if not self._ledger.has("rows"):
             return values_BLX[:, :count]
         rows = self._ledger.given("rows")
-        # What is no position fails in `check_rows`, and here by the number of rows.
+        # Invalid positions fail in `check_rows`, and here by the number of rows.
         listed = rows[(rows >= 0) & (rows < values_BLX.shape[1])][:count]
         if count == len(rows):
             return values_BLX[:, listed]
@@ -147,7 +146,7 @@ class Models:
         return readings[0] if fits[0] is False or fits[1] is False or fits[0] <= fits[1] else readings[1]
 
     def check_rows(self) -> None:
-        """``rows`` names positions of the sequence in their order; as many as there are of them can only be all."""
+        """``rows`` lists positions of the sequence in rising order; as many as there are positions can only be all."""
         if not self._ledger.has("rows"):
             return
         rows = self._ledger.fixture.array("rows")
@@ -158,7 +157,7 @@ class Models:
             self._ledger.equal("rows", np.ones_like(fits), "positions in rising order", stored=fits)
 
     def check_weights(self) -> None:
-        """The rule for weights makes the reference's, as far as the fixture lists their checksums; sizes are as listed."""
+        """Checksums of the deterministic weights and numbers of parameters, if the fixture lists them."""
         facts = self._ledger.fixture.facts
         for part in ("var", "vae"):
             listed = facts.get(f"weight_crc32_{part}")
@@ -179,13 +178,13 @@ class Models:
 
 
 def quantizer_of(module: ConvTokenizer) -> ScaleQuantizer:
-    """The tokenizer's quantizer, as what it is."""
+    """The tokenizer's quantizer."""
     assert isinstance(module.quantizer, ScaleQuantizer)
     return module.quantizer
 
 
 def tokenizer_sizes(shapes: Shapes, codes: int, channels: int) -> TokenizerConfig:
-    """The convolutional halves that have tensors of these published names and shapes.
+    """Sizes of the encoder and decoder with these published names and shapes.
 
     Raises:
         InputError: these are not the tensors of such a tokenizer.
@@ -213,6 +212,6 @@ def tokenizer_sizes(shapes: Shapes, codes: int, channels: int) -> TokenizerConfi
 
 
 def _phi_convs(shapes: Shapes) -> int:
-    """How many convolutions the scales share; 0 where each has its own."""
+    """Number of convolutions that the scales share; 0: one per scale."""
     listed = {match[1] for key in shapes if (match := re.match(r"quantize\.quant_resi\.qresi_ls\.(\d+)\.", key))}
     return len(listed) if listed else int("quantize.quant_resi.qresi.weight" in shapes)

@@ -1,4 +1,4 @@
-"""Settings of arrays in fixtures of the first layout, which have them in the arrays' names and descriptions alone."""
+"""Settings in fixtures of the first layout, which have them only in names and descriptions of arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ARGMAX = r"(ar(?:_cfg(\d+(?:\.\d+)?))?)_(?:tokens|fhat|img|next_maps|logits_cfg
 
 
 def settings_in_name(fixture: Fixture, name: str) -> tuple[str, dict[str, Any]] | None:
-    """The entry that the array ``name`` belongs to, and its settings; None where name and description hold none."""
+    """The entry that the array ``name`` belongs to, and its settings; None if there are none."""
     if match := re.fullmatch(_ARGMAX, name):
         return match[1], {"guidance": float(match[2])} if match[2] else {}
     if match := re.fullmatch(r"(rng(\d+)(_smooth)?)_(?:tokens|fhat)", name):

@@ -1,4 +1,4 @@
-"""VAR's training recipe: learning rates and weight decay step by step, groups of parameters, statistics of a fresh model."""
+"""VAR's training recipe: learning rates and weight decay by step, groups of parameters, statistics of initial weights."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from nvgbench_baselines.var.transformer import VarTransformer
 
 # Double precision on both sides; the order of operations may differ.
 _RATE_TOLERANCE = 1e-9
-# Means and deviations of other draws than the original's: the smallest tensors have a few hundred entries.
+# Means and deviations of different random draws; the smallest tensors have a few hundred entries.
 _MEAN_TOLERANCE, _DEVIATION_TOLERANCE = 0.004, 0.1
 _IMAGENET = 1_281_167
 
 
 def is_recipe(fixture: Fixture) -> bool:
-    """Whether the file holds schedules, not arrays."""
+    """Whether the file contains schedules instead of arrays."""
     return "schedules" in fixture.facts and "arrays" not in fixture.facts
 
 
 def check(ledger: Ledger) -> None:
-    """Every number of the recipe, in Python's own arithmetic whatever was asked for."""
+    """All numbers of the recipe, always in Python's own arithmetic."""
     ledger.arithmetic = Arithmetic(torch.device("cpu"))
     facts = ledger.fixture.facts
     for name in facts["schedules"]:
@@ -48,7 +48,7 @@ def check(ledger: Ledger) -> None:
 
 
 def _check_schedule(ledger: Ledger, name: str) -> None:
-    """Rows of step, learning rate and weight decay, from the schedule's own settings and from the preset of that size."""
+    """Rows of step, learning rate and weight decay, from the schedule's settings and from the preset of that size."""
     rows, phase = (ledger.fixture.fact("schedules", name, key) for key in ("rows", "phase"))
     steps = [int(row[0]) for row in rows]
     total = steps[-1] + 1
@@ -67,7 +67,7 @@ def _check_schedule(ledger: Ledger, name: str) -> None:
 
 
 def _check_steps(ledger: Ledger) -> None:
-    """Steps of an epoch of ImageNet at the batch size of the published d16."""
+    """Steps per epoch on ImageNet at the batch size of the published d16."""
     stored = ledger.fixture.facts.get("iters_per_epoch_used")
     if stored is not None:
         config = load_preset("var-d16")
@@ -77,7 +77,7 @@ def _check_steps(ledger: Ledger) -> None:
 
 
 def _check_groups(ledger: Ledger, key: str, depth: int) -> None:
-    """Which parameters the weight decay pulls on, by their published names."""
+    """Parameters with and without weight decay, by published name."""
     with torch.device("meta"):
         module = _fresh(depth)
     for name, group in zip(("decay", "no_decay"), weight_decay_groups(module, VarObjective.no_weight_decay), strict=True):
@@ -94,7 +94,7 @@ def _fresh(depth: int, **settings: bool) -> VarTransformer:
 
 
 def _check_start(ledger: Ledger, key: str, depth: int) -> None:
-    """Mean and deviation of each tensor of a fresh model; the draws are others, so only statistics are compared."""
+    """Mean and deviation of each initial tensor; random draws differ, so only statistics are compared."""
     facts = ledger.fixture.facts
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
@@ -112,11 +112,11 @@ def _check_start(ledger: Ledger, key: str, depth: int) -> None:
 
 def _check_statistics(ledger: Ledger, key: str, module: VarTransformer) -> None:
     state = {transformer_name(name): value for name, value in module.state_dict().items()}
-    # The bias of the keys is a constant zero there and does not exist here.
+    # The bias of keys is a constant zero there and does not exist here.
     listed = {
         name: values for name, values in ledger.fixture.fact(key, "statistics").items() if not name.endswith("zero_k_bias")
     }
-    # A one beside the means: they are near zero, so what counts is not their own size.
+    # The one makes the tolerance absolute: means are close to zero.
     means = np.array([1.0, *(float(state[name].mean()) for name in listed)])
     ledger.close(key, means, "means", stored=[1.0, *(mean for mean, _ in listed.values())], tolerance=_MEAN_TOLERANCE)
     deviations = {name: float(state[name].std(correction=0)) for name in listed}

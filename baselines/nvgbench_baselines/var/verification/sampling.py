@@ -1,4 +1,4 @@
-"""Sampling with keys and values kept, against the stored samples and against the pass that keeps none.
+"""Sampling with a key-value cache, compared with stored samples and with a pass without cache.
 
 Shape letters: B batch, L tokens of all scales, n tokens of one scale, C latent channels, V codebook size.
 """
@@ -19,15 +19,15 @@ from nvgbench_baselines.var.transformer import VarTransformer
 from nvgbench_baselines.var.verification.models import Models
 from nvgbench_baselines.var.verification.teacher import check_gap, variants
 
-# The fixture's own allowance for random smoothing, which takes logarithms of the noise.
+# The fixture's tolerance for random smoothing, which takes logarithms of the noise.
 _SMOOTH_TOLERANCE = 1e-4
-# Of samples whose settings name no others.
+# Defaults of the samples.
 _GUIDANCE = 1.5
 _FILTERS = {"top_k": 20, "top_p": 0.96}
 _STREAM = "the draws need the CPU generator stream of the torch that made the fixture, and this torch draws others"
 
 
-class GlobalChance:
+class GlobalDraws:
     """Draws as the published code does: multinomial, then exponential, from one CPU generator, in float32."""
 
     def __init__(self, seed: int) -> None:
@@ -44,13 +44,13 @@ class GlobalChance:
 
 
 def _float32(values: Tensor) -> Tensor:
-    """On the CPU in single precision, whatever the arithmetic is: the stream depends on the type."""
+    """On the CPU in single precision: the random stream depends on the dtype."""
     return torch.from_numpy(values.detach().cpu().numpy().astype(np.float32))
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A sample, and its guided logits ``[B, L, V]`` as the cached passes gave them."""
+    """A sample, and its guided logits ``[B, L, V]`` from the passes with cache."""
 
     samples: VarSamples
     logits_BLV: Tensor
@@ -61,7 +61,7 @@ class _Drawn:
 
 
 def check(ledger: Ledger, models: Models) -> None:
-    """Every sample of the fixture."""
+    """All samples of the fixture."""
     settings = ledger.fixture.settings
     for prefix in sorted(prefix for prefix in settings if prefix == "ar" or prefix.startswith("ar_")):
         if ledger.named(f"{prefix}_"):
@@ -78,12 +78,12 @@ def check(ledger: Ledger, models: Models) -> None:
 
 
 def _draw(ledger: Ledger, models: Models, module: VarTransformer, seed: int = 0, **settings: Any) -> _Drawn:
-    """Sample with the cache, and collect what the output layer gave at every scale."""
+    """Sample with the cache, and collect the outputs of all scales."""
     config = VarSamplingConfig(**{"guidance": _GUIDANCE, "top_k": 1, "top_p": 1.0, **settings})
     outputs: list[Tensor] = []
     hook = module.head.register_forward_hook(lambda _, args, output: outputs.append(output.float()))
     try:
-        samples = sample(module, models.quantizer, models.labels_B, config, GlobalChance(seed))
+        samples = sample(module, models.quantizer, models.labels_B, config, GlobalDraws(seed))
     finally:
         hook.remove()
     if config.guidance > 0:
@@ -100,7 +100,7 @@ def _check_drawn(ledger: Ledger, prefix: str, drawn: _Drawn, tolerance: float | 
 
 
 def _check_argmax(ledger: Ledger, models: Models, prefix: str, guidance: float) -> None:
-    """Tokens by argmax, the canvas and image they give, what each scale saw, and the guided logits computed twice."""
+    """Tokens by argmax, canvas, image, inputs of each scale, and guided logits with and without cache."""
     drawn = _draw(ledger, models, models.transformer, guidance=guidance)
     _check_drawn(ledger, prefix, drawn)
     check_gap(ledger, f"{prefix}_margin_min", drawn.logits_BLV)
@@ -129,7 +129,7 @@ def _uncached(ledger: Ledger, models: Models, tokens_BL: Tensor, guidance: float
 
 
 def _check_stream(ledger: Ledger, models: Models, seed: int) -> None:
-    """Random draws. Once one set of tokens or one canvas is met, the stream is the same, and nothing has an excuse."""
+    """Random draws. If one set of tokens or one canvas agrees, the random stream is the same and all must agree."""
     settings = ledger.fixture.settings
     found = {}
     for prefix in sorted(settings):
@@ -145,7 +145,7 @@ def _check_stream(ledger: Ledger, models: Models, seed: int) -> None:
 
 
 def _is_of_stream(ledger: Ledger, prefix: str, drawn: _Drawn) -> bool:
-    """Whether this was drawn from the fixture's stream: another one gives other tokens nearly everywhere, not one."""
+    """Whether this was drawn from the fixture's random stream: another one changes nearly all tokens, not just one."""
     if ledger.has(f"{prefix}_tokens"):
         stored_BL = ledger.given(f"{prefix}_tokens")
         if stored_BL.shape == drawn.tokens_BL.shape and int((stored_BL != drawn.tokens_BL).sum()) <= 1:

@@ -1,4 +1,4 @@
-"""The transformer with all tokens known: activations, logits, losses, gradients, variants, logit filters.
+"""The transformer with teacher forcing: activations, logits, losses, gradients, variants, logit filters.
 
 Shape letters: B batch, L tokens of all scales, V codebook size.
 """
@@ -24,7 +24,7 @@ _LOGITS = (
 
 
 def check(ledger: Ledger, models: Models) -> None:
-    """Whatever needs no sampling."""
+    """Everything that needs no sampling."""
     ledger.inputs("label_B", "filter_in")
     models.check_rows()
     if "labels" in ledger.fixture.facts and ledger.has("label_B"):
@@ -39,7 +39,7 @@ def check(ledger: Ledger, models: Models) -> None:
 
 
 def variants(ledger: Ledger) -> list[str]:
-    """Prefixes of the transformer's variants, each with a list of shapes of its own."""
+    """Prefixes of the transformer's variants, each with its own list of shapes."""
     plain = ("var_state_dict", "vae_state_dict")
     found = [key for key in ledger.fixture.facts if key.endswith("_state_dict") and key not in plain]
     return sorted(key.removesuffix("_state_dict") for key in found)
@@ -66,7 +66,7 @@ def _check_logits(ledger: Ledger, models: Models) -> None:
     if ledger.has("uncond_logits_rows"):
         summaries["uncond_logits_rows"] = forced_logits(models, module, torch.full_like(labels_B, models.classes))
     if ledger.has("lowvar_logits_rows"):
-        # Little variance makes the epsilon of the LayerNorm visible.
+        # Low variance exposes the epsilon of the LayerNorm.
         probe = ledger.fixture.settings["lowvar_logits_rows"]
         scaled = dict.fromkeys(probe["tensors"], probe["factor"])
         summaries["lowvar_logits_rows"] = forced_logits(models, models.make_transformer(scaled=scaled), labels_B)
@@ -82,7 +82,7 @@ def _check_logits(ledger: Ledger, models: Models) -> None:
 
 
 def _with_activations(models: Models, module: VarTransformer, labels_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Logits, and what went into the first block, came out of each, and went into the output layer."""
+    """Logits, input of the first block, output of each block, input of the output layer."""
     seen: dict[str, Tensor] = {}
     hooks = [
         module.blocks[0].register_forward_pre_hook(lambda _, args: seen.update(act_embed=args[0])),
@@ -100,7 +100,7 @@ def _with_activations(models: Models, module: VarTransformer, labels_B: Tensor) 
 
 
 def _check_gradients(ledger: Ledger, models: Models) -> None:
-    """Cross-entropy of every token, its mean, and the gradients of that."""
+    """Cross-entropy of every token, its mean and its gradients."""
     module, targets_BL, facts = models.make_transformer(), models.between("idx_BL"), ledger.fixture.facts
     logits_BLV = forced_logits(models, module, models.labels_B)
     entropy_BL = token_cross_entropy(logits_BLV, targets_BL)
@@ -123,26 +123,26 @@ def _check_gradients(ledger: Ledger, models: Models) -> None:
 
 
 def _check_filters(ledger: Ledger) -> None:
-    """Top-k before top-p, and the probabilities that are left."""
+    """Probabilities after top-k and top-p."""
     for case, (top_k, top_p) in enumerate(ledger.fixture.facts.get("filter_cases", [])):
         name = f"filter_probs_{case}"
         if not ledger.has(name):
             continue
         kept = top_k_filter(ledger.given("filter_in"), top_k)
         if top_p > 0:
-            # The published code takes 0 for "off"; it is 1 here, where it drops nothing either.
+            # 0 means no limit in the published code, as 1 does here.
             kept = top_p_filter(kept, top_p)
         ledger.close(name, F.softmax(kept, dim=-1))
 
 
 def smallest_gap(logits_BLV: Tensor) -> float:
-    """The smallest distance between the largest and the second largest logit of a token."""
+    """The smallest gap between the largest and the second largest logit of a token."""
     best = logits_BLV.topk(2, dim=-1).values
     return float((best[..., 0] - best[..., 1]).min())
 
 
 def check_gap(ledger: Ledger, name: str, logits_BLV: Tensor) -> None:
-    """A smallest gap of the JSON file, held to the size of the logits whose difference it is."""
+    """Compare a smallest gap of the JSON file, relative to the size of the logits."""
     if name in ledger.fixture.facts:
         size = float(logits_BLV.abs().max())
         ledger.close(name, np.array([smallest_gap(logits_BLV), size]), stored=[ledger.fixture.facts[name], size])

@@ -24,7 +24,7 @@ _TRAINED = ("vqtrain_loss", "vqtrain_loss_grad_phi_l2", "vqtrain_mse_plus_vq", "
 
 
 def check(ledger: Ledger, models: Models) -> None:
-    """Whatever the tokenizer alone decides."""
+    """Everything that needs only the tokenizer."""
     ledger.inputs("img")
     models.check_weights()
     _check_phi(ledger, models)
@@ -63,14 +63,14 @@ def _check_autoencoder(ledger: Ledger, models: Models) -> None:
 
 
 def _check_two_ways(ledger: Ledger) -> None:
-    """How far apart the original's two ways from tokens to an image were: a magnitude, held to the size of the image.
+    """The difference of the original's two ways from tokens to an image, relative to the size of the image.
 
-    Its rounding cannot be recomputed; nothing but rounding may be in it.
+    It is rounding, which cannot be recomputed but must be within the tolerance.
     """
     name = "rec_from_tokens_vs_rec_maxdiff"
     if name in ledger.fixture.facts and ledger.has("rec_img"):
         apart, size = float(ledger.fixture.facts[name]), float(np.abs(ledger.fixture.array("rec_img")).max())
-        stored = [apart if apart >= 0 else math.nan, size]  # no magnitude is below 0
+        stored = [apart if apart >= 0 else math.nan, size]  # a difference is not negative
         ledger.close(name, np.array([0.0, size]), "from 0 to the limit", stored=stored)
 
 
@@ -79,7 +79,7 @@ def _joined(tokens: TokenSequence) -> Tensor:
 
 
 def _growing_canvas(quantizer: ScaleQuantizer, tokens: TokenSequence) -> Tensor:
-    """The experimental form that keeps the canvas at each scale's own size and enlarges it from scale to scale."""
+    """The experimental variant with the canvas at each scale's own size, enlarged from scale to scale."""
     side = quantizer.scales[0]
     canvas_BCss = quantizer.codebook_VC.new_zeros(len(tokens), quantizer.codebook_VC.shape[1], side, side)
     strength = quantizer.config.phi_strength
@@ -93,7 +93,7 @@ def _growing_canvas(quantizer: ScaleQuantizer, tokens: TokenSequence) -> Tensor:
 
 
 def _check_indices(ledger: Ledger, models: Models) -> None:
-    """How much nearer the chosen code was than the second."""
+    """The margin of the chosen code over the second nearest."""
     if not ledger.has("idx_margin_BL"):
         return
     quantizer, latent_BChw, tokens = models.quantizer, models.between("f"), models.split(models.between("idx_BL"))
@@ -111,13 +111,13 @@ def _check_indices(ledger: Ledger, models: Models) -> None:
 
 
 def _check_margin(ledger: Ledger, name: str, margins: Tensor, size: float) -> None:
-    """A smallest margin, held to the size of the numbers whose difference it is."""
+    """Compare a smallest margin, relative to the size of the distances."""
     if name in ledger.fixture.facts:
         ledger.close(name, np.array([float(margins.min()), size]), stored=[ledger.fixture.facts[name], size])
 
 
 def _check_variants(ledger: Ledger, models: Models) -> None:
-    """Other ways of sharing phi, cosine distance, other scales on the same weights; all quantize the stored ``f``."""
+    """Variants of sharing phi, of the distance and of the scales; all quantize the stored ``f``."""
     for keys in sorted(key for key in ledger.fixture.facts if key.endswith("_quant_keys")):
         prefix = keys.removesuffix("_quant_keys")
         if ledger.has(f"{prefix}_idx_BL", f"{prefix}_fhat"):
@@ -140,7 +140,7 @@ def _check_quantized(ledger: Ledger, models: Models, quantizer: ScaleQuantizer, 
 
 
 def _check_quantizer_step(ledger: Ledger, models: Models) -> None:
-    """Quantization loss and its gradients, from the latent on."""
+    """Quantization loss and its gradients up to the latent."""
     module = models.make_tokenizer()
     quantizer = quantizer_of(module)
     latent_BChw = module.latent(ledger.given("img")).detach().requires_grad_()
@@ -162,9 +162,9 @@ def _check_quantizer_step(ledger: Ledger, models: Models) -> None:
 
 
 def _chosen_in_training(ledger: Ledger, tokens: TokenSequence, part: str) -> tuple[str, ...]:
-    """Hold the codes of a training step to the stored ones, and name them as what its numbers follow.
+    """Compare the codes of a training step with the stored ones, and return them as what its numbers follow.
 
-    Unlike `ConvTokenizer.encode` training takes latents in the precision at hand, which may turn codes that are nearly as near.
+    Unlike `ConvTokenizer.encode`, training may quantize latents in half precision, which can change codes near ties.
     """
     ledger.equal("idx_BL", _joined(tokens), part, rounded=CHAINED_CHOICES)
     return ("idx_BL",)
