@@ -169,7 +169,7 @@ def test_refuses_what_cannot_be_studied() -> None:
     larger = Subject(name="larger", encode=lambda images: images, grid=(16, 16))
     with pytest.raises(InputError, match="same grid"):
         run([pooled_encoder(), larger])
-    with pytest.raises(InputError, match="one name"):
+    with pytest.raises(InputError, match="same name"):
         run([pooled_encoder(), pooled_encoder()])
     with pytest.raises(InputError, match="trivial"):
         run([Subject(name="flat", encode=lambda images: images, grid=(2, 2), group_size=4)])

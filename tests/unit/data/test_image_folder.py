@@ -249,7 +249,5 @@ def test_a_class_without_images_says_what_it_has(tmp_path: Path):
     _fill(tmp_path / "a", 2)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "x.heic").touch()
-    with pytest.raises(
-        InputError, match=r"/b holds no images; left out of it: 1 other file \(\.heic\); put some"
-    ):
+    with pytest.raises(InputError, match=r"/b holds no images; left out of it: 1 other file \(\.heic\); put some"):
         _open(tmp_path)
