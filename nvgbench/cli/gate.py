@@ -62,15 +62,13 @@ def check(
     Exit code 0: pass, 1: a blocking rule failed, 3: none failed, but one is undecided, 2: bad input, or scores that are not
     comparable (another number of images, reference or extractor).
     """
-    from nvgbench.gates.baseline import read_baseline, update_baseline
+    from nvgbench.api import jobs
+    from nvgbench.gates.baseline import update_baseline
     from nvgbench.gates.outputs import as_json, as_junit, as_markdown, as_text
-    from nvgbench.gates.rules import load_rules
-    from nvgbench.gates.schema import EXIT_CODES, overall
+    from nvgbench.gates.schema import EXIT_CODES
     from nvgbench.gates.trainings import group_names
-    from nvgbench.gates.verdicts import evaluate_gates
     from nvgbench.results.store import records_of
 
-    known_rules = load_rules(rules)
     summary = _summary_file() if github_summary else None
     newest = [located.record for located in records_of(targets or (), records or (), runs)]
     if update:
@@ -79,13 +77,13 @@ def check(
         as_groups = f"; judged as groups of trainings: {', '.join(groups)}" if groups else ""
         typer.echo(f"{baseline}: {len(written.records)} records of {', '.join(written.subjects)}{as_groups}")
         return
-    verdicts = evaluate_gates(known_rules, read_baseline(baseline), newest, whole=not (targets or records))
+    verdicts = jobs.gate(baseline, newest, rules=rules, whole=not (targets or records))
     _write(verdicts, ((junit, as_junit), (markdown, as_markdown)))
     if summary is not None:
         with summary.open("a", encoding="utf-8") as handle:
             handle.write(as_markdown(verdicts) + "\n")
     _show(as_text(verdicts), as_json(verdicts), json_file)
-    raise typer.Exit(EXIT_CODES[overall(verdicts)])
+    raise typer.Exit(EXIT_CODES[verdicts.outcome])
 
 
 def cost(

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from nvgbench.cli.options import DEFAULT_RUNS, Force, RecordFiles, RulesFile, RunNames, RunsRoot
-from nvgbench.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -30,24 +29,14 @@ def register(app: typer.Typer) -> None:
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
         """Build one self-contained HTML page from records and their pictures."""
-        from nvgbench.gates.baseline import read_baseline
-        from nvgbench.gates.rules import load_rules
-        from nvgbench.gates.verdicts import evaluate_gates
-        from nvgbench.reporting.build import DEFAULT_TITLE, render_report
-        from nvgbench.reporting.galleries import without_data_pictures
-        from nvgbench.results.store import records_of
+        from nvgbench.api import jobs
+        from nvgbench.reporting.build import DEFAULT_TITLE
 
-        if not out.name:
-            raise InputError(f"--out {str(out)!r} is not a file name; use one such as reports/index.html")
-        files = [*(records or ()), *([runs] if everything else [])]
-        located = records_of(targets or (), files, runs)
-        if not data_pictures:
-            located = without_data_pictures(located)
-        verdicts = []
-        if baseline is not None:
-            found = [one.record for one in located]
-            whole = not (targets or records)
-            verdicts = evaluate_gates(load_rules(rules), read_baseline(baseline), found, whole=whole)
-        written = render_report(located, out, title=title or DEFAULT_TITLE, verdicts=verdicts, force=force)
-        size = written.stat().st_size / 1e6
-        typer.echo(f"{written}: {len(located)} records, {size:.1f} MB; numbers in .json and .csv beside it")
+        places = [*(targets or ()), *(records or ())]
+        if everything and places:
+            places.append(runs)
+        written = jobs.report(
+            *places, out=out, title=title or DEFAULT_TITLE, baseline=baseline, rules=rules, force=force,
+            data_pictures=data_pictures, runs=runs,
+        )  # fmt: skip
+        typer.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB; numbers in .json and .csv beside it")

@@ -107,10 +107,10 @@ def test_unpacking_goes_on(runs: Path, tmp_path: Path, monkeypatch: pytest.Monke
         (["compare", "nvg-tiny", "nvg-tiny"], "nvgbench.results.compare.latest_metrics"),
         (["profile", "nvg-tiny"], "nvgbench.profiling.record.profile_generator"),
         (["ablate", "clusters", "nvg-tiny"], "nvgbench.ablations.runner.cluster_record"),
-        (["gate", "--baseline", "x.json"], "nvgbench.gates.rules.load_rules"),
+        (["gate", "--baseline", "x.json"], "nvgbench.api.jobs.gate"),
         (["gate", "cost", "nvg-tiny"], "nvgbench.training.cost_record.cost_record"),
         (["gate", "selftest"], "nvgbench.gates.selftest.selftest"),
-        (["report"], "nvgbench.reporting.build.render_report"),
+        (["report"], "nvgbench.api.jobs.report"),
     ],
 )
 def test_every_command_says_how_to_go_on(
