@@ -61,19 +61,20 @@ def _check_order(ledger: Ledger, name: str, raw_BSL: np.ndarray, structure_BSL: 
 
 def _replay(ledger: Ledger, name: str, excuse: str) -> None:
     """Recompute with the original's rounding."""
-    order_BSL = float32_order(torch.from_numpy(ledger.fixture.array(f"{name.rpartition('.')[0]}.points")))
+    order_BSL = float32_order(ledger.fixture.array(f"{name.rpartition('.')[0]}.points"))
     ours_BSL = order_BSL if name.endswith(".raw") else structure_of_order(order_BSL)
     ledger.equal(name, ours_BSL, _REPLAYED, excuse=excuse)
 
 
-def float32_order(points_BLC: Tensor) -> Tensor:
+def float32_order(points_BLC: np.ndarray) -> Tensor:
     """The order of joining ``[B, S, L]`` by float32 distances, with which the golden structure maps were made.
 
     It may differ from that of exact arithmetic for pairs whose distances are equal up to rounding. Always on a CPU, because the
     rounding is that of its matrix product.
     """
     with torch.autocast("cpu", enabled=False):
-        return torch.stack([sequential_order(points_LC) for points_LC in points_BLC.to("cpu", torch.float32)])
+        # Cast by numpy: float64 arithmetic replaces torch's casts to float32.
+        return torch.stack([sequential_order(torch.from_numpy(points_LC)) for points_LC in points_BLC.astype(np.float32)])
 
 
 def _rows(structure_BSL: np.ndarray) -> np.ndarray:
