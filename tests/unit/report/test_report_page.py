@@ -294,9 +294,9 @@ def test_the_command(app: typer.Typer, runs: Path, tmp_path: Path) -> None:
     assert "One model" in page.text
     assert "nvg-shapes is the only model with a score" in page.text
 
-    records = sum(1 for _ in located_records(runs))
-    everything = run("--records", str(runs / "nvg-shapes"), "--all")
-    assert f"{records} records" in everything.output
+    assert run("--records", str(runs / "nvg-shapes"), "--all").exit_code == 0
+    shown = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["records"]
+    assert {record["id"] for record in shown} == {one.record.id for one in located_records(runs)}
     assert "did you mean 'nvg-shapes'" in str(run("nvg-shape").exception)
 
     baseline = tmp_path / "baseline.json"
