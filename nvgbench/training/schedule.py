@@ -47,7 +47,7 @@ def _shape(phase: PhaseConfig, step: int, warmup: int, last: int) -> float:
     """Fraction of the peak after the warm-up."""
     if phase.schedule == "constant":
         return 1.0
-    done = (step - warmup) / max(last - warmup, 1)
+    done = 1.0 if step == last == warmup > 0 else (step - warmup) / max(last - warmup, 1)
     if phase.schedule == "cosine":
         return phase.final_fraction + (1 - phase.final_fraction) * (0.5 + 0.5 * math.cos(math.pi * done))
     hold, final = phase.decay_start, phase.final_fraction

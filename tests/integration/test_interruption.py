@@ -104,7 +104,7 @@ def test_unpacking_goes_on(runs: Path, tmp_path: Path, monkeypatch: pytest.Monke
         (["verify", "nvg"], "nvgbench.parity.fixture.read_fixture"),
         (["lint", "x.npz"], "nvgbench.data.image_set.open_images"),
         (["eval", "nvg-tiny"], "nvgbench.evaluation.evaluate.Evaluator.run"),
-        (["compare", "nvg-tiny", "nvg-tiny"], "nvgbench.results.compare.latest_metrics"),
+        (["compare", "nvg-tiny", "nvg-tiny"], "nvgbench.results.lookup.scores_of"),
         (["profile", "nvg-tiny"], "nvgbench.profiling.record.profile_generator"),
         (["ablate", "clusters", "nvg-tiny"], "nvgbench.ablations.runner.cluster_record"),
         (["gate", "--baseline", "x.json"], "nvgbench.api.jobs.gate"),

@@ -6,7 +6,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from nvgbench_baselines.var.verification import FIXTURES
 
@@ -52,6 +52,7 @@ def test_wsd_is_flat_until_80_percent_and_ends_at_a_tenth() -> None:
     assert learning_rate(phase, 1000, 1001) == pytest.approx(0.1)
 
 
+@example(schedule="wsd", total=3, warmup=2, decay_start=0.0, final=0.0)
 @given(
     schedule=st.sampled_from(["wsd", "cosine", "linear", "bent", "exponential", "constant"]),
     total=st.integers(1, 300),
