@@ -13,8 +13,13 @@ from collections.abc import Callable
 import pytest
 import torch
 import typer
+from hypothesis import settings
 
 torch.set_num_threads(1)
+# The same examples in every run, so that a failure is a change of the code; HYPOTHESIS_PROFILE=explore looks for new ones.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("explore", settings.get_profile("default"), max_examples=500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(scope="session", autouse=True)
