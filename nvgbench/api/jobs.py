@@ -39,6 +39,9 @@ def train(
     device: str = "auto",
     tokenizer: StrPath | None = None,
     phases: Sequence[Phase] = ("tokenizer", "generator"),
+    continue_with: Mapping[str, Any] | None = None,
+    rewind: int | None = None,
+    accept_data: bool = False,
     progress: Progress | None = None,
 ) -> Run:
     """Train a preset, or resume its training; a finished run is returned as it is.
@@ -52,6 +55,9 @@ def train(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         tokenizer: folder of a run whose tokenizer is used instead of training one.
         phases: what to train.
+        continue_with: settings of a started run to change from its last checkpoint on, e.g. ``{"train.generator.steps": 600}``.
+        rewind: first return to the newest checkpoint at or before this step.
+        accept_data: resume although images were repaired, removed or replaced.
         progress: called with what happens: ``phase, done, total`` (and ``losses`` now and then), or ``message``.
 
     Raises:
@@ -70,6 +76,9 @@ def train(
         progress=progress or (lambda _: None),
         tokenizer=tokenizer,
         phases=phases,
+        continue_with=continue_with,
+        rewind=rewind,
+        accept_data=accept_data,
     )
     return Run(folder, place)
 
