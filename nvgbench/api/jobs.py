@@ -56,7 +56,7 @@ def train(
         tokenizer: folder of a run whose tokenizer is used instead of training one.
         phases: what to train.
         continue_with: settings of a started run to change from its last checkpoint on, e.g. ``{"train.generator.steps": 600}``.
-        rewind: first return to the newest checkpoint at or before this step.
+        rewind: first return to the newest checkpoint at or before this step; 0 starts the phase in training anew.
         accept_data: resume although images were repaired, removed or replaced.
         progress: called with what happens: ``phase, done, total`` (and ``losses`` now and then), or ``message``.
 

@@ -110,12 +110,24 @@ class RunFolder:
         shown = "; ".join(f"{key}: {show(there)} there, {show(now)} now" for key, (there, now) in list(keys.items())[:5])
         more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
         remedy = "use another `name=`, remove that folder, or leave out the settings that differ"
-        if set(keys) <= CONTINUABLE:
-            key, (_, now) = next(iter(keys.items()))
-            remedy += (
-                f"; to change them from the last checkpoint on, use `continue_with={key}={'null' if now is None else now}`"
-            )
+        if (offer := self._continuable(keys)) is not None:
+            remedy += f"; to change them from the last checkpoint on, use {offer}"
         return InputError(f"{self.path} holds a run with another configuration ({shown}{more}); {remedy}")
+
+    def _continuable(self, keys: Mapping[str, tuple[Any, Any]]) -> str | None:
+        """How to change all of these settings of the started run; None if that is not possible."""
+        has_generator = self.state("generator") is not None
+        offers = []
+        for key, (there, now) in keys.items():
+            if key not in CONTINUABLE or there is None or now is None:
+                return None
+            if key.endswith((".steps", ".epochs")) and now < there:
+                return None
+            if has_generator and key.startswith("train.tokenizer."):
+                return None  # the generator was trained on this tokenizer
+            name = "train.generator.steps" if has_generator and key == "train.steps" else key
+            offers.append(f"`continue_with={name}={now}`")
+        return " ".join(offers)
 
     def update(self, config: RunConfig, history: History | None = None) -> None:
         """Store a changed configuration; the identity of the run stays unless a history with a new segment is given.
@@ -346,7 +358,14 @@ class RunFolder:
         Raises:
             InputError: not trained yet, or damaged.
         """
-        found = self.checkpoint("generator", step)
+        return self.provenance_of(self.checkpoint("generator", step), weights)
+
+    def provenance_of(self, found: Path, weights: Weights = "averaged") -> dict[str, Any]:
+        """The same for one of the generator's checkpoints.
+
+        Raises:
+            InputError: damaged, or removed meanwhile.
+        """
         state, segments = ckpt.read_state(found), self.segments
         return {
             "run": self.name,
