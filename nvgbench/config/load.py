@@ -20,6 +20,8 @@ from nvgbench.errors import InputError, did_you_mean
 from nvgbench.files import StrPath
 from nvgbench.registry import get_family, get_preset
 
+# Keys left out at these values, so that a configuration from before they existed keeps its hash.
+_NEWER_KEYS: dict[str, Any] = {"train.tokenizer.frozen": (), "train.generator.frozen": ()}
 _BUDGETS = importlib.resources.files("nvgbench.config") / "budgets"
 
 
@@ -61,15 +63,20 @@ def load_file(path: StrPath) -> RunConfig:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as nested dicts of plain values, without keys that are None."""
+    """The configuration as nested dicts of plain values, without keys that are None or newer ones at their defaults."""
     plain = dataclasses.asdict(config)
 
-    def strip(value: Any) -> Any:
+    def strip(value: Any, path: str) -> Any:
         if isinstance(value, dict):
-            return {key: strip(item) for key, item in value.items() if item is not None}
-        return [strip(item) for item in value] if isinstance(value, list | tuple) else value
+            inside = {key: (f"{path}.{key}".lstrip("."), item) for key, item in value.items()}
+            return {
+                key: strip(item, place)
+                for key, (place, item) in inside.items()
+                if item is not None and item != _NEWER_KEYS.get(place)
+            }
+        return [strip(item, path) for item in value] if isinstance(value, list | tuple) else value
 
-    return strip(plain)
+    return strip(plain, "")
 
 
 def to_toml(config: RunConfig) -> str:

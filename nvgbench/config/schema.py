@@ -113,6 +113,8 @@ class PhaseConfig:
     clip_norm: float = Field(default=1.0, gt=0)
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
     """Decay of the moving average, with the warm-up min(decay, (1 + step) / (10 + step)); 0 switches it off."""
+    frozen: tuple[str, ...] = ()
+    """Parameters of the model that stay as they are: `fnmatch` patterns for their names, e.g. ``["content.blocks.*"]``."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -21,6 +21,7 @@ from nvgbench.runs.seeding import reseed
 from nvgbench.training.batches import split, to_device
 from nvgbench.training.distributed import Processes
 from nvgbench.training.ema import Ema
+from nvgbench.training.frozen import freeze
 from nvgbench.training.interrupt import Interrupted, StopSignal
 from nvgbench.training.log import TrainLog
 from nvgbench.training.optimizer import ModuleOptimizer, parameter_counts
@@ -75,7 +76,8 @@ class TrainingLoop:
         """The objective's modules are moved to the device here.
 
         Raises:
-            InputError: the batch cannot be divided as configured; the last checkpoint is damaged, or of other modules.
+            InputError: the batch cannot be divided as configured; the patterns of frozen parameters do not fit; the last
+                checkpoint is damaged, or of other modules.
         """
         self.objective = objective
         self.settings = settings
@@ -85,11 +87,12 @@ class TrainingLoop:
         self._rng = torch.Generator(settings.device)
         self._tally = Tally(settings.phase, settings.device)
         self._optimizers: dict[str, ModuleOptimizer] = {}
+        self.model_name = next(iter(objective.modules))
+        freeze(objective.modules[self.model_name], settings.config.frozen, f"train.{settings.phase}.frozen")
         for name, module in objective.modules.items():
             module.to(settings.device).train()
             settings.processes.share_state(module)
             self._optimizers[name] = ModuleOptimizer(module, settings.config, settings.processes, objective.no_weight_decay)
-        self.model_name = next(iter(objective.modules))
         self._ema = None
         if settings.config.ema_decay > 0 and settings.processes.is_first:
             self._ema = Ema(objective.modules[self.model_name], settings.config.ema_decay)

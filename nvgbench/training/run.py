@@ -26,6 +26,7 @@ from nvgbench.runs.models import seeded_generator, seeded_tokenizer
 from nvgbench.runs.seeding import mix_seed
 from nvgbench.training.batches import join_tokens
 from nvgbench.training.distributed import Processes, join_processes
+from nvgbench.training.frozen import freeze
 from nvgbench.training.interrupt import StopSignal
 from nvgbench.training.log import TrainLog
 from nvgbench.training.loop import LoopSettings, TrainingLoop
@@ -129,7 +130,10 @@ def _check_training(config: RunConfig, phases: Sequence[Phase]) -> None:
     Raises:
         InputError: sizes that do not fit together, or the family's own reasons.
     """
-    planned_modules(config, num_classes=1)  # the data set is not open yet; any number of classes will do
+    models = planned_modules(config, num_classes=1)  # the data set is not open yet; any number of classes will do
+    for phase, model in zip(PHASES, models, strict=True):
+        if phase in phases:
+            freeze(model, getattr(config.train, phase).frozen, f"train.{phase}.frozen")
     if "generator" not in phases:
         return
     get_family(config.family).check_training(config)
