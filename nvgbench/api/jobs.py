@@ -38,6 +38,7 @@ def train(
     runs: StrPath = "runs",
     device: str = "auto",
     tokenizer: StrPath | None = None,
+    init: StrPath | None = None,
     phases: Sequence[Phase] = ("tokenizer", "generator"),
     progress: Progress | None = None,
 ) -> Run:
@@ -50,7 +51,9 @@ def train(
         name: of the run; the preset's if None.
         runs: the folder of runs.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        tokenizer: folder of a run whose tokenizer is used instead of training one.
+        tokenizer: run (folder, or name below ``runs``) or published file whose tokenizer is used instead of training one.
+        init: run or published file whose weights the training starts from: fine-tuning, also with other classes. Its tokenizer
+            is used as it is, unless ``phases=["tokenizer"]`` trains that alone.
         phases: what to train.
         progress: called with what happens: ``phase, done, total`` (and ``losses`` now and then), or ``message``.
 
@@ -61,16 +64,19 @@ def train(
     from nvgbench.config.load import load_preset
     from nvgbench.device import resolve_device
     from nvgbench.training.run import train_run
+    from nvgbench.weights.source import source_run
 
-    place = resolve_device(device)
-    folder = train_run(
-        load_preset(preset, set or {}, data),
-        Path(runs, name or preset),
-        device=place,
-        progress=progress or (lambda _: None),
-        tokenizer=tokenizer,
-        phases=phases,
-    )
+    place, config = resolve_device(device), load_preset(preset, set or {}, data)
+    with source_run(tokenizer, runs, config) as coder, source_run(init, runs, config, tokenizer=tokenizer) as start:
+        folder = train_run(
+            config,
+            Path(runs, name or preset),
+            device=place,
+            progress=progress or (lambda _: None),
+            tokenizer=coder,
+            init=start,
+            phases=phases,
+        )
     return Run(folder, place)
 
 

@@ -1,7 +1,7 @@
 """A run on disk: its configuration, data set, checkpoints, log and records.
 
-``runs/<name>/`` holds ``config.toml``, ``dataset.json``, ``checkpoints/<phase>/step-…/``, ``train.jsonl``, ``samples/`` and
-``records.jsonl``. Importing this file does not import torch.
+``runs/<name>/`` holds ``config.toml``, ``dataset.json``, ``origins.json`` (of fine-tuning), ``checkpoints/<phase>/step-…/``,
+``train.jsonl``, ``samples/`` and ``records.jsonl``. Importing this file does not import torch.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 CONFIG = "config.toml"
 _DATASET = "dataset.json"
 _GROUP = "group.json"
+_ORIGINS = "origins.json"
 Phase = Literal["tokenizer", "generator"]
 PHASES: tuple[Phase, ...] = ("tokenizer", "generator")
 
@@ -70,7 +71,7 @@ class RunFolder:
             OSError: the folder cannot be written.
         """
         run, path = cls(path), Path(path)
-        for file in (path / CONFIG, path / _DATASET, path / _GROUP, run.log_path, run.token_cache_path):
+        for file in (path / CONFIG, path / _DATASET, path / _GROUP, path / _ORIGINS, run.log_path, run.token_cache_path):
             remove_leftovers(file)
         if (path / CONFIG).exists():
             run.check_same(config)
@@ -129,7 +130,9 @@ class RunFolder:
             InputError: this is no run folder, or a file of it is damaged.
         """
         config, path = self.config, self.path / _GROUP
-        found: dict[str, Any] = {"of": replicate_hash(config), "seed": config.train.seed}
+        # Trainings that start from other weights are no repetitions of each other.
+        start = "".join(f"+{origin['weights'][:16]}" for origin in self.origins.values())
+        found: dict[str, Any] = {"of": replicate_hash(config) + start, "seed": config.train.seed}
         try:
             return found | {"name": json.loads(path.read_text(encoding="utf-8"))["name"]}
         except FileNotFoundError:
@@ -200,6 +203,26 @@ class RunFolder:
                 f"of {info.name}, or their content changed); restore them or use another `name=`"
             )
 
+    @property
+    def origins(self) -> dict[str, dict[str, Any]]:
+        """The trained weights that phases started from, by phase: run, configuration hash, step, SHA-256 of the weights, the
+        published file if any and, for a generator, how many classes kept their embedding and how many are new.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self.path / _ORIGINS
+        try:
+            return TypeAdapter(dict[str, dict[str, Any]]).validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValidationError as error:
+            raise InputError(f"{path} is damaged ({error.errors()[0]['msg']}); remove the run and train again") from None
+
+    def note_origin(self, phase: Phase, origin: Mapping[str, Any]) -> None:
+        """Store the trained weights that a phase starts from, see `origins`."""
+        write_text(self.path / _ORIGINS, json.dumps({**self.origins, phase: dict(origin)}, indent=1))
+
     def load_tokenizer(self, device: torch.device | str = "cpu", ema: bool = True) -> nn.Module:
         """The trained tokenizer, frozen and in evaluation mode.
 
@@ -261,6 +284,7 @@ class RunFolder:
             "weights": self._weights_hash("generator", ema),
             "tokenizer_weights": self._weights_hash("tokenizer"),
             "dataset": self.dataset.name,
+            **({"origins": origins} if (origins := self.origins) else {}),
             **self._published(),
         }
 

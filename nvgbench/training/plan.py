@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nvgbench.config.load import to_dict
 from nvgbench.config.schema import PhaseConfig, RunConfig
 from nvgbench.registry import get_family
 
@@ -56,3 +57,9 @@ def phase_steps(config: RunConfig, phase: str, images: int) -> int:
         return own.steps
     assert own.epochs is not None
     return max(1, round(own.epochs * images / own.batch_size))
+
+
+def tokenizer_differences(here: RunConfig, there: RunConfig) -> list[str]:
+    """Keys that differ and must agree to reuse a tokenizer; how it was trained does not matter."""
+    mine, theirs = ({"family": c.family, "image_size": c.data.image_size} | to_dict(c.tokenizer) for c in (here, there))
+    return [key for key in sorted(mine | theirs) if key != "losses" and mine.get(key) != theirs.get(key)]

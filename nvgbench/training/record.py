@@ -39,6 +39,7 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
         return None
     config, dataset = run.config, run.dataset
     trained = {phase: state for phase, state in states.items() if not state.source}
+    origins: dict[str, Any] = {"origins": run.origins} if run.origins else {}
     conditions: dict[str, Any] = {"device": _device_name(device), "processes": world_size}
     rows = read_log(run.log_path)
     record = RunRecord(
@@ -63,6 +64,7 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
             dataset={"name": dataset.name, "images": dataset.images, "fingerprint": dataset.fingerprint},
             precision=resolve_precision(config.train.precision, device),
             notes={phase: list(state.notes) for phase, state in states.items() if state.notes},
+            **origins,
             tokenizer_from=states["tokenizer"].source if "tokenizer" in states else {},
             **conditions,
         ),

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nvgbench.config.load import to_dict
 from nvgbench.config.schema import RunConfig
 from nvgbench.data.dataset import ImageDataset
 from nvgbench.data.loader import sequential_batches, training_batches
@@ -27,10 +26,11 @@ from nvgbench.runs.seeding import mix_seed
 from nvgbench.training.batches import join_tokens
 from nvgbench.training.distributed import Processes, join_processes
 from nvgbench.training.frozen import freeze
+from nvgbench.training.initial import InitialWeights, check_origin
 from nvgbench.training.interrupt import StopSignal
 from nvgbench.training.log import TrainLog
 from nvgbench.training.loop import LoopSettings, TrainingLoop
-from nvgbench.training.plan import phase_steps, planned_modules, resolve_config
+from nvgbench.training.plan import phase_steps, planned_modules, resolve_config, tokenizer_differences
 from nvgbench.training.record import append_train_record
 from nvgbench.training.token_cache import build_cache, cache_fingerprint, encode, read_cache
 from nvgbench.types import TokenBatch, Tokens
@@ -52,6 +52,7 @@ class _Job:
     progress: Progress
     stop: StopSignal
     log: TrainLog
+    initial: InitialWeights | None
 
     def report(self, text: str) -> None:
         self.progress({"message": text})
@@ -64,6 +65,7 @@ def train_run(
     device: torch.device,
     progress: Progress,
     tokenizer: StrPath | None = None,
+    init: StrPath | None = None,
     phases: Sequence[Phase] = PHASES,
     group: str = "",
 ) -> RunFolder:
@@ -79,6 +81,7 @@ def train_run(
         progress: called with ``phase, done, total``, at every line of the log also ``losses, lr, images_per_second``; or with
             ``message``.
         tokenizer: folder of a run whose tokenizer is used instead of training one.
+        init: folder of a run whose weights the training starts from, see `nvgbench.training.initial`.
         phases: ``tokenizer``, ``generator`` or both.
         group: common name of the trainings of several seeds, if this is one of them.
 
@@ -99,15 +102,21 @@ def train_run(
             _check_training(config, phases)
         dataset = _open(config)
         told = _tell_remarks(dataset, progress, set())
+        initial = None
+        if init is not None:
+            initial = InitialWeights(RunFolder(init), config, dataset.classes, phases, own_tokenizer=tokenizer is not None)
+        check_origin(RunFolder(folder), initial, phases)
         run = _prepare_folder(config, folder, dataset, processes, group)
         tensorboard = folder / "tensorboard" if config.train.tensorboard and processes.is_first else None
         with contextlib.closing(TrainLog(run.log_path, tensorboard)) as log:
             job = _Job(
                 run=run, config=config, dataset=dataset, device=device,
-                processes=processes, progress=progress, stop=stop, log=log,
+                processes=processes, progress=progress, stop=stop, log=log, initial=initial,
             )  # fmt: skip
             if tokenizer is not None:
                 _copy_tokenizer(job, RunFolder(tokenizer))
+            elif initial is not None and initial.phase == "generator" and run.state("tokenizer") is None:
+                _copy_tokenizer(job, initial.source)
             if "tokenizer" in phases:
                 _train_tokenizer(job)
                 told = _tell_remarks(dataset, progress, told)
@@ -178,6 +187,7 @@ def _train_tokenizer(job: _Job) -> None:
         return
     steps = phase_steps(config, "tokenizer", len(job.dataset))
     tokenizer = seeded_tokenizer(config, config.train.seed).to(job.device)
+    _start(job, "tokenizer", tokenizer)
     objective = _tokenizer_objective(config, tokenizer, steps)
     if objective is not None:
         _loop(job, "tokenizer", objective, steps).run(_image_batches(job, "tokenizer"))
@@ -213,7 +223,7 @@ def _train_generator(job: _Job) -> None:
     tokenizer = run.load_tokenizer(device)
     generator = seeded_generator(config, tokenizer, len(job.dataset.classes), config.train.seed).to(device)
     family = get_family(config.family)
-    if run.state("generator") is None:
+    if not _start(job, "generator", generator) and run.state("generator") is None:
         torch.manual_seed(mix_seed(config.train.seed, "prepare"))
         family.prepare(generator, tokenizer, _first_tokens(job, tokenizer))
     objective = family.objective(config, tokenizer, generator)
@@ -222,6 +232,18 @@ def _train_generator(job: _Job) -> None:
     batches = _token_batches(job, tokenizer, keep_images=objective.needs_images)
     loop = _loop(job, "generator", objective, phase_steps(config, "generator", len(job.dataset)))
     loop.run(batches)
+
+
+def _start(job: _Job, phase: Phase, module: nn.Module) -> bool:
+    """Load the weights that the phase starts from, if any, before its first checkpoint; returns whether it did."""
+    initial = job.initial
+    if initial is None or initial.phase != phase or job.run.state(phase) is not None:
+        return False
+    initial.load(module, job.config.train.seed)
+    job.report(initial.describe())
+    if job.processes.is_first:
+        job.run.note_origin(phase, initial.origin)
+    return True
 
 
 def _loop(job: _Job, phase: Phase, objective: Objective, steps: int) -> TrainingLoop:
@@ -296,7 +318,7 @@ def _copy_tokenizer(job: _Job, source: RunFolder) -> None:
     """Copy the weights of another run's finished tokenizer."""
     if not source.is_finished("tokenizer"):
         raise InputError(f"`tokenizer={source.path}`: that run has no finished tokenizer")
-    differing = _tokenizer_differences(job.config, source.config)
+    differing = tokenizer_differences(job.config, source.config)
     if differing:
         raise InputError(f"`tokenizer={source.path}` does not fit: {', '.join(differing)} differ; set them to the same values")
     found = ckpt.latest_checkpoint(source.checkpoints("tokenizer"))
@@ -315,12 +337,6 @@ def _copy_tokenizer(job: _Job, source: RunFolder) -> None:
         copied = dataclasses.replace(state, source=origin, images=0, seconds=0.0, means={}, notes=())
         ckpt.save_checkpoint(job.run.checkpoints("tokenizer"), copied, {ckpt.WEIGHTS: ckpt.load_tensors(found, file)})
     job.processes.barrier()
-
-
-def _tokenizer_differences(here: RunConfig, there: RunConfig) -> list[str]:
-    """Keys that differ and must agree to reuse a tokenizer; how it was trained does not matter."""
-    mine, theirs = ({"family": c.family, "image_size": c.data.image_size} | to_dict(c.tokenizer) for c in (here, there))
-    return [key for key in sorted(mine | theirs) if key != "losses" and mine.get(key) != theirs.get(key)]
 
 
 def _compile(generator: nn.Module) -> None:
