@@ -175,7 +175,7 @@ def profiled_model(
             f"{text!r} is neither a preset nor a run in {root}{did_you_mean(text, known)}; 'nvgbench presets' lists presets"
         )
     config = load_preset(text, set or {})
-    number = classes or _known_classes(config.data.source)
+    number = 0 if config.data.classes == "none" else classes or _known_classes(config.data.source)
     return ProfiledModel(
         text,
         root / "records.jsonl",

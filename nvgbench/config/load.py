@@ -21,7 +21,7 @@ from nvgbench.files import StrPath
 from nvgbench.registry import get_family, get_preset
 
 # Keys left out at these values, so that a configuration from before they existed keeps its hash.
-_NEWER_KEYS: dict[str, Any] = {"train.tokenizer.frozen": (), "train.generator.frozen": ()}
+_NEWER_KEYS: dict[str, Any] = {"data.classes": "all", "train.tokenizer.frozen": (), "train.generator.frozen": ()}
 _BUDGETS = importlib.resources.files("nvgbench.config") / "budgets"
 
 

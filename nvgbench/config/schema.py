@@ -24,6 +24,8 @@ class DataConfig:
     """Side of the square images, pixels."""
     augment: Literal["none", "random-crop"] = "none"
     """``random-crop``: shorter side to 1.125 times the image size, then a random square (the recipe of both papers)."""
+    classes: Literal["all", "none"] = "all"
+    """``none``: train without classes, whatever the source. A folder of images without class folders has none."""
     train_images: int | None = Field(default=None, ge=1)
     """Use only this many training images; for ``shapes``, the number to draw (8,192 by default)."""
     eval_images: int | None = Field(default=None, ge=1)

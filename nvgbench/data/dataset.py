@@ -71,7 +71,7 @@ class ImageDataset(ABC):
 
     Attributes:
         name: the source and the split, shown in messages and tables.
-        classes: class names; a label is an index into them.
+        classes: class names; a label is an index into them. Without classes all labels are 0.
         image_size: side of every image, pixels.
         labels: int64 ``[N]``.
         augment: how an image is augmented when `get` or `images` is given a random generator.

@@ -165,6 +165,7 @@ def _open(config: RunConfig) -> ImageDataset:
         augment=data.augment,
         limit=data.train_images,
         seed=data.seed,
+        unconditional=data.classes == "none",
     )
 
 
