@@ -21,7 +21,12 @@ from nvgbench.files import StrPath
 from nvgbench.registry import get_family, get_preset
 
 # Keys left out at these values, so that a configuration from before they existed keeps its hash.
-_NEWER_KEYS: dict[str, Any] = {"data.classes": "all", "train.tokenizer.frozen": (), "train.generator.frozen": ()}
+_NEWER_KEYS: dict[str, Any] = {
+    "data.classes": "all",
+    "data.flip": False,
+    "train.tokenizer.frozen": (),
+    "train.generator.frozen": (),
+}
 _BUDGETS = importlib.resources.files("nvgbench.config") / "budgets"
 
 
@@ -244,5 +249,7 @@ def _check_consistency(config: RunConfig, origin: str) -> None:
                 f"{origin}: train.{name}.batch_size = {phase.batch_size} is not a multiple of its micro_batch_size "
                 f"{phase.micro_batch_size}"
             )
-    if config.train.cache_tokens and config.data.augment != "none":
-        raise InputError(f"{origin}: train.cache_tokens needs data.augment = 'none' (got {config.data.augment!r})")
+    if config.data.flip and config.data.augment == "ten-crop":
+        raise InputError(f"{origin}: data.augment = 'ten-crop' includes mirror images; leave data.flip out")
+    if config.train.cache_tokens and config.data.augment == "random-crop":
+        raise InputError(f"{origin}: train.cache_tokens needs data.augment = 'none' or 'ten-crop' (got 'random-crop')")

@@ -24,6 +24,7 @@ def open_dataset(
     limit: int | None = None,
     seed: int = 0,
     root: StrPath | None = None,
+    flip: bool = False,
     unconditional: bool = False,
 ) -> ImageDataset:
     """Open ``shapes``, ``cifar10[:PATH]``, ``cifar100[:PATH]``, ``imagefolder:PATH``, ``npz:PATH`` or ``imagenet[:PATH]``.
@@ -37,6 +38,7 @@ def open_dataset(
         limit: how many images at most, spread evenly over the classes; for ``shapes``, how many to draw.
         seed: of procedural data.
         root: folder for downloads; the user's cache if not given.
+        flip: mirror every other training image at random.
         unconditional: ignore the classes.
 
     Raises:
@@ -59,6 +61,7 @@ def open_dataset(
         root=root,
     )
     dataset = info.load()(location, request)
+    dataset.flip = flip and split == "train"
     if unconditional:
         dataset.classes, dataset.labels = (), np.zeros_like(dataset.labels)
     if not location and Path(name).exists():

@@ -165,6 +165,7 @@ def _open(config: RunConfig) -> ImageDataset:
         augment=data.augment,
         limit=data.train_images,
         seed=data.seed,
+        flip=data.flip,
         unconditional=data.classes == "none",
     )
 
@@ -290,7 +291,10 @@ def _token_batches(job: _Job, tokenizer: nn.Module, keep_images: bool) -> Callab
         return lambda start: (encode(tokenizer, batch, job.device, keep_images) for batch in images(start))
     if keep_images:
         raise InputError("this training needs the images, and the cache holds only tokens; use `train.cache_tokens=false`")
-    fingerprint = cache_fingerprint(job.run.tokenizer_fingerprint(), job.dataset.fingerprint)
+    data = job.config.data
+    fingerprint = cache_fingerprint(
+        job.run.tokenizer_fingerprint(), job.dataset.fingerprint, "flip" if data.flip else data.augment
+    )
     path = job.run.token_cache_path
     if job.processes.is_first and read_cache(path, fingerprint) is None:
         build_cache(
