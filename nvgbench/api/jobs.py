@@ -40,6 +40,9 @@ def train(
     tokenizer: StrPath | None = None,
     init: StrPath | None = None,
     phases: Sequence[Phase] = ("tokenizer", "generator"),
+    continue_with: Mapping[str, Any] | None = None,
+    rewind: int | None = None,
+    accept_data: bool = False,
     progress: Progress | None = None,
 ) -> Run:
     """Train a preset, or resume its training; a finished run is returned as it is.
@@ -55,6 +58,9 @@ def train(
         init: run or published file whose weights the training starts from: fine-tuning, also with other classes. Its tokenizer
             is used as it is, unless ``phases=["tokenizer"]`` trains that alone.
         phases: what to train.
+        continue_with: settings of a started run to change from its last checkpoint on, e.g. ``{"train.generator.steps": 600}``.
+        rewind: first return to the newest checkpoint at or before this step.
+        accept_data: resume although images were repaired, removed or replaced.
         progress: called with what happens: ``phase, done, total`` (and ``losses`` now and then), or ``message``.
 
     Raises:
@@ -76,6 +82,9 @@ def train(
             tokenizer=coder,
             init=start,
             phases=phases,
+            continue_with=continue_with,
+            rewind=rewind,
+            accept_data=accept_data,
         )
     return Run(folder, place)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -38,10 +38,28 @@ def register(app: typer.Typer) -> None:
         ] = None,
         phase: Annotated[Literal["tokenizer", "generator", "all"], typer.Option(help="What to train.")] = "all",
         seeds: Annotated[str | None, typer.Option(help="One training per seed: 0,1,2 or 0..4, named NAME-seedN.")] = None,
+        continue_with: Annotated[
+            list[str],
+            typer.Option(
+                metavar="KEY=VALUE",
+                help="Change a setting of a run from its last checkpoint on, e.g. train.generator.steps=600. Repeatable.",
+            ),
+        ] = [],  # noqa: B006 - typer only reads the default
+        rewind: Annotated[
+            int | None,
+            typer.Option(metavar="STEP", min=0, help="First return to the newest checkpoint at or before this step."),
+        ] = None,
+        accept_data: Annotated[
+            bool, typer.Option("--accept-data", help="Resume although images were repaired, removed or replaced.")
+        ] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate the cost; needs no data.")] = False,
     ) -> None:
-        """Train a preset; after an interruption, the same command resumes. With torchrun, on several devices."""
-        from nvgbench.config.load import load_preset
+        """Train a preset; after an interruption, the same command resumes. With torchrun, on several devices.
+
+        Settings that do not determine the weights (log and checkpoint intervals, workers, the place of the data) may change
+        whenever a run resumes; others by --continue-with.
+        """
+        from nvgbench.config.load import load_preset, parse_overrides
 
         run_name = name or preset
         if ".." in Path(run_name).parts:
@@ -58,9 +76,14 @@ def register(app: typer.Typer) -> None:
             if len(jobs) > 1:
                 typer.echo(f"{len(jobs)} seeds: {len(jobs)} times this cost")
             return
-        group = Path(run_name).name if seeds else ""
-        phases: list[Literal["tokenizer", "generator"]] = ["tokenizer", "generator"] if phase == "all" else [phase]
-        _train_all(jobs, runs, device, tokenizer, init, phases, group)
+        options: dict[str, Any] = {
+            "phases": ("tokenizer", "generator") if phase == "all" else (phase,),
+            "group": Path(run_name).name if seeds else "",
+            "continue_with": parse_overrides(continue_with),
+            "rewind": rewind,
+            "accept_data": accept_data,
+        }
+        _train_all(jobs, runs, device, tokenizer, init, options)
 
 
 def _train_all(
@@ -69,8 +92,7 @@ def _train_all(
     device: str,
     tokenizer: str | None,
     init: str | None,
-    phases: Sequence[Literal["tokenizer", "generator"]],
-    group: str,
+    options: dict[str, Any],
 ) -> None:
     from nvgbench.cli.training_progress import training_progress
     from nvgbench.device import resolve_device
@@ -87,10 +109,7 @@ def _train_all(
             training_progress(name) as progress,
         ):
             try:
-                train_run(
-                    config, folder, device=target, progress=progress, tokenizer=coder, init=start,
-                    phases=phases, group=group,
-                )  # fmt: skip
+                train_run(config, folder, device=target, progress=progress, tokenizer=coder, init=start, **options)
             except Interrupted:
                 progress({"message": "interrupted; run the same command to resume"})
                 raise typer.Exit(130) from None

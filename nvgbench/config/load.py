@@ -15,18 +15,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from nvgbench.config.forms import expected_form
+from nvgbench.config.identity import hashed_part
 from nvgbench.config.schema import DataConfig, RunConfig, TokenizerConfig, TokenizerLossConfig, TrainConfig
 from nvgbench.errors import InputError, did_you_mean
 from nvgbench.files import StrPath
 from nvgbench.registry import get_family, get_preset
 
-# Keys left out at these values, so that a configuration from before they existed keeps its hash.
-_NEWER_KEYS: dict[str, Any] = {
-    "data.classes": "all",
-    "data.flip": False,
-    "train.tokenizer.frozen": (),
-    "train.generator.frozen": (),
-}
 _BUDGETS = importlib.resources.files("nvgbench.config") / "budgets"
 
 
@@ -42,11 +36,16 @@ def load_preset(name: str, overrides: Iterable[str] | Mapping[str, Any] = (), da
         tree["data"]["source"] = data
     if not isinstance(overrides, Mapping):
         overrides = parse_overrides(overrides)
-    for key, value in overrides.items():
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        tree = _merge(tree, value)
-    return build_config(tree, f"preset {name!r}")
+    return build_config(_override(tree, overrides), f"preset {name!r}")
+
+
+def override_config(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """A configuration with some settings (by dotted key) replaced; None unsets a key.
+
+    Raises:
+        InputError: unknown key, a value of the wrong type, settings that contradict each other.
+    """
+    return build_config(_override(to_dict(config), settings), "settings")
 
 
 def load_file(path: StrPath) -> RunConfig:
@@ -68,20 +67,15 @@ def load_file(path: StrPath) -> RunConfig:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as nested dicts of plain values, without keys that are None or newer ones at their defaults."""
+    """The configuration as nested dicts of plain values, without keys that are None."""
     plain = dataclasses.asdict(config)
 
-    def strip(value: Any, path: str) -> Any:
+    def strip(value: Any) -> Any:
         if isinstance(value, dict):
-            inside = {key: (f"{path}.{key}".lstrip("."), item) for key, item in value.items()}
-            return {
-                key: strip(item, place)
-                for key, (place, item) in inside.items()
-                if item is not None and item != _NEWER_KEYS.get(place)
-            }
-        return [strip(item, path) for item in value] if isinstance(value, list | tuple) else value
+            return {key: strip(item) for key, item in value.items() if item is not None}
+        return [strip(item) for item in value] if isinstance(value, list | tuple) else value
 
-    return strip(plain, "")
+    return strip(plain)
 
 
 def to_toml(config: RunConfig) -> str:
@@ -104,7 +98,7 @@ def replicate_hash(config: RunConfig) -> str:
 
 
 def _digest(tree: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(hashed_part(tree), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def build_config(tree: dict[str, Any], origin: str) -> RunConfig:
@@ -161,6 +155,14 @@ def _read_preset(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     tree = tomllib.loads(file.read_text(encoding="utf-8"))
     base = tree.pop("extends", None)
     return tree if base is None else _merge(_read_preset(base, (*seen, name)), tree)
+
+
+def _override(tree: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in settings.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        tree = _merge(tree, value)
+    return tree
 
 
 def _merge(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

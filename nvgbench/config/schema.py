@@ -141,6 +141,12 @@ class TrainConfig:
     log_every: int = Field(default=50, ge=1)
     checkpoint_every: int = Field(default=5000, ge=1)
     """Steps between checkpoints; another is written on interruption and at the end of a phase."""
+    keep_last: int = Field(default=1, ge=1)
+    """Number of checkpoints of each phase that are kept."""
+    keep_best: str | None = None
+    """Also keep the checkpoint with the lowest value of this loss, by its name in the training log."""
+    keep_optimizer: bool = False
+    """Keep the optimizers' state in the last checkpoint of a phase, so that a finished training can be continued exactly."""
     tensorboard: bool = False
     compile: bool = False
     """Compile the generator with torch.compile."""

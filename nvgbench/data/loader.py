@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import signal
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -52,8 +53,14 @@ def training_batches(
     share = batch_size // world_size
     steps = _Steps(dataset, batch_size, seed, range(rank * share, (rank + 1) * share))
     if workers > 0 and not dataset.in_memory:
-        loader = DataLoader(_Guarded(steps), batch_size=None, sampler=_CountFrom(start_step), num_workers=workers)
-        return map(_unguard, loader)
+        loader = DataLoader(
+            _Guarded(steps),
+            batch_size=None,
+            sampler=_CountFrom(start_step),
+            num_workers=workers,
+            worker_init_fn=_leave_signals_to_the_training,
+        )
+        return _unguarded(loader)
     return map(steps.__getitem__, itertools.count(start_step))
 
 
@@ -117,10 +124,23 @@ class _Guarded(Dataset):
             return error
 
 
-def _unguard(batch: ImageBatch | InputError) -> ImageBatch:
-    if isinstance(batch, InputError):
-        raise batch
-    return batch
+def _unguarded(loader: DataLoader) -> Iterator[ImageBatch]:
+    try:
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+    except RuntimeError as error:  # of a worker that ended without a message
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"a data worker has ended ({reason}); resume with fewer of them: `data.workers=0`") from error
+
+
+def _leave_signals_to_the_training(worker: int) -> None:
+    """A signal to the whole process group asks the training to stop, which still needs its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _CountFrom:

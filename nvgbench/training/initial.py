@@ -61,6 +61,11 @@ class InitialWeights:
         self._check_shapes()
         self.origin = self._origin(state)
 
+    @property
+    def tokenizer(self) -> RunFolder | None:
+        """The run whose tokenizer is used as it is, unless another one is given."""
+        return self.source if self.phase == "generator" else None
+
     def load(self, module: nn.Module, seed: int) -> None:
         """Overwrite the weights of the new, still plain model.
 
