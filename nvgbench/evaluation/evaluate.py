@@ -25,6 +25,7 @@ from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, match_labels, open_reference, run_reference
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.scores import Scores, check_sets, evaluate_samples
+from nvgbench.evaluation.subjects import check_subject, subject_name
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.registry import ExtractorRequest, open_extractor
 from nvgbench.interfaces import FeatureExtractor, ImageGenerator
@@ -153,8 +154,13 @@ class Evaluator:
     def files(self, samples: Path, name: str | None = None) -> RunRecord | None:
         """Score third-party samples against ``options.reference``; the record goes to ``_external``.
 
+        Args:
+            samples: what `nvgbench.data.image_set.open_images` takes.
+            name: of the samples in tables; that of the file or folder if None.
+
         Raises:
-            InputError: no reference, or one that cannot be used; the classifier without a data source to train on.
+            InputError: no reference, or one that cannot be used; the classifier without a data source to train on; other
+                samples or a run of that name.
         """
         images = open_images(samples)
         source = self.options.reference
@@ -162,6 +168,11 @@ class Evaluator:
             raise InputError("samples need a `reference=`: an .npz, a folder of images, or a data source such as cifar10")
         reference = self._first_alone(lambda: open_reference(source, images.image_size))
         images, reference = match_labels(images, reference)
+        folder = self.root / "_external"
+        subject = name or subject_name(samples)
+        replaced = check_subject(subject, images, ResultStore(folder).records(), self.root, chosen=name is not None)
+        if replaced and self.share.is_first:
+            self.warn(f"warning: name: {replaced}")
         data = DataConfig(source=source, image_size=images.image_size)
         check_sets(images, reference.images, self.scoring)  # before a classifier is trained
         findings = check_classes_fit(images, reference.images, force=self.options.force)
@@ -170,7 +181,7 @@ class Evaluator:
         scores = self._score(images, reference, extractor, data, findings)
         if scores is None:
             return None
-        return self._store(name or samples.stem, "external", scores, images, reference, self.root / "_external")
+        return self._store(subject, "external", scores, images, reference, folder)
 
     def anchors(self, configs: Iterable[RunConfig]) -> Iterator[RunRecord]:
         """Score anchors for the scores of these runs; the records go to ``_anchors``.

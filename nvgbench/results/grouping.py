@@ -35,7 +35,9 @@ class Replicate:
 
 
 def replicate_of(record: RunRecord) -> Replicate | None:
-    """Which training a record is about; None if it is not about a trained run."""
+    """Which training a record is about; None if it is not about a trained run, whatever its name."""
+    if record.family in ("external", "anchor"):
+        return None
     entry = record.provenance.get("replicate")
     if not isinstance(entry, Mapping) or "of" not in entry or "seed" not in entry:
         return None
