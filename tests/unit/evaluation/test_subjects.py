@@ -56,7 +56,7 @@ def test_other_images_of_a_known_name_are_refused_unless_the_name_is_chosen(tmp_
     known = [record("x", 0)]
     assert check_subject("x", images(0), known, tmp_path, chosen=False) == ""
     assert check_subject("y", images(1), known, tmp_path, chosen=False) == ""
-    with pytest.raises(InputError, match="other images called 'x' .* `name=`, or `name='x'` to replace them"):
+    with pytest.raises(InputError, match=r"other images called 'x' .* `name=`, or `name='x'` to replace them"):
         check_subject("x", images(1), known, tmp_path, chosen=False)
     assert "replace" in check_subject("x", images(1), known, tmp_path, chosen=True)
     # The newest counts: once replaced, the replacement has the name.
@@ -70,7 +70,7 @@ def test_the_same_files_at_another_size_are_no_collision(tmp_path: Path) -> None
 def test_samples_do_not_take_the_name_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "nvg-tiny").mkdir()
     (tmp_path / "nvg-tiny" / CONFIG).touch()
-    with pytest.raises(InputError, match="'nvg-tiny' is the name of a run .* `name='nvg-tiny-samples'`"):
+    with pytest.raises(InputError, match=r"'nvg-tiny' is the name of a run .* `name='nvg-tiny-samples'`"):
         check_subject("nvg-tiny", images(0), [], tmp_path, chosen=True)
 
 
