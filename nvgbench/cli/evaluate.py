@@ -172,8 +172,10 @@ def _show(record: RunRecord | None) -> None:
     from rich.table import Table
 
     from nvgbench.results.missing import why_no_lpips
+    from nvgbench.results.weights import unfinished
 
-    table = Table(title=escape(f"{record.subject} ({record.family})"), title_justify="left")
+    about = ", ".join(filter(None, (record.family, unfinished(record.provenance.get("model")))))
+    table = Table(title=escape(f"{record.subject} ({about})"), title_justify="left")
     table.add_column("score", no_wrap=True)
     for column in ("value", "95 % interval", "n"):
         table.add_column(column, justify="right")

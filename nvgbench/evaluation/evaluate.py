@@ -25,7 +25,7 @@ from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, match_labels, open_reference, run_reference
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.scores import Scores, check_sets, evaluate_samples
-from nvgbench.evaluation.subjects import check_subject, subject_name
+from nvgbench.evaluation.subjects import check_subject, read_origin, subject_name
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.registry import ExtractorRequest, open_extractor
 from nvgbench.interfaces import FeatureExtractor, ImageGenerator
@@ -35,6 +35,7 @@ from nvgbench.results.grouping import over_sampling_seeds
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.scores import INCEPTION
 from nvgbench.results.store import ResultStore
+from nvgbench.results.weights import unfinished
 from nvgbench.runs.folder import RunFolder
 from nvgbench.sampling.job import sample_job
 from nvgbench.types import Share
@@ -83,6 +84,8 @@ class Evaluator:
         """
         config, options = run.config, self.options
         generator = run.load_generator(self.device)
+        if self.share.is_first and (early := unfinished(generator.spec.provenance)):
+            self.warn(f"warning: {run.name} is {early}; its scores are marked, and no gate or claim is judged by them")
         extractor = self._extractor(config.data)
         reference = self._reference(config.data)
         self._check_extrapolation(options.n, reference, extractor)
@@ -181,7 +184,9 @@ class Evaluator:
         scores = self._score(images, reference, extractor, data, findings)
         if scores is None:
             return None
-        return self._store(subject, "external", scores, images, reference, folder)
+        origin = read_origin(samples)
+        about = {"model": origin["model"]} if origin else {}
+        return self._store(subject, "external", scores, images, reference, folder, about=about)
 
     def anchors(self, configs: Iterable[RunConfig]) -> Iterator[RunRecord]:
         """Score anchors for the scores of these runs; the records go to ``_anchors``.
@@ -367,10 +372,12 @@ class Evaluator:
         *,
         preset: str = "",
         drawing: Mapping[str, Any] | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> RunRecord:
         """Append the record of images that are not a run's.
 
         Args:
+            about: more provenance.
             drawing: seeds and settings, see `_drawing`; None for third-party samples.
         """
         drawing = drawing or {"seeds": {"scores": self.options.seed}}
@@ -384,7 +391,9 @@ class Evaluator:
             metrics=scores.metrics,
             tables=scores.tables,
             artifacts=tuple(recording.pictures(images, reference.images, folder, record_id)),
-            provenance=recording.provenance(self.options.protocol, self.device, **drawing, n=images.count, **scores.provenance),
+            provenance=recording.provenance(
+                self.options.protocol, self.device, **drawing, n=images.count, **scores.provenance, **(about or {})
+            ),
         )
         ResultStore(folder).append(record)
         return record

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from nvgbench.data.archive import is_zip, npz_arrays
 from nvgbench.data.image_set import ImageSet
 from nvgbench.errors import InputError
 from nvgbench.extractors.cache import content_key
 from nvgbench.files import StrPath
 from nvgbench.results.schema import RunRecord
 from nvgbench.runs.find import is_run
+from nvgbench.sampling.job import PROVENANCE
 
 _SUFFIXES = (".npz", ".npy", ".zip")
 
@@ -50,6 +54,21 @@ def check_subject(name: str, images: ImageSet, known: Iterable[RunRecord], root:
     if chosen:
         return f"{what}; these replace them"
     raise InputError(f"{what}; give these another name with `name=`, or `name={name!r}` to replace them")
+
+
+def read_origin(samples: StrPath) -> dict[str, Any]:
+    """What samples written by ``nvgbench sample`` say about their model (`nvgbench.sampling.job.sample_origin`), or nothing."""
+    path = Path(samples)
+    if not path.is_file() or not is_zip(path):
+        return {}
+    text = npz_arrays(path, (PROVENANCE,)).get(PROVENANCE)
+    if text is None or text.dtype.kind != "U" or text.ndim:
+        return {}
+    try:
+        found = json.loads(str(text))
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("model"), dict) else {}
 
 
 def set_fingerprint(images: ImageSet) -> str:

@@ -102,7 +102,7 @@ def evaluate_run(root: Path, *, keep: bool = True, pause: float = 0.0) -> RunRec
         samples_path=folder / "samples",
         records_path=folder / "records.jsonl",
         replicate={"of": "0123456789abcdef", "seed": 0},
-        load_generator=lambda device: Painter(diary, pause),
+        load_generator=lambda device, **chosen: Painter(diary, pause),
         load_tokenizer=lambda device: Rounding(),
     )
     options = EvaluationOptions(n=SAMPLES, extractor="classifier", bootstrap=10, batch_size=50, keep_samples=keep)
