@@ -24,7 +24,8 @@ from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, match_labels, open_reference, run_reference
 from nvgbench.evaluation.rules.catalog import open_rules
-from nvgbench.evaluation.scores import Scores, check_sets, evaluate_samples
+from nvgbench.evaluation.run_data import check_reference, data_of
+from nvgbench.evaluation.scores import Scores, check_counts, check_sets, evaluate_samples
 from nvgbench.evaluation.subjects import check_subject, read_origin, subject_name
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.registry import ExtractorRequest, open_extractor
@@ -83,22 +84,28 @@ class Evaluator:
             OSError: the run's folder cannot be written to.
         """
         config, options = run.config, self.options
+        data, findings = self._first_alone(lambda: data_of(run, options.data, force=options.force))
+        reference = self._reference(data)
+        check_counts(self.scoring, {f"reference {reference.images.name}": reference.images.count})
+        if options.reference is not None:
+            findings += check_reference(run, data, reference.images, force=options.force)
+        if self.share.is_first:
+            self._report_findings(findings)
         generator = run.load_generator(self.device)
         if self.share.is_first and (early := unfinished(generator.spec.provenance)):
             self.warn(f"warning: {run.name} is {early}; its scores are marked, and no gate or claim is judged by them")
-        extractor = self._extractor(config.data)
-        reference = self._reference(config.data)
+        extractor = self._extractor(data)
         self._check_extrapolation(options.n, reference, extractor)
         record_id = _new_id()
         samples = self._sample(generator, run.samples_path)
         images = open_images(samples)
-        findings = check_classes_fit(images, reference.images, generator.spec.num_classes, force=options.force)
-        scores = self._score(images, reference, extractor, config.data, findings)
+        findings += check_classes_fit(images, reference.images, generator.spec.num_classes, force=options.force)
+        scores = self._score(images, reference, extractor, data, findings)
         if scores is None:
             return None
         again = evaluate_reconstructions(
             run.load_tokenizer(self.device),  # type: ignore[arg-type]  # a module with the protocol's methods
-            run_reference(config.data).images,
+            run_reference(data).images,
             extractor,
             self.scoring,
             cache=self.cache,
@@ -199,6 +206,8 @@ class Evaluator:
         data_sets = set()
         for config in configs:
             data = config.data
+            if self.options.data is not None:
+                data = dataclasses.replace(data, source=self.options.data)
             train = open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed)
             if (key := (data.source, data.image_size, data.eval_images, data.seed)) not in data_sets:
                 data_sets.add(key)

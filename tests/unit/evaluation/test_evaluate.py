@@ -33,6 +33,7 @@ from nvgbench.results.compare import Scored, why_not_comparable
 from nvgbench.results.store import ResultStore
 from nvgbench.results.weights import unfinished
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, TokenSequence
+from tests.helpers.evaluation_jobs import noted
 
 SETTINGS = ScoreSettings(bootstrap=20)
 CACHE = FeatureCache(None)
@@ -207,7 +208,9 @@ def stub_run(root: Path, model: Mapping[str, Any] | None = None) -> SimpleNamesp
     )
     return SimpleNamespace(
         name="painter",
+        path=folder,
         config=config,
+        dataset=noted(config.data),
         samples_path=folder / "samples",
         records_path=folder / "records.jsonl",
         replicate={"of": "0123456789abcdef", "seed": 0},
