@@ -30,13 +30,25 @@ CONTINUABLE = frozenset(
         "train.steps",
         "train.precision",
         "train.cache_tokens",
-        *(f"train.{phase}.{entry.name}" for phase in ("tokenizer", "generator") for entry in dataclasses.fields(PhaseConfig)),
+        *(
+            f"train.{phase}.{entry.name}"
+            for phase in ("tokenizer", "generator")
+            for entry in dataclasses.fields(PhaseConfig)
+            if entry.name != "frozen"  # the optimizer's state is of the trained parameters
+        ),
     }
 )
 """Settings that determine the weights, and may be changed on request from some step on."""
 
 # Keys that the schema got after records with hashes had been written. At these values they are left out of hashes.
-_ADDED: Mapping[str, Any] = {"train.keep_last": 1, "train.keep_optimizer": False}
+_ADDED: Mapping[str, Any] = {
+    "data.classes": "all",
+    "data.flip": False,
+    "train.keep_last": 1,
+    "train.keep_optimizer": False,
+    "train.tokenizer.frozen": [],
+    "train.generator.frozen": [],
+}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from nvgbench.data.images import to_float
 from nvgbench.errors import InputError
 from nvgbench.types import ImageBatch
 
-_CROPS = 1  # separates the random streams of crops from those of permutations
+_VIEWS = 1  # separates the random streams of augmentations from those of permutations
 
 
 def training_batches(
@@ -72,6 +72,15 @@ def sequential_batches(dataset: ImageDataset, batch_size: int, *, limit: int | N
         yield _batch(dataset, indices, None)
 
 
+def all_views(dataset: ImageDataset, batch_size: int) -> Iterator[ImageBatch]:
+    """All images once, in order, the augmented versions of each one after the other; at most about ``batch_size`` per batch."""
+    size = max(1, batch_size // dataset.views)
+    for start in range(0, len(dataset), size):
+        indices = np.arange(start, min(start + size, len(dataset)))
+        labels = torch.from_numpy(dataset.labels[indices]).repeat_interleave(dataset.views)
+        yield ImageBatch(to_float(dataset.all_views(indices).flatten(0, 1)), labels)
+
+
 def step_indices(count: int, batch_size: int, *, seed: int, step: int) -> np.ndarray:
     """int64 ``[batch_size]``: indices of the images of training step ``step``, over all processes."""
     epochs, places = np.divmod(step * batch_size + np.arange(batch_size), count)
@@ -80,6 +89,11 @@ def step_indices(count: int, batch_size: int, *, seed: int, step: int) -> np.nda
         chosen = epochs == epoch
         indices[chosen] = _permutation(count, seed % 2**64, epoch)[places[chosen]]
     return indices
+
+
+def step_rngs(seed: int, step: int, positions: Sequence[int]) -> list[np.random.Generator]:
+    """Generators for the augmentation of images at ``positions`` of the batch of ``step``."""
+    return [np.random.default_rng([seed % 2**64, _VIEWS, step, position]) for position in positions]
 
 
 class _Steps(Dataset):
@@ -93,9 +107,7 @@ class _Steps(Dataset):
 
     def __getitem__(self, step: int) -> ImageBatch:
         indices = step_indices(len(self.dataset), self.batch_size, seed=self.seed, step=step)[self.positions]
-        rngs = None
-        if self.dataset.augment != "none":
-            rngs = [np.random.default_rng([self.seed, _CROPS, step, position]) for position in self.positions.tolist()]
+        rngs = step_rngs(self.seed, step, self.positions.tolist()) if self.dataset.views != 1 else None
         return _batch(self.dataset, indices, rngs)
 
 

@@ -19,7 +19,7 @@ class DatasetInfo:
 
     Attributes:
         name: of the source, for display.
-        classes: names of the classes; a label is an index into them.
+        classes: names of the classes; a label is an index into them. None for a training without classes.
         images: number of training images.
         fingerprint: SHA-256 of what determines the images.
         relative: path of the images relative to the run's folder, if they are files; so both can be moved together.

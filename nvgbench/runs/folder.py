@@ -1,7 +1,8 @@
 """A run on disk: its configuration, data set, checkpoints, log and records.
 
 ``runs/<name>/`` holds ``config.toml``, ``dataset.json``, ``checkpoints/<phase>/step-…/``, ``train.jsonl``, ``samples/``,
-``records.jsonl``, and ``segments.json`` once its settings have changed. Importing this file does not import torch.
+``records.jsonl``, ``origins.json`` of a fine-tuning, and ``segments.json`` once its settings have changed. Importing this file
+does not import torch.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from nvgbench.files import StrPath, remove_leftovers, write_text
 from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.dataset_info import DatasetInfo, check_images, moved_source, read_dataset_info
 from nvgbench.runs.lock import LOCK
+from nvgbench.runs.origins import Origins, note_origin, read_origins
 from nvgbench.runs.segments import History, Segment, read_history, write_history
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ CONFIG = "config.toml"
 _DATASET = "dataset.json"
 _GROUP = "group.json"
 _SEGMENTS = "segments.json"
+_ORIGINS = "origins.json"
 Phase = Literal["tokenizer", "generator"]
 Weights = Literal["averaged", "plain"]
 """The moving average of the weights (if there is one), or the weights themselves."""
@@ -59,7 +62,15 @@ class RunFolder:
             OSError: the folder cannot be written.
         """
         run, path = cls(path), Path(path)
-        for file in (path / CONFIG, path / _DATASET, path / _GROUP, path / _SEGMENTS, run.log_path, run.token_cache_path):
+        for file in (
+            path / CONFIG,
+            path / _DATASET,
+            path / _GROUP,
+            path / _SEGMENTS,
+            path / _ORIGINS,
+            run.log_path,
+            run.token_cache_path,
+        ):
             remove_leftovers(file)
         if run.exists:
             run.reconciled(config)
@@ -198,7 +209,9 @@ class RunFolder:
             InputError: this is no run folder, or a file of it is damaged.
         """
         config, path = self.config, self.path / _GROUP
-        found: dict[str, Any] = {"of": self.segments[-1].replicate, "seed": config.train.seed}
+        # Trainings that start from other weights are no repetitions of each other.
+        start = "".join(f"+{origin['weights'][:16]}" for origin in self.origins.values())
+        found: dict[str, Any] = {"of": self.segments[-1].replicate + start, "seed": config.train.seed}
         try:
             return found | {"name": json.loads(path.read_text(encoding="utf-8"))["name"]}
         except FileNotFoundError:
@@ -289,6 +302,19 @@ class RunFolder:
         """
         check_images(self.path, self.dataset, info, accept)
 
+    @property
+    def origins(self) -> Origins:
+        """The trained weights that the phases of a fine-tuning started from, see `nvgbench.runs.origins`.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        return read_origins(self.path / _ORIGINS)
+
+    def note_origin(self, phase: Phase, origin: Mapping[str, Any]) -> None:
+        """Store the trained weights that a phase starts from."""
+        note_origin(self.path / _ORIGINS, phase, origin)
+
     def load_tokenizer(
         self, device: torch.device | str = "cpu", *, weights: Weights = "averaged", step: int | None = None
     ) -> nn.Module:
@@ -376,6 +402,7 @@ class RunFolder:
             "weights": state.files[ckpt.model_file(found, weights == "averaged")],
             "tokenizer_weights": self.tokenizer_fingerprint(),
             "dataset": self.dataset.name,
+            **({"origins": origins} if (origins := self.origins) else {}),
             **({"segments": [asdict(segment) for segment in segments]} if len(segments) > 1 else {}),
             **self._published(),
         }

@@ -20,6 +20,7 @@ from nvgbench.training.batches import split, to_device
 from nvgbench.training.clock import Clock
 from nvgbench.training.distributed import Processes
 from nvgbench.training.ema import Ema
+from nvgbench.training.frozen import freeze
 from nvgbench.training.interrupt import Interrupted, StopSignal
 from nvgbench.training.log import TrainLog
 from nvgbench.training.optimizer import ModuleOptimizer
@@ -84,7 +85,8 @@ class TrainingLoop:
         """The objective's modules are moved to the device here.
 
         Raises:
-            InputError: the batch cannot be divided as configured; the last checkpoint is damaged, or of other modules.
+            InputError: the batch cannot be divided as configured; the patterns of frozen parameters do not fit; the last
+                checkpoint is damaged, or of other modules.
         """
         self.objective = objective
         self.settings = settings
@@ -96,6 +98,8 @@ class TrainingLoop:
         self._rng = torch.Generator(settings.device)
         self._tally = Tally(settings.phase, settings.device, _divergence_remedy(settings))
         self._optimizers: dict[str, ModuleOptimizer] = {}
+        self.model_name = next(iter(objective.modules))
+        freeze(objective.modules[self.model_name], settings.config.frozen, f"train.{settings.phase}.frozen")
         for name, module in objective.modules.items():
             module.to(settings.device).train()
             settings.processes.share_state(module)

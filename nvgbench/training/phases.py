@@ -21,6 +21,7 @@ from nvgbench.runs.models import seeded_generator, seeded_tokenizer
 from nvgbench.runs.seeding import mix_seed
 from nvgbench.training.batches import join_tokens
 from nvgbench.training.distributed import Processes
+from nvgbench.training.initial import InitialWeights
 from nvgbench.training.interrupt import StopSignal
 from nvgbench.training.log import TrainLog
 from nvgbench.training.loop import LoopSettings, TrainingLoop
@@ -45,6 +46,7 @@ class Job:
     progress: Progress
     stop: StopSignal
     log: TrainLog
+    initial: InitialWeights | None
 
     def report(self, text: str) -> None:
         self.progress({"message": text})
@@ -58,6 +60,7 @@ def train_tokenizer(job: Job) -> None:
         return
     steps = phase_steps(config, "tokenizer", len(job.dataset))
     tokenizer = seeded_tokenizer(config, config.train.seed).to(job.device)
+    _start(job, "tokenizer", tokenizer)
     objective = _tokenizer_objective(config, tokenizer, steps)
     if objective is not None:
         _loop(job, "tokenizer", objective, steps).run(_image_batches(job, "tokenizer"))
@@ -89,7 +92,7 @@ def train_generator(job: Job) -> None:
     tokenizer = run.load_tokenizer(device)
     generator = seeded_generator(config, tokenizer, len(job.dataset.classes), config.train.seed).to(device)
     family = get_family(config.family)
-    if run.state("generator") is None:
+    if not _start(job, "generator", generator) and run.state("generator") is None:
         torch.manual_seed(mix_seed(config.train.seed, "prepare"))
         family.prepare(generator, tokenizer, _first_tokens(job, tokenizer))
     objective = family.objective(config, tokenizer, generator)
@@ -98,6 +101,18 @@ def train_generator(job: Job) -> None:
     batches = _token_batches(job, tokenizer, keep_images=objective.needs_images)
     loop = _loop(job, "generator", objective, phase_steps(config, "generator", len(job.dataset)))
     loop.run(batches)
+
+
+def _start(job: Job, phase: Phase, module: nn.Module) -> bool:
+    """Load the weights that the phase starts from, if any, before its first checkpoint; returns whether it did."""
+    initial = job.initial
+    if initial is None or initial.phase != phase or job.run.state(phase) is not None:
+        return False
+    initial.load(module, job.config.train.seed)
+    job.report(initial.describe())
+    if job.processes.is_first:
+        job.run.note_origin(phase, initial.origin)
+    return True
 
 
 def _loop(job: Job, phase: Phase, objective: Objective, steps: int) -> TrainingLoop:
@@ -147,7 +162,10 @@ def _token_batches(job: Job, tokenizer: nn.Module, keep_images: bool) -> Callabl
         raise InputError(
             "this training needs the images, and the cache holds only tokens; use `continue_with=train.cache_tokens=false`"
         )
-    fingerprint = cache_fingerprint(job.run.tokenizer_fingerprint(), job.dataset.fingerprint)
+    data = job.config.data
+    fingerprint = cache_fingerprint(
+        job.run.tokenizer_fingerprint(), job.dataset.fingerprint, "flip" if data.flip else data.augment
+    )
     path = job.run.token_cache_path
     if job.processes.is_first and read_cache(path, fingerprint) is None:
         build_cache(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nvgbench.config.load import to_dict
 from nvgbench.config.schema import PhaseConfig, RunConfig
 from nvgbench.errors import InputError
 from nvgbench.registry import get_family
@@ -85,3 +86,9 @@ def micro_batch(phase: str, config: PhaseConfig, processes: int) -> int | None:
             "per process; choose a divisor"
         )
     return config.micro_batch_size
+
+
+def tokenizer_differences(here: RunConfig, there: RunConfig) -> list[str]:
+    """Keys that differ and must agree to reuse a tokenizer; how it was trained does not matter."""
+    mine, theirs = ({"family": c.family, "image_size": c.data.image_size} | to_dict(c.tokenizer) for c in (here, there))
+    return [key for key in sorted(mine | theirs) if key != "losses" and mine.get(key) != theirs.get(key)]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from nvgbench.config.load import to_dict
 from nvgbench.config.schema import RunConfig
 from nvgbench.data.dataset import ImageDataset
 from nvgbench.data.source import open_dataset
@@ -23,8 +22,10 @@ from nvgbench.runs.folder import PHASES, Phase, RunFolder
 from nvgbench.runs.lock import locked
 from nvgbench.training.continuation import Change, Continuation, continued_config, plan_change
 from nvgbench.training.distributed import Processes
+from nvgbench.training.frozen import freeze
+from nvgbench.training.initial import InitialWeights, check_origin
 from nvgbench.training.log import check_tensorboard
-from nvgbench.training.plan import micro_batch, planned_modules, resolve_config
+from nvgbench.training.plan import micro_batch, planned_modules, resolve_config, tokenizer_differences
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Request:
     config: RunConfig
     folder: Path
     tokenizer: RunFolder | None
+    init: RunFolder | None
     phases: Sequence[Phase]
     group: str
     changes: Continuation
@@ -46,6 +48,7 @@ class Prepared:
     run: RunFolder
     config: RunConfig
     dataset: ImageDataset
+    initial: InitialWeights | None
 
 
 @contextlib.contextmanager
@@ -72,19 +75,14 @@ def prepared(request: Request, device: torch.device, processes: Processes, progr
         config = processes.first(lambda: _checked_config(run, request, processes.world_size))
         dataset = _open(config, run if existed else None)
         info = _dataset_info(dataset, config, run)
+        initial = processes.first(lambda: _initial(run, request, config, info))
         change = processes.first(lambda: _checked_change(run, request, info))
         if not existed:
             processes.first(lock)
         config = processes.first(lambda: _write(run, request, change, info))
         for note in change.notes:
             progress({"message": note})
-        yield Prepared(run=run, config=config, dataset=dataset)
-
-
-def tokenizer_differences(here: RunConfig, there: RunConfig) -> list[str]:
-    """Keys that differ and must agree to reuse a tokenizer; how it was trained does not matter."""
-    mine, theirs = ({"family": c.family, "image_size": c.data.image_size} | to_dict(c.tokenizer) for c in (here, there))
-    return [key for key in sorted(mine | theirs) if key != "losses" and mine.get(key) != theirs.get(key)]
+        yield Prepared(run=run, config=config, dataset=dataset, initial=initial)
 
 
 def _checked_config(run: RunFolder, request: Request, processes: int) -> RunConfig:
@@ -124,7 +122,10 @@ def _check_training(config: RunConfig, phases: Sequence[Phase]) -> None:
     Raises:
         InputError: sizes that do not fit together, or the family's own reasons.
     """
-    planned_modules(config, num_classes=1)  # the data set is not open yet; any number of classes will do
+    models = planned_modules(config, num_classes=1)  # the data set is not open yet; any number of classes will do
+    for phase, model in zip(PHASES, models, strict=True):
+        if phase in phases:
+            freeze(model, getattr(config.train, phase).frozen, f"train.{phase}.frozen")
     if "generator" in phases:
         get_family(config.family).check_training(config)
 
@@ -152,6 +153,8 @@ def _open(config: RunConfig, existing: RunFolder | None) -> ImageDataset:
             augment=data.augment,
             limit=data.train_images,
             seed=data.seed,
+            flip=data.flip,
+            unconditional=data.classes == "none",
         )
     except InputError as error:
         location = data.source.partition(":")[2]
@@ -170,6 +173,16 @@ def _dataset_info(dataset: ImageDataset, config: RunConfig, run: RunFolder) -> D
     )
 
 
+def _initial(run: RunFolder, request: Request, config: RunConfig, info: DatasetInfo) -> InitialWeights | None:
+    """The weights that the training starts from, if any."""
+    initial = None
+    if request.init is not None:
+        own_tokenizer = request.tokenizer is not None
+        initial = InitialWeights(request.init, config, info.classes, request.phases, own_tokenizer=own_tokenizer)
+    check_origin(run, initial, request.phases)
+    return initial
+
+
 def _checked_change(run: RunFolder, request: Request, info: DatasetInfo) -> Change:
     if not run.exists:
         _check_phases(run, request)
@@ -181,7 +194,8 @@ def _checked_change(run: RunFolder, request: Request, info: DatasetInfo) -> Chan
 
 
 def _check_phases(run: RunFolder, request: Request) -> None:
-    if "tokenizer" in request.phases or request.tokenizer is not None or run.is_finished("tokenizer"):
+    given = request.tokenizer is not None or request.init is not None
+    if "tokenizer" in request.phases or given or run.is_finished("tokenizer"):
         return
     raise InputError(
         f"{run.path} has no finished tokenizer, which the generator needs; train it first, or use another run's (`tokenizer=`)"

@@ -30,6 +30,7 @@ def train_run(
     device: torch.device,
     progress: Progress,
     tokenizer: StrPath | None = None,
+    init: StrPath | None = None,
     phases: Sequence[Phase] = PHASES,
     group: str = "",
     continue_with: Mapping[str, Any] | None = None,
@@ -49,6 +50,7 @@ def train_run(
         progress: called with ``phase, done, total``, at every line of the log also ``losses, lr, images_per_second``; or with
             ``message``.
         tokenizer: folder of a run whose tokenizer is used instead of training one.
+        init: folder of a run whose weights the training starts from, see `nvgbench.training.initial`.
         phases: ``tokenizer``, ``generator`` or both.
         group: common name of the trainings of several seeds, if this is one of them.
         continue_with: settings to change from the last checkpoint on, by key, such as ``train.generator.steps``. They begin a
@@ -62,8 +64,10 @@ def train_run(
         OSError: something could not be written; the last checkpoint is intact.
     """
     changes = Continuation(settings=dict(continue_with or {}), rewind=rewind, accept_data=accept_data)
-    source = None if tokenizer is None else RunFolder(tokenizer)
-    request = Request(config=config, folder=Path(folder), tokenizer=source, phases=phases, group=group, changes=changes)
+    source, start = (None if given is None else RunFolder(given) for given in (tokenizer, init))
+    request = Request(
+        config=config, folder=Path(folder), tokenizer=source, init=start, phases=phases, group=group, changes=changes
+    )
     with contextlib.ExitStack() as stack:
         processes, device = stack.enter_context(join_processes(device))
         stop = stack.enter_context(StopSignal())
@@ -75,8 +79,10 @@ def train_run(
         log = stack.enter_context(contextlib.closing(TrainLog(run.log_path, tensorboard)))
         job = Job(
             run=run, config=ready.config, dataset=dataset, device=device,
-            processes=processes, progress=progress, stop=stop, log=log,
+            processes=processes, progress=progress, stop=stop, log=log, initial=ready.initial,
         )  # fmt: skip
+        if source is None and ready.initial is not None and run.state("tokenizer") is None:
+            source = ready.initial.tokenizer
         if source is not None:
             copy_tokenizer(job, source)
         if "tokenizer" in phases:
