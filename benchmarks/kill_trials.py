@@ -72,6 +72,9 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path("kill_trials.jsonl"), help="finished trials; the rest is run")
     options.add_argument("--work", type=Path, default=Path("kill_trials"), help="folder for runs and images")
     given = options.parse_args()
+    # Under nohup or in the background of a script these are ignored, and the trainings would inherit that.
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     done = [Trial(**json.loads(line)) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     _make_images(given.work / "images")
     references: dict[str, tuple[str, float]] = {}
