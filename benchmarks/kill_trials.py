@@ -38,7 +38,7 @@ SIGNALS = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT")
 TARGETS = {"one process": ("process",), "two data workers": ("process", "group"), "torchrun, two": ("launcher", "one", "all")}
 _SMALL = (
     "data.image_size=16", "tokenizer.channel_multipliers=[1,2,2]", "tokenizer.codebook_size=32", "model.depth=1",
-    "train.steps=40", "train.log_every=1", "train.checkpoint_every=7", "train.tokenizer.batch_size=4",
+    "train.steps=16", "train.log_every=1", "train.checkpoint_every=5", "train.tokenizer.batch_size=4",
     "train.generator.batch_size=4",
 )  # fmt: skip
 _FROM_FILES = ("data.augment=random-crop", "train.cache_tokens=false")

@@ -131,7 +131,7 @@ class Evaluator:
             provenance=recording.provenance(
                 options.protocol,
                 self.device,
-                config_hash(config),
+                generator.spec.provenance.get("config_hash", config_hash(config)),
                 **self._drawing(config),
                 n=images.count,
                 model=dict(generator.spec.provenance),

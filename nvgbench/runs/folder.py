@@ -93,7 +93,9 @@ class RunFolder:
             InputError: it is a file, or a folder that is no run and not empty.
         """
         path = self.path
-        if path.is_file() or (path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())):
+        # A process that was killed while it created the run leaves no more than these.
+        known = (LOCK, f".{CONFIG}.")
+        if path.is_file() or (path.is_dir() and not all(entry.name.startswith(known) for entry in path.iterdir())):
             raise InputError(f"{path} exists and is no run; use another `name=` or `runs=`, or remove it")
 
     def reconciled(self, config: RunConfig) -> RunConfig:
