@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -257,7 +258,7 @@ def test_images_that_have_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_failed_start_leaves_nothing(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...], options: dict, said: str
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     if "tokenizer" in options:
         options = {"tokenizer": finished}
     with pytest.raises(InputError, match=said):
@@ -291,3 +292,57 @@ def test_readers_try_again_if_a_checkpoint_is_replaced(copy: Path, monkeypatch: 
     monkeypatch.setattr("nvgbench.runs.models.load_tensors", replacing)
     assert run.load_generator().spec.name == "run"
     assert replaced
+
+
+@pytest.mark.parametrize("phase", ["generator", "tokenizer"])
+def test_the_advice_about_a_damaged_checkpoint_works(copy: Path, phase: str) -> None:
+    """The run resumes from an older one, and ends as it was."""
+    before = weights(copy)
+    damaged = RunFolder(copy).checkpoint(phase)
+    (damaged / ckpt.STATE).write_text("{")
+    with pytest.raises(InputError, match="is damaged") as caught:
+        train(copy, "ar", *CONSTANT, "train.keep_last=3")
+    advice = re.search(r"remove the folder (\S+), and the training resumes from step-00000006$", str(caught.value))
+    assert advice is not None
+    shutil.rmtree(advice[1])
+    train(copy, "ar", *CONSTANT, "train.keep_last=3")
+    assert weights(copy) == before
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "group.json"])
+def test_the_advice_about_a_damaged_file_works(copy: Path, name: str) -> None:
+    train(copy, "ar", *CONSTANT, "train.keep_last=3", group="several")
+    before = (copy / name).read_bytes()
+    (copy / name).write_text("{")
+    with pytest.raises(InputError, match=rf"{name} is damaged .*remove it"):
+        _ = RunFolder(copy).replicate, RunFolder(copy).dataset
+    (copy / name).unlink()
+    train(copy, "ar", *CONSTANT, "train.keep_last=3", group="several")
+    assert (copy / name).read_bytes() == before
+
+
+def test_the_advice_about_a_checkpoint_that_is_not_there_works(copy: Path) -> None:
+    with pytest.raises(InputError, match=r"no checkpoint of the generator that early; there are: 3, 6, 8"):
+        train(copy, "ar", *CONSTANT, "train.keep_last=3", rewind=2)
+    train(copy, "ar", *CONSTANT, "train.keep_last=3", rewind=3)
+    assert RunFolder(copy).segments[-1].steps["generator"] == 3
+
+
+def test_the_advice_about_cached_tokens_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvgbench.interfaces.Objective.needs_images", True)
+    with pytest.raises(InputError, match="the cache holds only tokens") as caught:
+        train(tmp_path / "run", "ar", "train.steps=1")
+    assert advised(str(caught.value)) == {"train.cache_tokens": False}
+    train(tmp_path / "run", "ar", "train.steps=1", continue_with=advised(str(caught.value)))
+    assert RunFolder(tmp_path / "run").is_finished()
+
+
+def test_the_advice_after_a_failed_start_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match=r"or use `train\.tensorboard=false`"):
+        train(tmp_path / "run", "ar", "train.steps=1", "train.tensorboard=true")
+    with pytest.raises(InputError, match="train it first"):
+        train(tmp_path / "run", "ar", "train.steps=1", phases=("generator",))
+    train(tmp_path / "run", "ar", "train.steps=1", "train.tensorboard=false", phases=("tokenizer",))
+    train(tmp_path / "run", "ar", "train.steps=1", phases=("generator",))
+    assert RunFolder(tmp_path / "run").is_finished()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -57,6 +58,21 @@ def test_a_lock_of_another_host_is_refused_and_the_advice_helps(tmp_path: Path) 
         pass
     Path(re.search(r"remove (\S+)$", str(caught.value))[1]).unlink()
     with locked(tmp_path):
+        pass
+
+
+def test_without_locks_of_the_file_system_the_process_id_decides(
+    tmp_path: Path, owner: subprocess.Popen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with pytest.raises(InputError, match=f"process {owner.pid}"), locked(tmp_path / "run"):
+        pass
+    owner.kill()
+    owner.wait()
+    with locked(tmp_path / "run"):
         pass
 
 
