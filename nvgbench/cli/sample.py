@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
         """Draw samples; after an interruption the same command resumes. Under torchrun, on several devices."""
         from nvgbench.cli.progress import of_first
         from nvgbench.device import resolve_device
+        from nvgbench.results.weights import unfinished
         from nvgbench.runs.find import find_run
         from nvgbench.sampling import export
         from nvgbench.sampling.classes import class_name, select_classes
@@ -71,6 +72,8 @@ def register(app: typer.Typer) -> None:
                     generator, image=structure_image, mask=structure_mask, sample=drawn, stage=structure_stage
                 )
             share = processes.share()
+            if share.is_first and (early := unfinished(generator.spec.provenance)):
+                typer.echo(f"warning: {folder.name} is {early}", err=True)
             with of_first(share)(f"sampling {generator.spec.name}") as progress:
                 made = sample_job(
                     generator, n, folder.path / "samples", batch_size=batch_size, seed=seed, settings=options, classes=chosen,

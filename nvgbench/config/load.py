@@ -7,8 +7,9 @@ import dataclasses
 import hashlib
 import importlib.resources
 import json
+import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def override_dataclass(config: Any, settings: Mapping[str, Any], section: str) -
     """A copy of a configuration dataclass with some fields replaced, validated like a file.
 
     Raises:
-        InputError: unknown field or wrong type.
+        InputError: unknown field, wrong type, or a number that is not finite.
     """
     return _validate(type(config), {**to_dict(config), **settings}, "settings", section)
 
@@ -194,9 +195,25 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
 
 def _validate(schema: Any, tree: Any, origin: str, section: str) -> Any:
     try:
-        return TypeAdapter(schema).validate_python(tree)
+        found = TypeAdapter(schema).validate_python(tree)
     except ValidationError as error:
         raise InputError(f"{origin}: {_explain(error, schema, section)}") from None
+    for key, value in _numbers(found, section):
+        if not math.isfinite(value):
+            raise InputError(f"{origin}: '{key}' = {value}: expected a finite number")
+    return found
+
+
+def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
+    """Every float of a section with its key."""
+    if isinstance(value, float):
+        yield key, value
+    elif dataclasses.is_dataclass(value):
+        for entry in dataclasses.fields(value):
+            yield from _numbers(getattr(value, entry.name), f"{key}.{entry.name}" if key else entry.name)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _numbers(item, key)
 
 
 def _explain(error: ValidationError, schema: Any, section: str) -> str:

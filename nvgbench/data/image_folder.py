@@ -272,7 +272,7 @@ def _check_known(base: Path, classes: Sequence[str]) -> None:
 def _existing_folder(location: str, source: str) -> Path:
     if not location:
         raise InputError(f"{source!r} needs a folder: `data='{source}:PATH'`")
-    root = Path(location).expanduser()
+    root = Path(os.path.expanduser(location))
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
         raise InputError(f"{root} {found}; `data='{source}:PATH'` takes a folder of images")

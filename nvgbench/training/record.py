@@ -11,7 +11,7 @@ from nvgbench.results.provenance import collect
 from nvgbench.results.records import Records
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
-from nvgbench.runs.checkpoint import CheckpointState
+from nvgbench.runs.checkpoint import EMA, WEIGHTS, CheckpointState
 from nvgbench.runs.folder import PHASES, RunFolder
 from nvgbench.runs.log import read_log
 from nvgbench.training.precision import resolve_precision
@@ -66,6 +66,7 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
             phases=phases,
             seeds=[config.train.seed],
             replicate=run.replicate,
+            weights={phase: _weights(state) for phase, state in states.items()},
             dataset={"name": dataset.name, "images": dataset.images, "fingerprint": dataset.fingerprint}
             | ({"accepted": list(dataset.accepted)} if dataset.accepted else {}),
             **changed,
@@ -116,6 +117,11 @@ def _curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def _weights(state: CheckpointState) -> list[str]:
+    """SHA-256 of the phase's weights, and of their moving average if there is one."""
+    return [digest for name, digest in state.files.items() if name in (WEIGHTS, EMA)]
 
 
 def _device_name(device: torch.device) -> str:

@@ -231,7 +231,7 @@ def test_weights_are_given_to_the_commands_themselves(root: Path, tmp_path: Path
         (["sample", "var-d16", "--weights", "var.pth", "--tokenizer", "vae.pth"], "does not fit var-d16"),
         (["profile", "var", "nvg", "--weights", "var.pth", "--tokenizer", "vae.pth"], "got 2 names"),
         (["eval", "--all", "--weights", "var.pth", "--tokenizer", "vae.pth"], "got 0 names"),
-        (["eval", "var", "--data", "shapes"], "--data shapes goes with --weights"),
+        (["eval", "--samples", "x.npz", "--data", "shapes"], "--data shapes is the place of a run's own data"),
     ],
 )
 def test_weights_that_the_commands_refuse(
