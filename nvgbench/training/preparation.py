@@ -186,6 +186,9 @@ def _initial(run: RunFolder, request: Request, config: RunConfig, info: DatasetI
 
 
 def _checked_change(run: RunFolder, request: Request, info: DatasetInfo) -> Change:
+    family = request.config.family
+    if not info.classes and not get_family(family).unconditional:
+        raise InputError(f"{info.name} is used without classes, and models of family {family!r} need them; use class folders")
     if not run.exists:
         _check_phases(run, request)
         return Change(config=request.config)
