@@ -184,7 +184,8 @@ def check_origin(run: RunFolder, initial: InitialWeights | None, phases: Sequenc
     there, started = origins.get(initial.phase), run.state(initial.phase) is not None
     if there["weights"] != initial.origin["weights"] if there else started:
         before = f"{there['run']} at step {there['step']}" if there else "random weights"
-        raise InputError(f"`init={initial.source.path}`: {run.path} was started from {before}; use another `name=`")
+        resume = "leave `init=` out to resume it, or " if started else ""
+        raise InputError(f"`init={initial.source.path}`: {run.path} was started from {before}; {resume}use another `name=`")
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Sequence[int]]:
