@@ -22,6 +22,7 @@ from nvgbench.device import resolve_device
 from nvgbench.errors import InputError
 from nvgbench.files import StrPath
 from nvgbench.interfaces import CodebookTokenizer, ImageGenerator, Tokenizer
+from nvgbench.registry import get_family
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
 from nvgbench.runs.find import find_run
@@ -132,7 +133,7 @@ class Run:
         """
         if n < 1 or batch_size < 1:
             raise InputError(f"`n={n}` images in batches of {batch_size}; expected at least 1 of each")
-        chosen = select_classes(classes, self.classes)
+        chosen = select_classes(classes, self.classes, unconditional=get_family(self.config.family).unconditional)
         parts = []
         for start in range(0, n, batch_size):
             indices = range(start, min(start + batch_size, n))

@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
         """Draw samples; after an interruption the same command resumes. Under torchrun, on several devices."""
         from nvgbench.cli.progress import of_first
         from nvgbench.device import resolve_device
+        from nvgbench.registry import get_family
         from nvgbench.results.weights import unfinished
         from nvgbench.runs.find import find_run
         from nvgbench.sampling import export
@@ -61,7 +62,8 @@ def register(app: typer.Typer) -> None:
             folder = find_run(run, runs)
             generator = folder.load_generator(place)
             names = folder.dataset.classes
-            chosen = select_classes(None if classes is None else classes.split(","), names)
+            unconditional = get_family(folder.config.family).unconditional
+            chosen = select_classes(None if classes is None else classes.split(","), names, unconditional=unconditional)
             options = export.parse_settings(settings)
             if guided:
                 from nvgbench.nvg.structure_control import with_structure
