@@ -103,17 +103,7 @@ class Evaluator:
         scores = self._score(images, reference, extractor, data, findings)
         if scores is None:
             return None
-        again = evaluate_reconstructions(
-            run.load_tokenizer(self.device),  # type: ignore[arg-type]  # a module with the protocol's methods
-            run_reference(data).images,
-            extractor,
-            self.scoring,
-            cache=self.cache,
-            rules=self.rules,
-            device=self.device,
-            batch_size=options.batch_size,
-            report=self.report,
-        )
+        again = self._reconstructions(run, data, extractor)
         folder = run.records_path.parent
         artifacts = recording.pictures(images, reference.images, folder, record_id)
         artifacts += recording.trace(generator, folder, record_id, seed=options.seed, settings=options.settings)
@@ -142,6 +132,22 @@ class Evaluator:
         if not options.keep_samples:
             shutil.rmtree(samples.parent, ignore_errors=True)
         return record
+
+    def _reconstructions(self, run: RunFolder, data: DataConfig, extractor: FeatureExtractor) -> Scores:
+        """Scores of the tokenizer; none if only some scores of generated images are wanted."""
+        if self.options.metrics is not None:
+            return Scores(metrics=())
+        return evaluate_reconstructions(
+            run.load_tokenizer(self.device),  # type: ignore[arg-type]  # a module with the protocol's methods
+            run_reference(data).images,
+            extractor,
+            self.scoring,
+            cache=self.cache,
+            rules=self.rules,
+            device=self.device,
+            batch_size=self.options.batch_size,
+            report=self.report,
+        )
 
     def over_seeds(self, run: RunFolder, seeds: Sequence[int]) -> RunRecord | None:
         """Evaluate a run with each sampling seed, then append a record of the mean scores with intervals over the seeds.
@@ -172,11 +178,12 @@ class Evaluator:
             InputError: no reference, or one that cannot be used; the classifier without a data source to train on; other
                 samples or a run of that name.
         """
-        images = open_images(samples)
-        source = self.options.reference
+        options = self.options
+        images = open_images(samples, key=options.key, resize=options.resize, crop=options.crop)
+        source = options.reference
         if source is None:
             raise InputError("samples need a `reference=`: an .npz, a folder of images, or a data source such as cifar10")
-        reference = self._first_alone(lambda: open_reference(source, images.image_size))
+        reference = self._open_reference(source, images.image_size)
         images, reference = match_labels(images, reference)
         folder = self.root / "_external"
         subject = name or subject_name(samples)
@@ -349,7 +356,11 @@ class Evaluator:
 
     def _reference(self, data: DataConfig) -> Reference:
         given = self.options.reference
-        return self._first_alone(lambda: run_reference(data) if given is None else open_reference(given, data.image_size))
+        return self._first_alone(lambda: run_reference(data)) if given is None else self._open_reference(given, data.image_size)
+
+    def _open_reference(self, source: str, image_size: int) -> Reference:
+        options = self.options
+        return self._first_alone(lambda: open_reference(source, image_size, resize=options.resize, crop=options.crop))
 
     def _first_alone(self, make: Callable[[], T]) -> T:
         """The result of ``make``; the first process calls it before the others, so that downloads and trainings happen once."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import pandas
 
 FEWEST_OF_CLASS = 3
+CHOICES = ("kid_subsets", "kid_subset_size", "is_splits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,9 @@ class ScoreSettings:
         seed: of the bootstrap and of the subsets of the kernel distance.
         per_class: also compute the Fréchet distance of every class (needs labels on both sides).
         thorough: also compute what takes minutes: FID∞ with many features.
+        protocol: whose rules; those of others need every metric of `nvgbench.evaluation.rules.base.BASIS`.
+        kid_subsets, kid_subset_size: number and size of the subsets of the kernel distance.
+        is_splits: splits of the Inception Score.
         device: where neighbours and kernels are computed.
     """
 
@@ -57,12 +61,22 @@ class ScoreSettings:
     seed: int = 0
     per_class: bool = False
     thorough: bool = False
+    protocol: str = OWN
+    kid_subsets: int = 100
+    kid_subset_size: int = 1000
+    is_splits: int = 10
     device: torch.device | str = "cpu"
 
     @property
     def fewest_images(self) -> int:
         """The smallest number of images per set that all chosen metrics can work with."""
-        return max(metric.fewest_images for metric in select_metrics(self.metrics))
+        return max(metric.fewest_images for metric in select_metrics(self.metrics if self.protocol == OWN else None))
+
+    @property
+    def choices(self) -> dict[str, int]:
+        """The numbers of subsets and splits that differ from the defaults; scores with others are not comparable."""
+        given = {name: getattr(self, name) for name in CHOICES}
+        return {name: value for name, value in given.items() if value != getattr(ScoreSettings, name)}
 
     @property
     def needs_reference(self) -> bool:
@@ -171,6 +185,7 @@ def evaluate_samples(
         seed=settings.seed,
         bootstrap=settings.bootstrap,
         thorough=settings.thorough,
+        **{name: getattr(settings, name) for name in CHOICES},
         device=settings.device,
     )
     if rules is None:
@@ -185,12 +200,38 @@ def evaluate_samples(
         tables[f"{score_name('FID', extractor.name)} by class"] = per_class_rows(generated, real, images, reference.images)
     if extractor.provenance.get("weights_published") is False:
         values = [_noted(value, "the Inception weights are not the published ones") for value in values]
-    provenance = {
+    fit = {} if images.fit is None else {"fit": str(images.fit)}
+    provenance: dict[str, Any] = {
         "extractor": {**extractor.provenance, "name": extractor.name, "fingerprint": extractor.fingerprint},
         "reference": reference.identity(real.fingerprint, protocol, extractor.name),
-        "samples": {"name": images.name, "fingerprint": generated.fingerprint, "n": len(generated)},
+        "samples": {"name": images.name, "fingerprint": generated.fingerprint, "n": len(generated), **fit},
     }
-    return Scores(metrics=tuple(values), tables=tables, provenance=provenance, contributions=contributions)
+    if choices := {**settings.choices, **fit}:
+        provenance["choices"] = choices
+    scores = Scores(metrics=tuple(values), tables=tables, provenance=provenance, contributions=contributions)
+    return chosen_scores(scores, settings.metrics)
+
+
+def chosen_scores(scores: Scores, names: Sequence[str] | None) -> Scores:
+    """The named scores alone; a metric that shares its work with others computes those too.
+
+    Raises:
+        InputError: a named score could not be computed from what was given.
+    """
+    if names is None:
+        return scores
+    words = {value.name: _words(value) for value in scores.metrics}
+    for name in names:
+        if not any(name in known for known in words.values()):
+            raise InputError(f"{name} cannot be computed from what was given; computed: {', '.join(scores) or 'nothing'}")
+    kept = tuple(value for value in scores.metrics if words[value.name] & set(names))
+    return dataclasses.replace(scores, metrics=kept)
+
+
+def _words(value: MetricValue) -> set[str]:
+    """What a score may be asked for by: its names, and the metric that computes it."""
+    known = score_of(value.name)
+    return {value.name} if known is None else {value.name, known.name, known.stem, known.metric}
 
 
 def compute_scores(
