@@ -100,6 +100,8 @@ class Evaluator:
         samples = self._sample(generator, run.samples_path)
         images = open_images(samples)
         findings += check_classes_fit(images, reference.images, generator.spec.num_classes, force=options.force)
+        if not generator.spec.num_classes and self.share.is_first:
+            self.warn(f"{run.name} was trained without classes: conditional accuracy is left out")
         scores = self._score(images, reference, extractor, data, findings)
         if scores is None:
             return None
@@ -225,7 +227,7 @@ class Evaluator:
                 yield from self._anchor(f"real images ({source})", real, data, drawing={"seeds": seeds})
                 means = open_images(self._sample(anchors.class_means(train), folder, plain=True))
                 yield from self._anchor(f"class means ({source})", means, data)
-            untrained = anchors.untrained(config, len(train.classes), self.device)
+            untrained = anchors.untrained(config, 0 if config.data.classes == "none" else len(train.classes), self.device)
             images = open_images(self._sample(untrained, folder))
             drawing = self._drawing(config)
             yield from self._anchor(f"untrained {config.name}", images, data, preset=config.name, drawing=drawing)

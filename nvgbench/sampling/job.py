@@ -73,13 +73,14 @@ def sample_job(
         batch_size: images per call of the generator.
         seed: job seed.
         settings: overrides of the model's sampling settings.
-        classes: the labels, used in turn; all classes of the model if not given.
+        classes: the labels, used in turn; the number of classes stands for "no class". All classes of the model if not given,
+            or "no class" if it has none.
         progress: called with (images done, n) after each batch.
         share: this process's part; all of it if not given. All processes see the same ``folder``.
 
     Returns:
-        Path of the npz, written by the first process: ``arr_0`` uint8 ``[n, H, W, 3]``, ``arr_1`` int64 labels ``[n]``, and
-        ``provenance``, a text (`sample_origin` as JSON).
+        Path of the npz, written by the first process: ``arr_0`` uint8 ``[n, H, W, 3]``, ``arr_1`` int64 labels ``[n]``, absent
+        if no image has a class, and ``provenance``, a text (`sample_origin` as JSON).
 
     Raises:
         InputError: n < 1, a class out of range, unknown settings.
@@ -107,8 +108,9 @@ def sample_job(
     share.wait()
     target = parts / f"samples-{n}.npz"
     if share.is_first and not target.exists():
+        labels = None if set(classes) == {spec.num_classes} else job_labels(0, n, classes)
         origin = sample_origin(spec, seed, settings or {})
-        write_npz(target, _images(parts, n), n, spec.image_size, job_labels(0, n, classes), origin)
+        write_npz(target, _images(parts, n), n, spec.image_size, labels, origin)
     share.wait()
     return target
 
@@ -130,14 +132,14 @@ def draw(
 
 
 def check_classes(classes: Sequence[int] | None, spec: ModelSpec) -> tuple[int, ...]:
-    """``classes`` if given, else all classes of the model.
+    """``classes`` if given, else all classes of the model, or "no class" (their number) if it has none.
 
     Raises:
         InputError: a class out of range, or no class.
     """
     if classes is None:
-        return tuple(range(spec.num_classes))
-    wrong = [label for label in classes if not 0 <= label < spec.num_classes]
+        return tuple(range(spec.num_classes)) or (0,)
+    wrong = [label for label in classes if not 0 <= label <= spec.num_classes]
     if wrong or not classes:
         raise InputError(
             f"class {wrong[0] if wrong else classes!r} is out of range: {spec.name} has classes 0 to {spec.num_classes - 1}"
@@ -220,10 +222,10 @@ def write_npz(
     images: Iterator[np.ndarray],
     n: int,
     image_size: int,
-    labels: np.ndarray,
+    labels: np.ndarray | None,
     origin: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write ``arr_0`` (images), ``arr_1`` (labels) and, if given, ``provenance`` (the origin as JSON) atomically.
+    """Write ``arr_0`` (images) and, if given, ``arr_1`` (labels) and ``provenance`` (the origin as JSON) atomically.
 
     The images are not held in memory.
     """
@@ -233,8 +235,9 @@ def write_npz(
             np.lib.format.write_array_header_1_0(handle, header)
             for block in images:
                 handle.write(np.ascontiguousarray(block).reshape(-1).data)
-        with archive.open("arr_1.npy", "w") as handle:
-            np.lib.format.write_array(handle, labels)
+        if labels is not None:
+            with archive.open("arr_1.npy", "w") as handle:
+                np.lib.format.write_array(handle, labels)
         if origin is not None:
             with archive.open(f"{PROVENANCE}.npy", "w") as handle:
                 np.lib.format.write_array(handle, np.array(json.dumps(origin, default=str)))

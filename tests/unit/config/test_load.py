@@ -95,6 +95,7 @@ def test_epochs_in_place_of_steps() -> None:
         ("=3", "not section.key=value"),
         ("train.generator.steps=null", "exactly one of"),
         ("data.augment=random-crop", "cache_tokens"),
+        ("data={augment='ten-crop',flip=true}", "leave data.flip out"),
     ],
 )
 def test_bad_overrides_are_named(override: str, said: str) -> None:

@@ -115,7 +115,7 @@ def test_progress_counts_what_was_there_already(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("n", "classes", "seed", "said"),
-    [(0, None, 0, "at least 1"), (3, [5], 0, "class 5"), (3, [], 0, "class"), (3, None, -1, "seed")],
+    [(0, None, 0, "at least 1"), (3, [6], 0, "class 6"), (3, [], 0, "class"), (3, None, -1, "seed")],
 )
 def test_bad_requests_say_what_is_wrong(tmp_path: Path, n: int, classes: list[int] | None, seed: int, said: str) -> None:
     with pytest.raises(InputError, match=said):
