@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
+from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot, Step, WeightsKind
 from nvgbench.cli.published import PublishedTokenizer, Weights, import_first
 from nvgbench.errors import InputError
 
@@ -62,6 +62,8 @@ def register(app: typer.Typer) -> None:
         ] = False,
         weights: Weights = None,
         tokenizer: PublishedTokenizer = None,
+        step: Step = None,
+        weights_kind: WeightsKind = "averaged",
         data: Annotated[
             str | None,
             typer.Option(help="Where a run's own data are now, if moved; with --weights, the data source (default imagenet)."),
@@ -101,6 +103,7 @@ def register(app: typer.Typer) -> None:
             extractor_weights=_weights(extractor, extractor_weights, inception_weights),
             settings=parse_settings(settings), reference=reference, per_class=per_class, nearest_training=nearest_training,
             metrics=None if metrics is None else tuple(name.strip() for name in metrics.split(",")),
+            weights=weights_kind, step=step,
             key=key, resize=resize, crop=crop, kid_subsets=kid_subsets, kid_subset_size=kid_subset_size, is_splits=is_splits,
             keep_samples=keep_samples, force=force, fid_infinity=fid_infinity, data=data if weights is None else None,
         )  # fmt: skip

@@ -91,7 +91,7 @@ class Evaluator:
             findings += check_reference(run, data, reference.images, force=options.force)
         if self.share.is_first:
             self._report_findings(findings)
-        generator = run.load_generator(self.device)
+        generator = run.load_generator(self.device, weights=options.weights, step=options.step)
         if self.share.is_first and (early := unfinished(generator.spec.provenance)):
             self.warn(f"warning: {run.name} is {early}; its scores are marked, and no gate or claim is judged by them")
         extractor = self._extractor(data)

@@ -14,6 +14,7 @@ from nvgbench.evaluation.scores import ScoreSettings
 from nvgbench.extractors.registry import check_extractor
 from nvgbench.results.protocols import OWN, named_protocol
 from nvgbench.results.scores import INCEPTION
+from nvgbench.runs.folder import Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class EvaluationOptions:
         bootstrap: replicates of bootstrapped intervals.
         settings: overrides of the model's sampling settings.
         reference: data source or file; the held-out images of the run's own data if None.
+        weights: the moving average of the generator's weights, if any (``averaged``), or the weights themselves (``plain``).
+        step: of the generator's checkpoint; the last one if None.
         data: where the run's own data are now, if they were moved.
         per_class: also the Fréchet distance of every class.
         nearest_training: also the distance of each sample to its nearest training image.
@@ -53,6 +56,8 @@ class EvaluationOptions:
     bootstrap: int = 200
     settings: Mapping[str, Any] = field(default_factory=dict)
     reference: str | None = None
+    weights: Weights = "averaged"
+    step: int | None = None
     data: str | None = None
     per_class: bool = False
     nearest_training: bool = False
