@@ -26,6 +26,7 @@ from nvgbench.evaluation.scores import (
     ScoreSettings,
     check_counts,
     check_sets,
+    check_statistics,
     chosen_scores,
     compute_scores,
     evaluate_samples,
@@ -230,6 +231,7 @@ def score(
     for finding in check_classes_fit(found.images, target.images, found.num_classes, force=force):
         warnings.warn(str(finding), stacklevel=2)
     check_sets(found.images, target.images, settings)  # before a classifier is trained
+    check_statistics(target, settings, extractor or INCEPTION)
     request = ExtractorRequest(device=place, weights=weights, data=data, folder=Path(runs, "_extractors"))
     network = _network(extractor or INCEPTION, request, rules, found.images.image_size)
     scores = evaluate_samples(

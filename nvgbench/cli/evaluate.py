@@ -190,7 +190,7 @@ def _show(record: RunRecord | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from nvgbench.results.missing import why_no_lpips
+    from nvgbench.results.missing import missing_scores
     from nvgbench.results.weights import unfinished
 
     about = ", ".join(filter(None, (record.family, unfinished(record.provenance.get("model")))))
@@ -209,8 +209,11 @@ def _show(record: RunRecord | None) -> None:
     console.print(table)
     for note in sorted({metric.note for metric in record.metrics if metric.note}):
         console.print(f"note: {note}", markup=False)
-    if reason := why_no_lpips(record):
-        console.print(f"note: no LPIPS: {reason}", markup=False)
+    reasons: dict[str, list[str]] = {}
+    for name, reason in missing_scores(record).items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        console.print(f"note: no {', '.join(names)}: {reason}", markup=False)
     for title, rows in record.tables.items():
         _show_rows(console, title, rows)
 

@@ -23,9 +23,11 @@ from nvgbench.evaluation.lint.inspection import inspect
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, match_labels, open_reference, run_reference
+from nvgbench.evaluation.rules.adm import short_split
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.run_data import check_reference, data_of
-from nvgbench.evaluation.scores import Scores, check_counts, check_sets, evaluate_samples
+from nvgbench.evaluation.scores import Scores, check_counts, check_sets, check_statistics, evaluate_samples
+from nvgbench.evaluation.statistics import check_moments
 from nvgbench.evaluation.subjects import check_subject, read_origin, subject_name
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.registry import ExtractorRequest, open_extractor
@@ -86,7 +88,9 @@ class Evaluator:
         config, options = run.config, self.options
         data, findings = self._first_alone(lambda: data_of(run, options.data, force=options.force))
         reference = self._reference(data)
-        check_counts(self.scoring, {f"reference {reference.images.name}": reference.images.count})
+        if not reference.statistics_only:
+            check_counts(self.scoring, {f"reference {reference.images.name}": reference.images.count})
+        check_statistics(reference, self.scoring, options.extractor)
         if options.reference is not None:
             findings += check_reference(run, data, reference.images, force=options.force)
         if self.share.is_first:
@@ -126,8 +130,7 @@ class Evaluator:
                 n=images.count,
                 model=dict(generator.spec.provenance),
                 replicate=run.replicate,
-                **scores.provenance,
-                **again.provenance,
+                **_joined(scores.provenance, again.provenance),
             ),
         )
         ResultStore(run.records_path).append(record)
@@ -194,6 +197,7 @@ class Evaluator:
             self.warn(f"warning: name: {replaced}")
         data = DataConfig(source=source, image_size=images.image_size)
         check_sets(images, reference.images, self.scoring)  # before a classifier is trained
+        check_statistics(reference, self.scoring, options.extractor)
         findings = check_classes_fit(images, reference.images, force=self.options.force)
         extractor = self._extractor(data)
         self._check_extrapolation(images.count, reference, extractor)
@@ -281,8 +285,11 @@ class Evaluator:
             training = from_dataset(open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed))
         if findings is not None:
             findings += self._lint(images, reference, extractor)
+            findings += self._first_alone(lambda: self._check_moments(reference, extractor))
         images = self._fill(images, extractor, "features of the samples")
-        reference = dataclasses.replace(reference, images=self._fill(reference.images, extractor, "features of the reference"))
+        if not reference.statistics_only:
+            filled = self._fill(reference.images, extractor, "features of the reference")
+            reference = dataclasses.replace(reference, images=filled)
         if training is not None:
             training = self._fill(training, extractor, "features of the training images")
         if not self.share.is_first:
@@ -313,14 +320,35 @@ class Evaluator:
         dimension = self._dimension(reference, extractor)
         protocol = self.options.protocol
         used = any(reference.used_moments(protocol, extractor.name))
-        findings = inspect(images, reference, dimension=dimension, stored_moments=used, report=self.report)
+        seen = None if reference.statistics_only else reference
+        findings = inspect(images, seen, dimension=dimension, stored_moments=used, report=self.report)
+        if protocol == "adm" and (shorter := short_split(images.count)):
+            findings.append(Finding("number", "warning", shorter))
         # With another extractor than Inception they cannot be used, whatever the rules say.
         findings += check_extractor_fit(extractor, any(reference.used_moments(protocol, INCEPTION)))
         self._report_findings(findings)
         return findings
 
+    def _check_moments(self, reference: Reference, extractor: FeatureExtractor) -> list[Finding]:
+        """Whether the moments stored with images are theirs, before anything else is extracted."""
+        moments, _ = reference.used_moments(self.options.protocol, extractor.name)
+        if moments is None or reference.statistics_only:
+            return []
+        return check_moments(
+            reference.images,
+            moments,
+            extractor,
+            pool=None if self.rules is None else self.rules.pool,
+            cache=self.cache,
+            force=self.options.force,
+        )
+
     def _dimension(self, reference: Reference, extractor: FeatureExtractor) -> int:
         """Number of features that enter the Fréchet distance."""
+        if reference.statistics_only:
+            moments = reference.moments or reference.spatial_moments
+            assert moments is not None
+            return len(moments.mean_D)
         features_1F = extractor(reference.images.first(1))[0].numpy()
         return int((features_1F if self.rules is None else self.rules.pool(features_1F)).shape[1])
 
@@ -419,6 +447,12 @@ class Evaluator:
         )
         ResultStore(folder).append(record)
         return record
+
+
+def _joined(scores: Mapping[str, Any], reconstructions: Mapping[str, Any]) -> dict[str, Any]:
+    """The provenance of both, with the scores that either lacks."""
+    missing = {**scores.get("missing", {}), **reconstructions.get("missing", {})}
+    return {**scores, **reconstructions, **({"missing": missing} if missing else {})}
 
 
 def _new_id() -> str:

@@ -57,10 +57,11 @@ def provenance(
 
 
 def pictures(images: ImageSet, reference: ImageSet, folder: Path, record_id: str) -> list[Artifact]:
-    """Galleries of the first samples and of the first reference images, by class."""
+    """Galleries of the first samples and of the first reference images (if any), by class."""
     return [
         write_gallery(shown, folder, Path("pictures") / f"{record_id}-{kind}.png", kind, reference.classes)
         for kind, shown in (("samples", images), ("reference", reference))
+        if shown.count
     ]
 
 

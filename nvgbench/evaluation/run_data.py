@@ -85,7 +85,7 @@ def check_reference(run: RunFolder, data: DataConfig, reference: ImageSet, *, fo
         InputError: says what was found.
     """
     info = run.dataset
-    if not info.images:
+    if not info.images or not reference.count:
         return []
     found = []
     if info.classes and (others := sorted(set(reference.classes) - set(info.classes))):

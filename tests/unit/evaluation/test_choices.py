@@ -40,7 +40,8 @@ def write_images(path: Path, count: int, height: int = 16, width: int = 16, key:
 
 
 def scored(path: Path, root: Path, **options: Any) -> RunRecord:
-    defaults = {"extractor": "inception", "bootstrap": 10, "reference": "shapes"}
+    reference = write_images(root / "reference.npz", 25)
+    defaults = {"extractor": "inception", "bootstrap": 10, "reference": str(reference)}
     record = Evaluator(root, EvaluationOptions(**(defaults | options))).files(path)
     assert record is not None
     return record
