@@ -47,27 +47,47 @@ def finest_maps(points_BLC: Tensor, tie_break: TieBreak) -> Tensor:
 
 
 @_compile
-def _squared_distances(gram_LL: NDArray[np.float64], distance_LL: NDArray[np.int64]) -> None:
-    length = len(gram_LL)
-    square_L = np.empty(length)
-    for i in range(length):
-        square_L[i] = gram_LL[i, i]
-    for i in range(length):
-        for j in range(length):
-            distance_LL[i, j] = np.int64(square_L[i] + square_L[j] - 2 * gram_LL[i, j])
+def _write_keys(distance_n: NDArray[np.int64], i: int, bits: int, xor: bool, key_n: NDArray[np.int64]) -> None:
+    """Keys of the edges of cluster i, from their squared distances. Two loops, so that the compiler vectorises both."""
+    if xor:
+        for j in range(len(distance_n)):
+            key_n[j] = (distance_n[j] << (2 * bits)) + ((i ^ j) << bits) + min(i, j)
+    else:
+        for j in range(len(distance_n)):
+            key_n[j] = (distance_n[j] << (2 * bits)) + (min(i, j) << bits) + max(i, j)
 
 
 @_compile
-def _matched_pairs(distance_nn: NDArray[np.int64], count: int, xor: bool) -> tuple[NDArray[np.int64], ...]:
-    """Lower cluster, higher cluster and squared distance of the pairs of a level, in the order of joining."""
-    bits = 0
-    while 1 << bits < count:
-        bits += 1
-    closed_n = np.zeros(count, np.int64)  # all bits set: matched already
+def _ends(key: int, bits: int, xor: bool) -> tuple[int, int]:
+    """Lower and higher cluster of an edge."""
+    high, low = (key >> bits) & ((1 << bits) - 1), key & ((1 << bits) - 1)
+    if xor:
+        return low, low ^ high
+    return high, low
+
+
+@_compile
+def _keys_of_positions(gram_LL: NDArray[np.float64], bits: int, xor: bool) -> NDArray[np.int64]:
+    """Keys between single positions, in the memory of their inner products."""
+    key_LL = gram_LL.view(np.int64)
+    square_L = np.diag(gram_LL).copy()
+    distance_L = np.empty(len(gram_LL), np.int64)
+    for i in range(len(gram_LL)):
+        for j in range(len(gram_LL)):
+            distance_L[j] = np.int64(square_L[i] + square_L[j] - 2 * gram_LL[i, j])
+        _write_keys(distance_L, i, bits, xor, key_LL[i])
+    return key_LL
+
+
+@_compile
+def _match(key_nn: NDArray[np.int64], bits: int, xor: bool) -> NDArray[np.int64]:
+    """Keys ``[n / 2]`` of the pairs of a level, in the order of joining."""
+    count = 1 << bits
+    closed_n = np.zeros(count, np.int64)  # all bits but the sign: matched already
     chain_n = np.empty(count, np.int64)
-    key_m = np.empty(count // 2, np.int64)
+    pair_m = np.empty(count // 2, np.int64)
     length = start = pairs = 0
-    while pairs < len(key_m):
+    while pairs < count // 2:
         if length == 0:
             while closed_n[start]:
                 start += 1
@@ -75,85 +95,38 @@ def _matched_pairs(distance_nn: NDArray[np.int64], count: int, xor: bool) -> tup
             length = 1
         end = chain_n[length - 1]
         closed_n[end] = _NO_EDGE
-        key = _smallest_key(distance_nn[end, :count], closed_n, end, bits, xor)
-        low, high = _ends(key, bits, xor)
+        smallest = _NO_EDGE
+        for j in range(count):
+            smallest = min(smallest, key_nn[end, j] | closed_n[j])
+        low, high = _ends(smallest, bits, xor)
         nearest = low + high - end
         if length > 1 and chain_n[length - 2] == nearest:
             closed_n[nearest] = _NO_EDGE
-            key_m[pairs] = key
+            pair_m[pairs] = smallest
             pairs += 1
             length -= 2
         else:
             closed_n[end] = 0
             chain_n[length] = nearest
             length += 1
-    key_m.sort()
-    first_m = np.empty_like(key_m)
-    second_m = np.empty_like(key_m)
-    for pair in range(len(key_m)):
-        first_m[pair], second_m[pair] = _ends(key_m[pair], bits, xor)
-    return first_m, second_m, key_m >> (2 * bits)
+    pair_m.sort()
+    return pair_m
 
 
 @_compile
-def _smallest_key(distance_n: NDArray[np.int64], closed_n: NDArray[np.int64], i: int, bits: int, xor: bool) -> int:
-    smallest = _NO_EDGE
-    if xor:
-        for j in range(len(distance_n)):
-            key = (distance_n[j] << (2 * bits)) + ((i ^ j) << bits) + min(i, j)
-            smallest = min(smallest, key | closed_n[j])
-    else:
-        for j in range(len(distance_n)):
-            key = (distance_n[j] << (2 * bits)) + (min(i, j) << bits) + max(i, j)
-            smallest = min(smallest, key | closed_n[j])
-    return smallest
-
-
-@_compile
-def _ends(key: int, bits: int, xor: bool) -> tuple[int, int]:
-    """Lower and higher cluster of an edge."""
-    mask = (1 << bits) - 1
-    high, low = (key >> bits) & mask, key & mask
-    if xor:
-        return low, low ^ high
-    return high, low
-
-
-@_compile
-def _join(
-    distance_nn: NDArray[np.int64],
-    count: int,
-    first_m: NDArray[np.int64],
-    second_m: NDArray[np.int64],
-    within_m: NDArray[np.int64],
-    joined_mm: NDArray[np.int64],
-) -> None:
-    """Squared distances between the sums of pairs, from those between their members."""
-    either_n = np.empty(count, np.int64)
-    for p in range(len(first_m)):
-        for j in range(count):
-            either_n[j] = distance_nn[first_m[p], j] + distance_nn[second_m[p], j]
-        for q in range(len(first_m)):
-            joined_mm[p, q] = either_n[first_m[q]] + either_n[second_m[q]] - within_m[p] - within_m[q]
-
-
-@_compile
-def _descend(
-    first_m: NDArray[np.int64],
-    second_m: NDArray[np.int64],
-    cluster_L: NDArray[np.int64],
-    finest_L: NDArray[np.int64],
-    level: int,
-) -> None:
-    """Give each position the label's bit of this level (0: first of its pair), and move it to the joined cluster."""
-    place_n = np.empty(2 * len(first_m), np.int64)
-    for pair in range(len(first_m)):
-        place_n[first_m[pair]] = 2 * pair
-        place_n[second_m[pair]] = 2 * pair + 1
-    for position in range(len(cluster_L)):
-        place = place_n[cluster_L[position]]
-        finest_L[position] |= (place & 1) << level
-        cluster_L[position] = place >> 1
+def _join(key_nn: NDArray[np.int64], pair_m: NDArray[np.int64], bits: int, xor: bool, joined_mm: NDArray[np.int64]) -> None:
+    """Keys between the sums of pairs, from those between their members."""
+    either_n, joined_m = np.empty(2 * len(pair_m), np.int64), np.empty_like(pair_m)
+    first_m, second_m = np.empty(len(pair_m), np.uint64), np.empty(len(pair_m), np.uint64)
+    within_m = pair_m >> (2 * bits)
+    for p in range(len(pair_m)):
+        first_m[p], second_m[p] = _ends(pair_m[p], bits, xor)
+    for p in range(len(pair_m)):
+        for j in range(len(either_n)):
+            either_n[j] = (key_nn[first_m[p], j] >> (2 * bits)) + (key_nn[second_m[p], j] >> (2 * bits))
+        for q in range(len(pair_m)):
+            joined_m[q] = either_n[first_m[q]] + either_n[second_m[q]] - within_m[p] - within_m[q]
+        _write_keys(joined_m, p, bits - 1, xor, joined_mm[p])
 
 
 @_compile
@@ -161,25 +134,31 @@ def _build(gram_BLL: NDArray[np.float64], xor: bool, finest_BL: NDArray[np.int64
     """Write the last structure map of each image.
 
     Args:
-        gram_BLL: inner products of integer points, exact in float64.
+        gram_BLL: inner products of integer points, exact in float64; overwritten.
         xor: whether ties are broken by (i xor j, i), or else by (i, j).
         finest_BL: the result.
     """
     batch, length = finest_BL.shape
-    distance_LL = np.empty((length, length), np.int64)
-    other_mm = np.empty((length // 2, length // 2), np.int64)
+    top = 0
+    while 1 << top < length:
+        top += 1
+    joined_mm = np.empty((length // 2, length // 2), np.int64)
     cluster_L = np.empty(length, np.int64)
+    place_L = np.empty(length, np.int64)
     for image in range(batch):
-        _squared_distances(gram_BLL[image], distance_LL)
-        here, there = distance_LL, other_mm
-        cluster_L[:] = np.arange(length)
-        finest_BL[image] = 0
-        count = length
-        level = 0
-        while count > 1:
-            first_m, second_m, within_m = _matched_pairs(here, count, xor)
-            _join(here, count, first_m, second_m, within_m, there)
-            _descend(first_m, second_m, cluster_L, finest_BL[image], level)
-            here, there = there, here
-            count //= 2
-            level += 1
+        for position in range(length):
+            cluster_L[position] = position
+            finest_BL[image, position] = 0
+        key_nn, joined_nn = _keys_of_positions(gram_BLL[image], top, xor), joined_mm
+        for level in range(top):
+            pair_m = _match(key_nn, top - level, xor)
+            _join(key_nn, pair_m, top - level, xor, joined_nn)
+            key_nn, joined_nn = joined_nn, key_nn
+            for pair in range(len(pair_m)):
+                first, second = _ends(pair_m[pair], top - level, xor)
+                place_L[first], place_L[second] = 2 * pair, 2 * pair + 1
+            for position in range(length):
+                # The label's bit of this level: 0 for the first of its pair, 1 for the second.
+                place = place_L[cluster_L[position]]
+                finest_BL[image, position] |= (place & 1) << level
+                cluster_L[position] = place >> 1
