@@ -14,7 +14,7 @@ from nvgbench.nvg.clustering import batched
 from nvgbench.nvg.clustering.batched import TieBreak
 
 _FAST = {"cpu": "compiled", "cuda": "kernel"}
-_failed: set[str] = set()
+_failures: dict[str, str] = {}
 
 
 def finest_maps(points_BLC: Tensor, tie_break: TieBreak) -> Tensor:
@@ -31,16 +31,16 @@ def finest_maps(points_BLC: Tensor, tie_break: TieBreak) -> Tensor:
         int64 ``[B, L]``.
     """
     fast = fast_implementation(points_BLC.device.type)
-    if fast is None or fast.__name__ in _failed or points_BLC.shape[1] > fast.MAX_POSITIONS:
+    if fast is None or fast.__name__ in _failures or points_BLC.shape[1] > fast.MAX_POSITIONS:
         return batched.finest_maps(points_BLC, tie_break)
     try:
         return fast.finest_maps(points_BLC, tie_break)
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a compiler raises
-        _failed.add(fast.__name__)
         reason = (str(error).splitlines() or [""])[0]
-        warnings.warn(f"{fast.__name__} failed ({type(error).__name__}: {reason}); using tensor operations", stacklevel=2)
+        _failures[fast.__name__] = f"{fast.__name__} failed ({type(error).__name__}: {reason})"
+        warnings.warn(f"{_failures[fast.__name__]}; using tensor operations", stacklevel=2)
         return batched.finest_maps(points_BLC, tie_break)
 
 
@@ -51,3 +51,8 @@ def fast_implementation(device_type: str) -> ModuleType | None:
         return importlib.import_module(f"nvgbench.nvg.clustering.{_FAST[device_type]}")
     except (KeyError, ImportError):
         return None
+
+
+def failures() -> tuple[str, ...]:
+    """Why compiled implementations are no longer used in this process, one line each."""
+    return tuple(_failures.values())

@@ -22,7 +22,7 @@ _WARPS = 8
 _NO_EDGE = tl.constexpr(2**63 - 1)
 
 
-def finest_maps(points_BLC: Tensor, tie_break: TieBreak, warps: int = _WARPS) -> Tensor:
+def finest_maps(points_BLC: Tensor, tie_break: TieBreak, *, warps: int = _WARPS, tile: int = _TILE_ENTRIES) -> Tensor:
     """The last structure map ``[B, L]`` (int64) of integer points, for L up to `MAX_POSITIONS`."""
     batch, length, _ = points_BLC.shape
     distance_BLL = squared_distances(points_BLC)
@@ -32,7 +32,7 @@ def finest_maps(points_BLC: Tensor, tie_break: TieBreak, warps: int = _WARPS) ->
     with torch.cuda.device_of(points_BLC):
         _build[(batch,)](
             distance_BLL, joined_Bmm, shared_B3L, finest_BL, bits=length.bit_length() - 1,
-            LENGTH=length, ROWS=min(length, _TILE_ENTRIES // length), XOR=tie_break == "xor", num_warps=warps, num_stages=1,
+            LENGTH=length, ROWS=min(length, tile // length), XOR=tie_break == "xor", num_warps=warps, num_stages=1,
         )  # fmt: skip
     return finest_BL
 

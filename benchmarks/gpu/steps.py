@@ -1,0 +1,93 @@
+"""The steps of a session in order of worth: a session that is cut off has measured the first ones."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks.gpu.bench import Bench
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of the session.
+
+    Attributes:
+        name: for ``--only``, the log and the table.
+        limit: seconds after which it is stopped.
+        measure: what it does, in a process of its own.
+    """
+
+    name: str
+    limit: float
+    measure: Callable[[Bench], None]
+
+
+# Without a GPU all of them are skipped; that they are found is enough then.
+_MORE_TESTS = {True: (), False: ("tests/unit", "tests/parity")}
+
+
+def steps(device: str) -> dict[str, Step]:
+    """All steps by name; on a CPU without the golden numbers in float32, which ``nox -s verify`` recomputes."""
+    found = [
+        Step("ceilings", 25, partial(_module, "ceilings")),
+        Step("clustering", 75, partial(_module, "clustering")),
+        Step("sampling", 120, partial(_module, "sampling")),
+        Step("baselines", 90, partial(_module, "baselines")),
+        Step("training", 90, partial(_module, "training")),
+        *(
+            Step(f"verify-{family}-{dtype}", 60, partial(_verify, family, dtype))
+            for dtype in (("bf16",) if device == "cpu" else ("bf16", "float32"))
+            for family in ("var", "nvg")
+        ),
+        Step("tests", 90, _tests),
+    ]
+    return {step.name: step for step in found if step.name not in ("sampling", "baselines") or _exists(step.name)}
+
+
+def _exists(name: str) -> bool:
+    return importlib.util.find_spec(f"benchmarks.gpu.{name}") is not None
+
+
+def _module(name: str, bench: Bench) -> None:
+    importlib.import_module(f"benchmarks.gpu.{name}").measure(bench)
+
+
+def _verify(family: str, dtype: str, bench: Bench) -> None:
+    """Golden numbers of the original code on this device."""
+    command = [sys.executable, "-m", "nvgbench", "verify", family, "--dtype", dtype, "--device", str(bench.device), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    checks = [check for fixture in json.loads(done.stdout)["fixtures"] for check in fixture["checks"]]
+    for check in checks:
+        if check["verdict"] == "fail":
+            remark = f"relative {check['relative']}, limit {check['limit']} {check['remark']}"
+            bench.check(f"verify {family}", f"{check['name']} {check['part']}".rstrip(), False, remark, precision=dtype)
+    verdicts = [check["verdict"] for check in checks]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
+    bench.check(f"verify {family}", "golden numbers", done.returncode == 0, counts, precision=dtype)
+
+
+def _tests(bench: Bench) -> None:
+    """The tests that need a CUDA device; without one, all of them are skipped."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "gpu",
+        "-p",
+        "no:cacheprovider",
+        "tests/gpu",
+        *_MORE_TESTS[bench.tiny],
+    ]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    print(done.stdout, flush=True)
+    lines = done.stdout.strip().splitlines()
+    bench.check("tests", "pytest -m gpu", done.returncode == 0, lines[-1].strip("= ") if lines else "no output")
