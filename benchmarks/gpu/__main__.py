@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks.gpu.table import failed_checks, write_tables
 
     known = steps(options.device)
-    chosen = options.only.split(",") if options.only else list(known)
+    chosen = options.only.split(",") if options.only else [name for name, step in known.items() if not step.optional]
     if unknown := [name for name in chosen if name not in known]:
         print(f"unknown step {unknown[0]!r}; use {', '.join(known)}", file=sys.stderr)
         return 2

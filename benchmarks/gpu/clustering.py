@@ -1,4 +1,4 @@
-"""Clustering: labels equal to the CPU's on all kinds of inputs, images per second, and the choices of the kernel.
+"""Clustering: labels equal to those of tensor operations on the CPU for all kinds of inputs, and images per second.
 
 Shape letters: B batch, L positions, C channels.
 """
@@ -16,7 +16,7 @@ from nvgbench.nvg.clustering.lattice import integer_points
 from tests.helpers.clustering_inputs import clustering_inputs
 
 # Images per second that must be reached on an H100 by batch size.
-_GOALS = {1: 1_000.0, 64: 30_000.0, 1024: 100_000.0}
+GOALS = {1: 1_000.0, 64: 30_000.0, 1024: 100_000.0}
 
 
 def measure(bench: Bench) -> None:
@@ -24,20 +24,18 @@ def measure(bench: Bench) -> None:
     fast = backends.fast_implementation(bench.device.type)
     name = fast.__name__.rpartition(".")[2] if fast else "tensor operations"
     _compare(bench, name)
-    for batch in (1, 4) if bench.tiny else _GOALS:
-        latent_BLC = _latents(batch, bench)
+    for batch in (1, 4) if bench.tiny else GOALS:
+        latent_BLC = latents(batch, bench)
         seconds = bench.time(functools.partial(build_structure, latent_BLC))
         rates = tuple(batch / s for s in seconds)
-        bench.add("clustering", "rate", "images/s", rates, goal=_GOALS.get(batch), batch=batch, by=name, input="random")
+        bench.add("clustering", "rate", "images/s", rates, goal=GOALS.get(batch), batch=batch, by=name, input="random")
     if not bench.tiny:
         smooth_BLC = clustering_inputs(64, 256, 32)["smooth"].to(bench.device)
         seconds = bench.time(functools.partial(build_structure, smooth_BLC))
         bench.add("clustering", "rate", "images/s", tuple(64 / s for s in seconds), batch=64, by=name, input="smooth")
-    if bench.cuda and fast is not None:
-        _parts(bench)
 
 
-def _latents(batch: int, bench: Bench) -> Tensor:
+def latents(batch: int, bench: Bench) -> Tensor:
     return torch.randn(batch, 256, 32, generator=torch.Generator().manual_seed(0)).to(bench.device)
 
 
@@ -57,18 +55,3 @@ def _compare(bench: Bench, name: str) -> None:
                 )
     failed = ", ".join(backends.failures())
     bench.check("clustering", "compiled implementation in use", not failed, failed)
-
-
-def _parts(bench: Bench) -> None:
-    """The kernel's warps and tiles, and what precedes it."""
-    from nvgbench.nvg.clustering import kernel
-
-    for batch in _GOALS:
-        points_BLC = integer_points(_latents(batch, bench))
-        seconds = bench.time(functools.partial(batched.squared_distances, points_BLC))
-        bench.add("squared distances", "latency", "s", seconds, batch=batch)
-        for warps in (4, 8, 16):
-            for tile in (2048, 4096, 8192):
-                run = functools.partial(kernel.finest_maps, points_BLC, "xor", warps=warps, tile=tile)
-                seconds = bench.time(run, repeats=10)
-                bench.add("distances and kernel", "latency", "s", seconds, batch=batch, warps=warps, tile=tile)

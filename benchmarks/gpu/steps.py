@@ -13,42 +13,39 @@ from functools import partial
 
 from benchmarks.gpu.bench import Bench
 
+# Without a GPU all of them are skipped; that they are found is enough then.
+_MORE_TESTS = {True: (), False: ("tests/unit", "tests/parity")}
+
 
 @dataclass(frozen=True)
 class Step:
     """A part of the session.
 
     Attributes:
-        name: for ``--only``, the log and the table.
         limit: seconds after which it is stopped.
         measure: what it does, in a process of its own.
+        optional: whether it runs only if named.
     """
 
-    name: str
     limit: float
     measure: Callable[[Bench], None]
-
-
-# Without a GPU all of them are skipped; that they are found is enough then.
-_MORE_TESTS = {True: (), False: ("tests/unit", "tests/parity")}
+    optional: bool = False
 
 
 def steps(device: str) -> dict[str, Step]:
     """All steps by name; on a CPU without the golden numbers in float32, which ``nox -s verify`` recomputes."""
-    found = [
-        Step("ceilings", 25, partial(_module, "ceilings")),
-        Step("clustering", 75, partial(_module, "clustering")),
-        Step("sampling", 120, partial(_module, "sampling")),
-        Step("baselines", 90, partial(_module, "baselines")),
-        Step("training", 90, partial(_module, "training")),
-        *(
-            Step(f"verify-{family}-{dtype}", 60, partial(_verify, family, dtype))
-            for dtype in (("bf16",) if device == "cpu" else ("bf16", "float32"))
-            for family in ("var", "nvg")
-        ),
-        Step("tests", 90, _tests),
-    ]
-    return {step.name: step for step in found if step.name not in ("sampling", "baselines") or _exists(step.name)}
+    dtypes = ("bf16",) if device == "cpu" else ("bf16", "float32")
+    return {
+        "ceilings": Step(30, partial(_module, "ceilings")),
+        "clustering": Step(60, partial(_module, "clustering")),
+        "generation": Step(150, partial(_module, "generation")),
+        "training": Step(90, partial(_module, "training")),
+        **{f"verify-{name}-{dtype}": Step(60, partial(_verify, name, dtype)) for dtype in dtypes for name in ("var", "nvg")},
+        "tests": Step(90, _tests),
+        # Scripts for those who work on the samplers: each path by itself, and all paths against each other.
+        **{name: Step(300, partial(_script, name), optional=True) for name in ("sampling", "baselines") if _exists(name)},
+        "kernel": Step(90, partial(_module, "kernel"), optional=True),
+    }
 
 
 def _exists(name: str) -> bool:
@@ -57,6 +54,13 @@ def _exists(name: str) -> bool:
 
 def _module(name: str, bench: Bench) -> None:
     importlib.import_module(f"benchmarks.gpu.{name}").measure(bench)
+
+
+def _script(name: str, bench: Bench) -> None:
+    """A script with results of its own, written beside the records."""
+    command = [sys.executable, "-m", f"benchmarks.gpu.{name}", "--device", str(bench.device), "--out", str(bench.out)]
+    done = subprocess.run(command, check=False)
+    bench.check(name, f"benchmarks.gpu.{name}", done.returncode == 0, f"exit code {done.returncode}")
 
 
 def _verify(family: str, dtype: str, bench: Bench) -> None:
