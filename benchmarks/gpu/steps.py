@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import subprocess
 import sys
@@ -33,23 +32,21 @@ class Step:
 
 
 def steps(device: str) -> dict[str, Step]:
-    """All steps by name; on a CPU without the golden numbers in float32, which ``nox -s verify`` recomputes."""
-    dtypes = ("bf16",) if device == "cpu" else ("bf16", "float32")
+    """All steps by name; on a CPU without most golden numbers, which ``nox -s verify`` and the tests recompute there."""
+    verified = [("var", "bf16")]
+    if device != "cpu":
+        verified += [("nvg", "bf16"), ("var", "float32"), ("nvg", "float32")]
     return {
         "ceilings": Step(30, partial(_module, "ceilings")),
         "clustering": Step(60, partial(_module, "clustering")),
         "generation": Step(150, partial(_module, "generation")),
         "training": Step(90, partial(_module, "training")),
-        **{f"verify-{name}-{dtype}": Step(60, partial(_verify, name, dtype)) for dtype in dtypes for name in ("var", "nvg")},
+        **{f"verify-{name}-{dtype}": Step(60, partial(_verify, name, dtype)) for name, dtype in verified},
         "tests": Step(90, _tests),
-        # Scripts for those who work on the samplers: each path by itself, and all paths against each other.
-        **{name: Step(300, partial(_script, name), optional=True) for name in ("sampling", "baselines") if _exists(name)},
-        "kernel": Step(90, partial(_module, "kernel"), optional=True),
+        # For work on the samplers and the kernel: each path by itself, and all paths against each other.
+        **{name: Step(300, partial(_module, name), optional=True) for name in ("baselines", "kernel")},
+        "sampling": Step(300, partial(_script, "sampling"), optional=True),
     }
-
-
-def _exists(name: str) -> bool:
-    return importlib.util.find_spec(f"benchmarks.gpu.{name}") is not None
 
 
 def _module(name: str, bench: Bench) -> None:
@@ -57,7 +54,7 @@ def _module(name: str, bench: Bench) -> None:
 
 
 def _script(name: str, bench: Bench) -> None:
-    """A script with results of its own, written beside the records."""
+    """A script that writes its results beside the records."""
     command = [sys.executable, "-m", f"benchmarks.gpu.{name}", "--device", str(bench.device), "--out", str(bench.out)]
     done = subprocess.run(command, check=False)
     bench.check(name, f"benchmarks.gpu.{name}", done.returncode == 0, f"exit code {done.returncode}")
