@@ -38,9 +38,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """The tests that need a CUDA device."""
+    """Speed and correctness on one GPU in six minutes, into runs/gpu; ``-- --device cpu``: the same with the tiny presets."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-m", "gpu", *session.posargs)
+    session.run("python", "-m", "benchmarks.gpu", *session.posargs)
 
 
 @nox.session

@@ -60,7 +60,7 @@ class Comparison:
         limit: largest allowed difference relative to ``scale``; 0 demands equality.
         scale: largest magnitude of the array, of each column, each entry's own size, or 1.
         excuse: why a difference is not a failure, if the fixture states a reason.
-        rounded: share of entries that half precision may decide differently (an argmax or a split).
+        rounded: share of entries that half precision may decide differently (an argmax, a split, a sharp softmax).
         follows: names of such results that this was computed from.
     """
 
@@ -145,6 +145,7 @@ class Ledger:
         stored: Any = None,
         scale: Scale = "array",
         excuse: str = "",
+        rounded: float = 0.0,
         follows: Iterable[str] = (),
         tolerance: float | None = None,
     ) -> bool:
@@ -154,7 +155,9 @@ class Ledger:
             tolerance: of this array, instead of the family's.
         """
         limit = self.arithmetic.tolerance(self.tolerance if tolerance is None else tolerance)
-        return self._compare(name, ours, part, stored, limit=limit, scale=scale, excuse=excuse, follows=tuple(follows))
+        return self._compare(
+            name, ours, part, stored, limit=limit, scale=scale, excuse=excuse, rounded=rounded, follows=tuple(follows)
+        )
 
     def numbers(
         self,

@@ -188,11 +188,3 @@ def test_finest_to_stages_by_group_size() -> None:
     assert finest_to_stages(structure_BL, 3)[0, 1].tolist() == (structure_BL[0] >> 2).tolist()
     with pytest.raises(InputError):
         finest_to_stages(structure_BL, 4)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_gives_the_same_labels() -> None:
-    points_BLC = torch.randn(8, 256, 32, generator=torch.Generator().manual_seed(0))
-    points_BLC[:2] = points_BLC[:2].round()
-    assert torch.equal(build_structure(points_BLC.cuda()).cpu(), build_structure(points_BLC))

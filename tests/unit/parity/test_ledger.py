@@ -79,6 +79,18 @@ def test_only_half_precision_may_decide_differently(dtype: str, verdict: str) ->
     assert [check.verdict for check in ledger.checks] == [verdict, verdict]
 
 
+@pytest.mark.parametrize(("dtype", "verdicts"), [("float32", ["fail", "fail"]), ("bf16", ["flips", "fail"])])
+def test_a_sharp_softmax_may_move_a_few_entries_in_half_precision_only(dtype: str, verdicts: list[str]) -> None:
+    canvas = np.ones(100)
+    few, many = canvas.copy(), canvas.copy()
+    few[:5] += 0.5
+    many[:20] += 0.5
+    ledger = Ledger(Fixture("f", {}, {"few": canvas, "many": canvas}), Arithmetic(CPU, dtype), 1e-4)  # type: ignore[arg-type]
+    ledger.close("few", few, rounded=0.1)
+    ledger.close("many", many, rounded=0.1)
+    assert [check.verdict for check in ledger.checks] == verdicts
+
+
 def test_unchecked_arrays_are_an_error() -> None:
     fixture = Fixture("f.json", {"arrays": {"a": ["int64", [1]], "gone": ["int64", [1]]}}, {"a": np.ones(1), "b": np.ones(1)})
     ledger = Ledger(fixture, Arithmetic(CPU), 1e-4)
