@@ -23,6 +23,8 @@ SPLIT_SIZE = 5000
 FIDELITY_SPLITS = 10
 FIDELITY_SEED = 2020
 """Splits and shuffle of torch-fidelity's defaults."""
+_FEWEST_FOR_ERROR = 3
+"""Images per split that an error needs: one image scores 1 whatever it shows, so leaving out one of two does not count."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,15 @@ def inception_score(
 
 
 def inception_contributions(log_p: Floats, *, splits: int | None = None, split_size: int = SPLIT_SIZE) -> Floats:
-    """Contribution of each image ``[N]`` to the error of the score.
+    """Contribution of each image ``[N]`` to the error of the score; all 0 if a split has fewer than three images.
 
     Args:
         log_p: log-probabilities ``[N, K]`` in the order in which they are split.
         splits, split_size: as for `inception_score`.
     """
     bounds = split_bounds(len(log_p), splits, split_size)
+    if min(high - low for low, high in bounds) < _FEWEST_FOR_ERROR:
+        return np.zeros(len(log_p))
     return np.concatenate([_split_contributions(log_p[low:high]) / len(bounds) for low, high in bounds])
 
 
@@ -125,8 +129,6 @@ def split_score(log_p: Floats) -> float:
 
 def _split_contributions(log_p: Floats) -> Floats:
     n = len(log_p)
-    if n == 1:  # a single image scores 1 whatever it shows
-        return np.zeros(1)
     p = np.exp(log_p)
     negative_entropy_N = (p * log_p).sum(axis=1)
     marginal_NK = (p.sum(axis=0) - p).clip(min=0) / (n - 1)

@@ -157,10 +157,7 @@ def _group(
         values = [float(one.metric.value) for one in scored if one.metric.value is not None]
         # Reconstructions do not depend on the sampling seed: they keep their own interval.
         same = source == "sampling" and len(set(values)) == 1
-        interval = t_interval(values, source)
-        if (score := score_of(leading.metric.name)) is not None:
-            interval = score.clip(interval)
-        metrics.append(leading.metric if same else _mean(leading.metric, values, interval))
+        metrics.append(leading.metric if same else _mean(leading.metric, values, source))
         rows.append({"score": key, **{one.record.subject + _tail(one, source): one.metric.value for one in scored}})
     return dataclasses.replace(
         first,
@@ -175,13 +172,18 @@ def _group(
     )
 
 
-def _mean(metric: MetricValue, values: Sequence[float], interval: Interval) -> MetricValue:
-    note = f"mean of {len(values)} {_REPEATED[interval.source]}"
+def _mean(metric: MetricValue, values: Sequence[float], source: Literal["training", "sampling"]) -> MetricValue:
+    """The mean of repetitions; without interval if all are equal, which says nothing about further ones."""
+    spread = len(set(values)) > 1
+    interval = t_interval(values, source) if spread else None
+    if interval is not None and (score := score_of(metric.name)) is not None:
+        interval = score.clip(interval)
+    note = f"mean of {len(values)} {_REPEATED[source]}"
     return dataclasses.replace(
         metric,
         value=float(np.mean(values)),
         interval=interval,
-        stderr=float(np.std(values, ddof=1) / np.sqrt(len(values))),
+        stderr=float(np.std(values, ddof=1) / np.sqrt(len(values))) if spread else None,
         note="; ".join(filter(None, (metric.note, note))),
     )
 
