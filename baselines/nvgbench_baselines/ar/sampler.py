@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +13,7 @@ from torch import Tensor
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.load import override_dataclass
 from nvgbench.data.images import to_uint8
+from nvgbench.sampling.capture import GraphCache
 from nvgbench.sampling.filters import choose_tokens
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace, TokenSequence
@@ -23,38 +27,95 @@ from nvgbench_baselines.conditioning import checked_labels
 TRACE_PARTS = 4
 
 
-@torch.no_grad()
-def sample(transformer: ArTransformer, labels_B: Tensor, settings: ArSamplingConfig, uniforms_BL: Tensor) -> Tensor:
-    """Tokens of one image per label.
+def draw_token(
+    transformer: ArTransformer,
+    caches: Sequence[LayerCache],
+    settings: ArSamplingConfig,
+    place: int | Tensor,
+    labels_B: Tensor,
+    uniforms_B1: Tensor,
+    previous_B1: Tensor | None = None,
+) -> tuple[Tensor]:
+    """One token per label, int64 ``[B, 1]``; see `ArTransformer.step` for ``place``.
 
     Guidance: unconditional + s · (conditional - unconditional), both passes in one batch; none at s = 1.
+    """
+    batch, guided = len(labels_B), settings.guidance != 1.0
+    if guided:
+        labels_B = torch.cat([labels_B, torch.full_like(labels_B, transformer.num_classes)])
+    previous_B = None if previous_B1 is None else previous_B1.squeeze(1).repeat(2 if guided else 1)
+    logits_BV = transformer.step(place, labels_B, previous_B, caches).float()
+    if guided:
+        conditional, unconditional = logits_BV[:batch], logits_BV[batch:]
+        logits_BV = unconditional + settings.guidance * (conditional - unconditional)
+    chosen_B1 = choose_tokens(
+        logits_BV.unsqueeze(1),
+        uniforms_B1,
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+    )
+    return (chosen_B1,)
+
+
+class ArSampler:
+    """Draws token after token.
 
     Args:
-        uniforms_BL: one number in [0, 1) per token.
-
-    Returns:
-        int64 tokens ``[B, L]``.
+        transformer: in evaluation mode.
+        graphs: of that transformer.
+        place_on_device: whether only the device knows the place of a token, so that one CUDA graph draws all of them; by
+            default on CUDA. On the CPU, views of the keys so far are cheaper than masked buffers of all. Logits agree up to
+            rounding.
     """
-    guided, batch = settings.guidance != 1.0, len(labels_B)
-    all_labels = torch.cat([labels_B, torch.full_like(labels_B, transformer.num_classes)]) if guided else labels_B
-    caches = [LayerCache(transformer.length) for _ in range(transformer.config.depth)]
-    tokens: list[Tensor] = []
-    previous: Tensor | None = None
-    for place in range(transformer.length):
-        logits_BV = transformer.step(place, all_labels, previous, caches).float()
-        if guided:
-            conditional, unconditional = logits_BV[:batch], logits_BV[batch:]
-            logits_BV = unconditional + settings.guidance * (conditional - unconditional)
-        chosen_B1 = choose_tokens(
-            logits_BV.unsqueeze(1),
-            uniforms_BL[:, place : place + 1],
-            temperature=settings.temperature,
-            top_k=settings.top_k,
-            top_p=settings.top_p,
-        )
-        tokens.append(chosen_B1)
-        previous = torch.cat([chosen_B1, chosen_B1]).squeeze(1) if guided else chosen_B1.squeeze(1)
-    return torch.cat(tokens, dim=1)
+
+    def __init__(self, transformer: ArTransformer, graphs: GraphCache, place_on_device: bool | None = None) -> None:
+        self.transformer, self.graphs, self.place_on_device = transformer, graphs, place_on_device
+        self._kept: tuple[tuple[Any, ...], Sequence[LayerCache]] = ((), ())
+        self._generation = itertools.count()
+
+    @torch.no_grad()
+    def sample(self, labels_B: Tensor, settings: ArSamplingConfig, uniforms_BL: Tensor) -> Tensor:
+        """Tokens of one image per label, int64 ``[B, L]``.
+
+        Args:
+            labels_B: int64 classes.
+            settings: guidance and filters.
+            uniforms_BL: one number in [0, 1) per token.
+        """
+        if not (labels_B.is_cuda if self.place_on_device is None else self.place_on_device):
+            return self._sample_on_host(labels_B, settings, uniforms_BL)
+        caches, key = self._kept_caches(labels_B, settings)
+        draw = functools.partial(draw_token, self.transformer, caches, settings)
+        tokens: list[Tensor] = []
+        # The first token has no predecessor, and with it a graph of its own.
+        for place, place_1 in enumerate(self.transformer.order_L.split(1)):
+            inputs = place_1, labels_B, uniforms_BL[:, place : place + 1], *tokens[-1:]
+            tokens += self.graphs.call("token", draw, *inputs, key=key)
+        return torch.cat(tokens, dim=1)
+
+    def _sample_on_host(self, labels_B: Tensor, settings: ArSamplingConfig, uniforms_BL: Tensor) -> Tensor:
+        caches = self._new_caches()
+        tokens: list[Tensor] = []
+        for place in range(self.transformer.length):
+            uniforms_B1 = uniforms_BL[:, place : place + 1]
+            tokens += draw_token(self.transformer, caches, settings, place, labels_B, uniforms_B1, *tokens[-1:])
+        return torch.cat(tokens, dim=1)
+
+    def _kept_caches(self, labels_B: Tensor, settings: ArSamplingConfig) -> tuple[Sequence[LayerCache], tuple[Any, ...]]:
+        """The caches that graphs for such a batch read and write, and the key of those graphs.
+
+        Only the last ones are kept. The key changes with them, since a graph of earlier ones would use freed memory.
+        """
+        wanted = labels_B.shape, labels_B.device, settings
+        found, caches = self._kept
+        if found[:-1] != wanted:
+            found, caches = (*wanted, next(self._generation)), self._new_caches()
+            self._kept = found, caches
+        return caches, found
+
+    def _new_caches(self) -> Sequence[LayerCache]:
+        return [LayerCache(self.transformer.length) for _ in range(self.transformer.config.depth)]
 
 
 class ArImageGenerator:
@@ -68,6 +129,8 @@ class ArImageGenerator:
         self.tokenizer = tokenizer
         self.transformer = transformer
         self.settings = settings
+        self.graphs = GraphCache(True, (tokenizer, transformer))
+        self.sampler = ArSampler(transformer, self.graphs)
 
     @torch.no_grad()
     def generate(self, request: SampleRequest) -> SampleResult:
@@ -80,10 +143,15 @@ class ArImageGenerator:
         device = self.transformer.head.weight.device
         labels_B = checked_labels(request, self.transformer.num_classes, device)
         uniforms_BL = SeededNoise(request.seeds_B, device).uniform(self.transformer.length)
-        tokens_BL = sample(self.transformer, labels_B, settings, uniforms_BL)
-        canvas_BChw = self.tokenizer.canvas(TokenSequence((tokens_BL,)), -1)
-        images_B3HW = to_uint8(self.tokenizer.decode(canvas_BChw))
+        self.graphs.check_weights()
+        tokens_BL = self.sampler.sample(labels_B, settings, uniforms_BL)
+        canvas_BChw, images_B3HW = self.graphs.call("decode", self._decode, tokens_BL)
         return SampleResult(images_B3HW, self._trace(canvas_BChw) if request.trace else None)
+
+    def _decode(self, tokens_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """Canvas and uint8 images."""
+        canvas_BChw = self.tokenizer.canvas(TokenSequence((tokens_BL,)), -1)
+        return canvas_BChw, to_uint8(self.tokenizer.decode(canvas_BChw))
 
     def _trace(self, canvas_BChw: Tensor) -> tuple[StageTrace, ...]:
         """Images with zero latents at later positions."""

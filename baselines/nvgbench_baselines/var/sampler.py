@@ -5,6 +5,7 @@ Shape letters: B batch, n tokens of one scale, C latent channels, h and w the la
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.load import override_dataclass
 from nvgbench.data.images import to_uint8
+from nvgbench.sampling.capture import GraphCache
 from nvgbench.sampling.filters import choose_tokens, top_k_filter, top_p_filter
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace, TokenSequence
@@ -36,18 +38,39 @@ class Draws(Protocol):
         ...
 
 
-class SeededDraws:
-    """Choices from one stream per image, so that an image does not depend on its neighbours in the batch."""
+class GivenDraws:
+    """Choices by numbers that were drawn before, in the order of the scales.
 
-    def __init__(self, noise: SeededNoise) -> None:
-        self._noise = noise
+    Args:
+        uniforms_BL: one number in [0, 1) per token.
+        gumbel_uniforms: one per token and code ``[B, n, V]`` of every scale, for `gumbel`.
+    """
+
+    def __init__(self, uniforms_BL: Tensor, gumbel_uniforms: Sequence[Tensor] = ()) -> None:
+        self._uniforms_BL, self._used = uniforms_BL, 0
+        self._gumbel_uniforms = iter(gumbel_uniforms)
 
     def tokens(self, logits_BnV: Tensor) -> Tensor:
-        return choose_tokens(logits_BnV, self._noise.uniform(logits_BnV.shape[1]))
+        start, self._used = self._used, self._used + logits_BnV.shape[1]
+        return choose_tokens(logits_BnV, self._uniforms_BL[:, start : self._used])
 
     def gumbel(self, logits_BnV: Tensor) -> Tensor:
-        uniforms_BnV = self._noise.uniform(*logits_BnV.shape[1:])
+        uniforms_BnV = next(self._gumbel_uniforms)
+        assert uniforms_BnV.shape == logits_BnV.shape
         return -torch.log(-torch.log(uniforms_BnV.clamp_min(torch.finfo(torch.float32).tiny)))
+
+
+def draw_numbers(
+    seeds_B: Tensor, stage_tokens: Sequence[int], codebook_size: int, settings: VarSamplingConfig, device: torch.device
+) -> tuple[Tensor, ...]:
+    """The arguments of `GivenDraws`, from one stream per image, so that an image does not depend on its neighbours."""
+    noise = SeededNoise(seeds_B)
+    uniforms, gumbel_uniforms = [], []
+    for tokens in stage_tokens:
+        uniforms.append(noise.uniform(tokens))
+        if settings.more_smooth:
+            gumbel_uniforms.append(noise.uniform(tokens, codebook_size))
+    return tuple(numbers.to(device) for numbers in (torch.cat(uniforms, dim=1), *gumbel_uniforms))
 
 
 @dataclass(frozen=True)
@@ -119,6 +142,7 @@ class VarImageGenerator:
         self.quantizer = tokenizer.quantizer
         self.transformer = transformer
         self.settings = settings
+        self.graphs = GraphCache(True, (tokenizer, transformer))
 
     @torch.no_grad()
     def generate(self, request: SampleRequest) -> SampleResult:
@@ -130,11 +154,22 @@ class VarImageGenerator:
         settings = override_dataclass(self.settings, request.settings, "sampling")
         device = self.quantizer.codebook_VC.device
         labels_B = checked_labels(request, self.transformer.num_classes, device)
-        draws = SeededDraws(SeededNoise(request.seeds_B, device))
-        samples = sample(self.transformer, self.quantizer, labels_B, settings, draws)
-        images_B3HW = to_uint8(self.tokenizer.decode(samples.canvases[-1]))
+        quantizer = self.quantizer
+        numbers = draw_numbers(request.seeds_B, quantizer.stage_tokens, len(quantizer.codebook_VC), settings, device)
+
+        def run(labels_B: Tensor, uniforms_BL: Tensor, *gumbel_uniforms: Tensor) -> tuple[Tensor, ...]:
+            draws = GivenDraws(uniforms_BL, gumbel_uniforms)
+            return sample(self.transformer, quantizer, labels_B, settings, draws).canvases
+
+        self.graphs.check_weights()
+        canvases = self.graphs.call("sample", run, labels_B, *numbers, key=settings)
+        images = [self._decode(canvas) for canvas in (canvases if request.trace else canvases[-1:])]
         if not request.trace:
-            return SampleResult(images_B3HW)
-        earlier = [to_uint8(self.tokenizer.decode(canvas)) for canvas in samples.canvases[:-1]]
-        stages = zip(self.quantizer.stage_tokens, [*earlier, images_B3HW], strict=True)
-        return SampleResult(images_B3HW, tuple(StageTrace(tokens, images) for tokens, images in stages))
+            return SampleResult(images[-1])
+        stages = zip(quantizer.stage_tokens, images, strict=True)
+        return SampleResult(images[-1], tuple(StageTrace(tokens, image) for tokens, image in stages))
+
+    def _decode(self, canvas_BChw: Tensor) -> Tensor:
+        """uint8 images."""
+        (images_B3HW,) = self.graphs.call("decode", lambda canvas: (to_uint8(self.tokenizer.decode(canvas)),), canvas_BChw)
+        return images_B3HW
