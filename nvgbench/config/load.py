@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from nvgbench.config.forms import expected_form
-from nvgbench.config.schema import DataConfig, RunConfig, TokenizerConfig, TokenizerLossConfig, TrainConfig
+from nvgbench.config.schema import DataConfig, ExecutionConfig, RunConfig, TokenizerConfig, TokenizerLossConfig, TrainConfig
 from nvgbench.errors import InputError, did_you_mean
 from nvgbench.files import StrPath
 from nvgbench.registry import get_family, get_preset
@@ -61,15 +61,21 @@ def load_file(path: StrPath) -> RunConfig:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as nested dicts of plain values, without keys that are None."""
-    plain = dataclasses.asdict(config)
+    """The configuration as nested dicts of plain values, without keys that are None and without defaults of execution."""
 
-    def strip(value: Any) -> Any:
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            items = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            for field in dataclasses.fields(ExecutionConfig) if isinstance(value, ExecutionConfig) else ():
+                if items[field.name] == field.default:
+                    del items[field.name]
+            return plain(items)
         if isinstance(value, dict):
-            return {key: strip(item) for key, item in value.items() if item is not None}
-        return [strip(item) for item in value] if isinstance(value, list | tuple) else value
+            return {key: plain(item) for key, item in value.items() if item is not None}
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
-    return strip(plain)
+    found: dict[str, Any] = plain(config)
+    return found
 
 
 def to_toml(config: RunConfig) -> str:

@@ -139,6 +139,21 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class ExecutionConfig:
+    """How sampling is computed, not what: base class of a family's sampling settings.
+
+    Defaults of these fields are left out of files and hashes, so that they change no key of what is already on disk.
+    """
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the transformer's linear layers; auto: bf16 on CUDA devices that support it, float32 elsewhere."""
+    compile: Literal["auto"] | bool = "auto"
+    """Compile the transformer's block; auto: on CUDA."""
+    capture: bool = True
+    """Replay CUDA graphs; no effect on the CPU."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class RunConfig:
     """Everything that determines a run."""
 
