@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvgbench.sampling.compiling import compiled
 from nvgbench_baselines.cache import LayerCache
+from nvgbench_baselines.inference import linear
 
 NORM_EPS = 1e-5
 
@@ -65,7 +67,7 @@ class Attention(nn.Module):
 
     def project(self, x_BLD: Tensor, placement: Placement) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries and keys, and values, ``[B, H, L, E]``."""
-        qkv = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        qkv = linear(self.qkv, x_BLD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         query, key = rotate(qkv[:2], placement).unbind(0)
         return query, key, qkv[2]
 
@@ -96,7 +98,7 @@ class GatedFeedForward(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        return self.down(F.silu(self.gate(x_BLD)) * self.up(x_BLD))
+        return self.down(F.silu(linear(self.gate, x_BLD)) * linear(self.up, x_BLD))
 
 
 class Block(nn.Module):
@@ -109,9 +111,15 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.RMSNorm(width, eps=NORM_EPS)
         self.feed_forward = GatedFeedForward(width, hidden)
         self.dropout = nn.Dropout(dropout)
+        self._halves = Block.project, Block.finish
+
+    def compile_halves(self) -> None:
+        """Use the compiled `project` and `finish`, which all blocks share."""
+        self._halves = compiled(Block.project), compiled(Block.finish)
 
     def forward(self, x_BLD: Tensor, placement: Placement, cache: LayerCache | None) -> Tensor:
-        return self.finish(x_BLD, attend(*self.project(x_BLD, placement), placement, cache))
+        project, finish = self._halves
+        return finish(self, x_BLD, attend(*project(self, x_BLD, placement), placement, cache))
 
     def project(self, x_BLD: Tensor, placement: Placement) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values. This and `finish` can be compiled; the cache between them differs from call to call."""

@@ -22,6 +22,7 @@ from nvgbench_baselines.ar.quantizer import FlatQuantizer
 from nvgbench_baselines.ar.transformer import ArTransformer
 from nvgbench_baselines.cache import LayerCache
 from nvgbench_baselines.conditioning import checked_labels
+from nvgbench_baselines.inference import InferenceModels
 
 # Number of equal parts of the raster after which a trace has a canvas.
 TRACE_PARTS = 4
@@ -71,6 +72,7 @@ class ArSampler:
 
     def __init__(self, transformer: ArTransformer, graphs: GraphCache, place_on_device: bool | None = None) -> None:
         self.transformer, self.graphs, self.place_on_device = transformer, graphs, place_on_device
+        self.models = InferenceModels(transformer)
         self._kept: tuple[tuple[Any, ...], Sequence[LayerCache]] = ((), ())
         self._generation = itertools.count()
 
@@ -83,23 +85,16 @@ class ArSampler:
             settings: guidance and filters.
             uniforms_BL: one number in [0, 1) per token.
         """
-        if not (labels_B.is_cuda if self.place_on_device is None else self.place_on_device):
-            return self._sample_on_host(labels_B, settings, uniforms_BL)
-        caches, key = self._kept_caches(labels_B, settings)
-        draw = functools.partial(draw_token, self.transformer, caches, settings)
+        on_device = labels_B.is_cuda if self.place_on_device is None else self.place_on_device
+        transformer = self.models.get(settings, labels_B.device)
+        caches, key = self._kept_caches(labels_B, settings) if on_device else (self._new_caches(), ())
+        draw = functools.partial(draw_token, transformer, caches, settings)
+        places = transformer.order_L.split(1)
         tokens: list[Tensor] = []
-        # The first token has no predecessor, and with it a graph of its own.
-        for place, place_1 in enumerate(self.transformer.order_L.split(1)):
-            inputs = place_1, labels_B, uniforms_BL[:, place : place + 1], *tokens[-1:]
-            tokens += self.graphs.call("token", draw, *inputs, key=key)
-        return torch.cat(tokens, dim=1)
-
-    def _sample_on_host(self, labels_B: Tensor, settings: ArSamplingConfig, uniforms_BL: Tensor) -> Tensor:
-        caches = self._new_caches()
-        tokens: list[Tensor] = []
-        for place in range(self.transformer.length):
-            uniforms_B1 = uniforms_BL[:, place : place + 1]
-            tokens += draw_token(self.transformer, caches, settings, place, labels_B, uniforms_B1, *tokens[-1:])
+        for place in range(transformer.length):
+            # The first token has no predecessor, and with it a graph of its own.
+            inputs = labels_B, uniforms_BL[:, place : place + 1], *tokens[-1:]
+            tokens += self.graphs.call("token", draw, places[place], *inputs, key=key) if on_device else draw(place, *inputs)
         return torch.cat(tokens, dim=1)
 
     def _kept_caches(self, labels_B: Tensor, settings: ArSamplingConfig) -> tuple[Sequence[LayerCache], tuple[Any, ...]]:
@@ -139,14 +134,22 @@ class ArImageGenerator:
         Raises:
             InputError: a label that is not a class, a different number of seeds, an unknown or invalid setting.
         """
+        canvas_BChw, images_B3HW = self.graphs.call("decode", self._decode, self._sample(request))
+        return SampleResult(images_B3HW, self._trace(canvas_BChw) if request.trace else None)
+
+    @torch.no_grad()
+    def tokens(self, request: SampleRequest) -> TokenSequence:
+        """The tokens of those images, without decoding them."""
+        return TokenSequence((self._sample(request),))
+
+    def _sample(self, request: SampleRequest) -> Tensor:
         settings = override_dataclass(self.settings, request.settings, "sampling")
         device = self.transformer.head.weight.device
         labels_B = checked_labels(request, self.transformer.num_classes, device)
         uniforms_BL = SeededNoise(request.seeds_B, device).uniform(self.transformer.length)
+        self.graphs.enabled = settings.capture
         self.graphs.check_weights()
-        tokens_BL = self.sampler.sample(labels_B, settings, uniforms_BL)
-        canvas_BChw, images_B3HW = self.graphs.call("decode", self._decode, tokens_BL)
-        return SampleResult(images_B3HW, self._trace(canvas_BChw) if request.trace else None)
+        return self.sampler.sample(labels_B, settings, uniforms_BL)
 
     def _decode(self, tokens_BL: Tensor) -> tuple[Tensor, Tensor]:
         """Canvas and uint8 images."""

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from nvgbench_baselines.ar.blocks import NORM_EPS, Block, Placement, rotary_angles
 from nvgbench_baselines.ar.config import ArModelConfig
 from nvgbench_baselines.cache import LayerCache
+from nvgbench_baselines.inference import SampledTransformer, linear
 
 INIT_DEVIATION = 0.02
 
 
-class ArTransformer(nn.Module):
+class ArTransformer(SampledTransformer):
     """Next-token prediction.
 
     Args:
@@ -80,6 +81,16 @@ class ArTransformer(nn.Module):
         embedded_BD = self.class_embedding(labels_B) if previous_B is None else self.token_embedding(previous_B)
         return self._run(embedded_BD.unsqueeze(1), self._placement(place), caches).squeeze(1)
 
+    def half_precision_layers(self) -> list[nn.Linear]:
+        """The layers that sampling in bf16 runs in bf16."""
+        return [module for module in self.modules() if isinstance(module, nn.Linear)]
+
+    def compile_blocks(self) -> None:
+        """Compile what all blocks share."""
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.compile_halves()
+
     def _placement(self, place: int | Tensor) -> Placement:
         if isinstance(place, int):
             return Placement(self.cos_LP[place : place + 1], self.sin_LP[place : place + 1])
@@ -89,7 +100,7 @@ class ArTransformer(nn.Module):
     def _run(self, x_BLD: Tensor, placement: Placement, caches: Sequence[LayerCache] | None) -> Tensor:
         for layer, block in enumerate(self.blocks):
             x_BLD = block(x_BLD, placement, None if caches is None else caches[layer])
-        return self.head(self.norm(x_BLD))
+        return linear(self.head, self.norm(x_BLD))
 
     def _initialise(self) -> None:
         """Normal weights with standard deviation 0.02; a zero output layer, so that predictions start uniform."""

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvgbench.sampling.compiling import compiled
 from nvgbench_baselines.cache import LayerCache
+from nvgbench_baselines.inference import linear
 
 NORM_EPS = 1e-6
 # Clamp of a head's learned log scale, which limits how sharp attention can become.
@@ -21,7 +23,8 @@ HEAD_VECTORS = 2
 
 
 def modulate(x_BLD: Tensor, scale_B1D: Tensor, shift_B1D: Tensor) -> Tensor:
-    """(1 + scale) · norm(x) + shift, with a LayerNorm without parameters."""
+    """(1 + scale) · norm(x) + shift, with a LayerNorm without parameters, in the precision of x."""
+    scale_B1D, shift_B1D = scale_B1D.to(x_BLD.dtype), shift_B1D.to(x_BLD.dtype)
     return F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=NORM_EPS) * (1 + scale_B1D) + shift_B1D
 
 
@@ -46,7 +49,7 @@ class Modulation(nn.Module):
 
     def forward(self, class_BD: Tensor) -> Tensor:
         """``[B, D]`` to ``[B, N, 1, D]``."""
-        return self.linear(F.silu(class_BD)).unflatten(-1, (self.vectors, 1, -1))
+        return linear(self.linear, F.silu(class_BD)).unflatten(-1, (self.vectors, 1, -1))
 
 
 class Attention(nn.Module):
@@ -72,7 +75,8 @@ class Attention(nn.Module):
     def project(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, ``[B, H, L, E]``."""
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
-        qkv = F.linear(x_BLD, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
+        weight = self.qkv.weight
+        qkv = F.linear(x_BLD.to(weight.dtype), weight, bias.to(weight.dtype)).unflatten(-1, (3, self.heads, -1))
         query_BHLE, key_BHLE, value_BHLE = qkv.permute(2, 0, 3, 1, 4)
         if self.log_scale_H is not None:
             # Normalised in float32, even under autocast.
@@ -95,7 +99,7 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(hidden, width)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x_BLD), approximate="tanh"))
+        return self.down(F.gelu(linear(self.up, x_BLD), approximate="tanh"))
 
 
 class Block(nn.Module):
@@ -117,6 +121,11 @@ class Block(nn.Module):
         self.modulation_offset_6D = (
             nn.Parameter(torch.randn(BLOCK_VECTORS, width) / math.sqrt(width)) if shared_modulation else None
         )
+        self._halves = Block.project, Block.finish
+
+    def compile_halves(self) -> None:
+        """Use the compiled `project` and `finish`, which all blocks share. The number of tokens differs from scale to scale."""
+        self._halves = compiled(Block.project, dynamic=True), compiled(Block.finish, dynamic=True)
 
     def vectors(self, class_BD: Tensor, shared_B61D: Tensor | None) -> Tensor:
         """The block's gates (attention, feed-forward), scales and shifts, ``[B, 6, 1, D]``."""
@@ -127,11 +136,12 @@ class Block(nn.Module):
         return shared_B61D + self.modulation_offset_6D.unsqueeze(1)
 
     def forward(self, x_BLD: Tensor, vectors_B61D: Tensor, mask_LL: Tensor | None, cache: LayerCache | None) -> Tensor:
-        query, key, value = self.project(x_BLD, vectors_B61D)
+        project, finish = self._halves
+        query, key, value = project(self, x_BLD, vectors_B61D)
         if cache is not None:
             key, value = cache.extend(key, value)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask_LL, scale=self.attention.softmax_scale)
-        return self.finish(x_BLD, mixed, vectors_B61D)
+        return finish(self, x_BLD, mixed, vectors_B61D)
 
     def project(self, x_BLD: Tensor, vectors_B61D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values. This and `finish` can be compiled; the cache between them differs from call to call."""

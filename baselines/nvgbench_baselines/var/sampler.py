@@ -21,6 +21,7 @@ from nvgbench.sampling.noise import SeededNoise
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace, TokenSequence
 from nvgbench_baselines.cache import LayerCache
 from nvgbench_baselines.conditioning import checked_labels
+from nvgbench_baselines.inference import InferenceModels
 from nvgbench_baselines.var.config import VarSamplingConfig
 from nvgbench_baselines.var.quantizer import ScaleQuantizer
 from nvgbench_baselines.var.transformer import VarTransformer
@@ -142,6 +143,7 @@ class VarImageGenerator:
         self.quantizer = tokenizer.quantizer
         self.transformer = transformer
         self.settings = settings
+        self.models = InferenceModels(transformer)
         self.graphs = GraphCache(True, (tokenizer, transformer))
 
     @torch.no_grad()
@@ -151,23 +153,34 @@ class VarImageGenerator:
         Raises:
             InputError: a label that is not a class, a different number of seeds, an unknown or invalid setting.
         """
-        settings = override_dataclass(self.settings, request.settings, "sampling")
-        device = self.quantizer.codebook_VC.device
-        labels_B = checked_labels(request, self.transformer.num_classes, device)
-        quantizer = self.quantizer
-        numbers = draw_numbers(request.seeds_B, quantizer.stage_tokens, len(quantizer.codebook_VC), settings, device)
-
-        def run(labels_B: Tensor, uniforms_BL: Tensor, *gumbel_uniforms: Tensor) -> tuple[Tensor, ...]:
-            draws = GivenDraws(uniforms_BL, gumbel_uniforms)
-            return sample(self.transformer, quantizer, labels_B, settings, draws).canvases
-
-        self.graphs.check_weights()
-        canvases = self.graphs.call("sample", run, labels_B, *numbers, key=settings)
+        canvases = self._sample(request).canvases
         images = [self._decode(canvas) for canvas in (canvases if request.trace else canvases[-1:])]
         if not request.trace:
             return SampleResult(images[-1])
-        stages = zip(quantizer.stage_tokens, images, strict=True)
+        stages = zip(self.quantizer.stage_tokens, images, strict=True)
         return SampleResult(images[-1], tuple(StageTrace(tokens, image) for tokens, image in stages))
+
+    @torch.no_grad()
+    def tokens(self, request: SampleRequest) -> TokenSequence:
+        """The tokens of those images, without decoding them."""
+        return self._sample(request).tokens
+
+    def _sample(self, request: SampleRequest) -> VarSamples:
+        settings = override_dataclass(self.settings, request.settings, "sampling")
+        quantizer, stages = self.quantizer, len(self.quantizer.scales)
+        device = quantizer.codebook_VC.device
+        labels_B = checked_labels(request, self.transformer.num_classes, device)
+        numbers = draw_numbers(request.seeds_B, quantizer.stage_tokens, len(quantizer.codebook_VC), settings, device)
+        transformer = self.models.get(settings, device)
+
+        def run(labels_B: Tensor, uniforms_BL: Tensor, *gumbel_uniforms: Tensor) -> tuple[Tensor, ...]:
+            samples = sample(transformer, quantizer, labels_B, settings, GivenDraws(uniforms_BL, gumbel_uniforms))
+            return (*samples.tokens.indices, *samples.canvases)
+
+        self.graphs.enabled = settings.capture
+        self.graphs.check_weights()
+        found = self.graphs.call("sample", run, labels_B, *numbers, key=settings)
+        return VarSamples(TokenSequence(found[:stages]), found[stages:])
 
     def _decode(self, canvas_BChw: Tensor) -> Tensor:
         """uint8 images."""
