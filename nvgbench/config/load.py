@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from nvgbench.config.forms import expected_form
-from nvgbench.config.schema import DataConfig, ExecutionConfig, RunConfig, TokenizerConfig, TokenizerLossConfig, TrainConfig
+from nvgbench.config.schema import DataConfig, RunConfig, TokenizerConfig, TokenizerLossConfig, TrainConfig
 from nvgbench.errors import InputError, did_you_mean
 from nvgbench.files import StrPath
 from nvgbench.registry import get_family, get_preset
@@ -65,11 +65,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value):
-            items = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-            for field in dataclasses.fields(ExecutionConfig) if isinstance(value, ExecutionConfig) else ():
-                if items[field.name] == field.default:
-                    del items[field.name]
-            return plain(items)
+            items = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+            return plain({f.name: item for f, item in items if not (f.metadata.get("execution") and item == f.default)})
         if isinstance(value, dict):
             return {key: plain(item) for key, item in value.items() if item is not None}
         return [plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -6,6 +6,7 @@ dataclasses; see `nvgbench.interfaces.ModelFamily`. Importing this file does not
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -138,18 +139,23 @@ class TrainConfig:
     """Compile the generator with torch.compile."""
 
 
+def execution(default: Any) -> Any:
+    """A field that says how something is computed, not what.
+
+    Its default is left out of files and hashes, so that such fields change no key of what is already on disk.
+    """
+    return dataclasses.field(default=default, metadata={"execution": True})
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ExecutionConfig:
-    """How sampling is computed, not what: base class of a family's sampling settings.
+    """How sampling is computed; base class of a family's sampling settings."""
 
-    Defaults of these fields are left out of files and hashes, so that they change no key of what is already on disk.
-    """
-
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = execution("auto")
     """Of the transformer's linear layers; auto: bf16 on CUDA devices that support it, float32 elsewhere."""
-    compile: Literal["auto"] | bool = "auto"
+    compile: Literal["auto"] | bool = execution("auto")
     """Compile the transformer's block; auto: on CUDA."""
-    capture: bool = True
+    capture: bool = execution(True)
     """Replay CUDA graphs; no effect on the CPU."""
 
 

@@ -95,13 +95,18 @@ def sample(
     batch, stages = len(labels_B), len(quantizer.scales)
     all_labels = torch.cat([labels_B, torch.full_like(labels_B, transformer.num_classes)]) if guided else labels_B
     condition = transformer.condition(all_labels)
-    caches = [LayerCache(sum(transformer.stage_tokens)) for _ in range(transformer.config.depth)]
+    caches = [LayerCache(sum(transformer.stage_tokens)) for _ in range(transformer.config.depth)] if settings.kv_cache else None
     canvas_BChw = quantizer.codebook_VC.new_zeros(batch, quantizer.codebook_VC.shape[1], *quantizer.grid)
+    earlier = canvas_BChw.new_empty(len(all_labels), 0, canvas_BChw.shape[1])
     inputs: Tensor | None = None
     indices, canvases = [], []
     for stage in range(stages):
         progress = stage / max(stages - 1, 1)
-        logits_BnV = transformer.step(stage, inputs, condition, caches).float()
+        if caches is not None:
+            logits_BnV = transformer.step(stage, inputs, condition, caches).float()
+        else:
+            earlier = earlier if inputs is None else torch.cat([earlier, inputs], dim=1)
+            logits_BnV = transformer.step_without_cache(stage, earlier, condition).float()
         if guided:
             strength = settings.guidance * progress
             logits_BnV = (1 + strength) * logits_BnV[:batch] - strength * logits_BnV[batch:]

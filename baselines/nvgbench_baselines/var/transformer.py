@@ -118,6 +118,16 @@ class VarTransformer(SampledTransformer):
         tokens_BnD = self.start_tokens(condition) if inputs_BnC is None else self.input(inputs_BnC)
         return self._run(tokens_BnD + self._placement(start, start + self.stage_tokens[stage]), condition, None, caches)
 
+    def step_without_cache(self, stage: int, inputs_BNC: Tensor, condition: Condition) -> Tensor:
+        """The same logits from all tokens so far.
+
+        Args:
+            inputs_BNC: the inputs of all scales after the first, up to this one.
+        """
+        tokens_BLD = torch.cat([self.start_tokens(condition), self.input(inputs_BNC)], dim=1)
+        end, new = tokens_BLD.shape[1], self.stage_tokens[stage]
+        return self._run(tokens_BLD + self._placement(0, end), condition, self.mask_LL[:end, :end], None)[:, -new:]
+
     def _run(
         self, tokens_BLD: Tensor, condition: Condition, mask_LL: Tensor | None, caches: Sequence[LayerCache] | None
     ) -> Tensor:

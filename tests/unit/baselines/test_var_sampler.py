@@ -43,6 +43,12 @@ def test_cached_sampling_equals_full_passes(small: Callable) -> None:
     assert torch.equal(logits.argmax(dim=-1), drawn)
 
 
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+def test_without_the_cache_the_tokens_are_the_same(small: Callable, guidance: float) -> None:
+    model = small("var")
+    assert torch.equal(tokens(model, guidance=guidance, kv_cache=False), tokens(model, guidance=guidance))
+
+
 @pytest.mark.parametrize("more_smooth", [False, True])
 def test_an_image_does_not_depend_on_its_neighbours(small: Callable, more_smooth: bool) -> None:
     model = small("var")
