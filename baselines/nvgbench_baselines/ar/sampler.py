@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from nvgbench_baselines.ar.config import ArSamplingConfig
 from nvgbench_baselines.ar.quantizer import FlatQuantizer
 from nvgbench_baselines.ar.transformer import ArTransformer
 from nvgbench_baselines.cache import LayerCache
-from nvgbench_baselines.conditioning import checked_labels
+from nvgbench_baselines.conditioning import checked_labels, has_classes
 from nvgbench_baselines.inference import InferenceModels
 
 # Number of equal parts of the raster after which a trace has a canvas.
@@ -146,6 +147,8 @@ class ArImageGenerator:
         settings = override_dataclass(self.settings, request.settings, "sampling")
         device = self.transformer.head.weight.device
         labels_B = checked_labels(request, self.transformer.num_classes, device)
+        if not has_classes(request, self.transformer.num_classes):
+            settings = dataclasses.replace(settings, guidance=1.0)
         uniforms_BL = SeededNoise(request.seeds_B, device).uniform(self.transformer.length)
         self.graphs.enabled = settings.capture
         self.graphs.check_weights()

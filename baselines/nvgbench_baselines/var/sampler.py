@@ -5,6 +5,7 @@ Shape letters: B batch, n tokens of one scale, C latent channels, h and w the la
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,7 +21,7 @@ from nvgbench.sampling.filters import choose_tokens, top_k_filter, top_p_filter
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace, TokenSequence
 from nvgbench_baselines.cache import LayerCache
-from nvgbench_baselines.conditioning import checked_labels
+from nvgbench_baselines.conditioning import checked_labels, has_classes
 from nvgbench_baselines.inference import InferenceModels
 from nvgbench_baselines.var.config import VarSamplingConfig
 from nvgbench_baselines.var.quantizer import ScaleQuantizer
@@ -175,6 +176,8 @@ class VarImageGenerator:
         quantizer, stages = self.quantizer, len(self.quantizer.scales)
         device = quantizer.codebook_VC.device
         labels_B = checked_labels(request, self.transformer.num_classes, device)
+        if not has_classes(request, self.transformer.num_classes):
+            settings = dataclasses.replace(settings, guidance=0.0)
         numbers = draw_numbers(request.seeds_B, quantizer.stage_tokens, len(quantizer.codebook_VC), settings, device)
         transformer = self.models.get(settings, device)
 
