@@ -91,7 +91,13 @@ def replicate_hash(config: RunConfig) -> str:
     return _digest(tree)
 
 
+_COMPUTATION = ("precision", "compile")
+
+
 def _digest(tree: Mapping[str, Any]) -> str:
+    """How samples are computed identifies a configuration only where it is set: configurations of before keep their hash."""
+    sampling = {key: value for key, value in tree["sampling"].items() if key not in _COMPUTATION or value != "auto"}
+    tree = {**tree, "sampling": sampling}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 

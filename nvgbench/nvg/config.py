@@ -91,3 +91,7 @@ class NvgSamplingConfig:
     """The reference's shifted time grid, or the paper's uniform one."""
     gumbel: bool = False
     """Gumbel-top-k in the balanced split: on in the paper's text, off in the reference."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the transformers: auto is bf16 on CUDA and fp32 elsewhere. bf16 means bf16 weights of the blocks' linear layers."""
+    compile: Literal["auto"] | bool = "auto"
+    """torch.compile of the transformers' blocks: auto compiles on CUDA only."""
