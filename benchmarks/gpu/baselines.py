@@ -27,9 +27,10 @@ from nvgbench.types import SampleRequest
 Row = dict[str, Any]
 Step = tuple[str, Callable[[], list[Row]]]
 
-EAGER: dict[str, Any] = {"capture": False, "compile": False}
-CAPTURED: dict[str, Any] = {"capture": True, "compile": False}
-COMPILED: dict[str, Any] = {"capture": True, "compile": True}
+# "captured" is no setting: `prepared` takes it out and switches the generator's graphs.
+EAGER: dict[str, Any] = {"captured": False, "compile": False}
+CAPTURED: dict[str, Any] = {"captured": True, "compile": False}
+COMPILED: dict[str, Any] = {"captured": True, "compile": True}
 VARIANTS: dict[str, dict[str, Any]] = {
     "eager fp32": {**EAGER, "precision": "fp32"},
     "eager bf16": {**EAGER, "precision": "bf16"},
@@ -77,13 +78,16 @@ def steps(device: torch.device) -> Iterator[Step]:
     yield "filters", lambda: filters(device, batches[-1], 256 if on_gpu else 16, 4096 if on_gpu else 64)
 
 
-def images(generator: Any, batch: int, first: int, settings: Mapping[str, Any]) -> torch.Tensor:
+def images(generator: Any, batch: int, first: int, variant: Mapping[str, Any]) -> torch.Tensor:
     """Images of a fixed job, int32 on the CPU."""
-    images_B3HW: torch.Tensor = generator.generate(request(batch, settings, first)).images_B3HW
+    images_B3HW: torch.Tensor = generator.generate(prepared(generator, batch, variant, first)).images_B3HW
     return images_B3HW.int().cpu()
 
 
-def request(batch: int, settings: Mapping[str, Any], first: int = 0) -> SampleRequest:
+def prepared(generator: Any, batch: int, variant: Mapping[str, Any], first: int = 0) -> SampleRequest:
+    """The request for this variant, with the generator's graphs switched on or off."""
+    settings = dict(variant)
+    generator.graphs.enabled = settings.pop("captured")
     order_B = torch.arange(first, first + batch)
     return SampleRequest(labels_B=order_B % 1000, seeds_B=order_B, settings=settings)
 
@@ -112,7 +116,7 @@ def compiled_equals_eager(generator: Any, preset: str) -> list[Row]:
     rows = []
     for precision, limit in (("fp32", 0.98), ("bf16", 0.50)):
         found, expected = (
-            torch.cat(generator.tokens(request(8, {**variant, "precision": precision})).indices, dim=1)
+            torch.cat(generator.tokens(prepared(generator, 8, {**variant, "precision": precision})).indices, dim=1)
             for variant in (COMPILED, EAGER)
         )
         share = float((found == expected).float().mean())
@@ -125,7 +129,7 @@ def timed(models: Models, preset: str, batch: int, variant: str) -> list[Row]:
     generator, device = models.get(preset), models.device
     config = load_preset(preset)
     flops = get_family(config.family).cost(config, 1000).sampling_flops
-    asked = request(batch, VARIANTS[variant])
+    asked = prepared(generator, batch, VARIANTS[variant])
     budget = 1.5 if device.type == "cuda" else 0.3
     rows = []
     for what, call in (("tokens", generator.tokens), ("images", generator.generate)):
@@ -163,7 +167,7 @@ def _once(call: Callable[[SampleRequest], object], asked: SampleRequest, device:
 
 def kernels(generator: Any, preset: str, batch: int = 64) -> list[Row]:
     """The kernels that take most of the time of a captured and compiled call."""
-    asked = request(batch, VARIANTS["captured and compiled bf16"])
+    asked = prepared(generator, batch, VARIANTS["captured and compiled bf16"])
     generator.tokens(asked)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         generator.tokens(asked)

@@ -68,18 +68,15 @@ def load_file(path: StrPath) -> RunConfig:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as nested dicts of plain values, without keys that are None and without defaults of execution."""
+    """The configuration as nested dicts of plain values, without keys that are None."""
+    plain = dataclasses.asdict(config)
 
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value):
-            items = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
-            return plain({f.name: item for f, item in items if not (f.metadata.get("execution") and item == f.default)})
+    def strip(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items() if item is not None}
-        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+            return {key: strip(item) for key, item in value.items() if item is not None}
+        return [strip(item) for item in value] if isinstance(value, list | tuple) else value
 
-    found: dict[str, Any] = plain(config)
-    return found
+    return strip(plain)
 
 
 def to_toml(config: RunConfig) -> str:

@@ -6,7 +6,6 @@ dataclasses; see `nvgbench.interfaces.ModelFamily`. Importing this file does not
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -153,24 +152,14 @@ class TrainConfig:
     """Compile the generator with torch.compile."""
 
 
-def execution(default: Any) -> Any:
-    """A field that says how something is computed, not what.
-
-    Its default is left out of files and hashes, so that such fields change no key of what is already on disk.
-    """
-    return dataclasses.field(default=default, metadata={"execution": True})
-
-
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ExecutionConfig:
-    """How sampling is computed; base class of a family's sampling settings."""
+    """How sampling is computed, base class of a family's sampling settings."""
 
-    precision: Literal["auto", "fp32", "bf16"] = execution("auto")
-    """Of the transformer's linear layers; auto: bf16 on CUDA devices that support it, float32 elsewhere."""
-    compile: Literal["auto"] | bool = execution("auto")
-    """Compile the transformer's block; auto: on CUDA."""
-    capture: bool = execution(True)
-    """Replay CUDA graphs; no effect on the CPU."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the transformers: auto is bf16 on CUDA and fp32 elsewhere. bf16 means bf16 weights of the blocks' linear layers."""
+    compile: Literal["auto"] | bool = "auto"
+    """torch.compile of the transformers' blocks: auto compiles on CUDA only."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -6,6 +6,7 @@ Shape letters: B batch, L positions, C latent channels, H and W pixels, h and w 
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,12 +14,16 @@ from torch import Tensor
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.load import override_dataclass
 from nvgbench.data.images import to_uint8
+from nvgbench.device import resolve_precision
 from nvgbench.errors import InputError
 from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.sampler import GivenStructure, NvgSampler, StageState
+from nvgbench.sampling.capture import Calls, GraphCache
+from nvgbench.sampling.compiling import resolve_compile
 from nvgbench.sampling.noise import SeededNoise
+from nvgbench.sampling.precision import bf16_copy
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace
 
 
@@ -29,12 +34,17 @@ class NvgImageGenerator:
         tokenizer, generator: in evaluation mode, on the same device.
         settings: sampling settings, unless a request overrides them.
         spec: see `nvgbench.types.ModelSpec`.
+
+    Attributes:
+        graphs: how the parts of a sample are called; CUDA graphs where ``graphs.enabled`` (on by default).
     """
 
     def __init__(self, tokenizer: ConvTokenizer, generator: NvgGenerator, settings: NvgSamplingConfig, spec: ModelSpec) -> None:
         assert isinstance(tokenizer.quantizer, GranularityQuantizer)
         self.tokenizer, self.quantizer, self.generator = tokenizer, tokenizer.quantizer, generator
         self.settings, self.spec = settings, spec
+        self.graphs = GraphCache(True, (generator, tokenizer))
+        self._variants: dict[tuple[str, bool], NvgGenerator] = {}
 
     @torch.no_grad()
     def generate(self, request: SampleRequest, structure: GivenStructure | None = None) -> SampleResult:
@@ -58,10 +68,28 @@ class NvgImageGenerator:
         given = None if structure is None else structure.for_batch(labels_B, layout)
         noise = SeededNoise(request.seeds_B, device)
         noise_BLK = noise.normal(layout.positions, layout.channels)
-        sampler = NvgSampler(self.generator, self.quantizer, settings)
+        if self.graphs.check_weights():
+            self._variants.clear()
+        variant = resolve_precision(settings.precision, device), resolve_compile(settings.compile, device)
+        # A trace is drawn once; its graphs would only hold memory.
+        graphs: Calls = GraphCache(enabled=False) if request.trace else self.graphs.scoped(variant)
+        sampler = NvgSampler(self._variant(*variant), self.quantizer, settings, graphs)
         sample = sampler.sample(labels_B, noise_BLK, noise.uniform, given=given, keep_stages=request.trace)
         trace = tuple(self._trace(state) for state in sample.stages) if request.trace else None
-        return SampleResult(self._image(sample.canvas_BLC), trace)
+        (images_B3HW,) = graphs.call("decode", lambda canvas_BLC: (self._image(canvas_BLC),), sample.canvas_BLC)
+        return SampleResult(images_B3HW, trace)
+
+    def _variant(self, precision: Literal["fp32", "bf16"], compiles: bool) -> NvgGenerator:
+        """The generator in this precision, with compiled blocks or not; it shares its other weights with the original."""
+        if (precision, compiles) == ("fp32", False):
+            return self.generator
+        if (precision, compiles) not in self._variants:
+            half = self.generator.half_precision_layers() if precision == "bf16" else ()
+            variant = bf16_copy(self.generator, half)
+            if compiles:
+                variant.compile_blocks()
+            self._variants[precision, compiles] = variant
+        return self._variants[precision, compiles]
 
     def _image(self, canvas_BLC: Tensor) -> Tensor:
         return to_uint8(self.tokenizer.decode(canvas_BLC.transpose(1, 2).unflatten(2, self.generator.layout.grid)))

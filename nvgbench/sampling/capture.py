@@ -76,6 +76,12 @@ class _Captured:
         return tuple(output.clone() for output in self.outputs)
 
 
+class Calls(Protocol):
+    """What samplers need: see `GraphCache.call`."""
+
+    def call(self, name: str, function: Function, *inputs: Tensor, key: Hashable = ()) -> Outputs: ...
+
+
 class GraphCache:
     """Calls functions of tensors; where enabled, each is captured once and replayed afterwards.
 
@@ -100,12 +106,21 @@ class GraphCache:
         self._kept: OrderedDict[Hashable, _Captured] = OrderedDict()
         self._weights: Hashable = None
 
-    def check_weights(self) -> None:
-        """Drop all graphs if a weight was replaced or changed; samplers call it once per sample, not once per stage."""
+    def check_weights(self) -> bool:
+        """Drop all graphs if a weight was replaced or changed, and return whether one was.
+
+        To be called once per sample, not once per stage: it reads the addresses of all weights.
+        """
         weights = weights_version(self._modules)
-        if weights != self._weights:
+        changed = weights != self._weights
+        if changed:
             self.clear()
             self._weights = weights
+        return changed
+
+    def scoped(self, scope: Hashable) -> Calls:
+        """The same cache with ``scope`` in every key: for several variants of a model."""
+        return _Scoped(self, scope)
 
     def clear(self) -> None:
         """Drop all graphs and their memory."""
@@ -158,6 +173,15 @@ class GraphCache:
         with torch.no_grad():
             replay, outputs = self._graphs.capture(function, buffers)
         return _Captured(buffers, replay, outputs, [None] * len(buffers))
+
+
+@dataclass(frozen=True)
+class _Scoped:
+    cache: GraphCache
+    scope: Hashable
+
+    def call(self, name: str, function: Function, *inputs: Tensor, key: Hashable = ()) -> Outputs:
+        return self.cache.call(name, function, *inputs, key=(self.scope, key))
 
 
 def weights_version(modules: Iterable[nn.Module]) -> Hashable:

@@ -150,7 +150,6 @@ class ArImageGenerator:
         if not has_classes(request, self.transformer.num_classes):
             settings = dataclasses.replace(settings, guidance=1.0)
         uniforms_BL = SeededNoise(request.seeds_B, device).uniform(self.transformer.length)
-        self.graphs.enabled = settings.capture
         self.graphs.check_weights()
         return self.sampler.sample(labels_B, settings, uniforms_BL)
 

@@ -185,7 +185,6 @@ class VarImageGenerator:
             samples = sample(transformer, quantizer, labels_B, settings, GivenDraws(uniforms_BL, gumbel_uniforms))
             return (*samples.tokens.indices, *samples.canvases)
 
-        self.graphs.enabled = settings.capture
         self.graphs.check_weights()
         found = self.graphs.call("sample", run, labels_B, *numbers, key=settings)
         return VarSamples(TokenSequence(found[:stages]), found[stages:])
