@@ -10,6 +10,8 @@ from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
 from nvgbench.cli.published import PublishedTokenizer, Weights, import_first
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from nvgbench.results.schema import RunRecord
 
 
@@ -85,4 +87,29 @@ def _print(record: RunRecord) -> None:
     for measurement in record.measurements:
         batch = str(measurement.conditions.get("batch_size", ""))
         table.add_row(measurement.name.replace("_", " "), batch, measurement_text(measurement), range_text(measurement))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    _print_details(record, console)
+
+
+def _print_details(record: RunRecord, console: Console) -> None:
+    """Kinds of calls, parts of a call, ceilings."""
+    from rich.table import Table
+
+    from nvgbench.reporting.quantities import quantity
+
+    calls = Table("call", "how", "batch", "median", "images/s", "MFU", "bandwidth", "first call", box=None)
+    for row in record.tables.get("calls", ()):
+        shares = [f"{row[key]:.1%}" if key in row else "" for key in ("mfu", "bandwidth_share")]
+        first = quantity(row["first_call_s"], "s") if "first_call_s" in row else ""
+        rate = f"{row['images_per_s']:.4g}"
+        calls.add_row(row["call"], row["how"], str(row["batch_size"]), quantity(row["median_s"], "s"), rate, *shares, first)
+    parts = Table("part", "batch", "eager call", "share", box=None)
+    for row in record.tables.get("parts", ()):
+        parts.add_row(row["part"], str(row["batch_size"]), quantity(row["seconds"], "s"), f"{row['share']:.1%}")
+    ceilings = Table("ceiling", "rate", box=None)
+    for row in record.tables.get("ceilings", ()):
+        ceilings.add_row(row["ceiling"], quantity(row["rate"], row["unit"]))
+    for table in (calls, parts, ceilings):
+        if table.row_count:
+            console.print(table)

@@ -19,12 +19,13 @@ from nvgbench.errors import InputError
 from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.quantizer import GranularityQuantizer
-from nvgbench.nvg.sampler import GivenStructure, NvgSampler, StageState
+from nvgbench.nvg.sampler import GivenStructure, NvgSampler, Sample, StageState
 from nvgbench.sampling.capture import Calls, GraphCache
 from nvgbench.sampling.compiling import resolve_compile
 from nvgbench.sampling.noise import SeededNoise
+from nvgbench.sampling.parts import part
 from nvgbench.sampling.precision import bf16_copy
-from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace
+from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace, TokenSequence
 
 
 class NvgImageGenerator:
@@ -59,6 +60,19 @@ class NvgImageGenerator:
             InputError: labels that are not classes, a different number of seeds, unknown settings, or a structure of another
                 grid.
         """
+        sample, graphs = self._sample(request, structure)
+        trace = tuple(self._trace(state) for state in sample.stages) if request.trace else None
+        with part("decoder"):
+            (images_B3HW,) = graphs.call("decode", lambda canvas_BLC: (self._image(canvas_BLC),), sample.canvas_BLC)
+        return SampleResult(images_B3HW, trace)
+
+    @torch.no_grad()
+    def tokens(self, request: SampleRequest, structure: GivenStructure | None = None) -> TokenSequence:
+        """The tokens of those images, without decoding them."""
+        return self._sample(request, structure)[0].tokens
+
+    def _sample(self, request: SampleRequest, structure: GivenStructure | None) -> tuple[Sample, Calls]:
+        """The sample, and how its functions were called."""
         settings = override_dataclass(self.settings, request.settings, "sampling")
         layout = self.generator.layout
         device = self.generator.content.scale_factors.device
@@ -75,9 +89,7 @@ class NvgImageGenerator:
         graphs: Calls = GraphCache(enabled=False) if request.trace else self.graphs.scoped(variant)
         sampler = NvgSampler(self._variant(*variant), self.quantizer, settings, graphs)
         sample = sampler.sample(labels_B, noise_BLK, noise.uniform, given=given, keep_stages=request.trace)
-        trace = tuple(self._trace(state) for state in sample.stages) if request.trace else None
-        (images_B3HW,) = graphs.call("decode", lambda canvas_BLC: (self._image(canvas_BLC),), sample.canvas_BLC)
-        return SampleResult(images_B3HW, trace)
+        return sample, graphs
 
     def _variant(self, precision: Literal["fp32", "bf16"], compiles: bool) -> NvgGenerator:
         """The generator in this precision, with compiled blocks or not; it shares its other weights with the original."""

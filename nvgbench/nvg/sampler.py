@@ -24,6 +24,7 @@ from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import split_clusters, structure_embedding
 from nvgbench.sampling.capture import Calls, GraphCache
 from nvgbench.sampling.filters import choose_tokens
+from nvgbench.sampling.parts import part
 from nvgbench.sampling.schedules import guidance_schedule, top_p_schedule
 from nvgbench.types import TokenSequence
 
@@ -142,7 +143,8 @@ class NvgSampler:
         layout = self.generator.layout
         draws = [self._draw(stage, uniform, given) for stage in range(layout.stages)]
         labels_R = self._both(labels_B)
-        vectors = self._content_vectors(labels_R)
+        with part("content"):
+            vectors = self._content_vectors(labels_R)
         scales_S = self._structure_scales()
         start = self.generator.content.start_1LC
         canvas_BLC = start.new_zeros((len(labels_B), *start.shape[1:]))
@@ -151,16 +153,18 @@ class NvgSampler:
         states: list[StageState] = []
         for stage, draw in enumerate(draws):
             used_BL = structure_BL
-            tokens_Bn, canvas_BLC, *predicted = self._content(
-                stage, canvas_BLC, used_BL, labels_R, vectors[stage], draw.tokens_Bn, keep=keep_stages
-            )
+            with part("content"):
+                tokens_Bn, canvas_BLC, *predicted = self._content(
+                    stage, canvas_BLC, used_BL, labels_R, vectors[stage], draw.tokens_Bn, keep=keep_stages
+                )
             indices.append(tokens_Bn)
             scores_BLb = None
             if given is not None and stage < given.stage:
                 structure_BL = layout.coarser(given.structure_BL, given.stage, stage + 1)
             elif stage < layout.last:
-                scores_BLb = self._scores(stage, canvas_BLC, used_BL, labels_R, noise_BLK, scales_S[stage])
-                structure_BL = self._split(stage, used_BL, scores_BLb, draw.gumbel)
+                with part("structure"):
+                    scores_BLb = self._scores(stage, canvas_BLC, used_BL, labels_R, noise_BLK, scales_S[stage])
+                    structure_BL = self._split(stage, used_BL, scores_BLb, draw.gumbel)
             if keep_stages:
                 logits_BnV, final_BLC = predicted
                 states.append(StageState(used_BL, logits_BnV, final_BLC, canvas_BLC, scores_BLb))
@@ -223,7 +227,8 @@ class NvgSampler:
         ) -> tuple[Tensor, ...]:
             logits_BnV, final_BLC = self._content_logits(stage, canvas_BLC, structure_BL, labels_R, vectors_RPW)
             tokens_Bn = choose_tokens(logits_BnV, uniforms_Bn, temperature=temperature, top_k=top_k, top_p=top_p)
-            after_BLC = canvas_BLC + self.quantizer.refine(tokens_Bn, structure_BL, stage)
+            with part("quantizer"):
+                after_BLC = canvas_BLC + self.quantizer.refine(tokens_Bn, structure_BL, stage)
             return (tokens_Bn, after_BLC, logits_BnV, final_BLC) if keep else (tokens_Bn, after_BLC)
 
         key = (stage, self.content_guidance[stage], temperature, top_k, top_p, keep)

@@ -24,6 +24,7 @@ from nvgbench.interfaces import CodebookTokenizer, ImageGenerator
 from nvgbench.nvg.image_generator import NvgImageGenerator
 from nvgbench.nvg.sampler import GivenStructure
 from nvgbench.nvg.stages import StageLayout
+from nvgbench.sampling.capture import GraphCache
 from nvgbench.types import SampleRequest, SampleResult, StageTrace, TokenSequence
 
 
@@ -43,6 +44,15 @@ class ControlledGenerator:
 
     def generate(self, request: SampleRequest) -> SampleResult:
         return self._base.generate(request, structure=self._structure)
+
+    def tokens(self, request: SampleRequest) -> TokenSequence:
+        """The tokens of those images, without decoding them."""
+        return self._base.tokens(request, structure=self._structure)
+
+    @property
+    def graphs(self) -> GraphCache:
+        """Those of the base model."""
+        return self._base.graphs
 
 
 def with_structure(

@@ -17,6 +17,7 @@ from nvgbench.data.images import to_uint8
 from nvgbench.sampling.capture import GraphCache
 from nvgbench.sampling.filters import choose_tokens
 from nvgbench.sampling.noise import SeededNoise
+from nvgbench.sampling.parts import part
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace, TokenSequence
 from nvgbench_baselines.ar.config import ArSamplingConfig
 from nvgbench_baselines.ar.quantizer import FlatQuantizer
@@ -46,7 +47,8 @@ def draw_token(
     if guided:
         labels_B = torch.cat([labels_B, torch.full_like(labels_B, transformer.num_classes)])
     previous_B = None if previous_B1 is None else previous_B1.squeeze(1).repeat(2 if guided else 1)
-    logits_BV = transformer.step(place, labels_B, previous_B, caches).float()
+    with part("transformer"):
+        logits_BV = transformer.step(place, labels_B, previous_B, caches).float()
     if guided:
         conditional, unconditional = logits_BV[:batch], logits_BV[batch:]
         logits_BV = unconditional + settings.guidance * (conditional - unconditional)
@@ -135,7 +137,9 @@ class ArImageGenerator:
         Raises:
             InputError: a label that is not a class, a different number of seeds, an unknown or invalid setting.
         """
-        canvas_BChw, images_B3HW = self.graphs.call("decode", self._decode, self._sample(request))
+        tokens_BL = self._sample(request)
+        with part("decoder"):
+            canvas_BChw, images_B3HW = self.graphs.call("decode", self._decode, tokens_BL)
         return SampleResult(images_B3HW, self._trace(canvas_BChw) if request.trace else None)
 
     @torch.no_grad()

@@ -19,6 +19,7 @@ from nvgbench.data.images import to_uint8
 from nvgbench.sampling.capture import GraphCache
 from nvgbench.sampling.filters import choose_tokens, top_k_filter, top_p_filter
 from nvgbench.sampling.noise import SeededNoise
+from nvgbench.sampling.parts import part
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace, TokenSequence
 from nvgbench_baselines.cache import LayerCache
 from nvgbench_baselines.conditioning import checked_labels, has_classes
@@ -103,11 +104,12 @@ def sample(
     indices, canvases = [], []
     for stage in range(stages):
         progress = stage / max(stages - 1, 1)
-        if caches is not None:
-            logits_BnV = transformer.step(stage, inputs, condition, caches).float()
-        else:
-            earlier = earlier if inputs is None else torch.cat([earlier, inputs], dim=1)
-            logits_BnV = transformer.step_without_cache(stage, earlier, condition).float()
+        with part("transformer"):
+            if caches is not None:
+                logits_BnV = transformer.step(stage, inputs, condition, caches).float()
+            else:
+                earlier = earlier if inputs is None else torch.cat([earlier, inputs], dim=1)
+                logits_BnV = transformer.step_without_cache(stage, earlier, condition).float()
         if guided:
             strength = settings.guidance * progress
             logits_BnV = (1 + strength) * logits_BnV[:batch] - strength * logits_BnV[batch:]
@@ -117,7 +119,8 @@ def sample(
             vectors_BnC = smooth_vectors(logits_BnV, quantizer.codebook_VC, progress, draws)
         else:
             vectors_BnC = quantizer.codebook(tokens_Bn)
-        canvas_BChw = canvas_BChw + quantizer.refine(vectors_BnC, stage)
+        with part("quantizer"):
+            canvas_BChw = canvas_BChw + quantizer.refine(vectors_BnC, stage)
         indices.append(tokens_Bn)
         canvases.append(canvas_BChw)
         if stage + 1 < stages:
@@ -191,5 +194,6 @@ class VarImageGenerator:
 
     def _decode(self, canvas_BChw: Tensor) -> Tensor:
         """uint8 images."""
-        (images_B3HW,) = self.graphs.call("decode", lambda canvas: (to_uint8(self.tokenizer.decode(canvas)),), canvas_BChw)
+        with part("decoder"):
+            (images_B3HW,) = self.graphs.call("decode", lambda canvas: (to_uint8(self.tokenizer.decode(canvas)),), canvas_BChw)
         return images_B3HW
