@@ -184,7 +184,7 @@ def profiled_model(
             f"{text!r} is neither a preset nor a run in {root}{did_you_mean(text, known)}; 'nvgbench presets' lists presets"
         )
     config = load_preset(text, set or {})
-    number = 0 if config.data.classes == "none" else classes or _known_classes(config.data.source)
+    number = 0 if config.data.classes == "none" else classes or known_classes(config.data.source)
     return ProfiledModel(
         text,
         root / "records.jsonl",
@@ -194,7 +194,12 @@ def profiled_model(
     )
 
 
-def _known_classes(source: str) -> int:
+def known_classes(source: str) -> int:
+    """Number of classes of a data source.
+
+    Raises:
+        InputError: only the data themselves would tell.
+    """
     from nvgbench.data.catalog import SOURCES
 
     number = SOURCES.get(source.partition(":")[0]).num_classes

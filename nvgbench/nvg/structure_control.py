@@ -94,6 +94,18 @@ def with_structure(
     return ControlledGenerator(generator, structure_from_trace(trace, layout, layout.last // 2 if stage is None else stage))
 
 
+def with_own_structure(generator: ImageGenerator) -> ControlledGenerator:
+    """Generate with the structure of one of the model's own samples at all stages: content alone is generated.
+
+    Raises:
+        InputError: a model without structure maps.
+    """
+    if not isinstance(generator, NvgImageGenerator):
+        raise InputError(f"{generator.spec.name} is a {generator.spec.family} model and has no structure maps; use an NVG run")
+    request = SampleRequest(labels_B=torch.tensor([0]), seeds_B=torch.tensor([0]))
+    return ControlledGenerator(generator, structure_from_tokens(generator.tokens(request), generator.generator.layout))
+
+
 def structure_from_tokens(tokens: TokenSequence, layout: StageLayout, stage: int | None = None) -> GivenStructure:
     """The structure of a token sequence up to ``stage`` (default: all stages).
 

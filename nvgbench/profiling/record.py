@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ def profile_record(
     device: torch.device,
     *,
     settings: Mapping[str, Any] | None = None,
+    skipped: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> RunRecord:
     """Measure a generator, and put the counted FLOPs beside the family's own formula.
@@ -38,6 +39,7 @@ def profile_record(
         plan: what to measure.
         device: where it runs.
         settings: overrides of the sampling settings.
+        skipped: parts of the family's sampler that this generator leaves out.
         progress: called with (steps done, steps) after each step.
 
     Raises:
@@ -46,7 +48,7 @@ def profile_record(
     settings = settings or {}
     sampling = override_dataclass(config.sampling, settings, "sampling")
     cost = get_family(config.family).cost(dataclasses.replace(config, sampling=sampling), generator.spec.num_classes)
-    by_part = {part: float(flops) for part, flops in cost.sampling_flops.items()}
+    by_part = {part: float(flops) for part, flops in cost.sampling_flops.items() if part not in skipped}
     computation = _computation(sampling, by_part, device)
     plan = dataclasses.replace(plan, settings=settings, eager=computation.eager)
     measurements = profile_generator(generator, plan, device, progress)
@@ -65,7 +67,7 @@ def profile_record(
         preset=config.name,
         measurements=(*measurements, analytic),
         tables={
-            "parameters": [{"part": part, "count": number} for part, number in generator.spec.parameters.items()],
+            "parameters": [{"part": part, "count": n} for part, n in generator.spec.parameters.items() if part not in skipped],
             **details,
         },
         provenance=collect(
