@@ -5,6 +5,7 @@ Shape letters: B batch, L positions, C latent channels, H and W pixels, h and w 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 import torch
@@ -19,6 +20,7 @@ from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.sampler import GivenStructure, NvgSampler, StageState
+from nvgbench.sampling.batches import FittingBatches
 from nvgbench.sampling.capture import Calls, GraphCache
 from nvgbench.sampling.compiling import resolve_compile
 from nvgbench.sampling.noise import SeededNoise
@@ -42,8 +44,11 @@ class NvgImageGenerator:
         assert isinstance(tokenizer.quantizer, GranularityQuantizer)
         self.tokenizer, self.quantizer, self.generator = tokenizer, tokenizer.quantizer, generator
         self.settings, self.spec = settings, spec
+        if resolve_precision(settings.precision, generator.content.scale_factors.device) == "bf16":
+            self.spec = dataclasses.replace(spec, provenance={**spec.provenance, "precision": "bf16"})
         self.graphs = GraphCache(True, (generator, tokenizer))
         self._variants: dict[tuple[str, bool], NvgGenerator] = {}
+        self._batches = FittingBatches(self.graphs.clear)
 
     @torch.no_grad()
     def generate(self, request: SampleRequest, structure: GivenStructure | None = None) -> SampleResult:
@@ -58,22 +63,33 @@ class NvgImageGenerator:
                 grid.
         """
         settings = override_dataclass(self.settings, request.settings, "sampling")
-        layout = self.generator.layout
         device = self.generator.content.scale_factors.device
-        labels_B = self._labels(request).to(device)
-        given = None if structure is None else structure.for_batch(labels_B, layout)
-        noise = SeededNoise(request.seeds_B, device)
-        noise_BLK = noise.normal(layout.positions, layout.channels)
+        labels_B, seeds_B = self._labels(request).to(device), torch.as_tensor(request.seeds_B)
+        given = None if structure is None else structure.for_batch(labels_B, self.generator.layout)
         if self.graphs.check_weights():
             self._variants.clear()
         variant = resolve_precision(settings.precision, device), resolve_compile(settings.compile, device)
         # A trace is drawn once; its graphs would only hold memory.
         graphs: Calls = GraphCache(enabled=False) if request.trace else self.graphs.scoped(variant)
         sampler = NvgSampler(self._variant(*variant), self.quantizer, settings, graphs)
-        sample = sampler.sample(labels_B, noise_BLK, noise.uniform, given=given, keep_stages=request.trace)
-        trace = tuple(self._trace(state) for state in sample.stages) if request.trace else None
-        (images_B3HW,) = graphs.call("decode", lambda canvas_BLC: (self._image(canvas_BLC),), sample.canvas_BLC)
-        return SampleResult(images_B3HW, trace)
+
+        def draw(rows: Tensor) -> SampleResult:
+            part = None if given is None else GivenStructure(given.structure_BL[rows.to(device)], given.stage)
+            return self._draw(sampler, labels_B[rows.to(device)], seeds_B[rows], part, trace=request.trace)
+
+        captured = self.graphs.enabled and device.type == "cuda" and not request.trace
+        return self._batches.draw(len(labels_B), draw, request.batch_size if captured else None)
+
+    def _draw(
+        self, sampler: NvgSampler, labels_B: Tensor, seeds_B: Tensor, given: GivenStructure | None, *, trace: bool
+    ) -> SampleResult:
+        layout = self.generator.layout
+        noise = SeededNoise(seeds_B, labels_B.device)
+        noise_BLK = noise.normal(layout.positions, layout.channels)
+        sample = sampler.sample(labels_B, noise_BLK, noise.uniform, given=given, keep_stages=trace)
+        stages = tuple(self._trace(state) for state in sample.stages) if trace else None
+        decoded = sampler.graphs.call("decode", lambda canvas_BLC: (self._image(canvas_BLC),), sample.canvas_BLC)
+        return SampleResult(decoded[0], stages)
 
     def _variant(self, precision: Literal["fp32", "bf16"], compiles: bool) -> NvgGenerator:
         """The generator in this precision, with compiled blocks or not; it shares its other weights with the original."""
