@@ -21,7 +21,13 @@ def linear(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 class SampledTransformer(nn.Module):
-    """A transformer that says what sampling may change in a copy of it."""
+    """A transformer that says what sampling may change in a copy of it.
+
+    Attributes:
+        num_classes: the label that means "no class".
+    """
+
+    num_classes: int
 
     def half_precision_layers(self) -> list[nn.Linear]:
         """The layers that sampling in bf16 runs in bf16."""

@@ -85,8 +85,8 @@ class Details:
         timed = [one for one in measurements if one.name in ("latency", "throughput") and one.samples]
         batches = [one.conditions["batch_size"] for one in timed]
         return {
-            "calls": [row for one in timed for row in self._calls(one)],
-            "parts": [row for batch in batches for row in self._parts(batch)],
+            "calls": [row for one in timed for row in _until_full(self._calls(one))],
+            "parts": [row for batch in batches for row in _until_full(self._parts(batch))],
             "ceilings": self._ceilings(),
         }
 
@@ -143,18 +143,16 @@ class Details:
         asked = sample_request(self.generator, batch, self._eager)
         return count_traffic(lambda: function(asked))
 
-    def _parts(self, batch: int) -> list[Row]:
+    def _parts(self, batch: int) -> Iterator[Row]:
         """Seconds of every part of an eager call, synchronised at its borders, and of what is left."""
         asked = sample_request(self.generator, batch, self._eager)
         with without_graphs(self.generator), PartClock(lambda: synchronize(self.device)) as clock:
             (total,) = time_repetitions(lambda: self.generator.generate(asked), self.device, repeats=1, warmup=0)
-        if not clock.seconds:
-            return []
-        found = {**clock.seconds, OVERHEAD: max(total - sum(clock.seconds.values()), 0.0)}
-        whole = sum(found.values())
-        return [
-            {"part": part, "batch_size": batch, "seconds": seconds, "share": seconds / whole} for part, seconds in found.items()
-        ]
+        if clock.seconds:
+            found = {**clock.seconds, OVERHEAD: max(total - sum(clock.seconds.values()), 0.0)}
+            whole = sum(found.values())
+            for part, seconds in found.items():
+                yield {"part": part, "batch_size": batch, "seconds": seconds, "share": seconds / whole}
 
     def _ceilings(self) -> list[Row]:
         ceilings = measure_ceilings(self.device)
@@ -162,7 +160,15 @@ class Details:
         return [{**row, "how": ceilings.how} for row in (*rows, {"ceiling": "copy", "rate": ceilings.copy, "unit": "B/s"})]
 
 
+def _until_full(rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows that fit the GPU's memory: eager calls and tokens alone are not split into smaller batches."""
+    try:
+        yield from rows
+    except torch.cuda.OutOfMemoryError:
+        torch.cuda.empty_cache()
+
+
 def sample_request(generator: ImageGenerator, batch_size: int, settings: Mapping[str, Any]) -> SampleRequest:
     """Always the same images: classes in turn, seeds 0, 1, 2 …"""
     images = torch.arange(batch_size, dtype=torch.int64)
-    return SampleRequest(labels_B=images % generator.spec.num_classes, seeds_B=images, settings=settings)
+    return SampleRequest(labels_B=images % max(generator.spec.num_classes, 1), seeds_B=images, settings=settings)

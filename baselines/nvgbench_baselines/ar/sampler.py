@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
@@ -12,18 +11,17 @@ import torch
 from torch import Tensor
 
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
-from nvgbench.config.load import override_dataclass
 from nvgbench.data.images import to_uint8
 from nvgbench.sampling.capture import GraphCache
 from nvgbench.sampling.filters import choose_tokens
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.sampling.parts import part
-from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace, TokenSequence
+from nvgbench.types import ModelSpec, SampleResult, StageTrace, TokenSequence
 from nvgbench_baselines.ar.config import ArSamplingConfig
 from nvgbench_baselines.ar.quantizer import FlatQuantizer
 from nvgbench_baselines.ar.transformer import ArTransformer
 from nvgbench_baselines.cache import LayerCache
-from nvgbench_baselines.conditioning import checked_labels, has_classes
+from nvgbench_baselines.generator import BaselineGenerator
 from nvgbench_baselines.inference import InferenceModels
 
 # Number of equal parts of the raster after which a trace has a canvas.
@@ -116,45 +114,29 @@ class ArSampler:
         return [LayerCache(self.transformer.length) for _ in range(self.transformer.config.depth)]
 
 
-class ArImageGenerator:
-    """Implements `nvgbench.interfaces.ImageGenerator`."""
+class ArImageGenerator(BaselineGenerator):
+    """Images from tokenizer and transformer; a trace has the raster after each quarter."""
+
+    unguided = 1.0
 
     def __init__(
         self, tokenizer: ConvTokenizer, transformer: ArTransformer, settings: ArSamplingConfig, spec: ModelSpec
     ) -> None:
         assert isinstance(tokenizer.quantizer, FlatQuantizer)
-        self.spec = spec
-        self.tokenizer = tokenizer
-        self.transformer = transformer
-        self.settings = settings
-        self.graphs = GraphCache(True, (tokenizer, transformer))
+        super().__init__(tokenizer, transformer, settings, spec)
         self.sampler = ArSampler(transformer, self.graphs)
 
-    @torch.no_grad()
-    def generate(self, request: SampleRequest) -> SampleResult:
-        """Images for the labels and seeds of ``request``; a trace has the raster after each quarter.
-
-        Raises:
-            InputError: a label that is not a class, a different number of seeds, an unknown or invalid setting.
-        """
-        tokens_BL = self._sample(request)
+    def _images(self, settings: ArSamplingConfig, labels_B: Tensor, seeds_B: Tensor, *, trace: bool) -> SampleResult:
+        tokens_BL = self._sample(settings, labels_B, seeds_B)
         with part("decoder"):
             canvas_BChw, images_B3HW = self.graphs.call("decode", self._decode, tokens_BL)
-        return SampleResult(images_B3HW, self._trace(canvas_BChw) if request.trace else None)
+        return SampleResult(images_B3HW, self._trace(canvas_BChw) if trace else None)
 
-    @torch.no_grad()
-    def tokens(self, request: SampleRequest) -> TokenSequence:
-        """The tokens of those images, without decoding them."""
-        return TokenSequence((self._sample(request),))
+    def _tokens(self, settings: ArSamplingConfig, labels_B: Tensor, seeds_B: Tensor) -> TokenSequence:
+        return TokenSequence((self._sample(settings, labels_B, seeds_B),))
 
-    def _sample(self, request: SampleRequest) -> Tensor:
-        settings = override_dataclass(self.settings, request.settings, "sampling")
-        device = self.transformer.head.weight.device
-        labels_B = checked_labels(request, self.transformer.num_classes, device)
-        if not has_classes(request, self.transformer.num_classes):
-            settings = dataclasses.replace(settings, guidance=1.0)
-        uniforms_BL = SeededNoise(request.seeds_B, device).uniform(self.transformer.length)
-        self.graphs.check_weights()
+    def _sample(self, settings: ArSamplingConfig, labels_B: Tensor, seeds_B: Tensor) -> Tensor:
+        uniforms_BL = SeededNoise(seeds_B, self.device).uniform(self.sampler.transformer.length)
         return self.sampler.sample(labels_B, settings, uniforms_BL)
 
     def _decode(self, tokens_BL: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,9 +146,9 @@ class ArImageGenerator:
 
     def _trace(self, canvas_BChw: Tensor) -> tuple[StageTrace, ...]:
         """Images with zero latents at later positions."""
-        length = self.transformer.length
+        length = self.sampler.transformer.length
         ends = [length * part // TRACE_PARTS for part in range(TRACE_PARTS + 1)]
-        known_L = torch.arange(length, device=canvas_BChw.device).view(self.transformer.grid)
+        known_L = torch.arange(length, device=canvas_BChw.device).view(self.sampler.transformer.grid)
         return tuple(
             StageTrace(end - start, to_uint8(self.tokenizer.decode(canvas_BChw * (known_L < end))))
             for start, end in itertools.pairwise(ends)

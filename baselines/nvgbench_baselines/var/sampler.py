@@ -5,7 +5,6 @@ Shape letters: B batch, n tokens of one scale, C latent channels, h and w the la
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,15 +13,13 @@ import torch
 from torch import Tensor
 
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
-from nvgbench.config.load import override_dataclass
 from nvgbench.data.images import to_uint8
-from nvgbench.sampling.capture import GraphCache
 from nvgbench.sampling.filters import choose_tokens, top_k_filter, top_p_filter
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.sampling.parts import part
-from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace, TokenSequence
+from nvgbench.types import ModelSpec, SampleResult, StageTrace, TokenSequence
 from nvgbench_baselines.cache import LayerCache
-from nvgbench_baselines.conditioning import checked_labels, has_classes
+from nvgbench_baselines.generator import BaselineGenerator
 from nvgbench_baselines.inference import InferenceModels
 from nvgbench_baselines.var.config import VarSamplingConfig
 from nvgbench_baselines.var.quantizer import ScaleQuantizer
@@ -140,55 +137,40 @@ def smooth_vectors(logits_BnV: Tensor, codebook_VC: Tensor, progress: float, dra
     return (noisy_BnV / temperature).softmax(dim=-1) @ codebook_VC
 
 
-class VarImageGenerator:
-    """Implements `nvgbench.interfaces.ImageGenerator`."""
+class VarImageGenerator(BaselineGenerator):
+    """Images from tokenizer and transformer; a trace has the canvas after every scale."""
+
+    unguided = 0.0
 
     def __init__(
         self, tokenizer: ConvTokenizer, transformer: VarTransformer, settings: VarSamplingConfig, spec: ModelSpec
     ) -> None:
         assert isinstance(tokenizer.quantizer, ScaleQuantizer)
-        self.spec = spec
-        self.tokenizer = tokenizer
+        super().__init__(tokenizer, transformer, settings, spec)
         self.quantizer = tokenizer.quantizer
-        self.transformer = transformer
-        self.settings = settings
         self.models = InferenceModels(transformer)
-        self.graphs = GraphCache(True, (tokenizer, transformer))
 
-    @torch.no_grad()
-    def generate(self, request: SampleRequest) -> SampleResult:
-        """Images for the labels and seeds of ``request``.
-
-        Raises:
-            InputError: a label that is not a class, a different number of seeds, an unknown or invalid setting.
-        """
-        canvases = self._sample(request).canvases
-        images = [self._decode(canvas) for canvas in (canvases if request.trace else canvases[-1:])]
-        if not request.trace:
+    def _images(self, settings: VarSamplingConfig, labels_B: Tensor, seeds_B: Tensor, *, trace: bool) -> SampleResult:
+        canvases = self._sample(settings, labels_B, seeds_B).canvases
+        images = [self._decode(canvas) for canvas in (canvases if trace else canvases[-1:])]
+        if not trace:
             return SampleResult(images[-1])
         stages = zip(self.quantizer.stage_tokens, images, strict=True)
         return SampleResult(images[-1], tuple(StageTrace(tokens, image) for tokens, image in stages))
 
-    @torch.no_grad()
-    def tokens(self, request: SampleRequest) -> TokenSequence:
-        """The tokens of those images, without decoding them."""
-        return self._sample(request).tokens
+    def _tokens(self, settings: VarSamplingConfig, labels_B: Tensor, seeds_B: Tensor) -> TokenSequence:
+        return self._sample(settings, labels_B, seeds_B).tokens
 
-    def _sample(self, request: SampleRequest) -> VarSamples:
-        settings = override_dataclass(self.settings, request.settings, "sampling")
+    def _sample(self, settings: VarSamplingConfig, labels_B: Tensor, seeds_B: Tensor) -> VarSamples:
+        """All scales as one function of tensors."""
         quantizer, stages = self.quantizer, len(self.quantizer.scales)
-        device = quantizer.codebook_VC.device
-        labels_B = checked_labels(request, self.transformer.num_classes, device)
-        if not has_classes(request, self.transformer.num_classes):
-            settings = dataclasses.replace(settings, guidance=0.0)
-        numbers = draw_numbers(request.seeds_B, quantizer.stage_tokens, len(quantizer.codebook_VC), settings, device)
-        transformer = self.models.get(settings, device)
+        numbers = draw_numbers(seeds_B, quantizer.stage_tokens, len(quantizer.codebook_VC), settings, self.device)
+        transformer = self.models.get(settings, self.device)
 
         def run(labels_B: Tensor, uniforms_BL: Tensor, *gumbel_uniforms: Tensor) -> tuple[Tensor, ...]:
             samples = sample(transformer, quantizer, labels_B, settings, GivenDraws(uniforms_BL, gumbel_uniforms))
             return (*samples.tokens.indices, *samples.canvases)
 
-        self.graphs.check_weights()
         found = self.graphs.call("sample", run, labels_B, *numbers, key=settings)
         return VarSamples(TokenSequence(found[:stages]), found[stages:])
 
