@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -26,6 +26,13 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"`device={name!r}`: this machine has {torch.cuda.device_count()} CUDA devices; use `device='cpu'`")
     return device
+
+
+def resolve_precision(setting: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["fp32", "bf16"]:
+    """``auto`` is bf16 on CUDA devices with native support, float32 elsewhere."""
+    if setting != "auto":
+        return setting
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:

@@ -78,6 +78,13 @@ class ImageGenerator(Protocol):
     def generate(self, request: SampleRequest) -> SampleResult: ...
 
 
+@runtime_checkable
+class TokenGenerator(ImageGenerator, Protocol):
+    """A generator that can stop before its decoder; profiling then tells tokens from decoding."""
+
+    def tokens(self, request: SampleRequest) -> TokenSequence: ...
+
+
 class Objective(ABC):
     """What the training loop optimises.
 
@@ -353,6 +360,7 @@ __all__ = [
     "Objective",
     "OriginalProject",
     "OriginalSizes",
+    "TokenGenerator",
     "Tokenizer",
     "Verification",
 ]

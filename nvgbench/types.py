@@ -121,12 +121,14 @@ class SampleRequest:
         seeds_B: int64; image i depends only on its own seed, its label and the settings, not on its neighbours in the batch.
         settings: overrides of the model's sampling settings by name (guidance scale, top-p …); unknown names are refused.
         trace: also return every stage.
+        batch_size: images of the other requests of the same job; a model that is prepared for one size may pad to it.
     """
 
     labels_B: Tensor
     seeds_B: Tensor
     settings: Mapping[str, Any] = field(default_factory=dict)
     trace: bool = False
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)

@@ -34,3 +34,8 @@ def checked_labels(request: SampleRequest, num_classes: int, device: torch.devic
             f"or {num_classes} for none"
         )
     return labels_B.to(device=device, dtype=torch.int64)
+
+
+def has_classes(request: SampleRequest, num_classes: int) -> bool:
+    """Whether any label is a class; guidance towards "no class" would cost a second pass and change nothing."""
+    return bool((torch.as_tensor(request.labels_B) < num_classes).any())

@@ -192,7 +192,7 @@ def profiled_model(
     if step is not None or weights != "averaged":
         raise InputError(f"`step=` and `weights=` choose among the weights of a run, and {text!r} is a preset; leave them out")
     config = load_preset(text, set or {})
-    number = 0 if config.data.classes == "none" else classes or _known_classes(config.data.source)
+    number = 0 if config.data.classes == "none" else classes or known_classes(config.data.source)
     return ProfiledModel(
         text,
         root / "records.jsonl",
@@ -202,7 +202,12 @@ def profiled_model(
     )
 
 
-def _known_classes(source: str) -> int:
+def known_classes(source: str) -> int:
+    """Number of classes of a data source.
+
+    Raises:
+        InputError: only the data themselves would tell.
+    """
     from nvgbench.data.catalog import SOURCES
 
     number = SOURCES.get(source.partition(":")[0]).num_classes

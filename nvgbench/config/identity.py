@@ -50,6 +50,9 @@ _ADDED: Mapping[str, Any] = {
     "train.keep_optimizer": False,
     "train.tokenizer.frozen": [],
     "train.generator.frozen": [],
+    "sampling.precision": "auto",
+    "sampling.compile": "auto",
+    "sampling.kv_cache": True,
 }
 
 

@@ -158,6 +158,16 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class ExecutionConfig:
+    """How sampling is computed, base class of a family's sampling settings."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the transformers: auto is bf16 on CUDA and fp32 elsewhere. bf16 means bf16 weights of the blocks' linear layers."""
+    compile: Literal["auto"] | bool = "auto"
+    """torch.compile of the transformers' blocks: auto compiles on CUDA only."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class RunConfig:
     """Everything that determines a run."""
 

@@ -6,6 +6,8 @@ Shape letters: B batch (a sample is one image at one stage), N tokens, W width, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.rope import Rotation
+from nvgbench.sampling.compiling import compiled
 
 EPSILON = 1e-6
 TIME_CHANNELS = 64
@@ -26,14 +29,82 @@ class Modulation(nn.Module):
         self.parts = parts
         self.linear = nn.Linear(width, parts * width)
 
-    def forward(self, condition_BW: Tensor) -> tuple[Tensor, ...]:
-        """``parts`` tensors ``[B, 1, W]``, in the order shift, scale, gate."""
-        return self.linear(F.silu(condition_BW)).unsqueeze(1).chunk(self.parts, dim=-1)
+    def forward(self, condition_BW: Tensor) -> Tensor:
+        """``[B, parts, W]``, in the order shift, scale, gate."""
+        linear = self.linear
+        return linear(F.silu(condition_BW).to(linear.weight.dtype)).unflatten(-1, (self.parts, -1))
 
 
 def modulated_norm(x_BNW: Tensor, shift_B1W: Tensor, scale_B1W: Tensor) -> Tensor:
-    """Layer norm without weights, then scale and shift."""
-    return torch.addcmul(shift_B1W, F.layer_norm(x_BNW, x_BNW.shape[-1:], eps=EPSILON), 1 + scale_B1W)
+    """Layer norm without weights, then scale and shift; at least float32."""
+    normed_BNW = F.layer_norm(_wide(x_BNW), x_BNW.shape[-1:], eps=EPSILON)
+    return torch.addcmul(_wide(shift_B1W), normed_BNW, 1 + _wide(scale_B1W))
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype.itemsize >= 4 else x.float()
+
+
+class BlockWeights(NamedTuple):
+    """The weights of a block outside its modulation. Rows of ``in_weight``: q, k, v (each heads x head size), MLP."""
+
+    in_weight: Tensor
+    in_bias: Tensor
+    out_weight: Tensor
+    out_bias: Tensor
+    query_scale_D: Tensor
+    key_scale_D: Tensor
+
+
+def single_stream(
+    x_BNW: Tensor,
+    vectors_B3W: Tensor,
+    rotation: Rotation,
+    weights: BlockWeights,
+    last: int | None = None,
+    keep_B11: Tensor | None = None,
+) -> Tensor:
+    """The arithmetic of `SingleStreamBlock`, a function of tensors only, so that all blocks share one compiled code.
+
+    Args:
+        x_BNW, rotation, last: as there.
+        vectors_B3W: shift, scale and gate.
+        weights: of the block.
+        keep_B11: factor of each sample's update (stochastic depth); None for 1.
+    """
+    shift_B1W, scale_B1W, gate_B1W = vectors_B3W.split(1, dim=1)
+    normed_BNW = modulated_norm(x_BNW, shift_B1W, scale_B1W).to(weights.in_weight.dtype)
+    query, key, value, mlp = _project(normed_BNW, weights, last)
+    if last is not None:
+        x_BNW = x_BNW[:, -last:]
+    attended_BNW = _attend(query, key, value, rotation, weights, last)
+    joined = torch.cat((attended_BNW, F.gelu(mlp, approximate="tanh")), dim=-1)
+    update_BNW = gate_B1W * F.linear(joined, weights.out_weight, weights.out_bias)
+    return x_BNW + (update_BNW if keep_B11 is None else update_BNW * keep_B11)
+
+
+def _project(x_BNW: Tensor, weights: BlockWeights, last: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    width, weight, bias = x_BNW.shape[-1], weights.in_weight, weights.in_bias
+    if last is None:
+        query, key, value, mlp = F.linear(x_BNW, weight, bias).split((width, width, width, len(weight) - 3 * width), -1)
+        return query, key, value, mlp
+    key, value = F.linear(x_BNW, weight[width : 3 * width], bias[width : 3 * width]).chunk(2, dim=-1)
+    kept_BNW = x_BNW[:, -last:]
+    query = F.linear(kept_BNW, weight[:width], bias[:width])
+    return query, key, value, F.linear(kept_BNW, weight[3 * width :], bias[3 * width :])
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, rotation: Rotation, weights: BlockWeights, last: int | None) -> Tensor:
+    size = len(weights.query_scale_D)
+    query, key, value = (part.unflatten(-1, (-1, size)).transpose(1, 2) for part in (query, key, value))
+    query = rotation.of_last(last).apply(_rms_norm(query, weights.query_scale_D)).to(value.dtype)
+    key = rotation.apply(_rms_norm(key, weights.key_scale_D)).to(value.dtype)
+    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+
+def _rms_norm(x_BHND: Tensor, scale_D: Tensor) -> Tensor:
+    """In float32: a half-precision mean of squares would blur the rotation's angles."""
+    return F.rms_norm(x_BHND.float(), x_BHND.shape[-1:], scale_D.float(), eps=EPSILON)
 
 
 class SingleStreamBlock(nn.Module):
@@ -48,64 +119,46 @@ class SingleStreamBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, mlp_ratio: int, drop_path: float) -> None:
         super().__init__()
-        self.width, self.heads, self.drop_path = width, heads, drop_path
+        self.drop_path = drop_path
         self.modulation = Modulation(width, 3)
-        # Rows in the order q, k, v (each heads x head size), MLP.
         self.linear_in = nn.Linear(width, (3 + mlp_ratio) * width)
         self.linear_out = nn.Linear((1 + mlp_ratio) * width, width)
         self.query_scale = nn.Parameter(torch.ones(width // heads))
         self.key_scale = nn.Parameter(torch.ones(width // heads))
+        self._arithmetic: Callable[..., Tensor] = single_stream
 
-    def forward(self, x_BNW: Tensor, condition_BW: Tensor, rotation: Rotation, last: int | None = None) -> Tensor:
+    def forward(self, x_BNW: Tensor, vectors_B3W: Tensor, rotation: Rotation, last: int | None = None) -> Tensor:
         """One block.
 
         Args:
             x_BNW: tokens.
-            condition_BW: sum of class, stage (and time) embeddings.
+            vectors_B3W: shift, scale and gate, from ``modulation``.
             rotation: rotary embedding of the N tokens.
             last: compute only the last ``last`` tokens (they attend to all N), for a last block whose other tokens are unused.
 
         Returns:
             ``[B, N, W]``, or ``[B, last, W]``.
         """
-        shift, scale, gate = self.modulation(condition_BW)
-        query, key, value, mlp = self._project(modulated_norm(x_BNW, shift, scale), last)
-        if last is not None:
-            x_BNW = x_BNW[:, -last:]
-        attended = self._attend(query, key, value, rotation, last)
-        out_BNW = self.linear_out(torch.cat((attended, F.gelu(mlp, approximate="tanh")), dim=-1))
-        return x_BNW + self._drop(gate * out_BNW)
+        weights = BlockWeights(
+            in_weight=self.linear_in.weight,
+            in_bias=self.linear_in.bias,
+            out_weight=self.linear_out.weight,
+            out_bias=self.linear_out.bias,
+            query_scale_D=self.query_scale,
+            key_scale_D=self.key_scale,
+        )
+        return self._arithmetic(x_BNW, vectors_B3W, rotation, weights, last, self._keep(x_BNW))
 
-    def _project(self, x_BNW: Tensor, last: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        width = self.width
-        if last is None:
-            query, key, value, mlp = self.linear_in(x_BNW).split(
-                (width, width, width, self.linear_in.out_features - 3 * width), -1
-            )
-            return query, key, value, mlp
-        weight, bias = self.linear_in.weight, self.linear_in.bias
-        key, value = F.linear(x_BNW, weight[width : 3 * width], bias[width : 3 * width]).chunk(2, dim=-1)
-        kept_BNW = x_BNW[:, -last:]
-        query = F.linear(kept_BNW, weight[:width], bias[:width])
-        return query, key, value, F.linear(kept_BNW, weight[3 * width :], bias[3 * width :])
+    def compile_arithmetic(self) -> None:
+        """Use the compiled code, which all blocks share."""
+        self._arithmetic = compiled(single_stream)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, rotation: Rotation, last: int | None) -> Tensor:
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
-        query = rotation.of_last(last).apply(_rms_norm(query, self.query_scale)).to(value.dtype)
-        key = rotation.apply(_rms_norm(key, self.key_scale)).to(value.dtype)
-        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-
-    def _drop(self, update_BNW: Tensor) -> Tensor:
+    def _keep(self, x_BNW: Tensor) -> Tensor | None:
         if not self.training or self.drop_path == 0:
-            return update_BNW
+            return None
         keep = 1 - self.drop_path
-        mask_B11 = torch.rand(len(update_BNW), 1, 1, device=update_BNW.device) < keep
-        return update_BNW * (mask_B11.to(update_BNW.dtype) / keep)
-
-
-def _rms_norm(x_BHND: Tensor, scale_D: Tensor) -> Tensor:
-    """In float32: a half-precision mean of squares would blur the rotation's angles."""
-    return F.rms_norm(x_BHND.float(), x_BHND.shape[-1:], scale_D.float(), eps=EPSILON)
+        mask_B11 = torch.rand(len(x_BNW), 1, 1, device=x_BNW.device) < keep
+        return mask_B11.to(x_BNW.dtype) / keep
 
 
 class ModulatedHead(nn.Module):
@@ -116,9 +169,8 @@ class ModulatedHead(nn.Module):
         self.modulation = Modulation(width, 2)
         self.linear = nn.Linear(width, channels)
 
-    def forward(self, x_BNW: Tensor, condition_BW: Tensor) -> Tensor:
-        shift, scale = self.modulation(condition_BW)
-        return self.linear(modulated_norm(x_BNW, shift, scale))
+    def forward(self, x_BNW: Tensor, vectors_B2W: Tensor) -> Tensor:
+        return self.linear(modulated_norm(x_BNW, *vectors_B2W.split(1, dim=1)))
 
 
 def timestep_embedding(t_B: Tensor, channels: int = TIME_CHANNELS) -> Tensor:
@@ -156,3 +208,51 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(part.bias)
         elif isinstance(part, nn.Embedding):
             nn.init.normal_(part.weight, std=0.02)
+
+
+def layer_vectors(blocks: nn.ModuleList, head: ModulatedHead, condition_BW: Tensor) -> list[Tensor]:
+    """The modulation of every block, then of the head: ``[B, 3, W]`` … ``[B, 2, W]``."""
+    return [modulation(condition_BW) for modulation in _modulations(blocks, head)]
+
+
+def all_vectors(blocks: nn.ModuleList, head: ModulatedHead, condition_BW: Tensor) -> Tensor:
+    """The same in one product, ``[B, 3 blocks + 2, W]``; `split_vectors` gives each layer its own."""
+    linears = [modulation.linear for modulation in _modulations(blocks, head)]
+    weight, bias = (torch.cat([getattr(linear, name) for linear in linears]) for name in ("weight", "bias"))
+    return F.linear(F.silu(condition_BW).to(weight.dtype), weight, bias).unflatten(-1, (-1, condition_BW.shape[-1]))
+
+
+def split_vectors(vectors_BPW: Tensor, blocks: nn.ModuleList, head: ModulatedHead) -> list[Tensor]:
+    """The result of `all_vectors` as that of `layer_vectors`."""
+    return list(vectors_BPW.split([modulation.parts for modulation in _modulations(blocks, head)], dim=1))
+
+
+def in_parts(function: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Tensor:
+    """``function`` of each part, stacked along the batch: in one call on CUDA.
+
+    On the CPU each part is a call of its own: products of few rows round differently from products of many, and a batch of one
+    would no longer give the same bits as before.
+    """
+    if parts[0].is_cuda:
+        return function(torch.cat(tuple(parts)))
+    return torch.cat([function(part) for part in parts])
+
+
+def token_stream(blocks: nn.ModuleList, *tokens: Tensor) -> Tensor:
+    """The tokens as one sequence; in bf16 where the blocks' weights are."""
+    x_BNW = torch.cat(tokens, dim=1)
+    weight = cast("SingleStreamBlock", blocks[0]).linear_in.weight
+    return x_BNW.to(weight.dtype) if weight.dtype is torch.bfloat16 else x_BNW
+
+
+def half_precision_layers(blocks: nn.ModuleList, head: ModulatedHead) -> list[nn.Linear]:
+    """The linear layers that have bf16 weights in `bf16` sampling: those of the blocks, and all modulation.
+
+    Embeddings and output layers stay in float32: they take less than a hundredth of the operations, and their rounding would
+    reach the canvas and the flow directly.
+    """
+    return [*(part for part in blocks.modules() if isinstance(part, nn.Linear)), head.modulation.linear]
+
+
+def _modulations(blocks: nn.ModuleList, head: ModulatedHead) -> list[Modulation]:
+    return [cast("SingleStreamBlock | ModulatedHead", layer).modulation for layer in (*blocks, head)]

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from nvgbench.config.schema import STRICT
+from nvgbench.config.schema import STRICT, ExecutionConfig
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -75,7 +75,7 @@ class NvgModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class NvgSamplingConfig:
+class NvgSamplingConfig(ExecutionConfig):
     """Sampling (paper, Algorithm 2)."""
 
     content_guidance: tuple[float, float] = (1.0, 3.5)

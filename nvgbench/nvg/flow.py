@@ -7,7 +7,7 @@ The flow covers all K channels at every stage, though some are already decided. 
 their true values, which turns the flow into inpainting and lets one network serve all stages. It is applied to the noise end in
 training (`StructureFlow.mix`), and to the start and every step of the integration (`StructureFlow.scores`).
 
-Training and sampling use the flow through `draw`, `losses` and `scores` only; another objective provides the same three.
+Training and sampling use the flow through `draw`, `losses`, `times` and `scores` only; another objective provides the same.
 
 Shape letters: B batch, T structure stages (K - 1), L positions, K structure channels, b channels decided by one split.
 """
@@ -92,9 +92,13 @@ class StructureFlow:
         predicted_BTLK = inputs.noise_BTLK - velocity_BTLK
         return (predicted_BTLK - inputs.data_BLK[:, None]).square().mean(dim=(0, 2, 3))
 
+    def times(self, settings: NvgSamplingConfig) -> list[float]:
+        """The times 1 = t_0 > … > t_steps = 0 of the integration; the velocity is needed at all but the last."""
+        return time_grid(settings.flow_steps, settings.flow_schedule, self.layout.positions)
+
     def scores(
         self,
-        predict: Callable[[Tensor, float], Tensor],
+        predict: Callable[[Tensor, int], Tensor],
         se_BLK: Tensor,
         stage: int,
         noise_BLK: Tensor,
@@ -105,7 +109,8 @@ class StructureFlow:
         All outcomes of the last split are equivalent, so the noise decides it.
 
         Args:
-            predict: the network with its conditions and guidance bound: ``[B, L, K]`` and a time to the velocity there.
+            predict: the network with its conditions and guidance bound: ``[B, L, K]`` and an index into `times` to the velocity
+                there.
             se_BLK: structure embedding of ``stage``, values 0, 1, 2.
             stage: 0 … K - 1.
             noise_BLK: standard normal; the same for every stage of an image.
@@ -120,9 +125,8 @@ class StructureFlow:
         if stage < layout.structure_stages:
             data_BLK = se_BLK - 1
             z_BLK = self._impose(z_BLK, data_BLK, known)
-            times = time_grid(settings.flow_steps, settings.flow_schedule, layout.positions)
-            for now, later in itertools.pairwise(times):
-                z_BLK = self._impose(z_BLK + (later - now) * predict(z_BLK, now), data_BLK, known)
+            for step, (now, later) in enumerate(itertools.pairwise(self.times(settings))):
+                z_BLK = self._impose(z_BLK + (later - now) * predict(z_BLK, step), data_BLK, known)
         return z_BLK[..., known:after]
 
     def _impose(self, values_BLK: Tensor, data_BLK: Tensor, known: int) -> Tensor:

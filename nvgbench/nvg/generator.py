@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nvgbench.nvg.alignment import Projector
+from nvgbench.nvg.blocks import half_precision_layers
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.content import ContentGenerator
 from nvgbench.nvg.flow import StructureFlow
@@ -87,6 +88,18 @@ class NvgGenerator(nn.Module):
         if self.projector is None:
             state_dict = {name: value for name, value in state_dict.items() if not name.startswith("projector.")}
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def half_precision_layers(self) -> list[nn.Linear]:
+        """The linear layers that have bf16 weights in bf16 sampling."""
+        return [
+            *half_precision_layers(self.content.blocks, self.content.head),
+            *half_precision_layers(self.structure.blocks, self.structure.head),
+        ]
+
+    def compile_blocks(self) -> None:
+        """Use compiled arithmetic in the blocks of both transformers."""
+        for block in (*self.content.blocks, *self.structure.blocks):
+            block.compile_arithmetic()
 
     def stage_embeddings(self, structure_BL: Tensor) -> Tensor:
         """Structure embedding of every stage, float32 ``[B, S, L, K]``, from the last structure map."""

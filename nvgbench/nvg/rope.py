@@ -32,21 +32,26 @@ UNDECIDED = 1.0
 
 
 class Rotation(NamedTuple):
-    """The rotation of each token and channel pair as a unit complex number, complex64 ``[B, 1, N, P]`` (B may be 1)."""
+    """Cosine and sine of the angle of each token and channel pair, float32 ``[B, 1, N, P, 2]`` (B may be 1)."""
 
-    unit_B1NP: Tensor
+    unit_B1NP2: Tensor
 
     def of_last(self, tokens: int | None) -> Rotation:
         """The rotation of the last ``tokens`` tokens (None: all)."""
-        return self if tokens is None else Rotation(self.unit_B1NP[:, :, -tokens:])
+        return self if tokens is None else Rotation(self.unit_B1NP2[:, :, -tokens:])
 
     def apply(self, x_BHND: Tensor) -> Tensor:
         """Rotate adjacent channels (2j, 2j + 1): (a, b) -> (a cos - b sin, a sin + b cos); float32.
 
-        Complex numbers make this one product instead of seven small operations, which matters in sampling.
+        Both forms give the same bits on the CPU. Complex numbers are one kernel there instead of seven; compilers fuse the real
+        form with what is around it, but do not know complex numbers.
         """
-        pairs_BHNP = torch.view_as_complex(x_BHND.float().contiguous().unflatten(-1, (-1, 2)))
-        return torch.view_as_real(pairs_BHNP * self.unit_B1NP).flatten(-2)
+        pairs_BHNP2 = x_BHND.float().unflatten(-1, (-1, 2))
+        if x_BHND.is_cuda or torch.compiler.is_compiling():
+            (a, b), (cos, sin) = pairs_BHNP2.unbind(-1), self.unit_B1NP2.unbind(-1)
+            return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
+        unit_B1NP = torch.view_as_complex(self.unit_B1NP2)
+        return torch.view_as_real(torch.view_as_complex(pairs_BHNP2.contiguous()) * unit_B1NP).flatten(-2)
 
 
 def axis_sizes(head_size: int, structure_channels: int) -> tuple[int, ...]:
@@ -117,4 +122,4 @@ class StructureRope(nn.Module):
     def forward(self, se_BLK: Tensor) -> Rotation:
         """The rotation of every token."""
         angle_B1NP = (self.ids(se_BLK)[..., self.pair_axis_P] * self.frequency_P).unsqueeze(1)
-        return Rotation(torch.polar(torch.ones_like(angle_B1NP), angle_B1NP))
+        return Rotation(torch.view_as_real(torch.polar(torch.ones_like(angle_B1NP), angle_B1NP)))

@@ -24,6 +24,7 @@ from nvgbench.interfaces import CodebookTokenizer, ImageGenerator
 from nvgbench.nvg.image_generator import NvgImageGenerator
 from nvgbench.nvg.sampler import GivenStructure
 from nvgbench.nvg.stages import StageLayout
+from nvgbench.sampling.capture import GraphCache
 from nvgbench.types import SampleRequest, SampleResult, StageTrace, TokenSequence
 
 
@@ -43,6 +44,15 @@ class ControlledGenerator:
 
     def generate(self, request: SampleRequest) -> SampleResult:
         return self._base.generate(request, structure=self._structure)
+
+    def tokens(self, request: SampleRequest) -> TokenSequence:
+        """The tokens of those images, without decoding them."""
+        return self._base.tokens(request, structure=self._structure)
+
+    @property
+    def graphs(self) -> GraphCache:
+        """Those of the base model."""
+        return self._base.graphs
 
 
 def with_structure(
@@ -82,6 +92,18 @@ def with_structure(
     trace = generator.generate(request).trace
     assert trace is not None
     return ControlledGenerator(generator, structure_from_trace(trace, layout, layout.last // 2 if stage is None else stage))
+
+
+def with_own_structure(generator: ImageGenerator) -> ControlledGenerator:
+    """Generate with the structure of one of the model's own samples at all stages: content alone is generated.
+
+    Raises:
+        InputError: a model without structure maps.
+    """
+    if not isinstance(generator, NvgImageGenerator):
+        raise InputError(f"{generator.spec.name} is a {generator.spec.family} model and has no structure maps; use an NVG run")
+    request = SampleRequest(labels_B=torch.tensor([0]), seeds_B=torch.tensor([0]))
+    return ControlledGenerator(generator, structure_from_tokens(generator.tokens(request), generator.generator.layout))
 
 
 def structure_from_tokens(tokens: TokenSequence, layout: StageLayout, stage: int | None = None) -> GivenStructure:

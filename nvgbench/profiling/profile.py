@@ -12,11 +12,12 @@ import torch
 from nvgbench.device import describe_device
 from nvgbench.errors import InputError
 from nvgbench.interfaces import ImageGenerator
+from nvgbench.profiling.details import sample_request, without_graphs
 from nvgbench.profiling.energy import energy_per_image
 from nvgbench.profiling.flops import flops_measurement
 from nvgbench.profiling.latency import time_repetitions
 from nvgbench.profiling.memory import peak_cuda_memory, peak_process_memory
-from nvgbench.types import Measurement, SampleRequest
+from nvgbench.types import Measurement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class ProfilePlan:
         warmup: untimed calls before them.
         energy_seconds, energy_windows: length and number of the windows over which energy is read.
         settings: overrides of the sampling settings.
+        eager: further ones that switch compilation off, for counting operations.
     """
 
     batch_sizes: tuple[int, ...] = (1, 8)
@@ -37,6 +39,7 @@ class ProfilePlan:
     energy_seconds: float = 3.0
     energy_windows: int = 3
     settings: Mapping[str, Any] = field(default_factory=dict)
+    eager: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.batch_sizes or min(self.batch_sizes) < 1 or len(set(self.batch_sizes)) != len(self.batch_sizes):
@@ -68,7 +71,9 @@ def profile_generator(
         InputError: unknown sampling settings.
     """
     steps = len(plan.batch_sizes) + 1
-    found = [_under(flops_measurement(_workload(generator, 1, plan.settings), 1), {"batch_size": 1})]
+    with without_graphs(generator):
+        counted = flops_measurement(_workload(generator, 1, {**plan.settings, **plan.eager}), 1)
+    found = [_under(counted, {"batch_size": 1})]
     _tell(progress, 1, steps)
     for done, batch_size in enumerate(sorted(plan.batch_sizes), start=2):
         found += _at_batch_size(generator, batch_size, plan, device)
@@ -78,9 +83,12 @@ def profile_generator(
 
 def _at_batch_size(generator: ImageGenerator, batch_size: int, plan: ProfilePlan, device: torch.device) -> list[Measurement]:
     workload = _workload(generator, batch_size, plan.settings)
-    conditions = {"batch_size": batch_size, "warmup": plan.warmup, **describe_device(device)}
+    conditions: dict[str, Any] = {"batch_size": batch_size, "warmup": plan.warmup, **describe_device(device)}
     try:
-        seconds = time_repetitions(workload, device, repeats=plan.repeats, warmup=plan.warmup)
+        if plan.warmup:
+            # It captures and compiles, loads kernels and allocates.
+            (conditions["first_call_s"],) = time_repetitions(workload, device, repeats=1, warmup=0)
+        seconds = time_repetitions(workload, device, repeats=plan.repeats, warmup=max(plan.warmup - 1, 0))
         measured = [
             _speed(seconds, batch_size),
             peak_cuda_memory(workload, device),
@@ -101,9 +109,8 @@ def _speed(seconds: tuple[float, ...], batch_size: int) -> Measurement:
 
 
 def _workload(generator: ImageGenerator, batch_size: int, settings: Mapping[str, Any]) -> Callable[[], object]:
-    """One call of the generator, always the same: classes in turn, seeds 0, 1, 2 …"""
-    images = torch.arange(batch_size, dtype=torch.int64)
-    request = SampleRequest(labels_B=images % max(generator.spec.num_classes, 1), seeds_B=images, settings=settings)
+    """One call of the generator, always the same."""
+    request = sample_request(generator, batch_size, settings)
     return lambda: generator.generate(request)
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
 
 from nvgbench.config.load import config_hash, override_dataclass, to_dict
-from nvgbench.config.schema import RunConfig
-from nvgbench.device import describe_device
+from nvgbench.config.schema import ExecutionConfig, RunConfig
+from nvgbench.device import describe_device, resolve_precision
 from nvgbench.interfaces import ImageGenerator
+from nvgbench.profiling.details import Computation, Details
 from nvgbench.profiling.profile import ProfilePlan, profile_generator
 from nvgbench.registry import get_family
 from nvgbench.results.provenance import collect
 from nvgbench.results.schema import RunRecord
+from nvgbench.sampling.compiling import resolve_compile
 from nvgbench.types import Measurement
 
 
@@ -26,6 +28,7 @@ def profile_record(
     device: torch.device,
     *,
     settings: Mapping[str, Any] | None = None,
+    skipped: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> RunRecord:
     """Measure a generator, and put the counted FLOPs beside the family's own formula.
@@ -36,6 +39,7 @@ def profile_record(
         plan: what to measure.
         device: where it runs.
         settings: overrides of the sampling settings.
+        skipped: parts of the family's sampler that this generator leaves out.
         progress: called with (steps done, steps) after each step.
 
     Raises:
@@ -44,8 +48,11 @@ def profile_record(
     settings = settings or {}
     sampling = override_dataclass(config.sampling, settings, "sampling")
     cost = get_family(config.family).cost(dataclasses.replace(config, sampling=sampling), generator.spec.num_classes)
-    measurements = profile_generator(generator, dataclasses.replace(plan, settings=settings), device, progress)
-    by_part = {part: float(flops) for part, flops in cost.sampling_flops.items()}
+    by_part = {part: float(flops) for part, flops in cost.sampling_flops.items() if part not in skipped}
+    computation = _computation(sampling, by_part, device)
+    plan = dataclasses.replace(plan, settings=settings, eager=computation.eager)
+    measurements = profile_generator(generator, plan, device, progress)
+    details = Details(generator, computation, plan.repeats, settings, device).tables(measurements)
     analytic = Measurement(
         name="flops_analytic",
         unit="FLOP/image",
@@ -59,13 +66,29 @@ def profile_record(
         family=generator.spec.family,
         preset=config.name,
         measurements=(*measurements, analytic),
-        tables={"parameters": [{"part": part, "count": number} for part, number in generator.spec.parameters.items()]},
+        tables={
+            "parameters": [{"part": part, "count": n} for part, n in generator.spec.parameters.items() if part not in skipped],
+            **details,
+        },
         provenance=collect(
             generator.spec.provenance.get("config_hash", config_hash(config)),
             gpu=described.get("gpu"),
             device=described,
             model=dict(generator.spec.provenance),
             settings=to_dict(sampling),
+            precision=computation.precision,
+            compiled=computation.compiled,
             image_size=generator.spec.image_size,
         ),
+    )
+
+
+def _computation(sampling: Any, flops: Mapping[str, float], device: torch.device) -> Computation:
+    if not isinstance(sampling, ExecutionConfig):
+        return Computation(precision="fp32", compiled=False, eager={}, flops=flops)
+    return Computation(
+        precision=resolve_precision(sampling.precision, device),
+        compiled=resolve_compile(sampling.compile, device),
+        eager={"compile": False},
+        flops=flops,
     )

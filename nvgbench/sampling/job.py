@@ -100,7 +100,9 @@ def sample_job(
     missing = list(_missing(parts, n, batch_size))
     share.wait()  # until all processes have listed the same gaps
     for start, stop in missing[share.rank :: share.count]:
-        images_B3HW = draw(generator, range(start, stop), seed=seed, settings=settings or {}, classes=classes)
+        images_B3HW = draw(
+            generator, range(start, stop), seed=seed, settings=settings or {}, classes=classes, batch_size=min(batch_size, n)
+        )
         with whole_file(parts / f"images-{start:09d}-{stop:09d}.npy") as temporary, temporary.open("wb") as handle:
             np.save(handle, images_B3HW.permute(0, 2, 3, 1).contiguous().numpy())
         if progress is not None:
@@ -116,9 +118,15 @@ def sample_job(
 
 
 def draw(
-    generator: ImageGenerator, indices: Sequence[int], *, seed: int, settings: Mapping[str, Any], classes: Sequence[int]
+    generator: ImageGenerator,
+    indices: Sequence[int],
+    *,
+    seed: int,
+    settings: Mapping[str, Any],
+    classes: Sequence[int],
+    batch_size: int | None = None,
 ) -> torch.Tensor:
-    """Some images of a job in one batch, uint8 ``[B, 3, H, W]`` on the CPU.
+    """Some images of a job in one batch, uint8 ``[B, 3, H, W]`` on the CPU; ``batch_size`` is that of the whole job.
 
     Raises:
         InputError: unknown settings.
@@ -127,6 +135,7 @@ def draw(
         labels_B=torch.from_numpy(labels_of(indices, classes)),
         seeds_B=torch.tensor([image_seed(seed, index) for index in indices]),
         settings=settings,
+        batch_size=batch_size,
     )
     return generator.generate(request).images_B3HW.cpu()
 

@@ -9,14 +9,9 @@ from typing import Any, Literal
 
 import torch
 
+from nvgbench.device import resolve_precision as resolve_precision
+
 Precision = Literal["auto", "fp32", "bf16"]
-
-
-def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
-    """``auto`` is bf16 on CUDA devices with native support, float32 elsewhere."""
-    if precision != "auto":
-        return precision
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager:

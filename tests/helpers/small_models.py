@@ -1,4 +1,4 @@
-"""Small models of both families, with weights large enough that every part affects the output."""
+"""Small models of all families, with weights large enough that every part affects the output."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nvgbench.types import ModelSpec, TokenSequence
 
 CLASSES = 5
 MODELS = {
+    "nvg": {"depth": 2, "head_size": 24},
     "var": {"depth": 2, "heads": 2, "head_size": 8},
     "ar": {"depth": 2, "heads": 2, "head_size": 8, "mlp_multiple": 8, "dropout": 0.0},
 }

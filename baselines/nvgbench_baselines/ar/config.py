@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from nvgbench.config.schema import STRICT
+from nvgbench.config.schema import STRICT, ExecutionConfig
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -41,7 +41,7 @@ class ArModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ArSamplingConfig:
+class ArSamplingConfig(ExecutionConfig):
     """Sampling."""
 
     guidance: float = Field(default=2.0, ge=0)

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvgbench.sampling.compiling import compiled
 from nvgbench_baselines.cache import LayerCache
+from nvgbench_baselines.inference import linear
 
 NORM_EPS = 1e-6
 # Clamp of a head's learned log scale, which limits how sharp attention can become.
@@ -21,7 +23,8 @@ HEAD_VECTORS = 2
 
 
 def modulate(x_BLD: Tensor, scale_B1D: Tensor, shift_B1D: Tensor) -> Tensor:
-    """(1 + scale) · norm(x) + shift, with a LayerNorm without parameters."""
+    """(1 + scale) · norm(x) + shift, with a LayerNorm without parameters, in the precision of x."""
+    scale_B1D, shift_B1D = scale_B1D.to(x_BLD.dtype), shift_B1D.to(x_BLD.dtype)
     return F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=NORM_EPS) * (1 + scale_B1D) + shift_B1D
 
 
@@ -30,7 +33,7 @@ def drop_path(x_BLD: Tensor, rate: float, training: bool) -> Tensor:
 
     Draws from torch's global generator, which the training loop reseeds at every step.
     """
-    if rate == 0.0 or not training:
+    if not training or rate == 0.0:  # in this order: compiled for evaluation, no block depends on its rate
         return x_BLD
     kept_B11 = torch.rand(len(x_BLD), 1, 1, device=x_BLD.device) >= rate
     return x_BLD * kept_B11.to(x_BLD.dtype) / (1 - rate)
@@ -46,7 +49,7 @@ class Modulation(nn.Module):
 
     def forward(self, class_BD: Tensor) -> Tensor:
         """``[B, D]`` to ``[B, N, 1, D]``."""
-        return self.linear(F.silu(class_BD)).unflatten(-1, (self.vectors, 1, -1))
+        return linear(self.linear, F.silu(class_BD)).unflatten(-1, (self.vectors, 1, -1))
 
 
 class Attention(nn.Module):
@@ -65,21 +68,25 @@ class Attention(nn.Module):
         self.log_scale_H = nn.Parameter(torch.full((heads,), math.log(4.0))) if qk_norm else None
         self.out = nn.Linear(width, width)
 
-    def forward(self, x_BLD: Tensor, mask_LL: Tensor | None, cache: LayerCache | None) -> Tensor:
+    @property
+    def softmax_scale(self) -> float:
+        return 0.25 / math.sqrt(self.query_bias.shape[0] // self.heads) if self.log_scale_H is None else 1.0
+
+    def project(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, ``[B, H, L, E]``."""
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
-        qkv = F.linear(x_BLD, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
+        weight = self.qkv.weight
+        qkv = F.linear(x_BLD.to(weight.dtype), weight, bias.to(weight.dtype)).unflatten(-1, (3, self.heads, -1))
         query_BHLE, key_BHLE, value_BHLE = qkv.permute(2, 0, 3, 1, 4)
-        if self.log_scale_H is None:
-            softmax_scale = 0.25 / math.sqrt(query_BHLE.shape[-1])
-        else:
+        if self.log_scale_H is not None:
             # Normalised in float32, even under autocast.
             scale_H11 = self.log_scale_H.float().clamp(max=MAX_LOG_SCALE).exp().view(-1, 1, 1)
             query_BHLE = (F.normalize(query_BHLE.float(), dim=-1) * scale_H11).to(value_BHLE.dtype)
             key_BHLE = F.normalize(key_BHLE.float(), dim=-1).to(value_BHLE.dtype)
-            softmax_scale = 1.0
-        if cache is not None:
-            key_BHLE, value_BHLE = cache.extend(key_BHLE, value_BHLE)
-        mixed_BHLE = F.scaled_dot_product_attention(query_BHLE, key_BHLE, value_BHLE, attn_mask=mask_LL, scale=softmax_scale)
+        return query_BHLE, key_BHLE, value_BHLE
+
+    def forward(self, mixed_BHLE: Tensor) -> Tensor:
+        """The output layer, on the values mixed by attention."""
         return self.out(mixed_BHLE.transpose(1, 2).flatten(2))
 
 
@@ -92,7 +99,7 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(hidden, width)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x_BLD), approximate="tanh"))
+        return self.down(F.gelu(linear(self.up, x_BLD), approximate="tanh"))
 
 
 class Block(nn.Module):
@@ -114,6 +121,11 @@ class Block(nn.Module):
         self.modulation_offset_6D = (
             nn.Parameter(torch.randn(BLOCK_VECTORS, width) / math.sqrt(width)) if shared_modulation else None
         )
+        self._halves = Block.project, Block.finish
+
+    def compile_halves(self) -> None:
+        """Use the compiled `project` and `finish`, which all blocks share. The number of tokens differs from scale to scale."""
+        self._halves = compiled(Block.project, dynamic=True), compiled(Block.finish, dynamic=True)
 
     def vectors(self, class_BD: Tensor, shared_B61D: Tensor | None) -> Tensor:
         """The block's gates (attention, feed-forward), scales and shifts, ``[B, 6, 1, D]``."""
@@ -124,8 +136,21 @@ class Block(nn.Module):
         return shared_B61D + self.modulation_offset_6D.unsqueeze(1)
 
     def forward(self, x_BLD: Tensor, vectors_B61D: Tensor, mask_LL: Tensor | None, cache: LayerCache | None) -> Tensor:
-        gate1, gate2, scale1, scale2, shift1, shift2 = vectors_B61D.unbind(1)
-        attended = self.attention(modulate(x_BLD, scale1, shift1), mask_LL, cache)
-        x_BLD = x_BLD + drop_path(attended * gate1, self.drop_path, self.training)
-        fed = self.feed_forward(modulate(x_BLD, scale2, shift2))
+        project, finish = self._halves
+        query, key, value = project(self, x_BLD, vectors_B61D)
+        if cache is not None:
+            key, value = cache.extend(key, value)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask_LL, scale=self.attention.softmax_scale)
+        return finish(self, x_BLD, mixed, vectors_B61D)
+
+    def project(self, x_BLD: Tensor, vectors_B61D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values. This and `finish` can be compiled; the cache between them differs from call to call."""
+        _, _, scale, _, shift, _ = vectors_B61D.unbind(1)
+        return self.attention.project(modulate(x_BLD, scale, shift))
+
+    def finish(self, x_BLD: Tensor, mixed_BHLE: Tensor, vectors_B61D: Tensor) -> Tensor:
+        """Add both branches."""
+        gate1, gate2, _, scale, _, shift = vectors_B61D.unbind(1)
+        x_BLD = x_BLD + drop_path(self.attention(mixed_BHLE) * gate1, self.drop_path, self.training)
+        fed = self.feed_forward(modulate(x_BLD, scale, shift))
         return x_BLD + drop_path(fed * gate2, self.drop_path, self.training)

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from nvgbench.config.schema import STRICT
+from nvgbench.config.schema import STRICT, ExecutionConfig
 from nvgbench.errors import InputError
 
 # The published schedule, and two for the small grids of the comparison presets.
@@ -84,7 +84,7 @@ class VarModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class VarSamplingConfig:
+class VarSamplingConfig(ExecutionConfig):
     """Sampling; the defaults are those of the paper's scores."""
 
     guidance: float = Field(default=1.5, ge=0)
@@ -94,3 +94,5 @@ class VarSamplingConfig:
     top_p: float = Field(default=0.96, gt=0, le=1)
     more_smooth: bool = False
     """Mix codebook vectors with a Gumbel softmax instead of using the drawn one (smoother images, worse scores)."""
+    kv_cache: bool = True
+    """Keep keys and values of earlier scales; without, every scale is computed from all tokens so far (for measurements)."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nvgbench_baselines.cache import LayerCache
+from nvgbench_baselines.inference import SampledTransformer, linear
 from nvgbench_baselines.var.blocks import BLOCK_VECTORS, HEAD_VECTORS, Block, Modulation, modulate
 from nvgbench_baselines.var.config import VarModelConfig
 
@@ -36,7 +37,7 @@ class Condition:
     head: Tensor
 
 
-class VarTransformer(nn.Module):
+class VarTransformer(SampledTransformer):
     """Next-scale prediction.
 
     Args:
@@ -117,17 +118,36 @@ class VarTransformer(nn.Module):
         tokens_BnD = self.start_tokens(condition) if inputs_BnC is None else self.input(inputs_BnC)
         return self._run(tokens_BnD + self._placement(start, start + self.stage_tokens[stage]), condition, None, caches)
 
+    def step_without_cache(self, stage: int, inputs_BNC: Tensor, condition: Condition) -> Tensor:
+        """The same logits from all tokens so far.
+
+        Args:
+            inputs_BNC: the inputs of all scales after the first, up to this one.
+        """
+        tokens_BLD = torch.cat([self.start_tokens(condition), self.input(inputs_BNC)], dim=1)
+        end, new = tokens_BLD.shape[1], self.stage_tokens[stage]
+        return self._run(tokens_BLD + self._placement(0, end), condition, self.mask_LL[:end, :end], None)[:, -new:]
+
     def _run(
         self, tokens_BLD: Tensor, condition: Condition, mask_LL: Tensor | None, caches: Sequence[LayerCache] | None
     ) -> Tensor:
         for layer, (block, vectors) in enumerate(zip(self.blocks, condition.blocks, strict=True)):
             tokens_BLD = block(tokens_BLD, vectors, mask_LL, None if caches is None else caches[layer])
         scale_B1D, shift_B1D = condition.head.unbind(1)
-        return self.head(modulate(tokens_BLD, scale_B1D, shift_B1D))
+        return linear(self.head, modulate(tokens_BLD, scale_B1D, shift_B1D))
 
     def _placement(self, start: int, end: int) -> Tensor:
         """Embeddings of scale and position of tokens ``start`` … ``end - 1``."""
         return self.scale_embedding(self.stage_L[start:end]) + self.position_LD[start:end]
+
+    def half_precision_layers(self) -> list[nn.Linear]:
+        """The layers that sampling in bf16 runs in bf16: all but the narrow input."""
+        return [module for module in self.modules() if isinstance(module, nn.Linear) and module is not self.input]
+
+    def compile_blocks(self) -> None:
+        """Compile what all blocks share."""
+        for block in self._blocks():
+            block.compile_halves()
 
     def _blocks(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]

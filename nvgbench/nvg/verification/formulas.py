@@ -120,8 +120,7 @@ def _check_rope(ledger: Ledger) -> None:
         layout = StageLayout(models.square(se_BLK.shape[1]))
         config = NvgModelConfig(depth=1, head_size=2 * stored.shape[1])
         rope = StructureRope(config, layout, canvas_condition=part == "structure").to(se_BLK.device)
-        unit_NP = rope(se_BLK).unit_B1NP[0, 0, ledger.given(f"E.rope_{part}_pos")]
-        cos, sin = unit_NP.real, unit_NP.imag
+        cos, sin = rope(se_BLK).unit_B1NP2[0, 0, ledger.given(f"E.rope_{part}_pos")].unbind(-1)
         ledger.close(f"E.rope_{part}", torch.stack((cos, -sin, sin, cos), -1).unflatten(-1, (2, 2)))
 
 

@@ -8,18 +8,22 @@ from typing import Any
 import pytest
 import torch
 from nvgbench_baselines.ar.config import ArSamplingConfig
-from nvgbench_baselines.ar.sampler import sample
+from nvgbench_baselines.ar.sampler import ArSampler
+from nvgbench_baselines.cache import LayerCache
 
 from nvgbench.errors import InputError
+from nvgbench.sampling.capture import GraphCache
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.types import SampleRequest
+from tests.helpers.fake_graphs import FakeGraphs
 
 LABELS = torch.tensor([0, 3, 4])
 SEEDS = torch.tensor([11, 12, 13])
 
 
 def tokens(model: Any, labels: torch.Tensor = LABELS, seeds: torch.Tensor = SEEDS, **settings: Any) -> torch.Tensor:
-    return sample(model.generator, labels, ArSamplingConfig(**settings), SeededNoise(seeds).uniform(16))
+    sampler = ArSampler(model.generator, GraphCache(False))
+    return sampler.sample(labels, ArSamplingConfig(**settings), SeededNoise(seeds).uniform(16))
 
 
 def test_cached_sampling_equals_full_passes(small: Callable) -> None:
@@ -35,6 +39,58 @@ def test_guided_sampling_equals_full_passes(small: Callable) -> None:
     with torch.no_grad():
         conditional, unconditional = (model.generator(labels, drawn) for labels in (LABELS, torch.full_like(LABELS, 5)))
     assert torch.equal((unconditional + 2.5 * (conditional - unconditional)).argmax(dim=-1), drawn)
+
+
+def test_logits_with_the_place_on_the_device_agree(small: Callable) -> None:
+    """Masked whole buffers and views of the tokens so far."""
+    model = small("ar")
+    (given_BL,) = model.tokens(3).indices
+    views, buffers = ([LayerCache(16) for _ in model.generator.blocks] for _ in range(2))
+    with torch.no_grad():
+        for place in range(16):
+            previous = given_BL[:, place - 1] if place else None
+            expected = model.generator.step(place, LABELS, previous, views)
+            found = model.generator.step(torch.tensor([place]), LABELS, previous, buffers)
+            # Single precision: sums over 16 masked places instead of those so far.
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_one_graph_draws_all_tokens_but_the_first(small: Callable) -> None:
+    model, graphs = small("ar"), FakeGraphs()
+    settings, uniforms = ArSamplingConfig(guidance=2.0), SeededNoise(SEEDS).uniform(16)
+    plain = ArSampler(model.generator, GraphCache(False), place_on_device=True)
+    captured = ArSampler(model.generator, GraphCache(True, [model.generator], graphs=graphs), place_on_device=True)
+    expected = plain.sample(LABELS, settings, uniforms)
+    assert torch.equal(captured.sample(LABELS, settings, uniforms), expected)
+    assert torch.equal(captured.sample(LABELS, settings, uniforms), expected)
+    assert graphs.captures == 2
+
+
+def test_no_stale_graph_is_replayed(small: Callable) -> None:
+    """After a change of settings, batch size, weights, and back, tokens are those without graphs."""
+    model, graphs = small("ar"), FakeGraphs()
+    cache = GraphCache(True, [model.generator], graphs=graphs)
+    captured = ArSampler(model.generator, cache, place_on_device=True)
+    plain = ArSampler(model.generator, GraphCache(False), place_on_device=True)
+
+    def check(images: int = 3, **settings: Any) -> None:
+        uniforms = SeededNoise(SEEDS[:images]).uniform(16)
+        cache.check_weights()
+        found, expected = (
+            sampler.sample(LABELS[:images], ArSamplingConfig(**settings), uniforms) for sampler in (captured, plain)
+        )
+        assert torch.equal(found, expected)
+
+    check()
+    check(images=2)
+    check()
+    check(guidance=3.0)
+    check(guidance=1.0)
+    check(guidance=3.0)
+    with torch.no_grad():
+        model.generator.head.weight.mul_(-1)
+    check(guidance=3.0)
+    assert graphs.captures == 2 * 7
 
 
 def test_an_image_does_not_depend_on_its_neighbours(small: Callable) -> None:

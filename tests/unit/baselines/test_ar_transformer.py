@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from nvgbench_baselines.ar.blocks import rotary_angles, rotate
+from nvgbench_baselines.ar.blocks import Placement, rotary_angles
+from nvgbench_baselines.ar.blocks import rotate as rotate_by
 from nvgbench_baselines.ar.config import ArModelConfig
 
 from nvgbench.types import TokenBatch
@@ -34,6 +35,10 @@ def test_angles() -> None:
     expected = torch.tensor([1.0, 0.01, 1.0, 0.01])  # row 1, column 1
     torch.testing.assert_close(angles[5], expected)
     torch.testing.assert_close(angles[3], torch.tensor([0.0, 0.0, 2.0, 0.02]))
+
+
+def rotate(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+    return rotate_by(x, Placement(angles.cos(), angles.sin()))
 
 
 def test_rotation_keeps_lengths_and_depends_on_differences() -> None:

@@ -73,6 +73,7 @@ def test_compared_presets_differ_in_the_generator_only(size: str) -> None:
         ("var", {}),
         ("var", {"sampling": {"guidance": 0.0, "more_smooth": True}}),
         ("var", {"model": {"shared_modulation": True, "mlp_ratio": 2}}),
+        ("var", {"sampling": {"kv_cache": False}}),
         ("ar", {}),
         ("ar", {"sampling": {"guidance": 1.0}}),
     ],

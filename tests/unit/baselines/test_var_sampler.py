@@ -8,20 +8,25 @@ from typing import Any
 import pytest
 import torch
 from nvgbench_baselines.var.config import VarSamplingConfig
-from nvgbench_baselines.var.sampler import SeededDraws, sample
+from nvgbench_baselines.var.sampler import GivenDraws, VarSamples, draw_numbers, sample
 
 from nvgbench.errors import InputError
-from nvgbench.sampling.noise import SeededNoise
+from nvgbench.sampling.capture import GraphCache
 from nvgbench.types import SampleRequest
+from tests.helpers.fake_graphs import FakeGraphs
 
 LABELS = torch.tensor([0, 3, 4])
 SEEDS = torch.tensor([11, 12, 13])
 
 
 def tokens(model: Any, labels: torch.Tensor = LABELS, seeds: torch.Tensor = SEEDS, **settings: Any) -> torch.Tensor:
-    draws = SeededDraws(SeededNoise(seeds))
-    config = VarSamplingConfig(**settings)
-    return torch.cat(sample(model.generator, model.tokenizer.quantizer, labels, config, draws).tokens.indices, dim=1)
+    return torch.cat(samples(model, labels, seeds, **settings).tokens.indices, dim=1)
+
+
+def samples(model: Any, labels: torch.Tensor = LABELS, seeds: torch.Tensor = SEEDS, **settings: Any) -> VarSamples:
+    config, quantizer = VarSamplingConfig(**settings), model.tokenizer.quantizer
+    uniforms, *gumbel_uniforms = draw_numbers(seeds, quantizer.stage_tokens, 24, config, torch.device("cpu"))
+    return sample(model.generator, quantizer, labels, config, GivenDraws(uniforms, gumbel_uniforms))
 
 
 def request(settings: Mapping[str, Any] | None = None, **overrides: Any) -> SampleRequest:
@@ -36,6 +41,12 @@ def test_cached_sampling_equals_full_passes(small: Callable) -> None:
     with torch.no_grad():
         logits = model.generator(LABELS, model.tokenizer.quantizer.teacher_inputs(sequence))
     assert torch.equal(logits.argmax(dim=-1), drawn)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+def test_without_the_cache_the_tokens_are_the_same(small: Callable, guidance: float) -> None:
+    model = small("var")
+    assert torch.equal(tokens(model, guidance=guidance, kv_cache=False), tokens(model, guidance=guidance))
 
 
 @pytest.mark.parametrize("more_smooth", [False, True])
@@ -72,11 +83,38 @@ def test_images_and_trace(small: Callable) -> None:
     assert torch.equal(model.images().generate(request()).images_B3HW, result.images_B3HW)
 
 
+def test_no_stale_graph_is_replayed(small: Callable) -> None:
+    """After a change of settings, batch size, weights, and back, images are those without graphs."""
+    model, graphs = small("var"), FakeGraphs()
+    plain, captured = model.images(), model.images()
+    captured.graphs = GraphCache(True, (model.tokenizer, model.generator), graphs=graphs)
+
+    def check(images: int = 3, **settings: Any) -> None:
+        asked = request(settings, labels_B=LABELS[:images], seeds_B=SEEDS[:images])
+        assert torch.equal(captured.generate(asked).images_B3HW, plain.generate(asked).images_B3HW)
+
+    check()
+    check()
+    assert graphs.captures == 2, "one for the tokens of all scales, one for the decoder"
+    assert graphs.replays == 4
+    check(images=2)
+    check()
+    assert graphs.captures == 4
+    check(guidance=4.0)
+    check(more_smooth=True)
+    assert graphs.captures == 6
+    with torch.no_grad():
+        model.generator.head.weight.mul_(-1)
+    check()
+    with torch.no_grad():
+        model.tokenizer.quantizer.codebook.weight.mul_(-1)
+    check()
+    assert graphs.captures == 10
+
+
 def test_smoothing_changes_the_picture_and_keeps_it_finite(small: Callable) -> None:
     model = small("var")
-    draws = SeededDraws(SeededNoise(SEEDS))
-    settings = VarSamplingConfig(more_smooth=True, top_k=3)
-    canvas = sample(model.generator, model.tokenizer.quantizer, LABELS, settings, draws).canvases[-1]
+    canvas = samples(model, more_smooth=True, top_k=3).canvases[-1]
     assert torch.isfinite(canvas).all()
     plain = model.images().generate(request()).images_B3HW
     assert not torch.equal(model.images().generate(request({"more_smooth": True})).images_B3HW, plain)

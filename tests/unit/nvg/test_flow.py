@@ -34,7 +34,7 @@ def test_decided_channels_stay_while_integrating(structure_input: str) -> None:
     se = torch.full((2, 16, 4), 2.0)
     seen: list[torch.Tensor] = []
 
-    def predict(z: torch.Tensor, t: float) -> torch.Tensor:
+    def predict(z: torch.Tensor, step: int) -> torch.Tensor:
         seen.append(z)
         return torch.ones_like(z)
 
@@ -50,7 +50,7 @@ def test_decided_channels_stay_while_integrating(structure_input: str) -> None:
 def test_the_last_split_needs_no_network() -> None:
     flow, noise = tiny().flow, torch.randn(2, 16, 4)
 
-    def predict(z: torch.Tensor, t: float) -> torch.Tensor:
+    def predict(z: torch.Tensor, step: int) -> torch.Tensor:
         raise AssertionError
 
     assert torch.equal(flow.scores(predict, torch.ones(2, 16, 4), 3, noise, NvgSamplingConfig()), noise[..., 3:])
@@ -79,7 +79,7 @@ def test_one_euler_step_of_a_constant_flow_is_exact(monkeypatch: pytest.MonkeyPa
     model = tiny(structure_input="pure-noise")
     data = torch.randn(2, 16, 4, generator=torch.Generator().manual_seed(3))
     noise = torch.randn(2, 16, 4, generator=torch.Generator().manual_seed(4))
-    monkeypatch.setattr(model.structure, "velocity", lambda z, *rest: noise - data)
+    monkeypatch.setattr(model.structure, "velocity_modulated", lambda z, *rest: noise - data)
     quantizer = GranularityQuantizer(GranularityConfig(), 20, 6, (4, 4))
     for steps in (1, 5):
         sampler = NvgSampler(model, quantizer, NvgSamplingConfig(flow_steps=steps, structure_guidance=(1.0, 1.0)))

@@ -14,10 +14,12 @@ CONFIG = NvgModelConfig(depth=3, head_size=32, content_heads=2, drop_path=0.4)
 
 
 def _inputs(batch: int = 3) -> tuple[torch.Tensor, torch.Tensor, Rotation]:
+    """Tokens, the modulation of each sample, rotation."""
     generator = torch.Generator().manual_seed(0)
     rope = StructureRope(CONFIG, StageLayout((4, 8)), canvas_condition=False)
     x, condition = torch.randn(batch, 33, 64, generator=generator), torch.randn(batch, 64, generator=generator)
-    return x, condition, rope(torch.ones(batch, 32, 5))
+    vectors = _block().modulation(condition).detach()
+    return x, vectors, rope(torch.ones(batch, 32, 5))
 
 
 def _block(drop_path: float = 0.0) -> SingleStreamBlock:
@@ -34,23 +36,23 @@ def test_computing_only_the_last_tokens_changes_nothing() -> None:
 
 
 def test_samples_are_independent() -> None:
-    block, (x, condition, turn) = _block(), _inputs()
+    block, (x, vectors, turn) = _block(), _inputs()
     changed = x.clone()
     changed[1] += 1
-    out, other = block(x, condition, turn), block(changed, condition, turn)
+    out, other = block(x, vectors, turn), block(changed, vectors, turn)
     torch.testing.assert_close(out[[0, 2]], other[[0, 2]], rtol=1e-5, atol=1e-5)
     assert (out[1] - other[1]).abs().max() > 0.1
 
 
 def test_drop_path_skips_whole_samples_and_keeps_the_mean() -> None:
-    block, (x, condition, turn) = _block(0.4), _inputs(batch=200)
+    block, (x, vectors, turn) = _block(0.4), _inputs(batch=200)
     x = x[:1].expand(200, -1, -1)
-    condition = condition[:1].expand(200, -1)
+    vectors = vectors[:1].expand(200, -1, -1)
     block.eval()
-    full = block(x, condition, turn)[0] - x[0]
+    full = block(x, vectors, turn)[0] - x[0]
     block.train()
     torch.manual_seed(1)
-    update = block(x, condition, turn) - x
+    update = block(x, vectors, turn) - x
     skipped = (update == 0).flatten(1).all(1)
     # 200 draws: standard error 0.035.
     assert abs(skipped.float().mean() - 0.4) < 0.15

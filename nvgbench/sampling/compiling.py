@@ -1,0 +1,33 @@
+"""torch.compile for the one function of a model that takes most of the time, e.g. its block."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Literal, TypeVar, cast
+
+import torch
+
+CompileSetting = Literal["auto"] | bool
+
+F = TypeVar("F", bound=Callable)
+
+_VARIANTS = 64
+
+
+def resolve_compile(setting: CompileSetting, device: torch.device) -> bool:
+    """``auto`` compiles on CUDA only: on the CPU the C++ compiler takes longer than most samples."""
+    return device.type == "cuda" if setting == "auto" else setting
+
+
+@functools.cache
+def compiled(function: F, dynamic: bool = False) -> F:
+    """``function`` compiled as a whole; inductor keeps the code on disk between processes.
+
+    Args:
+        function: of tensors.
+        dynamic: one code for all shapes (but for sizes of 1) instead of one for each.
+    """
+    # Each combination of batch size, network and precision is a variant; torch's limit of 8 would end in an error.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
+    return cast(F, torch.compile(function, fullgraph=True, dynamic=dynamic))
