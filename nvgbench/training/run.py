@@ -56,7 +56,7 @@ def train_run(
         group: common name of the trainings of several seeds, if this is one of them.
         continue_with: settings to change from the last checkpoint on, by key, such as ``train.generator.steps``. They begin a
             new segment of the run.
-        rewind: first return to the newest checkpoint of the phase in training at or before this step.
+        rewind: first return to the newest checkpoint of the phase in training at or before this step; 0 starts it anew.
         accept_data: resume with other images of the same classes.
 
     Raises:
