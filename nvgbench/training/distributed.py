@@ -1,9 +1,4 @@
-"""Training with several processes (torchrun): every process has the whole model and a share of each batch.
-
-Objectives yield several losses per step, for several modules, and call methods of modules other than ``forward``, which
-`torch.nn.parallel.DistributedDataParallel` does not support. The same arithmetic (mean of the gradients over the processes,
-buffers of process 0) is done here after the backward pass, in buckets.
-"""
+"""The processes of a training (torchrun), each with a share of every batch; for gradients, see `nvgbench.training.parallel`."""
 
 from __future__ import annotations
 
@@ -11,18 +6,17 @@ import contextlib
 import datetime
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from nvgbench.errors import InputError
 from nvgbench.types import Share
 
-_BUCKET_BYTES = 25 * 2**20
 # Process 0 may tokenize the data set while the others wait.
 _TIMEOUT = datetime.timedelta(hours=6)
 # What gloo and NCCL say of a process that is gone.
@@ -98,52 +92,6 @@ class Processes:
             dist.all_reduce(values)
             values /= self.world_size
         return values
-
-    def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the processes; a missing gradient counts as zero."""
-        if self.world_size == 1:
-            return
-        for value in parameters:
-            if value.grad is None:
-                value.grad = torch.zeros_like(value)
-        pending = []
-        for bucket in _buckets([value.grad for value in reversed(parameters) if value.grad is not None]):
-            flat = torch.cat([gradient.flatten() for gradient in bucket])
-            pending.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
-        for bucket, flat, work in pending:
-            work.wait()
-            flat /= self.world_size
-            _spread(flat, bucket)
-
-    def share_state(self, module: nn.Module, buffers_only: bool = False) -> None:
-        """Give every process the parameters and buffers of process 0."""
-        if self.world_size == 1:
-            return
-        tensors = list(module.buffers()) if buffers_only else [*module.parameters(), *module.buffers()]
-        for bucket in _buckets([tensor.detach() for tensor in tensors]):
-            flat = torch.cat([tensor.flatten() for tensor in bucket])
-            dist.broadcast(flat, src=0)
-            _spread(flat, bucket)
-
-
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """The tensors in order, in lists of one dtype and about `_BUCKET_BYTES`."""
-    bucket: list[Tensor] = []
-    size = 0
-    for tensor in tensors:
-        if bucket and (size >= _BUCKET_BYTES or tensor.dtype != bucket[0].dtype):
-            yield bucket
-            bucket, size = [], 0
-        bucket.append(tensor)
-        size += tensor.numel() * tensor.element_size()
-    if bucket:
-        yield bucket
-
-
-@torch.no_grad()
-def _spread(flat: Tensor, targets: Sequence[Tensor]) -> None:
-    for target, part in zip(targets, flat.split([target.numel() for target in targets]), strict=True):
-        target.copy_(part.view_as(target))
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from nvgbench.training.frozen import freeze
 from nvgbench.training.interrupt import Interrupted, StopSignal
 from nvgbench.training.log import TrainLog
 from nvgbench.training.optimizer import ModuleOptimizer
+from nvgbench.training.parallel import Parallel, parallelize
 from nvgbench.training.plan import micro_batch
 from nvgbench.training.precision import Precision, autocast, repeatable
 from nvgbench.training.schedule import learning_rate, weight_decay
@@ -100,13 +101,14 @@ class TrainingLoop:
         self._clock = Clock()
         self._rng = torch.Generator(settings.device)
         self._tally = Tally(settings.phase, settings.device, _divergence_remedy(settings))
+        self._parallel: dict[str, Parallel] = {}
         self._optimizers: dict[str, ModuleOptimizer] = {}
         self.model_name = next(iter(objective.modules))
         freeze(objective.modules[self.model_name], settings.config.frozen, f"train.{settings.phase}.frozen")
         for name, module in objective.modules.items():
             module.to(settings.device).train()
-            settings.processes.share_state(module)
-            self._optimizers[name] = ModuleOptimizer(module, settings.config, settings.processes, objective.no_weight_decay)
+            self._parallel[name] = parallelize(module, settings.processes)
+            self._optimizers[name] = ModuleOptimizer(self._parallel[name], settings.config, objective.no_weight_decay)
         self._ema = None
         if settings.config.ema_decay > 0 and settings.processes.is_first:
             self._ema = Ema(next(iter(objective.modules.values())), settings.config.ema_decay)
@@ -161,9 +163,8 @@ class TrainingLoop:
         reseed(self._rng, settings.seed, settings.processes.rank, settings.phase, step)
         rate = learning_rate(settings.config, step, settings.total_steps)
         decay = weight_decay(settings.config, step, settings.total_steps)
-        if settings.processes.world_size > 1:
-            for module in self.objective.modules.values():
-                settings.processes.share_state(module, buffers_only=True)
+        for parallel in self._parallel.values():
+            parallel.share_buffers()
         parts = split(batch, self.micro_batch)
         sources = [self.objective.losses(part, self._rng, step) for part in parts]
         values: dict[str, Tensor | float] = {}
@@ -176,20 +177,29 @@ class TrainingLoop:
         self.images += settings.config.batch_size
 
     def _accumulate(self, sources: list[Iterator[Any]], values: dict[str, Tensor | float]) -> str | None:
-        """Backward pass of the next loss of every part; returns the module's name, or None after the last loss."""
-        found = None
-        for source in sources:
+        """Backward pass of the next loss of every part; returns the module's name, or None after the last loss.
+
+        Raises:
+            RuntimeError: some parts yield no loss where others do; gradients would not be averaged over the processes.
+        """
+        found, missing = None, 0
+        for number, source in enumerate(sources, start=1):
             with self._precision():
                 item = next(source, None)
             if item is None:
+                missing += 1
                 continue
             found, loss, scalars = item
-            self._optimizers[found].backward(loss / len(sources) if len(sources) > 1 else loss)
+            self._optimizers[found].backward(loss / len(sources) if len(sources) > 1 else loss, last=number == len(sources))
             # The loss itself is logged under the module's name, its terms under module/term.
             for name, value in {found: loss, **{f"{found}/{term}": value for term, value in scalars.items()}}.items():
                 value = value.detach() if isinstance(value, Tensor) else value
                 value = value / len(sources) if len(sources) > 1 else value
                 values[name] = values[name] + value if name in values else value
+        if found is not None and missing:
+            raise RuntimeError(
+                f"{found}: {missing} of {len(sources)} micro-batches yielded no loss; an objective must yield alike"
+            )
         return found
 
     def _precision(self) -> AbstractContextManager:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nvgbench.config.schema import PhaseConfig
-from nvgbench.training.distributed import Processes
+from nvgbench.training.parallel import Parallel
 
 
 def weight_decay_groups(
@@ -47,12 +47,12 @@ def _trained(module: nn.Module) -> int:
 class ModuleOptimizer:
     """AdamW for the trained parameters of one module, with gradient clipping; weight decay as in `weight_decay_groups`."""
 
-    def __init__(self, module: nn.Module, phase: PhaseConfig, processes: Processes, exempt: Collection[str] = ()) -> None:
-        self.parameters = [value for value in module.parameters() if value.requires_grad]
+    def __init__(self, parallel: Parallel, phase: PhaseConfig, exempt: Collection[str] = ()) -> None:
+        self.parameters = parallel.parameters
         assert self.parameters, "a trained module has no parameters"
+        self._parallel = parallel
         self._clip_norm = phase.clip_norm
-        self._processes = processes
-        decayed, others = weight_decay_groups(module, exempt)
+        decayed, others = weight_decay_groups(parallel.module, exempt)
         groups = [
             {"params": list(decayed.values()), "weight_decay": phase.weight_decay, "decayed": True},
             {"params": list(others.values()), "weight_decay": 0.0, "decayed": False},
@@ -64,13 +64,12 @@ class ModuleOptimizer:
             fused=self.parameters[0].device.type in ("cpu", "cuda"),
         )
 
-    def backward(self, loss: Tensor) -> None:
-        """Accumulate the gradients of ``loss`` with respect to this module's parameters only."""
-        loss.backward(inputs=self.parameters)
+    def backward(self, loss: Tensor, last: bool = True) -> None:
+        """Accumulate the gradients of ``loss``, see `nvgbench.training.parallel.Parallel.backward`."""
+        self._parallel.backward(loss, last)
 
     def step(self, learning_rate: float, weight_decay: float) -> Tensor:
         """Update the weights with the accumulated gradients and clear them; returns their norm before clipping."""
-        self._processes.average_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self._clip_norm, foreach=True)
         for group in self._adamw.param_groups:
             group["lr"] = learning_rate

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,12 @@ from nvgbench.results.store import read_records
 from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.folder import RunFolder
 from nvgbench.runs.seeding import mix_seed
+from tests.helpers.process_group import environments
 from tests.helpers.training_jobs import log, start, train
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def _start_two(folder: Path, family: str, *settings: str) -> list[Any]:
-    port, processes = str(_free_port()), []
-    for rank in range(2):
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        processes.append(start(folder, family, *settings, environment=place))
-    return processes
+    return [start(folder, family, *settings, environment=place) for place in environments(2)]
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:

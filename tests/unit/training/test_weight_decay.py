@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from nvgbench.config.schema import PhaseConfig
-from nvgbench.training.distributed import Processes
 from nvgbench.training.optimizer import ModuleOptimizer, weight_decay_groups
+from nvgbench.training.parallel import Parallel
 
 EXEMPT = ("position", "rows.*.offset")
 
@@ -39,7 +39,7 @@ def test_vectors_and_named_parameters_are_exempt_wherever_the_module_sits(depth:
 def test_the_optimizer_honours_the_groups_and_the_decay_of_the_step() -> None:
     module = Part()
     phase = PhaseConfig(steps=2, batch_size=1, learning_rate=1.0, weight_decay=0.5)
-    optimizer = ModuleOptimizer(module, phase, Processes(), EXEMPT)
+    optimizer = ModuleOptimizer(Parallel(module), phase, EXEMPT)
     optimizer.backward(module())
     optimizer.step(0.1, 0.2)
     # AdamW without gradient: only the decay moves a weight, by rate x decay.
