@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -83,6 +83,15 @@ class TokenGenerator(ImageGenerator, Protocol):
     """A generator that can stop before its decoder; profiling then tells tokens from decoding."""
 
     def tokens(self, request: SampleRequest) -> TokenSequence: ...
+
+
+@runtime_checkable
+class ShardedUnits(Protocol):
+    """A module with parts whose weights may be gathered one part at a time (``train.parallel = "fsdp"``)."""
+
+    def sharded_units(self) -> Sequence[nn.Module]:
+        """The parts, inner ones before those that contain them. Training uses the weights of each in its ``forward`` only."""
+        ...
 
 
 class Objective(ABC):
@@ -360,6 +369,7 @@ __all__ = [
     "Objective",
     "OriginalProject",
     "OriginalSizes",
+    "ShardedUnits",
     "TokenGenerator",
     "Tokenizer",
     "Verification",

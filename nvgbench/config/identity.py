@@ -23,6 +23,7 @@ FREE = frozenset(
         "train.validate_every",
         "train.wandb",
         "train.compile",
+        "train.parallel",
     }
 )
 """Settings that do not determine the weights."""
@@ -48,6 +49,7 @@ _ADDED: Mapping[str, Any] = {
     "data.flip": False,
     "train.keep_last": 1,
     "train.keep_optimizer": False,
+    "train.parallel": "ddp",
     "train.tokenizer.frozen": [],
     "train.generator.frozen": [],
     "sampling.precision": "auto",

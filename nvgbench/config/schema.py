@@ -155,6 +155,8 @@ class TrainConfig:
     """Also log to this project of Weights & Biases."""
     compile: bool = False
     """Compile the generator with torch.compile."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """With several processes: each has all weights (ddp), or a share of weights, gradients and optimizer state (fsdp)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

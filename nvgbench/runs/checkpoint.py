@@ -1,8 +1,9 @@
 """Checkpoints: one folder each, which appears complete or not at all.
 
 ``checkpoints/<phase>/step-00001000/`` holds ``weights.safetensors`` (the model), ``ema.safetensors`` (its moving average, if
-any), a safetensors file for each other trained module, ``optimizer.pt`` (until the phase is finished, or longer on request)
-and ``state.json``.
+any), a safetensors file for each other trained module, the optimizers' state (until the phase is finished, or longer on
+request) and ``state.json``. The optimizers' state is the file ``optimizer.pt`` or, from a sharded training, the folder
+``optimizer`` of `torch.distributed.checkpoint`.
 Batches and random numbers depend on (seed, step) alone, so the step determines the position in the data.
 Importing this file does not import torch, so that states of runs can be listed quickly.
 """
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS, EMA, OPTIMIZER, STATE = "weights.safetensors", "ema.safetensors", "optimizer.pt", "state.json"
+_SHARDS = "optimizer"
 _FOLDER = re.compile(r"step-(\d{8,})")
 
 
@@ -90,7 +92,7 @@ def save_checkpoint(
     root: Path,
     state: CheckpointState,
     tensors: Mapping[str, Mapping[str, Tensor]],
-    optimizers: Mapping[str, Any] | None = None,
+    optimizers: Mapping[str, Any] | Path | None = None,
     keep: Keep = Keep(),
 ) -> Path:
     """Write a checkpoint into ``root``, then remove older ones.
@@ -99,7 +101,8 @@ def save_checkpoint(
         root: the phase's folder.
         state: its ``files`` are filled in here.
         tensors: file name -> state dict.
-        optimizers: module name -> optimizer state; not needed in the last checkpoint of a phase.
+        optimizers: module name -> optimizer state, or the folder from `new_shards`, which is moved; not needed in the last
+            checkpoint of a phase.
         keep: which of the older ones are kept.
 
     Raises:
@@ -109,19 +112,23 @@ def save_checkpoint(
     from safetensors import SafetensorError
 
     root.mkdir(parents=True, exist_ok=True)
-    clean(root, keep)
+    shards = optimizers if isinstance(optimizers, Path) else None
+    clean(root, keep, spare=shards)
     target = root / f"step-{state.step:08d}"
     temporary = root / f".{target.name}.new"
     try:
         temporary.mkdir()
         for name, tree in tensors.items():
             _save_tensors(tree, temporary / name)
-        if optimizers is not None:
+        if shards is not None:
+            shards.rename(temporary / _SHARDS)
+        elif isinstance(optimizers, Mapping):
             torch.save(dict(optimizers), temporary / OPTIMIZER)
-        hashes = {path.name: file_sha256(path) for path in sorted(temporary.iterdir())}
+        files = sorted(path for path in temporary.rglob("*") if path.is_file())
+        hashes = {path.relative_to(temporary).as_posix(): file_sha256(path) for path in files}
         text = json.dumps(asdict(state) | {"files": hashes}, indent=1)
         (temporary / STATE).write_text(text, encoding="utf-8")
-        for path in temporary.iterdir():
+        for path in temporary.rglob("*"):
             _sync(path)
         _sync(temporary)
         if target.exists():
@@ -217,6 +224,28 @@ def load_optimizers(checkpoint: Path) -> dict[str, Any]:
         raise _damaged(path, error) from None
 
 
+def new_shards(root: Path, step: int) -> Path:
+    """Where a sharded training writes its optimizers' state before `save_checkpoint` moves it into the checkpoint."""
+    return root / f".step-{step:08d}.shards"
+
+
+def has_optimizers(state: CheckpointState) -> bool:
+    """Whether the checkpoint has the optimizers' state, in a file or sharded."""
+    return any(name == OPTIMIZER or name.startswith(f"{_SHARDS}/") for name in state.files)
+
+
+def checked_shards(checkpoint: Path) -> Path:
+    """The folder with the sharded state of the optimizers.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    for name in read_state(checkpoint).files:
+        if name.startswith(f"{_SHARDS}/"):
+            _checked(checkpoint, name)
+    return checkpoint / _SHARDS
+
+
 def model_file(checkpoint: Path, ema: bool = True) -> str:
     """Name of the file with the model's weights: the moving average if there is one and ``ema`` is set.
 
@@ -226,13 +255,13 @@ def model_file(checkpoint: Path, ema: bool = True) -> str:
     return EMA if ema and EMA in read_state(checkpoint).files else WEIGHTS
 
 
-def clean(root: Path, keep: Keep = Keep()) -> None:
-    """Remove the checkpoints that are not kept, and what killed processes left half written or half deleted."""
+def clean(root: Path, keep: Keep = Keep(), spare: Path | None = None) -> None:
+    """Remove the checkpoints that are not kept, and what killed processes left half written or deleted, except ``spare``."""
     best = None if keep.best is None else best_checkpoint(root, keep.best)
     for path in _folders(root)[: -keep.last]:
         if path != best:
             _discard(path)
-    for path in root.glob(".step-*"):
+    for path in set(root.glob(".step-*")) - {spare}:
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -298,7 +327,7 @@ def _checked(checkpoint: Path, name: str) -> Path:
 
 
 def _damaged(path: Path, reason: object) -> InputError:
-    checkpoint = path.parent
+    checkpoint = path.parent.parent if path.parent.name == _SHARDS else path.parent
     if not checkpoint.exists():
         return VanishedError(f"{checkpoint} was removed while it was read; try again")
     others = [folder for folder in _folders(checkpoint.parent) if folder != checkpoint]

@@ -97,7 +97,7 @@ def plan_change(run: RunFolder, asked: RunConfig, wanted: Continuation, images: 
     restarted = tuple(
         f"the optimizer of the {phase} started anew"
         for phase in reopened
-        if ckpt.OPTIMIZER not in ckpt.read_state(run.checkpoint(phase)).files
+        if not ckpt.has_optimizers(ckpt.read_state(run.checkpoint(phase)))
     )
     notes += [f"warning: {note}, as its state was not kept (train.keep_optimizer)" for note in restarted]
     history = None

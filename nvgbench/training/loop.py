@@ -24,7 +24,7 @@ from nvgbench.training.frozen import freeze
 from nvgbench.training.interrupt import Interrupted, StopSignal
 from nvgbench.training.log import TrainLog
 from nvgbench.training.optimizer import ModuleOptimizer
-from nvgbench.training.parallel import Parallel, parallelize
+from nvgbench.training.parallel import Mode, Sharded, parallelize
 from nvgbench.training.plan import micro_batch
 from nvgbench.training.precision import Precision, autocast, repeatable
 from nvgbench.training.schedule import learning_rate, weight_decay
@@ -55,6 +55,7 @@ class LoopSettings:
         keep_optimizer: whether the last checkpoint has the optimizers' state.
         validation: of the model in the first process; None for none.
         processes: those that train together.
+        parallel: how they do, see `nvgbench.training.parallel`.
         stop: checked after every step.
     """
 
@@ -73,6 +74,7 @@ class LoopSettings:
     keep_optimizer: bool = False
     validation: Validation | None = None
     processes: Processes = field(default_factory=Processes)
+    parallel: Mode = "ddp"
     stop: StopSignal = field(default_factory=StopSignal)
 
 
@@ -101,20 +103,22 @@ class TrainingLoop:
         self._clock = Clock()
         self._rng = torch.Generator(settings.device)
         self._tally = Tally(settings.phase, settings.device, _divergence_remedy(settings))
-        self._parallel: dict[str, Parallel] = {}
-        self._optimizers: dict[str, ModuleOptimizer] = {}
         self.model_name = next(iter(objective.modules))
         freeze(objective.modules[self.model_name], settings.config.frozen, f"train.{settings.phase}.frozen")
-        for name, module in objective.modules.items():
+        for module in objective.modules.values():
             module.to(settings.device).train()
-            self._parallel[name] = parallelize(module, settings.processes)
-            self._optimizers[name] = ModuleOptimizer(self._parallel[name], settings.config, objective.no_weight_decay)
+        self._parallel = parallelize(objective.modules, settings.processes, settings.parallel)
+        self._optimizers = {
+            name: ModuleOptimizer(parallel, settings.config, objective.no_weight_decay)
+            for name, parallel in self._parallel.items()
+        }
+        sharded = isinstance(self._parallel[self.model_name], Sharded)
         self._ema = None
-        if settings.config.ema_decay > 0 and settings.processes.is_first:
+        if settings.config.ema_decay > 0 and (settings.processes.is_first or sharded):
             self._ema = Ema(next(iter(objective.modules.values())), settings.config.ema_decay)
         self._snapshots = Snapshots(
             folder=settings.folder, objective=objective, optimizers=self._optimizers, ema=self._ema,
-            keep=settings.keep, keep_optimizer=settings.keep_optimizer,
+            keep=settings.keep, keep_optimizer=settings.keep_optimizer, processes=settings.processes, sharded=sharded,
         )  # fmt: skip
         self._resume()
 
@@ -253,21 +257,20 @@ class TrainingLoop:
 
     def _save(self, final: bool) -> None:
         settings = self.settings
-        if settings.processes.is_first:
-            state = ckpt.CheckpointState(
-                phase=settings.phase,
-                step=self.step,
-                total_steps=settings.total_steps,
-                final=final,
-                images=self.images,
-                seconds=self._clock.seconds,
-                means=self._tally.state_dict(),
-                notes=self.objective.notes,
-                metrics=self.metrics,
-                parameters=self._snapshots.parameters,
-            )
-            with self._clock.paused():
-                self._snapshots.save(state)
+        state = ckpt.CheckpointState(
+            phase=settings.phase,
+            step=self.step,
+            total_steps=settings.total_steps,
+            final=final,
+            images=self.images,
+            seconds=self._clock.seconds,
+            means=self._tally.state_dict(),
+            notes=self.objective.notes,
+            metrics=self.metrics,
+            parameters=self._snapshots.parameters,
+        )
+        with self._clock.paused():
+            self._snapshots.save(state)
         self._saved_step = self.step
         settings.processes.barrier()
         self._report_missing_best()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nvgbench.config.schema import PhaseConfig
 from nvgbench.training.parallel import Parallel
+from nvgbench.training.parallel_state import scatter_optimizer, whole
 
 
 def weight_decay_groups(
@@ -70,7 +72,7 @@ class ModuleOptimizer:
 
     def step(self, learning_rate: float, weight_decay: float) -> Tensor:
         """Update the weights with the accumulated gradients and clear them; returns their norm before clipping."""
-        norm = nn.utils.clip_grad_norm_(self.parameters, self._clip_norm, foreach=True)
+        norm = whole(nn.utils.clip_grad_norm_(self.parameters, self._clip_norm, foreach=True))
         for group in self._adamw.param_groups:
             group["lr"] = learning_rate
             group["weight_decay"] = weight_decay if group["decayed"] else 0.0
@@ -78,11 +80,17 @@ class ModuleOptimizer:
         self._adamw.zero_grad(set_to_none=True)
         return norm
 
-    def state_dict(self) -> dict[str, object]:
+    @property
+    def numbered(self) -> dict[int, Tensor]:
+        """The parameters by their number in the state dict."""
+        return dict(enumerate(value for group in self._adamw.param_groups for value in group["params"]))
+
+    def state_dict(self) -> dict[str, Any]:
         return self._adamw.state_dict()
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a state dict of whole parameters, or of parameters that are sharded as they are here; groups are optional."""
         betas = self._adamw.param_groups[0]["betas"]
-        self._adamw.load_state_dict(state)
+        self._adamw.load_state_dict({**self._adamw.state_dict(), **scatter_optimizer(state, self.numbered)})
         for group in self._adamw.param_groups:
             group["betas"] = betas  # may differ from the stored ones; rate and weight decay are set at every step

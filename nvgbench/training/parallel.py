@@ -1,16 +1,21 @@
-"""How several processes train one module together: every process has all of it (DDP)."""
+"""How several processes train modules together: each has all weights (DDP), or a share of every weight (FSDP)."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nvgbench.errors import InputError
+from nvgbench.interfaces import ShardedUnits
 from nvgbench.training.distributed import Processes
+
+Mode = Literal["ddp", "fsdp"]
 
 
 class Parallel:
@@ -56,8 +61,7 @@ class Replicated(Parallel):
             super().backward(self._replica(loss))
 
     def share_buffers(self) -> None:
-        for buffer in self.module.buffers():
-            dist.broadcast(buffer, src=0)
+        _from_first(self.module.buffers())
 
 
 class _LossOf(nn.Module):
@@ -77,11 +81,67 @@ class _LossOf(nn.Module):
         return loss
 
 
-def parallelize(module: nn.Module, processes: Processes) -> Parallel:
-    """Prepare a module for training with these processes.
+class Sharded(Parallel):
+    """`torch.distributed.fsdp.fully_shard`: every process holds a share of each weight, gradient and optimizer state.
+
+    The weights of a unit are gathered while it computes. Units are what the module lists in ``sharded_units()`` (see
+    `nvgbench.interfaces.ShardedUnits`), and the module with the rest of its weights.
 
     Args:
-        module: on its device, with frozen parameters marked, before its optimizer is created.
-        processes: those that train it together.
+        module: whose weights become `torch.distributed.tensor.DTensor`, starting with those of the first process.
+        others: the modules trained beside it.
+        world_size: number of processes.
+
+    Raises:
+        InputError: a parameter is a scalar, which cannot be shared out.
     """
-    return Parallel(module) if processes.world_size == 1 else Replicated(module)
+
+    def __init__(self, module: nn.Module, others: Collection[nn.Module], world_size: int) -> None:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        _from_first((*module.parameters(), *module.buffers()))
+        mesh = init_device_mesh(next(module.parameters()).device.type, (world_size,))
+        units = cast(ShardedUnits, module).sharded_units() if isinstance(module, ShardedUnits) else []
+        try:
+            for unit in (*units, module):
+                fully_shard(unit, mesh=mesh, reshard_after_forward=True)
+        except ValueError as error:
+            raise InputError(f"`train.parallel` = 'fsdp': {error}; use 'ddp'") from error
+        super().__init__(module)
+        self._others = others
+
+    def backward(self, loss: Tensor, last: bool = True) -> None:
+        """Gradients are averaged after every loss, so that no process ever holds all of them."""
+        # The leaves of the graph are gathered weights, which cannot be named as inputs of the backward pass.
+        loss.backward()
+        for other in self._others:
+            other.zero_grad(set_to_none=True)
+
+    def share_buffers(self) -> None:
+        _from_first(self.module.buffers())
+
+
+@torch.no_grad()
+def _from_first(tensors: Iterable[Tensor]) -> None:
+    """Give every process the values of the first one."""
+    for tensor in tensors:
+        dist.broadcast(tensor, src=0)
+
+
+def parallelize(modules: Mapping[str, nn.Module], processes: Processes, mode: Mode = "ddp") -> dict[str, Parallel]:
+    """Prepare modules for training with these processes; a single one needs neither mode.
+
+    Args:
+        modules: by name, on their device, with frozen parameters marked, before their optimizers are created.
+        processes: those that train together.
+        mode: how.
+    """
+    if processes.world_size == 1:
+        return {name: Parallel(module) for name, module in modules.items()}
+    if mode == "ddp":
+        return {name: Replicated(module) for name, module in modules.items()}
+    return {
+        name: Sharded(module, [other for other in modules.values() if other is not module], processes.world_size)
+        for name, module in modules.items()
+    }

@@ -168,6 +168,7 @@ def _loop(job: Job, phase: Phase, objective: Objective, steps: int, validation: 
         progress=job.progress,
         validation=validation,
         processes=job.processes,
+        parallel=job.config.train.parallel,
         stop=job.stop,
     )
     loop = TrainingLoop(objective, settings)

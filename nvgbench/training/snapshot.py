@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from nvgbench.errors import InputError
 from nvgbench.interfaces import Objective
 from nvgbench.runs import checkpoint as ckpt
+from nvgbench.training.distributed import Processes
 from nvgbench.training.ema import Ema
 from nvgbench.training.optimizer import ModuleOptimizer, parameter_counts
+from nvgbench.training.parallel_state import gather, load_optimizers, save_optimizers, scatter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,8 @@ class Snapshots:
         ema: average of the model, if any.
         keep: which checkpoints are kept.
         keep_optimizer: whether the last checkpoint of the phase has the optimizers' state.
+        processes: those that train together.
+        sharded: whether each of them has a share of the state only.
     """
 
     folder: Path
@@ -34,6 +39,8 @@ class Snapshots:
     ema: Ema | None
     keep: ckpt.Keep
     keep_optimizer: bool
+    processes: Processes
+    sharded: bool
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -41,18 +48,29 @@ class Snapshots:
         return parameter_counts(self.objective.modules, self.objective.training_only)
 
     def save(self, state: ckpt.CheckpointState) -> None:
-        """Write a checkpoint.
+        """Write a checkpoint; every process must call this.
+
+        Weights and averages are written whole, by the first process, so that a run can be read whichever way it is trained. The
+        optimizers' state, which is twice as large as the weights, stays sharded.
 
         Raises:
             OSError: it cannot be written; earlier ones are unchanged.
         """
-        tensors = {self._file(name): module.state_dict() for name, module in self.objective.modules.items()}
+        first = self.processes.is_first
+        if not first and not self.sharded:
+            return
+        tensors = {self._file(name): gather(module.state_dict(), first) for name, module in self.objective.modules.items()}
         if self.ema is not None:
-            tensors[ckpt.EMA] = self.ema.state_dict()
-        optimizers = None
+            tensors[ckpt.EMA] = gather(self.ema.state_dict(), first)
+        optimizers: Mapping[str, Any] | Path | None = None
         if not state.final or self.keep_optimizer:
             optimizers = {name: item.state_dict() for name, item in self.optimizers.items()}
-        ckpt.save_checkpoint(self.folder, state, tensors, optimizers, self.keep)
+            if self.sharded:
+                shards = ckpt.new_shards(self.folder, state.step)
+                save_optimizers(shards, {name: own["state"] for name, own in optimizers.items()}, self.processes)
+                optimizers = shards
+        if first:
+            ckpt.save_checkpoint(self.folder, state, tensors, optimizers, self.keep)
 
     def restore(self, device: torch.device) -> ckpt.CheckpointState | None:
         """Load the last checkpoint and return its state; None if there is none.
@@ -68,12 +86,17 @@ class Snapshots:
         state = ckpt.read_state(found)
         _check_same_modules(found, state.parameters, self.parameters)
         for name, module in self.objective.modules.items():
-            module.load_state_dict(ckpt.load_tensors(found, self._file(name)))
+            module.load_state_dict(scatter(ckpt.load_tensors(found, self._file(name)), module.state_dict()))
         if self.ema is not None:
-            self.ema.load_state_dict(ckpt.load_tensors(found, ckpt.EMA, device))
+            self.ema.load_state_dict(scatter(ckpt.load_tensors(found, ckpt.EMA, device), self.ema.state_dict()))
         if ckpt.OPTIMIZER in state.files:
             for name, saved in ckpt.load_optimizers(found).items():
                 self.optimizers[name].load_state_dict(saved)
+        elif ckpt.has_optimizers(state):
+            shards = self.processes.first(lambda: ckpt.checked_shards(found))
+            parameters = {name: item.numbered for name, item in self.optimizers.items()}
+            for name, entries in load_optimizers(shards, parameters, self.processes).items():
+                self.optimizers[name].load_state_dict({"state": entries})
         return state
 
     def _file(self, name: str) -> str:

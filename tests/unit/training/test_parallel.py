@@ -15,32 +15,44 @@ from nvgbench.training.distributed import join_processes
 from nvgbench.training.loop import TrainingLoop
 from nvgbench.types import ImageBatch
 from tests.helpers.process_group import run_together
-from tests.helpers.toy_objective import ToyObjective, image_batches, loop_settings, phase_config
+from tests.helpers.toy_objective import Denoiser, ToyObjective, image_batches, loop_settings, phase_config
 
-MODES = ("ddp",)
+MODES = ("ddp", "fsdp")
 
 
-class PartlyUsed(ToyObjective):
-    """No random numbers; the model has a weight that odd steps do not use, and one that no step uses."""
+class PartlyUsed(Denoiser):
+    """A weight that odd steps do not use, and one that no step uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sometimes = nn.Parameter(torch.ones(2, 2))
+        self.never = nn.Parameter(torch.ones(2))
+        self.step = 0
+
+    def forward(self, x_BN: torch.Tensor) -> torch.Tensor:
+        y_BN = super().forward(x_BN)
+        return y_BN * self.sometimes.square().mean() if self.step % 2 == 0 else y_BN
+
+
+class Exact(ToyObjective):
+    """No random numbers; the loss of the model depends on the critic too."""
 
     def __init__(self) -> None:
         super().__init__(noise=0.0)
-        self.model.sometimes = nn.Parameter(torch.ones(2, 2))
-        self.model.never = nn.Parameter(torch.ones(2))
+        self.model = PartlyUsed()
+        self.modules = {"model": self.model, "critic": self.critic}
 
     def losses(self, batch: ImageBatch, rng: torch.Generator, step: int) -> Iterator:
-        for name, loss, scalars in super().losses(batch, rng, step):
-            used = name == "model" and step % 2 == 0
-            yield name, loss * self.model.sometimes.square().sum() if used else loss, scalars
+        self.model.step = step
+        yield from super().losses(batch, rng, step)
 
 
 def _train(folder: Path, mode: str, steps: int, micro_batch: int | None) -> None:
     with join_processes(torch.device("cpu")) as (processes, device):
         config = phase_config(batch_size=16, micro_batch_size=micro_batch, clip_norm=0.5)
         settings = loop_settings(folder, config=config, total_steps=steps, keep_optimizer=True)
-        settings = dataclasses.replace(settings, processes=processes, device=device)
-        torch.manual_seed(processes.rank)
-        objective = PartlyUsed()
+        settings = dataclasses.replace(settings, processes=processes, device=device, parallel=mode)
+        objective = Exact()
         if not processes.is_first:  # the first process's weights count
             nn.init.zeros_(objective.model.linear.weight)
         TrainingLoop(objective, settings).run(image_batches(16, processes.rank, processes.world_size))
