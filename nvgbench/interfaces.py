@@ -119,7 +119,9 @@ class Objective(ABC):
 
         ``batch`` is an ImageBatch for tokenizers, a TokenBatch for generators. ``rng`` is seeded from (seed, rank, step);
         whatever is drawn must come from it (or from torch's global generators, which the loop reseeds likewise).
-        Gradients of a yielded loss reach the parameters of the named module only.
+        Gradients of a yielded loss reach the parameters of the named module only. Every micro-batch of a step yields the same
+        losses. With ``train.parallel = "fsdp"``, the trained modules are used by calling them, not by their other methods or
+        their weights, and what they return is not changed in place.
         """
 
 

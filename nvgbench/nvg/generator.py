@@ -96,6 +96,11 @@ class NvgGenerator(nn.Module):
             *half_precision_layers(self.structure.blocks, self.structure.head),
         ]
 
+    def sharded_units(self) -> list[nn.Module]:
+        """Blocks and their modulation, which is computed for all of them beforehand."""
+        blocks = (*self.content.blocks, *self.structure.blocks)
+        return [unit for block in blocks for unit in (block.get_submodule("modulation"), block)]
+
     def compile_blocks(self) -> None:
         """Use compiled arithmetic in the blocks of both transformers."""
         for block in (*self.content.blocks, *self.structure.blocks):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, cast
 
@@ -102,6 +103,8 @@ class Sharded(Parallel):
 
         _from_first((*module.parameters(), *module.buffers()))
         mesh = init_device_mesh(next(module.parameters()).device.type, (world_size,))
+        # Outputs are often views; objectives do not change them in place, see `nvgbench.interfaces.Objective.losses`.
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
         units = cast(ShardedUnits, module).sharded_units() if isinstance(module, ShardedUnits) else []
         try:
             for unit in (*units, module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -98,8 +99,10 @@ def load_optimizers(folder: Path, parameters: Mapping[str, Mapping[int, Tensor]]
             }
             for module, own in parameters.items()
         }
-        alone = processes.world_size == 1
-        dcp.load(_flat(states), checkpoint_id=folder, process_group=processes.control, no_dist=alone)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")
+            alone = processes.world_size == 1
+            dcp.load(_flat(states), checkpoint_id=folder, process_group=processes.control, no_dist=alone)
     except (CheckpointException, OSError, RuntimeError, EOFError) as error:
         raise InputError(
             f"{folder} is damaged ({error}); remove {folder.parent}, and the training resumes from another"

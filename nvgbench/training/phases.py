@@ -126,12 +126,16 @@ def _start(job: Job, phase: Phase, module: nn.Module) -> bool:
 
 
 def _held_out(job: Job, phase: Phase) -> list[ImageBatch]:
-    """Held-out batches for the first process, if it validates."""
-    if job.config.train.validate_every is None or not job.processes.is_first:
+    """Held-out batches, if this process validates: the first one, or all together if the weights are sharded."""
+    if job.config.train.validate_every is None or not (job.processes.is_first or _is_sharded(job)):
         return []
     own = getattr(job.config.train, phase)
     share = own.batch_size // job.processes.world_size
     return held_out_batches(held_out_images(job.config), min(own.micro_batch_size or share, share))
+
+
+def _is_sharded(job: Job) -> bool:
+    return job.config.train.parallel == "fsdp" and job.processes.world_size > 1
 
 
 def _validation(job: Job, phase: Phase, batches: Sequence[AnyBatch], picture: Callable[[], Tensor] | None) -> Validation | None:
@@ -142,7 +146,7 @@ def _validation(job: Job, phase: Phase, batches: Sequence[AnyBatch], picture: Ca
         every=every,
         phase=phase,
         batches=batches,
-        picture=picture,
+        picture=None if _is_sharded(job) else picture,
         folder=job.run.path / "pictures",
         show=job.log.picture,
         seed=job.config.train.seed,

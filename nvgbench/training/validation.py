@@ -41,7 +41,8 @@ class Validation:
         every: steps between validations.
         phase: in training.
         batches: on the CPU.
-        picture: images to show after the losses, uint8 ``[N, 3, H, W]``; called with the model in evaluation mode.
+        picture: images to show after the losses, uint8 ``[N, 3, H, W]``; called with the model in evaluation mode. None for
+            sharded weights, which only a forward pass of all processes can use.
         folder: for pictures.
         show: called with phase, step and path of each picture.
         seed: of the objective's random numbers.
@@ -52,7 +53,7 @@ class Validation:
     every: int
     phase: Phase
     batches: Sequence[AnyBatch]
-    picture: Callable[[], Tensor]
+    picture: Callable[[], Tensor] | None
     folder: Path
     show: Callable[[str, int, Path], None]
     seed: int
@@ -66,9 +67,10 @@ class Validation:
             with contextlib.nullcontext() if ema is None else ema.applied():
                 if ema is not None:
                     found |= self._losses(objective, step, "heldout/averaged")
-                images = self.picture()
-        path = save_grid(images, self.folder / f"{self.phase}-{step:08d}.png", columns=_SHOWN)
-        self.show(self.phase, step, path)
+                images = None if self.picture is None else self.picture()
+        if images is not None:
+            path = save_grid(images, self.folder / f"{self.phase}-{step:08d}.png", columns=_SHOWN)
+            self.show(self.phase, step, path)
         return found
 
     def _losses(self, objective: Objective, step: int, prefix: str) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from nvgbench.data.loader import step_indices
@@ -16,6 +17,7 @@ from nvgbench.results.store import read_records
 from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.folder import RunFolder
 from nvgbench.runs.seeding import mix_seed
+from nvgbench.types import SampleRequest
 from tests.helpers.process_group import environments
 from tests.helpers.training_jobs import log, start, train
 
@@ -24,9 +26,10 @@ def _start_two(folder: Path, family: str, *settings: str) -> list[Any]:
     return [start(folder, family, *settings, environment=place) for place in environments(2)]
 
 
-def test_two_processes_equal_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", [(), ("train.parallel=fsdp",), ("train.parallel=fsdp", "model.shared_modulation=true")])
+def test_two_processes_equal_one(tmp_path: Path, own: tuple[str, ...]) -> None:
     """VAR without label drop draws nothing at random, so that the mean of two gradients is the gradient of the whole batch."""
-    settings = ("model.label_drop=0", "train.steps=6")
+    settings = ("model.label_drop=0", "train.steps=6", *own)
     train(tmp_path / "one", "var", *settings)
     for process in _start_two(tmp_path / "two", "var", *settings):
         process.join(timeout=60)
@@ -46,6 +49,27 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert apart / sum(value.numel() for value in one.values()) < 1e-4  # Adam's steps are 1e-3 here
     (record,) = read_records(tmp_path / "two")
     assert record.measurements[0].conditions["processes"] == 2
+
+
+@pytest.mark.parametrize("family", ["nvg", "ar"])
+def test_a_sharded_training_validates_and_leaves_a_run_that_can_be_used(tmp_path: Path, family: str) -> None:
+    settings = (
+        "train.parallel=fsdp",
+        "train.validate_every=4",
+        "train.steps=4",
+        "data.eval_images=8",
+        "tokenizer.losses.adversarial=patch",
+        "train.generator.frozen=['*embed*']",
+    )
+    for process in _start_two(tmp_path, family, *settings):
+        process.join(timeout=120)
+        assert process.exitcode == 0
+    losses = [row["losses"] for row in log(tmp_path) if row["step"] == 4]
+    assert {"heldout/tokenizer", "heldout/averaged/tokenizer"} <= set(losses[0])
+    assert {"heldout/generator", "heldout/averaged/generator"} <= set(losses[1])
+    numbers = torch.arange(2)
+    result = RunFolder(tmp_path).load_generator().generate(SampleRequest(labels_B=numbers, seeds_B=numbers))
+    assert result.images_B3HW.shape == (2, 3, 16, 16)
 
 
 def test_an_image_that_one_process_cannot_read_stops_both_with_a_checkpoint(tmp_path: Path) -> None:

@@ -85,6 +85,10 @@ class ArTransformer(SampledTransformer):
         """The layers that sampling in bf16 runs in bf16."""
         return [module for module in self.modules() if isinstance(module, nn.Linear)]
 
+    def sharded_units(self) -> list[nn.Module]:
+        """The blocks."""
+        return list(self.blocks)
+
     def compile_blocks(self) -> None:
         """Compile what all blocks share."""
         for block in self.blocks:

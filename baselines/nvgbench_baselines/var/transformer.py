@@ -144,6 +144,15 @@ class VarTransformer(SampledTransformer):
         """The layers that sampling in bf16 runs in bf16: all but the narrow input."""
         return [module for module in self.modules() if isinstance(module, nn.Linear) and module is not self.input]
 
+    def sharded_units(self) -> list[nn.Module]:
+        """Blocks and their modulation, which is computed for all of them beforehand.
+
+        With shared modulation, a block's offsets are needed then too, so that only its feed-forward branch stands on its own.
+        """
+        if self.shared_modulation is not None:
+            return [block.feed_forward for block in self._blocks()]
+        return [unit for block in self._blocks() for unit in (block.get_submodule("modulation"), block)]
+
     def compile_blocks(self) -> None:
         """Compile what all blocks share."""
         for block in self._blocks():

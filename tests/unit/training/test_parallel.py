@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from nvgbench.errors import InputError
 from nvgbench.runs import checkpoint as ckpt
 from nvgbench.training.distributed import join_processes
 from nvgbench.training.loop import TrainingLoop
@@ -49,7 +50,7 @@ class Exact(ToyObjective):
 
 def _train(folder: Path, mode: str, steps: int, micro_batch: int | None) -> None:
     with join_processes(torch.device("cpu")) as (processes, device):
-        config = phase_config(batch_size=16, micro_batch_size=micro_batch, clip_norm=0.5)
+        config = phase_config(batch_size=16, micro_batch_size=micro_batch, clip_norm=0.5, schedule="constant", warmup_steps=0)
         settings = loop_settings(folder, config=config, total_steps=steps, keep_optimizer=True)
         settings = dataclasses.replace(settings, processes=processes, device=device, parallel=mode)
         objective = Exact()
@@ -80,6 +81,25 @@ def test_a_training_of_several_processes_equals_that_of_one(tmp_path: Path, mode
     run_together(count, _train, tmp_path / "many", mode, 5, micro_batch)
     _assert_close(tmp_path / "one", tmp_path / "many")
     assert torch.equal(_weights(tmp_path / "many")["weights.safetensors/never"], torch.ones(2))  # neither moved nor decayed
+
+
+def test_a_training_resumes_with_another_number_of_processes_and_in_the_other_mode(tmp_path: Path) -> None:
+    run_together(1, _train, tmp_path / "one", "ddp", 7, None)
+    chain = [(2, "fsdp"), (4, "fsdp"), (1, "fsdp"), (2, "fsdp"), (2, "ddp"), (4, "fsdp")]
+    for steps, (count, mode) in enumerate(chain, start=2):
+        run_together(count, _train, tmp_path / "many", mode, steps, None)
+        found = ckpt.latest_checkpoint(tmp_path / "many" / "checkpoints" / "tokenizer")
+        sharded = any(path.suffix == ".distcp" for path in found.rglob("*"))
+        assert (ckpt.read_state(found).step, sharded) == (steps, mode == "fsdp" and count > 1)
+    _assert_close(tmp_path / "one", tmp_path / "many")
+
+
+def test_damaged_shards_are_reported_in_one_line(tmp_path: Path) -> None:
+    run_together(2, _train, tmp_path, "fsdp", 2, None)
+    (shard, *_) = sorted(tmp_path.rglob("*.distcp"))
+    shard.write_bytes(shard.read_bytes()[:-10])
+    with pytest.raises(InputError, match=r"step-00000002/optimizer/__0_0.distcp is damaged \(its SHA-256 differs.*remove the"):
+        TrainingLoop(Exact(), loop_settings(tmp_path, total_steps=3))
 
 
 def test_micro_batches_that_yield_different_losses_are_refused(tmp_path: Path) -> None:
