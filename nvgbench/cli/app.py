@@ -25,7 +25,14 @@ _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__na
 
 
 class _Commands(TyperGroup):
-    """Says how to resume after an interruption; typer alone exits with 130 and prints nothing."""
+    """Says how to resume after an interruption; typer alone exits with 130 and prints nothing.
+
+    Commands find the whole command line in their context's ``obj``, to run it elsewhere.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.obj = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:

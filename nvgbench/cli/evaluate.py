@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nvgbench.cli.cluster import Executor, JobSettings, submit
 from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot, Step, WeightsKind
 from nvgbench.cli.published import PublishedTokenizer, Weights, import_first
 from nvgbench.errors import InputError
@@ -23,6 +24,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command("eval")
     def evaluate(
+        context: typer.Context,
         names: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Run folders, or names in --runs.")] = None,
         all_runs: Annotated[bool, typer.Option("--all", help="Every run that has a trained generator.")] = False,
         samples: Annotated[Path | None, typer.Option(help="Score this .npz or folder of images instead of a run.")] = None,
@@ -85,10 +87,15 @@ def register(app: typer.Typer) -> None:
         bootstrap: Annotated[int, typer.Option(min=2, help="Replicates of bootstrapped intervals (PSNR …).")] = 200,
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,
+        executor: Executor = None,
+        job: JobSettings = [],  # noqa: B006 - typer only reads the default
     ) -> None:
-        """Score samples and reconstructions. If interrupted, the same command resumes. torchrun spreads it over devices."""
+        """Score samples and reconstructions. If interrupted, the same command resumes. For several devices: torchrun or --executor."""
         _check_choice(names or [], all_runs, samples, name)
         _check_data(data, samples)
+        if executor is not None:
+            submit(context.obj, executor, job, runs)
+            return
         from nvgbench.cli.progress import of_first
         from nvgbench.config.load import override_dataclass
         from nvgbench.device import resolve_device

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from nvgbench.cli.cluster import Executor, JobSettings, submit
 from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
 from nvgbench.errors import InputError
 
@@ -20,6 +21,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def train(
+        context: typer.Context,
         preset: Annotated[str, typer.Argument(help="A name from 'nvgbench presets'.")],
         data: Annotated[str | None, typer.Option(help="Use another data source, e.g. cifar10 or imagefolder:PATH.")] = None,
         settings: Overrides = [],  # noqa: B006 - typer only reads the default
@@ -53,8 +55,10 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--accept-data", help="Resume although images were repaired, removed or replaced.")
         ] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate the cost; needs no data.")] = False,
+        executor: Executor = None,
+        job: JobSettings = [],  # noqa: B006 - typer only reads the default
     ) -> None:
-        """Train a preset; after an interruption, the same command resumes. With torchrun, on several devices.
+        """Train a preset; after an interruption, the same command resumes. With torchrun or --executor, on several devices.
 
         Settings that do not determine the weights (log and checkpoint intervals, workers, the place of the data) may change
         whenever a run resumes; others by --continue-with.
@@ -75,6 +79,9 @@ def register(app: typer.Typer) -> None:
             typer.echo(describe(estimate(jobs[0][1], resolve_device(device))))
             if len(jobs) > 1:
                 typer.echo(f"{len(jobs)} seeds: {len(jobs)} times this cost")
+            return
+        if executor is not None:
+            submit(context.obj, executor, job, runs)
             return
         options: dict[str, Any] = {
             "phases": ("tokenizer", "generator") if phase == "all" else (phase,),

@@ -1,0 +1,83 @@
+"""Commands as jobs, with submitit's own executor for one machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from nvgbench.cli.cluster import Command, _without_options, submit
+from nvgbench.errors import InputError
+from nvgbench.runs.folder import RunFolder
+from tests.helpers.training_jobs import EXTRA, SMALL
+
+
+def _line(runs: Path, *more: str) -> list[str]:
+    changed = [argument for setting in (*SMALL, *EXTRA["ar"]) for argument in ("--set", setting)]
+    return ["train", "ar-tiny", "--runs", str(runs), "--device", "cpu", *changed, *more]
+
+
+def _wait(condition: Callable[[], object], what: str) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"two minutes without {what}")
+
+
+def test_the_options_of_a_job_are_not_passed_on() -> None:
+    line = ["train", "x", "--executor", "slurm", "--job=nodes=2", "--job", "gpus_per_node=8", "--set", "a.b=1"]
+    assert _without_options(line) == ["train", "x", "--set", "a.b=1"]
+
+
+def test_without_submitit_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(InputError, match=r"`executor=slurm` needs submitit; install nvgbench\[cluster\]"):
+        submit(["train", "ar-tiny"], "slurm", [], tmp_path)
+
+
+@pytest.fixture
+def submitit(monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return pytest.importorskip("submitit")
+
+
+def test_a_preempted_training_of_two_tasks_is_requeued_and_ends(submitit: SimpleNamespace, tmp_path: Path) -> None:
+    """SIGUSR2 in the middle: a checkpoint, the same job again, and the whole training at the end."""
+    executor = submitit.AutoExecutor(folder=tmp_path / "jobs", cluster="local")
+    executor.update_parameters(tasks_per_node=2, timeout_min=30)
+    line = _line(tmp_path, "--set", "train.steps=60", "--set", "train.checkpoint_every=1000", "--set", "train.log_every=1")
+    job = executor.submit(Command(tuple(line)))
+    run = tmp_path / "ar-tiny"
+    _wait((run / "train.jsonl").exists, "a line of the log")
+    os.kill(json.loads((run / ".lock").read_text())["pid"], signal.SIGUSR2)
+    _wait(job.done, "the end of the job")
+    assert job.results() == [None, None]
+    output = "".join(path.read_text() for path in (tmp_path / "jobs").glob("*_log.*"))
+    assert "Requeued job" in output
+    assert "resumes at step" in output
+    found = RunFolder(run)
+    assert found.is_finished("generator")
+    rows = [json.loads(text) for text in (run / "train.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["phase"] == "generator"] == list(range(1, 61))
+
+
+def test_the_command_line_submits_itself(submitit: SimpleNamespace, tmp_path: Path) -> None:
+    line = [*_line(tmp_path, "--set", "train.steps=2"), "--executor", "local", "--job", "timeout_min=30"]
+    done = subprocess.run([sys.executable, "-m", "nvgbench", *line], capture_output=True, text=True, check=True, timeout=120)
+    assert "submitted; it writes its output to" in done.stdout
+    _wait(lambda: list((tmp_path / "_jobs").glob("*_result.pkl")), "a result")
+    assert RunFolder(tmp_path / "ar-tiny").is_finished("generator")
+
+
+def test_parameters_that_submitit_does_not_know_are_refused(submitit: SimpleNamespace, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"`executor=local`: .*gpu_count"):
+        submit(["train", "ar-tiny"], "local", ["gpu_count=8"], tmp_path)
