@@ -398,10 +398,12 @@ class RunFolder:
         return {
             "run": self.name,
             "step": state.step,
+            "total_steps": state.total_steps,
             "finished": state.final,
             "config_hash": segments[-1].hash,
             "seed": self.config.train.seed,
             "weights": state.files[ckpt.model_file(found, weights == "averaged")],
+            "weights_kind": "averaged" if ckpt.model_file(found, weights == "averaged") == ckpt.EMA else "plain",
             "tokenizer_weights": self.tokenizer_fingerprint(),
             "dataset": self.dataset.name,
             **({"origins": origins} if (origins := self.origins) else {}),
