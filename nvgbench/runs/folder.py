@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from nvgbench.config.load import config_hash, load_file, replicate_hash, to_dict, to_toml
 from nvgbench.config.schema import RunConfig
@@ -134,7 +134,7 @@ class RunFolder:
             return found | {"name": json.loads(path.read_text(encoding="utf-8"))["name"]}
         except FileNotFoundError:
             return found
-        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, RecursionError, KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); remove it") from None
 
     @property
@@ -183,7 +183,7 @@ class RunFolder:
             return TypeAdapter(DatasetInfo).validate_python(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise InputError(f"{path} is missing: the training of this run has not started") from None
-        except (UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); remove it and train again") from None
 
     def note_dataset(self, info: DatasetInfo) -> None:
