@@ -29,6 +29,11 @@ Extractor = Annotated[
         "or MODULE:CALLABLE."
     ),
 ]
+Reference = Annotated[str | None, typer.Option(help="Data source, .npz or folder; by default the run's held-out images.")]
+Protocol = Annotated[
+    str, typer.Option(help="Evaluation protocol: nvgbench, adm, torch-fidelity, clean-fid, clean-fid:legacy_pytorch …")
+]
+Metrics = Annotated[str | None, typer.Option(help="Only these, e.g. FID,IS: others, reconstructions too, are not computed.")]
 SamplingSeeds = Annotated[
     str | None, typer.Option(help="Score each run with several seeds (0,1,2 or 0..4), then their mean with its interval.")
 ]
@@ -48,18 +53,12 @@ def register(app: typer.Typer) -> None:
         all_runs: Annotated[bool, typer.Option("--all", help="Every run that has a trained generator.")] = False,
         samples: Annotated[Path | None, typer.Option(help="Score this .npz or folder of images instead of a run.")] = None,
         name: Annotated[str | None, typer.Option(help="Name of --samples in tables; the file's name by default.")] = None,
-        reference: Annotated[
-            str | None, typer.Option(help="Data source, .npz or folder; by default the run's held-out images.")
-        ] = None,
+        reference: Reference = None,
         extractor: Extractor = None,
-        protocol: Annotated[
-            str, typer.Option(help="Evaluation protocol: nvgbench, adm, torch-fidelity, clean-fid, clean-fid:legacy_pytorch …")
-        ] = "nvgbench",
+        protocol: Protocol = "nvgbench",
         inception_weights: Annotated[Path | None, typer.Option(help="Inception weights; implies inception.")] = None,
         extractor_weights: Annotated[Path | None, typer.Option(help="File or folder with the extractor's weights.")] = None,
-        metrics: Annotated[
-            str | None, typer.Option(help="Only these, e.g. FID,IS: others, reconstructions too, are not computed.")
-        ] = None,
+        metrics: Metrics = None,
         key: Annotated[str | None, typer.Option(help="Name of the images in the .npz of --samples, if not arr_0.")] = None,
         resize: Annotated[int | None, typer.Option(min=1, help="Bring all files to this side, pixels (bicubic).")] = None,
         crop: Annotated[str | None, typer.Option(help="center: crop all files to their centre square.")] = None,
@@ -95,7 +94,7 @@ def register(app: typer.Typer) -> None:
         executor: Executor = None,
         job: JobSettings = [],  # noqa: B006 - typer only reads the default
     ) -> None:
-        """Score samples and reconstructions. If interrupted, the same command resumes. For several devices: torchrun or --executor."""
+        """Score samples and reconstructions. If interrupted, the same command resumes. On several devices: torchrun, --executor."""
         _check_choice(names or [], all_runs, samples, name)
         _check_data(data, samples)
         if executor is not None:
