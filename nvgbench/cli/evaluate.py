@@ -94,7 +94,7 @@ def register(app: typer.Typer) -> None:
         executor: Executor = None,
         job: JobSettings = [],  # noqa: B006 - typer only reads the default
     ) -> None:
-        """Score samples and reconstructions. If interrupted, the same command resumes. On several devices: torchrun, --executor."""
+        """Score samples and reconstructions. If interrupted, the same command resumes. torchrun spreads it over devices."""
         _check_choice(names or [], all_runs, samples, name)
         _check_data(data, samples)
         if executor is not None:
