@@ -35,6 +35,11 @@ def resolve_precision(setting: Literal["auto", "fp32", "bf16"], device: torch.de
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
+def resolve_compile(setting: Literal["auto"] | bool, device: torch.device) -> bool:
+    """``auto`` compiles on CUDA only: on the CPU the C++ compiler takes longer than most samples."""
+    return device.type == "cuda" if setting == "auto" else setting
+
+
 def describe_device(device: torch.device) -> dict[str, Any]:
     """Name and settings of the device that affect speed, memory and the last digits of scores; memory in bytes."""
     found: dict[str, Any] = {

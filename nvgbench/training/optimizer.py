@@ -79,6 +79,10 @@ class ModuleOptimizer:
         self._adamw.zero_grad(set_to_none=True)
         return norm
 
+    def state_tensors(self) -> list[Tensor]:
+        """The moments of all parameters."""
+        return [value for state in self._adamw.state.values() for value in state.values() if isinstance(value, Tensor)]
+
     def state_dict(self) -> dict[str, object]:
         return self._adamw.state_dict()
 
