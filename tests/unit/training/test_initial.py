@@ -63,6 +63,13 @@ def test_classes_of_an_unconditional_model_start_at_no_class() -> None:
     assert torch.equal(embed_classes(trained_1D, [None, None], torch.Generator()), trained_1D.expand(3, 8))
 
 
+def test_embeddings_without_a_row_for_no_class() -> None:
+    trained_MD = torch.randn(4, 2, 3)
+    made_ND = embed_classes(trained_MD, [3, None, 0], torch.Generator(), has_none=False)
+    assert made_ND.shape == (3, 2, 3)
+    assert torch.equal(made_ND[[0, 2]], trained_MD[[3, 0]])
+
+
 @pytest.mark.parametrize("family", EMBEDDINGS)
 def test_all_weights_but_the_class_embeddings_are_kept(family: str, sources: Path) -> None:
     config = small_config(family)
@@ -113,6 +120,9 @@ def test_the_tokenizer_alone_can_be_tuned(sources: Path, tmp_path: Path) -> None
     assert all(torch.equal(here[name], there[name]) for name in there if name.startswith("encoder."))
     assert not torch.equal(here["decoder.stem.weight"], there["decoder.stem.weight"])
     assert RunFolder(tmp_path / "run").origins["tokenizer"]["run"] == "var"
+    said: list[str] = []
+    train(tmp_path / "run", "var", frozen, init=sources / "var", progress=lambda event: said.append(str(event.get("message"))))
+    assert any("trained with another tokenizer" in text for text in said)
 
 
 def test_an_interrupted_start_wants_the_same_weights_again(sources: Path, tmp_path: Path) -> None:
