@@ -71,7 +71,7 @@ def profile_record(
             **details,
         },
         provenance=collect(
-            config_hash(config),
+            generator.spec.provenance.get("config_hash", config_hash(config)),
             gpu=described.get("gpu"),
             device=described,
             model=dict(generator.spec.provenance),
