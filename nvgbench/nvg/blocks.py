@@ -6,7 +6,7 @@ Shape letters: B batch (a sample is one image at one stage), N tokens, W width, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -210,9 +210,9 @@ def initialise(module: nn.Module) -> None:
             nn.init.normal_(part.weight, std=0.02)
 
 
-def layer_vectors(blocks: nn.ModuleList, head: ModulatedHead, condition_BW: Tensor) -> list[Tensor]:
+def layer_vectors(blocks: nn.ModuleList, head: ModulatedHead, condition_BW: Tensor) -> Iterator[Tensor]:
     """The modulation of every block, then of the head: ``[B, 3, W]`` … ``[B, 2, W]``."""
-    return [modulation(condition_BW) for modulation in _modulations(blocks, head)]
+    return (modulation(condition_BW) for modulation in _modulations(blocks, head))
 
 
 def all_vectors(blocks: nn.ModuleList, head: ModulatedHead, condition_BW: Tensor) -> Tensor:
@@ -222,9 +222,9 @@ def all_vectors(blocks: nn.ModuleList, head: ModulatedHead, condition_BW: Tensor
     return F.linear(F.silu(condition_BW).to(weight.dtype), weight, bias).unflatten(-1, (-1, condition_BW.shape[-1]))
 
 
-def split_vectors(vectors_BPW: Tensor, blocks: nn.ModuleList, head: ModulatedHead) -> list[Tensor]:
+def split_vectors(vectors_BPW: Tensor, blocks: nn.ModuleList, head: ModulatedHead) -> Iterator[Tensor]:
     """The result of `all_vectors` as that of `layer_vectors`."""
-    return list(vectors_BPW.split([modulation.parts for modulation in _modulations(blocks, head)], dim=1))
+    return iter(vectors_BPW.split([modulation.parts for modulation in _modulations(blocks, head)], dim=1))
 
 
 def in_parts(function: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Tensor:

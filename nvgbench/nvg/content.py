@@ -6,7 +6,7 @@ V codebook size, S stages, n clusters of a stage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -79,9 +79,9 @@ class ContentGenerator(nn.Module):
         self, canvas_BLC: Tensor, se_BLK: Tensor, stage_B: Tensor, labels_B: Tensor, watched: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """The same, and the image tokens ``[B, L, W]`` after block ``watched`` (counted from 1), if one is given."""
-        condition_BW = self.class_embed(labels_B) + self.stage_embed(stage_B)
-        vectors = layer_vectors(self.blocks, self.head, condition_BW)
-        return self._predict(canvas_BLC, se_BLK, stage_B, labels_B, vectors, watched)
+        class_BW = self.class_embed(labels_B)
+        vectors = layer_vectors(self.blocks, self.head, class_BW + self.stage_embed(stage_B))
+        return self._predict(canvas_BLC, se_BLK, stage_B, class_BW, vectors, watched)
 
     def stage_vectors(self, labels_B: Tensor, branches: Sequence[int]) -> list[Tensor]:
         """The modulation of all layers at every stage ``[B, P, W]``, for `predict_modulated`.
@@ -100,28 +100,28 @@ class ContentGenerator(nn.Module):
     ) -> Tensor:
         """`forward` with the result of `stage_vectors` for this stage."""
         vectors = split_vectors(vectors_BPW, self.blocks, self.head)
-        return self._predict(canvas_BLC, se_BLK, stage_B, labels_B, vectors, None)[0]
+        return self._predict(canvas_BLC, se_BLK, stage_B, self.class_embed(labels_B), vectors, None)[0]
 
     def _predict(
         self,
         canvas_BLC: Tensor,
         se_BLK: Tensor,
         stage_B: Tensor,
-        labels_B: Tensor,
-        vectors: list[Tensor],
+        class_BW: Tensor,
+        vectors: Iterator[Tensor],
         watched: int | None,
     ) -> tuple[Tensor, Tensor | None]:
         scaled_BLC = canvas_BLC * self.scale_factors[stage_B][:, None, None]
         scaled_BLC = torch.where((stage_B == 0)[:, None, None], self.start_1LC, scaled_BLC)
         tokens = self.embed(scaled_BLC)
-        x_BNW = token_stream(self.blocks, self.class_embed(labels_B)[:, None].to(tokens.dtype), tokens)
+        x_BNW = token_stream(self.blocks, class_BW[:, None].to(tokens.dtype), tokens)
         rotation = self.rope(se_BLK)
         watched_BLW = None
-        for number, (block, vectors_B3W) in enumerate(zip(self.blocks, vectors, strict=False), start=1):
-            x_BNW = block(x_BNW, vectors_B3W, rotation)
+        for number, block in enumerate(self.blocks, start=1):
+            x_BNW = block(x_BNW, next(vectors), rotation)
             if number == watched:
                 watched_BLW = x_BNW[:, 1:]
-        return self.head(x_BNW[:, 1:], vectors[-1]).float() / self.scale_factors[-1], watched_BLW
+        return self.head(x_BNW[:, 1:], next(vectors)).float() / self.scale_factors[-1], watched_BLW
 
     @torch.no_grad()
     def start_at_codes(self, codebook_VC: Tensor, variance: float) -> None:

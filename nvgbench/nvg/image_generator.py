@@ -49,7 +49,7 @@ class NvgImageGenerator:
             self.spec = dataclasses.replace(spec, provenance={**spec.provenance, "precision": "bf16"})
         self.graphs = GraphCache(True, (generator, tokenizer))
         self._variants: dict[tuple[str, bool], NvgGenerator] = {}
-        self._batches = FittingBatches(self.graphs.clear)
+        self._batches = FittingBatches(lambda: self.graphs.clear())
 
     @torch.no_grad()
     def generate(self, request: SampleRequest, structure: GivenStructure | None = None) -> SampleResult:

@@ -7,6 +7,8 @@ Shape letters: B batch (a sample is one image at one stage), L positions, C late
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from nvgbench.nvg.blocks import (
@@ -64,15 +66,16 @@ class StructureGenerator(nn.Module):
         Returns:
             float32 ``[B, L, K]``.
         """
-        condition_BW = self._condition(stage_B, labels_B) + self.time_embed(t_B)
+        class_BW = self.class_embed(labels_B)
+        condition_BW = class_BW + self.stage_embed(stage_B) + self.time_embed(t_B)
         vectors = layer_vectors(self.blocks, self.head, condition_BW)
-        return self._velocity(z_BLK, canvas_BLC, labels_B, self.rope(se_BLK), vectors)
+        return self._velocity(z_BLK, canvas_BLC, class_BW, self.rope(se_BLK), vectors)
 
     forward = velocity
 
     def flow_vectors(self, times_T: Tensor, stage_B: Tensor, labels_B: Tensor) -> Tensor:
         """The modulation of all layers at these flow times, ``[T, B, P, W]``, for `velocity_modulated`."""
-        fixed_BW = self._condition(stage_B, labels_B)
+        fixed_BW = self.class_embed(labels_B) + self.stage_embed(stage_B)
 
         def vectors(t_N: Tensor) -> Tensor:
             condition_NW = fixed_BW.repeat(len(t_N) // len(fixed_BW), 1) + self.time_embed(t_N)
@@ -85,18 +88,15 @@ class StructureGenerator(nn.Module):
         self, z_BLK: Tensor, canvas_BLC: Tensor, labels_B: Tensor, rotation: Rotation, vectors_BPW: Tensor
     ) -> Tensor:
         """`velocity` with the results of ``rope`` and `flow_vectors`."""
-        return self._velocity(z_BLK, canvas_BLC, labels_B, rotation, split_vectors(vectors_BPW, self.blocks, self.head))
-
-    def _condition(self, stage_B: Tensor, labels_B: Tensor) -> Tensor:
-        return self.class_embed(labels_B) + self.stage_embed(stage_B)
+        vectors = split_vectors(vectors_BPW, self.blocks, self.head)
+        return self._velocity(z_BLK, canvas_BLC, self.class_embed(labels_B), rotation, vectors)
 
     def _velocity(
-        self, z_BLK: Tensor, canvas_BLC: Tensor, labels_B: Tensor, rotation: Rotation, vectors: list[Tensor]
+        self, z_BLK: Tensor, canvas_BLC: Tensor, class_BW: Tensor, rotation: Rotation, vectors: Iterator[Tensor]
     ) -> Tensor:
         tokens = self.embed(z_BLK)
-        class_B1W = self.class_embed(labels_B)[:, None].to(tokens.dtype)
-        x_BNW = token_stream(self.blocks, class_B1W, self.canvas_embed(canvas_BLC), tokens)
-        for block, vectors_B3W in zip(self.blocks[:-1], vectors, strict=False):
-            x_BNW = block(x_BNW, vectors_B3W, rotation)
-        x_BLW = self.blocks[-1](x_BNW, vectors[-2], rotation, last=self.layout.positions)
-        return self.head(x_BLW, vectors[-1]).float()
+        x_BNW = token_stream(self.blocks, class_BW[:, None].to(tokens.dtype), self.canvas_embed(canvas_BLC), tokens)
+        for block in self.blocks[:-1]:
+            x_BNW = block(x_BNW, next(vectors), rotation)
+        x_BLW = self.blocks[-1](x_BNW, next(vectors), rotation, last=self.layout.positions)
+        return self.head(x_BLW, next(vectors)).float()

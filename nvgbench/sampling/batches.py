@@ -37,11 +37,11 @@ class FittingBatches:
             torch.cuda.OutOfMemoryError: not even one image fits.
         """
         while True:
-            size = min(max(count, pad_to or 1), self.largest or max(count, pad_to or 1))
+            wanted = max(count, pad_to or 1)
+            size = min(wanted, self.largest or wanted)
+            starts = range(0, max(count, 1), size)
             try:
-                return _joined(
-                    [_padded(draw, start, min(start + size, count), size, pad_to) for start in range(0, count, size)]
-                )
+                return _joined([_padded(draw, start, min(start + size, count), size, pad_to) for start in starts])
             except torch.cuda.OutOfMemoryError:
                 if size == 1:
                     raise
@@ -55,7 +55,7 @@ class FittingBatches:
 
 def _padded(draw: Callable[[Tensor], SampleResult], start: int, stop: int, size: int, pad_to: int | None) -> SampleResult:
     rows = torch.arange(start, stop)
-    if pad_to is not None and stop - start < size:
+    if pad_to is not None and start < stop < start + size:
         rows = torch.cat((rows, rows[-1:].expand(size - len(rows))))
     return _first(draw(rows), stop - start)
 

@@ -62,5 +62,5 @@ def test_a_batch_too_large_is_halved_once_for_all_later_ones(pad_to: int | None)
 
 def test_one_image_that_does_not_fit_is_an_error() -> None:
     drawn = Drawn(fits=0)
-    with pytest.warns(UserWarning), pytest.raises(torch.cuda.OutOfMemoryError):
+    with pytest.warns(UserWarning, match="1 at a time"), pytest.raises(torch.cuda.OutOfMemoryError):
         FittingBatches(drawn.release).draw(2, drawn)
