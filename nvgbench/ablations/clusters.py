@@ -201,7 +201,8 @@ def _summary(name: str, values_N: np.ndarray) -> Row:
     if len(values_N) < 2:
         return {f"{name}_mean": None, f"{name}_low": None, f"{name}_high": None}
     interval = mean_interval(values_N, _REPLICATES, seed=0)
-    return {f"{name}_mean": float(values_N.mean()), f"{name}_low": interval.low, f"{name}_high": interval.high}
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    return {f"{name}_mean": float(values_N.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def _all_maps(subject: Subject, latent_BChw: Tensor, draws: _Draws, purpose: str) -> Mapping[Clustering, Tensor]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas
 
     from nvgbench.api.runs import Run
+    from nvgbench.runs.folder import Weights
 
 Phase = Literal["tokenizer", "generator"]
 
@@ -38,7 +39,11 @@ def train(
     runs: StrPath = "runs",
     device: str = "auto",
     tokenizer: StrPath | None = None,
+    init: StrPath | None = None,
     phases: Sequence[Phase] = ("tokenizer", "generator"),
+    continue_with: Mapping[str, Any] | None = None,
+    rewind: int | None = None,
+    accept_data: bool = False,
     progress: Progress | None = None,
 ) -> Run:
     """Train a preset, or resume its training; a finished run is returned as it is.
@@ -50,8 +55,13 @@ def train(
         name: of the run; the preset's if None.
         runs: the folder of runs.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        tokenizer: folder of a run whose tokenizer is used instead of training one.
+        tokenizer: run (folder, or name below ``runs``) or published file whose tokenizer is used instead of training one.
+        init: run or published file whose weights the training starts from: fine-tuning, also with other classes. Its tokenizer
+            is used as it is, unless ``phases=["tokenizer"]`` trains that alone.
         phases: what to train.
+        continue_with: settings of a started run to change from its last checkpoint on, e.g. ``{"train.generator.steps": 600}``.
+        rewind: first return to the newest checkpoint at or before this step; 0 starts the phase in training anew.
+        accept_data: resume although images were repaired, removed or replaced.
         progress: called with what happens: ``phase, done, total`` (and ``losses`` now and then), or ``message``.
 
     Raises:
@@ -61,16 +71,22 @@ def train(
     from nvgbench.config.load import load_preset
     from nvgbench.device import resolve_device
     from nvgbench.training.run import train_run
+    from nvgbench.weights.source import source_run
 
-    place = resolve_device(device)
-    folder = train_run(
-        load_preset(preset, set or {}, data),
-        Path(runs, name or preset),
-        device=place,
-        progress=progress or (lambda _: None),
-        tokenizer=tokenizer,
-        phases=phases,
-    )
+    place, config = resolve_device(device), load_preset(preset, set or {}, data)
+    with source_run(tokenizer, runs, config) as coder, source_run(init, runs, config, tokenizer=tokenizer) as start:
+        folder = train_run(
+            config,
+            Path(runs, name or preset),
+            device=place,
+            progress=progress or (lambda _: None),
+            tokenizer=coder,
+            init=start,
+            phases=phases,
+            continue_with=continue_with,
+            rewind=rewind,
+            accept_data=accept_data,
+        )
     return Run(folder, place)
 
 
@@ -86,6 +102,8 @@ def profile(
     seed: int = 0,
     device: str = "auto",
     runs: StrPath = "runs",
+    weights: Weights = "averaged",
+    step: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RunRecord:
     """Measure parameters, FLOPs, latency, throughput, memory and energy of a run, or of a preset with random weights.
@@ -100,6 +118,7 @@ def profile(
         seed: of a preset's random weights.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         runs: the folder of runs.
+        weights, step: of a run's generator, as for `nvgbench.load_run`.
         progress: called with (steps done, steps).
 
     Returns:
@@ -109,7 +128,7 @@ def profile(
         InputError: neither a run nor a preset, or settings that do not exist.
     """
     plan = _plan(batch_sizes=tuple(batch_sizes), repeats=repeats, warmup=warmup, energy_seconds=energy_seconds)
-    model = profiled_model(target, set=set, classes=classes, seed=seed, device=device, runs=runs)
+    model = profiled_model(target, set=set, classes=classes, seed=seed, device=device, runs=runs, weights=weights, step=step)
     return model.measure(plan, progress)
 
 
@@ -142,6 +161,8 @@ def profiled_model(
     seed: int = 0,
     device: str = "auto",
     runs: StrPath = "runs",
+    weights: Weights = "averaged",
+    step: int | None = None,
 ) -> ProfiledModel:
     """Check what `profile` was given, so that a misspelt name stops before anything is measured."""
     from nvgbench.config.load import load_preset
@@ -160,7 +181,7 @@ def profiled_model(
             run.name,
             run.records_path,
             lambda plan, progress: profile_record(
-                run.load_generator(place), config, plan, place, settings=settings, progress=progress
+                run.load_generator(place, weights=weights, step=step), config, plan, place, settings=settings, progress=progress
             ),
         )
     if text not in preset_files():
@@ -168,8 +189,10 @@ def profiled_model(
         raise InputError(
             f"{text!r} is neither a preset nor a run in {root}{did_you_mean(text, known)}; 'nvgbench presets' lists presets"
         )
+    if step is not None or weights != "averaged":
+        raise InputError(f"`step=` and `weights=` choose among the weights of a run, and {text!r} is a preset; leave them out")
     config = load_preset(text, set or {})
-    number = classes or _known_classes(config.data.source)
+    number = 0 if config.data.classes == "none" else classes or _known_classes(config.data.source)
     return ProfiledModel(
         text,
         root / "records.jsonl",

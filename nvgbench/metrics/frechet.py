@@ -146,6 +146,8 @@ def frechet_without(generated: Any, centre: Floats, factor: Floats) -> Floats:
 def _scatter(features: FeatureMatrix, mean: Floats, factor: Floats) -> tuple[Floats, Floats]:
     """Eigenvalues ``[r]`` above rounding noise of the scatter of (x - mean) factor, and the map from x - mean to its axes."""
     n = len(features)
+    if not factor.shape[1]:  # equal reference images span no axes
+        return np.zeros(0), factor
     if n <= factor.shape[1]:
         projected = (features - mean) @ factor
         values, vectors = np.linalg.eigh(projected @ projected.T)
@@ -239,6 +241,8 @@ def _sum_of_roots(gram: Floats) -> tuple[float, float]:
 
     Reads the lower triangle only.
     """
+    if not gram.size:  # a set of equal images spans no axes
+        return 0.0, 0.0
     values = np.linalg.eigvalsh(gram)
     noise = 8 * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
     roots = np.sqrt(values.clip(min=0))

@@ -23,6 +23,8 @@ SPLIT_SIZE = 5000
 FIDELITY_SPLITS = 10
 FIDELITY_SEED = 2020
 """Splits and shuffle of torch-fidelity's defaults."""
+_FEWEST_FOR_ERROR = 3
+"""Images per split that an error needs: one image scores 1 whatever it shows, so leaving out one of two does not count."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,10 @@ class InceptionScore:
 
 
 class InceptionScoreMetric:
-    """IS in ten splits, shuffled and cut as torch-fidelity does; above one split of 5,000 images also in the order given."""
+    """IS in ten splits (or as many as asked for), shuffled and cut as torch-fidelity does.
+
+    Above one split of 5,000 images also in the order given.
+    """
 
     scores = (SCORES["IS"], SCORES["IS-ordered"])
     needs_reference = False
@@ -46,7 +51,7 @@ class InceptionScoreMetric:
         if not logits_NK.shape[1]:
             return {}
         n = len(logits_NK)
-        found = {"IS": score_in_order(logits_NK[fidelity_order(n)], splits=min(FIDELITY_SPLITS, n))}
+        found = {"IS": score_in_order(logits_NK[fidelity_order(n)], splits=min(inputs.is_splits, n))}
         if n > SPLIT_SIZE:
             found["IS-ordered"] = score_in_order(logits_NK)
         return found
@@ -84,13 +89,15 @@ def inception_score(
 
 
 def inception_contributions(log_p: Floats, *, splits: int | None = None, split_size: int = SPLIT_SIZE) -> Floats:
-    """Contribution of each image ``[N]`` to the error of the score.
+    """Contribution of each image ``[N]`` to the error of the score; all 0 if a split has fewer than three images.
 
     Args:
         log_p: log-probabilities ``[N, K]`` in the order in which they are split.
         splits, split_size: as for `inception_score`.
     """
     bounds = split_bounds(len(log_p), splits, split_size)
+    if min(high - low for low, high in bounds) < _FEWEST_FOR_ERROR:
+        return np.zeros(len(log_p))
     return np.concatenate([_split_contributions(log_p[low:high]) / len(bounds) for low, high in bounds])
 
 
@@ -125,8 +132,6 @@ def split_score(log_p: Floats) -> float:
 
 def _split_contributions(log_p: Floats) -> Floats:
     n = len(log_p)
-    if n == 1:  # a single image scores 1 whatever it shows
-        return np.zeros(1)
     p = np.exp(log_p)
     negative_entropy_N = (p * log_p).sum(axis=1)
     marginal_NK = (p.sum(axis=0) - p).clip(min=0) / (n - 1)

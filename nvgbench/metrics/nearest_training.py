@@ -9,7 +9,7 @@ import numpy as np
 from nvgbench.errors import InputError
 from nvgbench.metrics.metric import MetricInputs
 from nvgbench.metrics.neighbours import nearest_distances
-from nvgbench.metrics.uncertainty import Contributions, bootstrap_method, centred_interval
+from nvgbench.metrics.uncertainty import Contributions, median_interval
 from nvgbench.results.scores import SCORES
 
 
@@ -28,13 +28,10 @@ class NearestTrainingMetric:
         usual = float(np.median(nearest_distances(inputs.reference.features_ND, training, device=inputs.device)))
         if usual == 0:
             raise InputError("the reference consists of training images; compare with held-out ones")
-        rng = np.random.default_rng(inputs.seed)
-        medians = [np.median(near_N[rng.integers(len(near_N), size=len(near_N))]) / usual for _ in range(inputs.bootstrap)]
-        value = float(np.median(near_N)) / usual
         ratio = Contributions(
-            value=value,
+            value=float(np.median(near_N)) / usual,
             parts=np.zeros(0),  # a median has no contributions of single images
-            interval=centred_interval(value, np.array(medians), bootstrap_method(inputs.bootstrap)),
+            interval=median_interval(near_N / usual),
             note=f"{len(training)} training images",
         )
         return {"nearest-training-ratio": ratio}

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, quantile_test
 
 from nvgbench.errors import InputError
 from nvgbench.metrics.arrays import Floats
@@ -56,9 +56,12 @@ class Contributions:
 
     @property
     def stderr(self) -> float | None:
-        """Standard error over other images from the same model; None if no image contributes."""
-        variance = float((self.parts**2).sum()) + self.other_variance
-        return float(np.sqrt(variance)) if variance > 0 else None
+        """Standard error over other images from the same model; None if no image contributes: what else varies is then known,
+        but nothing about other images.
+        """
+        if not self.parts.any():
+            return None
+        return float(np.sqrt((self.parts**2).sum() + self.other_variance))
 
 
 def interval_of(score: Contributions) -> Interval | None:
@@ -129,19 +132,37 @@ def share_interval(hits: Any) -> Interval:
     return Interval(min(float(found.low), share), max(float(found.high), share), LEVEL, "sampling", "Wilson")
 
 
-def mean_interval(values_N: Any, replicates: int, seed: int) -> Interval:
-    """Bootstrap interval of the mean of one number per image, such as PSNR; for shares see `share_interval`."""
+def mean_interval(values_N: Any, replicates: int, seed: int) -> Interval | None:
+    """Bootstrap interval of the mean of one number per image, such as PSNR; for shares see `share_interval`.
+
+    None if all numbers are equal, which says nothing about other images.
+    """
     numbers = np.asarray(values_N, dtype=np.float64)
     weights_RN = resampling_weights(len(numbers), replicates, seed)
     return centred_interval(float(numbers.mean()), weights_RN @ numbers / len(numbers), bootstrap_method(replicates))
 
 
-def centred_interval(value: float, replicates_R: Floats, method: str) -> Interval:
-    """The 95 % interval around ``value`` from resampled scores.
+def median_interval(values_N: Any) -> Interval | None:
+    """Interval of a median between two order statistics, exact for any distribution (Conover 1999, section 3.2).
+
+    A bootstrap of a median resamples a few of the values only. None below six images, where no two order statistics cover 95 %,
+    and if the two are equal.
+    """
+    numbers = np.asarray(values_N, dtype=np.float64)
+    found = quantile_test(numbers, q=float(np.median(numbers)), p=0.5).confidence_interval(LEVEL)
+    if not found.high > found.low:  # also if an end is NaN
+        return None
+    return Interval(float(found.low), float(found.high), LEVEL, "sampling", "order statistics")
+
+
+def centred_interval(value: float, replicates_R: Floats, method: str) -> Interval | None:
+    """The 95 % interval around ``value`` from resampled scores; None if all of them are equal.
 
     Resampled scores are biased, so their spread around their own mean is moved to the score:
     [s - (q_high - mean), s - (q_low - mean)].
     """
+    if not deviations(replicates_R).any():
+        return None
     low, high = np.quantile(replicates_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - replicates_R.mean()
     return Interval(value - float(high), value - float(low), LEVEL, "sampling", method)
 

@@ -56,6 +56,7 @@ class NvgImageGenerator:
 
         Args:
             request: an image depends only on its own seed, its label and the settings, up to rounding of batched kernels.
+                Without any class there is no guidance: both of its branches would be the same.
             structure: given maps of the first stages, see `nvgbench.nvg.structure_control`; later ones are generated.
 
         Raises:
@@ -64,7 +65,10 @@ class NvgImageGenerator:
         """
         settings = override_dataclass(self.settings, request.settings, "sampling")
         device = self.generator.content.scale_factors.device
-        labels_B, seeds_B = self._labels(request).to(device), torch.as_tensor(request.seeds_B)
+        labels_B, seeds_B = self._labels(request), torch.as_tensor(request.seeds_B)
+        if (labels_B == self.generator.num_classes).all():
+            settings = dataclasses.replace(settings, content_guidance=(1.0, 1.0), structure_guidance=(1.0, 1.0))
+        labels_B = labels_B.to(device)
         given = None if structure is None else structure.for_batch(labels_B, self.generator.layout)
         if self.graphs.check_weights():
             self._variants.clear()
@@ -117,7 +121,10 @@ class NvgImageGenerator:
                 f"labels {labels_B.dtype} {list(labels_B.shape)} and seeds {list(torch.as_tensor(request.seeds_B).shape)}: "
                 "give integer labels [B] and one seed per label"
             )
-        wrong = labels_B[(labels_B < 0) | (labels_B >= classes)]
+        wrong = labels_B[(labels_B < 0) | (labels_B > classes)]
         if len(wrong):
-            raise InputError(f"label {int(wrong[0])} is not a class of this model; give labels from 0 to {classes - 1}")
+            raise InputError(
+                f"label {int(wrong[0])} is not a class of this model; give labels from 0 to {classes - 1}, "
+                f"or {classes} for none"
+            )
         return labels_B.long()

@@ -191,9 +191,12 @@ def _stage_panel(
             continue
         own.sort(key=lambda row: row["tokens"])
         tokens, means = [row["tokens"] for row in own], [row[f"{measure}_mean"] for row in own]
-        low: list[Any] = [row.get(f"{measure}_low") for row in own]
-        high: list[Any] = [row.get(f"{measure}_high") for row in own]
-        banded = all(value is not None for value in (*low, *high))
+        low, high = ([row.get(f"{measure}_{end}") for row in own] for end in ("low", "high"))
+        banded = any(value is not None for value in low)
+        # Where all images agree there is no interval, and the band is as thin as the line.
+        low, high = (
+            [mean if value is None else value for mean, value in zip(means, ends, strict=True)] for ends in (low, high)
+        )
         lines.append(
             Line(label=clustering, series=series, x=tokens, y=means, low=low if banded else None, high=high if banded else None)
         )

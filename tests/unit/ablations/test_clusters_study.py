@@ -67,8 +67,9 @@ def test_every_view_has_a_row_for_every_clustering_and_inner_stage(tables: dict)
     assert len(tables["cluster_stability"]) == len(settings) * len(CLUSTERINGS) * 5
     assert {row["tokens"] for row in tables["cluster_stability"]} == {2, 4, 8, 16, 32}
     assert {row["n"] for row in tables["cluster_stability"]} == {IMAGES}
-    # 1e-9: the intervals of scores that are all 1 have rounded ends.
-    assert all(row["ari_low"] - 1e-9 <= row["ari_mean"] <= row["ari_high"] + 1e-9 for row in tables["cluster_stability"])
+    banded = [row for row in tables["cluster_stability"] if row["ari_low"] is not None]  # none where all images agree
+    assert len(banded) > len(tables["cluster_stability"]) / 2
+    assert all(row["ari_low"] <= row["ari_mean"] <= row["ari_high"] for row in banded)
     assert "seed" not in {row["perturbation"] for row in tables["cluster_stability"]}
 
 
