@@ -85,9 +85,10 @@ class NvgImageGenerator:
         """The sampler for a request, and its labels and given structure on the device."""
         settings = override_dataclass(self.settings, request.settings, "sampling")
         device = self.generator.content.scale_factors.device
-        labels_B = self._labels(request).to(device)
+        labels_B = self._labels(request)
         if (labels_B == self.generator.num_classes).all():
             settings = dataclasses.replace(settings, content_guidance=(1.0, 1.0), structure_guidance=(1.0, 1.0))
+        labels_B = labels_B.to(device)
         given = None if structure is None else structure.for_batch(labels_B, self.generator.layout)
         if self.graphs.check_weights():
             self._variants.clear()
