@@ -18,7 +18,7 @@ from nvgbench.runs.models import seeded_generator, seeded_tokenizer
 from nvgbench.training.acceleration import accelerate
 from nvgbench.training.log import TrainLog
 from nvgbench.training.loop import LoopSettings, TrainingLoop
-from nvgbench.types import ImageBatch, TokenBatch
+from nvgbench.types import TokenBatch
 
 _LARGEST = 4096
 
@@ -105,5 +105,7 @@ def grow(fits: Callable[[int], bool], limit: int, report: Callable[[str], None])
             break
         found, size = size, 2 * size
     if not found:
-        raise InputError("not even one image per backward pass fits; use train.activation_checkpointing=true or a smaller model")
+        raise InputError(
+            "not even one image per backward pass fits; use train.activation_checkpointing=true or a smaller model"
+        )
     return found
