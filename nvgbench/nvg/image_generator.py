@@ -14,7 +14,7 @@ from torch import Tensor
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.load import override_dataclass
 from nvgbench.data.images import to_uint8
-from nvgbench.device import resolve_precision
+from nvgbench.device import resolve_compile, resolve_precision
 from nvgbench.errors import InputError
 from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.nvg.generator import NvgGenerator
@@ -22,7 +22,6 @@ from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.sampler import GivenStructure, NvgSampler, StageState
 from nvgbench.sampling.batches import FittingBatches
 from nvgbench.sampling.capture import Calls, GraphCache
-from nvgbench.sampling.compiling import resolve_compile
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.sampling.precision import bf16_copy
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace

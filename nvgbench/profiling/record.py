@@ -10,7 +10,7 @@ import torch
 
 from nvgbench.config.load import config_hash, override_dataclass, to_dict
 from nvgbench.config.schema import RunConfig
-from nvgbench.device import describe_device
+from nvgbench.device import describe_device, resolved_settings
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.profiling.profile import ProfilePlan, profile_generator
 from nvgbench.registry import get_family
@@ -65,7 +65,7 @@ def profile_record(
             gpu=described.get("gpu"),
             device=described,
             model=dict(generator.spec.provenance),
-            settings=to_dict(sampling),
+            settings=resolved_settings(to_dict(sampling), device),
             image_size=generator.spec.image_size,
         ),
     )
