@@ -191,13 +191,20 @@ class _Scoped:
 
 
 def weights_version(modules: Iterable[nn.Module]) -> Hashable:
-    """Changes whenever a parameter or buffer is replaced, moved, or written to in place."""
-    return tuple(
-        (tensor.data_ptr(), tensor.dtype, tensor_version(tensor))
-        for module in modules
-        for tensors in (module.parameters(), module.buffers())
-        for tensor in tensors
-    )
+    """Changes whenever a parameter or buffer is replaced, moved, or written to in place.
+
+    It runs before every sample, so it walks the modules itself: `nn.Module.parameters` takes several times as long.
+    """
+    found: list[Hashable] = []
+    pending: list[nn.Module | None] = list(modules)
+    while pending:
+        module = pending.pop()
+        if module is None:
+            continue
+        pending.extend(module._modules.values())
+        for tensors in (module._parameters, module._buffers):
+            found.extend((id(t), t.data_ptr(), tensor_version(t)) for t in tensors.values() if t is not None)
+    return tuple(found)
 
 
 def tensor_version(tensor: Tensor) -> int | None:
