@@ -9,6 +9,7 @@ Whatever varies between calls is a tensor argument; whatever is fixed inside (st
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from collections import OrderedDict
@@ -55,8 +56,11 @@ class CudaGraphs:
                 graph.capture_begin(pool=pool, capture_error_mode="thread_local")
                 try:
                     outputs = function(*inputs)
-                finally:
-                    graph.capture_end()
+                except BaseException:
+                    with contextlib.suppress(RuntimeError):  # the error to report is the function's
+                        graph.capture_end()
+                    raise
+                graph.capture_end()
             torch.cuda.current_stream().wait_stream(side)
         return graph.replay, outputs
 
