@@ -254,7 +254,8 @@ def test_sampling_settings_are_recorded_with_their_overrides(tmp_path: Path) -> 
     options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10, settings={"top_k": 3})
     record = Evaluator(tmp_path, options).run(stub_run(tmp_path))
     assert record is not None
-    assert record.provenance["settings"] == {**to_dict(NvgSamplingConfig()), "top_k": 3}
+    resolved = {"precision": "fp32", "compile": False}  # what "auto" is on the CPU
+    assert record.provenance["settings"] == {**to_dict(NvgSamplingConfig()), "top_k": 3, **resolved}
 
 
 @pytest.mark.usefixtures("offline")
