@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from nvgbench.gates.baseline import Baseline, read_baseline, update_baseline
-from nvgbench.gates.noise import noise_of, of_difference
+from nvgbench.gates.noise import noise_of
 from nvgbench.gates.rules import Rule, RuleSet
 from nvgbench.gates.schema import Verdict, overall
 from nvgbench.gates.selftest import recorded_draw, selftest
