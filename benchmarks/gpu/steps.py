@@ -40,7 +40,8 @@ def steps(device: str) -> dict[str, Step]:
         "ceilings": Step(30, partial(_module, "ceilings")),
         "clustering": Step(60, partial(_module, "clustering")),
         "generation": Step(150, partial(_module, "generation")),
-        "training": Step(110, partial(_module, "training")),
+        "decoder": Step(30, partial(_module, "decoder")),
+        "training": Step(130, partial(_module, "training")),
         **{f"verify-{name}-{dtype}": Step(60, partial(_verify, name, dtype)) for name, dtype in verified},
         "tests": Step(90, _tests),
         # For work on the samplers and the kernel: each path by itself, and all paths against each other.
