@@ -15,7 +15,6 @@ from nvgbench.config.schema import ExecutionConfig
 from nvgbench.device import resolve_precision
 from nvgbench.sampling.batches import FittingBatches
 from nvgbench.sampling.capture import GraphCache
-from nvgbench.sampling.precision import order_weights
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, TokenSequence
 from nvgbench_baselines.conditioning import checked_labels, has_classes
 from nvgbench_baselines.inference import SampledTransformer
@@ -43,7 +42,6 @@ class BaselineGenerator(ABC):
         if resolve_precision(settings.precision, self.device) == "bf16":
             spec = dataclasses.replace(spec, provenance={**spec.provenance, "precision": "bf16"})
         self.spec = spec
-        order_weights(tokenizer, self.device)
         self.graphs = GraphCache(True, (tokenizer, transformer))
         self._batches = FittingBatches(self.graphs.clear)
 

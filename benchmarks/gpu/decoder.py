@@ -18,9 +18,9 @@ _SHARE = 0.999
 
 
 def measure(bench: Bench) -> None:
-    """Random codes through the decoder of the largest batch; sampling uses TF32 (torch's default for convolutions)."""
+    """Random latents through the decoder; sampling uses TF32 (torch's default for convolutions)."""
     config = load_preset("nvg-tiny" if bench.tiny else "nvg-d16")
-    batch = 4 if bench.tiny else 64
+    batch = 4 if bench.tiny else 16
     tokenizer: Any = seeded_tokenizer(config, 0).to(bench.device).eval()
     height, width = tokenizer.grid
     generator = torch.Generator().manual_seed(0)

@@ -24,7 +24,7 @@ from nvgbench.sampling.batches import FittingBatches
 from nvgbench.sampling.capture import Calls, GraphCache
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.sampling.parts import part
-from nvgbench.sampling.precision import bf16_copy, order_weights
+from nvgbench.sampling.precision import bf16_copy
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, StageTrace, TokenSequence
 
 
@@ -46,7 +46,6 @@ class NvgImageGenerator:
         self.settings, self.spec = settings, spec
         if resolve_precision(settings.precision, generator.content.scale_factors.device) == "bf16":
             self.spec = dataclasses.replace(spec, provenance={**spec.provenance, "precision": "bf16"})
-        order_weights(tokenizer, generator.content.scale_factors.device)
         self.graphs = GraphCache(True, (generator, tokenizer))
         self._variants: dict[tuple[str, bool], NvgGenerator] = {}
         self._batches = FittingBatches(lambda: self.graphs.clear())

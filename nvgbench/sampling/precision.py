@@ -1,4 +1,4 @@
-"""Weights as sampling wants them: in bf16, in the memory format of the activations."""
+"""Sampling with bf16 weights."""
 
 from __future__ import annotations
 
@@ -24,9 +24,3 @@ def bf16_copy(module: M, linears: Iterable[nn.Linear]) -> M:
         for tensor in chain(module.parameters(), module.buffers())
     }
     return copy.deepcopy(module, shared)
-
-
-def order_weights(tokenizer: nn.Module, device: torch.device) -> None:
-    """On CUDA, store the weights of convolutions as the channels-last activations need them; else each call reorders them."""
-    if device.type == "cuda":
-        tokenizer.to(memory_format=torch.channels_last)
