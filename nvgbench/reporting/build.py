@@ -29,6 +29,7 @@ from nvgbench.reporting import (
     provenance_table,
     published_tables,
     scores,
+    studies,
 )
 from nvgbench.reporting.claims import Evidence, Judged, load_claims
 from nvgbench.reporting.galleries import artifact_count, galleries
@@ -179,7 +180,7 @@ def _report(
             figures.tradeoff_figure(records, models, series),
         ),
         "curves": figures.training_figures(records, series),
-        "stability": figures.all_stability_figures(records),
+        "studies": studies.study_sections(records),
         "provenance": provenance_table.provenance_table(records),
     }
     return _Report(content, document, found_entries, located)
