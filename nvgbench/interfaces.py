@@ -174,7 +174,10 @@ class ModelFamily(ABC):
 
     @abstractmethod
     def build_generator(self, config: RunConfig, tokenizer: nn.Module, num_classes: int) -> nn.Module:
-        """An untrained generator for that tokenizer; all of it is trained."""
+        """An untrained generator for that tokenizer; all of it is trained.
+
+        Label ``num_classes`` stands for "no class"; with ``num_classes`` 0 there is no other.
+        """
 
     def prepare(self, generator: nn.Module, tokenizer: nn.Module, tokens: Tokens) -> None:  # noqa: B027
         """Measure constants on some hundred tokenized images, once before the first training step."""

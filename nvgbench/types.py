@@ -99,7 +99,7 @@ class ModelSpec:
         name: name of the preset or run, shown in tables.
         family: registered family (``nvg``, ``var``, ``ar``), or ``external``.
         image_size: side of the square images, pixels.
-        num_classes: number of classes.
+        num_classes: number of classes; 0 for a model that was trained without.
         parameters: number of parameters by part, e.g. ``{"tokenizer": …, "content": …}``.
         provenance: origin of the weights: run, step, configuration hash …
     """
@@ -117,7 +117,7 @@ class SampleRequest:
     """A request for one image per label.
 
     Attributes:
-        labels_B: int64 classes.
+        labels_B: int64 classes; the number of classes stands for "no class".
         seeds_B: int64; image i depends only on its own seed, its label and the settings, not on its neighbours in the batch.
         settings: overrides of the model's sampling settings by name (guidance scale, top-p …); unknown names are refused.
         trace: also return every stage.

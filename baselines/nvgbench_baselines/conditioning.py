@@ -16,7 +16,7 @@ def drop_labels(labels_B: Tensor, rate: float, no_class: int, rng: torch.Generat
 
 
 def checked_labels(request: SampleRequest, num_classes: int, device: torch.device) -> Tensor:
-    """The labels of a request on ``device``.
+    """The labels of a request on ``device``; ``num_classes`` means "no class".
 
     Raises:
         InputError: no labels, labels that are not classes, or a different number of seeds.
@@ -27,7 +27,10 @@ def checked_labels(request: SampleRequest, num_classes: int, device: torch.devic
         raise InputError(f"labels are an integer tensor [B] with B >= 1, got {labels_B.dtype} of shape {list(labels_B.shape)}")
     if seeds_B.shape != labels_B.shape:
         raise InputError(f"{len(labels_B)} labels but seeds of shape {list(seeds_B.shape)}; give one seed per label")
-    wrong = labels_B[(labels_B < 0) | (labels_B >= num_classes)]
+    wrong = labels_B[(labels_B < 0) | (labels_B > num_classes)]
     if len(wrong):
-        raise InputError(f"label {int(wrong[0])} is not a class of this model; give labels from 0 to {num_classes - 1}")
+        raise InputError(
+            f"label {int(wrong[0])} is not a class of this model; give labels from 0 to {num_classes - 1}, "
+            f"or {num_classes} for none"
+        )
     return labels_B.to(device=device, dtype=torch.int64)

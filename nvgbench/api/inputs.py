@@ -18,6 +18,7 @@ from nvgbench.data.catalog import is_source
 from nvgbench.data.image_set import ImageSet, in_memory, open_images
 from nvgbench.errors import InputError
 from nvgbench.evaluation.reference import Reference, open_reference, run_reference
+from nvgbench.evaluation.subjects import subject_name
 from nvgbench.files import StrPath
 from nvgbench.runs.find import is_run
 from nvgbench.types import Features
@@ -87,7 +88,8 @@ def generated_images(given: Scorable, *, n: int, seed: int, labels: Any, runs: S
             raise InputError("`labels=` is for images in memory; an npz has its own in arr_1")
         tensor = given if isinstance(given, torch.Tensor) else torch.from_numpy(given).permute(0, 3, 1, 2)
         return Generated(images=in_memory("images", tensor, np.asarray(labels)))
-    return Generated(images=open_images(given))
+    named = None if isinstance(given, np.ndarray | torch.Tensor) else subject_name(given)
+    return Generated(images=open_images(given, name=named))
 
 
 def reference_images(given: Scorable | None, generated: Generated, *, runs: StrPath) -> tuple[Reference, DataConfig | None]:

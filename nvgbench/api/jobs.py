@@ -38,7 +38,11 @@ def train(
     runs: StrPath = "runs",
     device: str = "auto",
     tokenizer: StrPath | None = None,
+    init: StrPath | None = None,
     phases: Sequence[Phase] = ("tokenizer", "generator"),
+    continue_with: Mapping[str, Any] | None = None,
+    rewind: int | None = None,
+    accept_data: bool = False,
     progress: Progress | None = None,
 ) -> Run:
     """Train a preset, or resume its training; a finished run is returned as it is.
@@ -50,8 +54,13 @@ def train(
         name: of the run; the preset's if None.
         runs: the folder of runs.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        tokenizer: folder of a run whose tokenizer is used instead of training one.
+        tokenizer: run (folder, or name below ``runs``) or published file whose tokenizer is used instead of training one.
+        init: run or published file whose weights the training starts from: fine-tuning, also with other classes. Its tokenizer
+            is used as it is, unless ``phases=["tokenizer"]`` trains that alone.
         phases: what to train.
+        continue_with: settings of a started run to change from its last checkpoint on, e.g. ``{"train.generator.steps": 600}``.
+        rewind: first return to the newest checkpoint at or before this step.
+        accept_data: resume although images were repaired, removed or replaced.
         progress: called with what happens: ``phase, done, total`` (and ``losses`` now and then), or ``message``.
 
     Raises:
@@ -61,16 +70,22 @@ def train(
     from nvgbench.config.load import load_preset
     from nvgbench.device import resolve_device
     from nvgbench.training.run import train_run
+    from nvgbench.weights.source import source_run
 
-    place = resolve_device(device)
-    folder = train_run(
-        load_preset(preset, set or {}, data),
-        Path(runs, name or preset),
-        device=place,
-        progress=progress or (lambda _: None),
-        tokenizer=tokenizer,
-        phases=phases,
-    )
+    place, config = resolve_device(device), load_preset(preset, set or {}, data)
+    with source_run(tokenizer, runs, config) as coder, source_run(init, runs, config, tokenizer=tokenizer) as start:
+        folder = train_run(
+            config,
+            Path(runs, name or preset),
+            device=place,
+            progress=progress or (lambda _: None),
+            tokenizer=coder,
+            init=start,
+            phases=phases,
+            continue_with=continue_with,
+            rewind=rewind,
+            accept_data=accept_data,
+        )
     return Run(folder, place)
 
 
@@ -169,7 +184,7 @@ def profiled_model(
             f"{text!r} is neither a preset nor a run in {root}{did_you_mean(text, known)}; 'nvgbench presets' lists presets"
         )
     config = load_preset(text, set or {})
-    number = classes or _known_classes(config.data.source)
+    number = 0 if config.data.classes == "none" else classes or _known_classes(config.data.source)
     return ProfiledModel(
         text,
         root / "records.jsonl",

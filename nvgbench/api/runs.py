@@ -26,7 +26,7 @@ from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
 from nvgbench.runs.find import find_run
 from nvgbench.runs.folder import RunFolder
-from nvgbench.sampling.classes import select_classes
+from nvgbench.sampling.classes import class_name, select_classes
 from nvgbench.sampling.job import image_seed, labels_of
 from nvgbench.sampling.pictures import trace_image
 from nvgbench.types import ModelSpec, SampleRequest, StageTrace, TokenSequence
@@ -120,8 +120,8 @@ class Run:
 
         Args:
             n: number of images.
-            classes: names or numbers of the classes, taken in turn; a word selects every class whose name contains it. All
-                classes if None.
+            classes: names or numbers of the classes, taken in turn; a word selects every class whose name contains it, and
+                ``["none"]`` samples without class. All classes if None.
             seed: of all images.
             trace: also keep what every stage looked like.
             batch_size: images per call of the model.
@@ -263,7 +263,7 @@ class Samples:
             captions: write the class above each image.
             scale: enlarge every pixel this many times.
         """
-        names = [self.classes[label] for label in self.labels] if captions else None
+        names = [class_name(label, self.classes) for label in self.labels] if captions else None
         return grid_image(torch.from_numpy(self.images).permute(0, 3, 1, 2), columns=columns, captions=names, scale=scale)
 
     def stages(self, images: int = 4) -> Image:

@@ -31,6 +31,7 @@ from nvgbench.results.lookup import scores_of
 from nvgbench.results.protocols import OWN
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.scores import INCEPTION, score_of
+from nvgbench.results.weights import unfinished
 from nvgbench.types import Features, MetricValue
 
 
@@ -206,6 +207,8 @@ def score(
     target, data = reference_images(reference, found, runs=runs)
     rules = open_rules(protocol, place)
     images, target = match_labels(found.images, target)
+    if early := unfinished(found.provenance.get("model")):
+        warnings.warn(f"{found.images.name} is {early}", stacklevel=2)
     found = dataclasses.replace(found, images=images if name is None else dataclasses.replace(images, name=name))
     for finding in check_classes_fit(found.images, target.images, found.num_classes, force=force):
         warnings.warn(str(finding), stacklevel=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
 from typing import Any
 
@@ -13,7 +14,11 @@ from typer.core import TyperGroup
 from nvgbench import __version__
 from nvgbench.cli import groups
 from nvgbench.cli.options import as_options
+from nvgbench.cli.streams import lasting_streams
 from nvgbench.errors import InputError, file_error
+
+FAULT = 70
+"""Exit code of an unexpected exception (EX_SOFTWARE of sysexits.h); 1 would be a regression for ``gate``."""
 
 # What the parser raises for an unknown option or a value out of range; typer has no public name for it.
 _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
@@ -58,20 +63,31 @@ def build_app() -> typer.Typer:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: bad input ends with exit code 2 and one line, an interruption with 130."""
+    """Entry point. Exit codes: the command's own, 2 for bad input, 70 for a fault of the program, 130 for an interruption."""
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # Pillow's; such images are refused with a message
+    code = FAULT
     try:
-        sys.exit(build_app()(arguments, standalone_mode=False) or 0)
-    except (InputError, OSError, MemoryError, RuntimeError, _UsageError) as error:
+        with lasting_streams():
+            code = _exit_code(arguments)
+    except OSError as error:  # of standard output
+        typer.echo(f"error: {as_options(file_error(error))}", err=True)
+        code = 2
+    sys.exit(code)
+
+
+def _exit_code(arguments: list[str] | None) -> int:
+    try:
+        return build_app()(arguments, standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":
-            sys.exit(2)  # the help is already printed
+            return 2  # the help is already printed
         line = _one_line(error)
-        if line is None or os.environ.get("NVGBENCH_DEBUG"):
-            raise
-        typer.echo(f"error: {as_options(line)}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        if os.environ.get("NVGBENCH_DEBUG"):
+            traceback.print_exc()
+        typer.echo(f"error: {_fault(error)}" if line is None else f"error: {as_options(line)}", err=True)
+        return FAULT if line is None else 2
 
 
 def _one_line(error: Exception) -> str | None:
@@ -85,3 +101,13 @@ def _one_line(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
         return f"not enough memory ({' '.join(str(error).split())[:200]}); use smaller batches or another `device=`"
     return " ".join(str(error).split()) if isinstance(error, InputError) else None
+
+
+def _fault(error: Exception) -> str:
+    """One line for an exception that nobody expected: what and where."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return (
+        f"this is a fault of the program ({said}; {os.path.basename(place.filename)}, line {place.lineno}); "
+        "NVGBENCH_DEBUG=1 shows the traceback for a report"
+    )

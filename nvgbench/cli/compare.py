@@ -75,5 +75,6 @@ def _json(comparison: Comparison) -> str:
             comparison.baseline: list(comparison.only_baseline),
             comparison.candidate: list(comparison.only_candidate),
         },
+        "cautions": list(comparison.cautions),
     }
     return json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False)

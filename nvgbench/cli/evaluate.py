@@ -56,7 +56,10 @@ def register(app: typer.Typer) -> None:
         ] = False,
         weights: Weights = None,
         tokenizer: PublishedTokenizer = None,
-        data: Annotated[str | None, typer.Option(help="With --weights: data source to score on; imagenet by default.")] = None,
+        data: Annotated[
+            str | None,
+            typer.Option(help="Where a run's own data are now, if moved; with --weights, the data source (default imagenet)."),
+        ] = None,
         settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
         anchors: Annotated[bool, typer.Option("--anchors", help="Also score real images and class means.")] = False,
         per_class: Annotated[bool, typer.Option("--per-class", help="Also the Fréchet distance of every class.")] = False,
@@ -64,7 +67,9 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--nearest-training", help="Also the distance of each sample to its nearest training image.")
         ] = False,
         keep_samples: Annotated[bool, typer.Option(help="Keep the samples on disk after scoring.")] = True,
-        force: Annotated[bool, typer.Option("--force", help="Score although the reference has other classes.")] = False,
+        force: Annotated[
+            bool, typer.Option("--force", help="Score although images or classes are not the run's own, and record it.")
+        ] = False,
         batch_size: Annotated[int, typer.Option(min=1)] = 64,
         bootstrap: Annotated[int, typer.Option(min=2, help="Replicates of bootstrapped intervals (PSNR …).")] = 200,
         device: Device = "auto",
@@ -72,7 +77,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Score samples and reconstructions. If interrupted, the same command resumes. torchrun spreads it over devices."""
         _check_choice(names or [], all_runs, samples, name)
-        _check_data(data, weights)
+        _check_data(data, samples)
         from nvgbench.cli.progress import of_first
         from nvgbench.config.load import override_dataclass
         from nvgbench.device import resolve_device
@@ -86,7 +91,7 @@ def register(app: typer.Typer) -> None:
             extractor=extractor or ("inception" if inception_weights or protocol != "nvgbench" else "classifier"),
             extractor_weights=_weights(extractor, extractor_weights, inception_weights),
             settings=parse_settings(settings), reference=reference, per_class=per_class, nearest_training=nearest_training,
-            keep_samples=keep_samples, force=force, fid_infinity=fid_infinity,
+            keep_samples=keep_samples, force=force, fid_infinity=fid_infinity, data=data if weights is None else None,
         )  # fmt: skip
         seeds = _sampling_seeds(sampling_seeds, samples)
         with join_processes(resolve_device(device)) as (processes, place):
@@ -119,9 +124,9 @@ def _check_choice(names: list[str], all_runs: bool, samples: Path | None, name: 
         raise InputError("--name goes with --samples; a run is named after its folder")
 
 
-def _check_data(data: str | None, weights: str | None) -> None:
-    if data is not None and weights is None:
-        raise InputError(f"--data {data} goes with --weights; a run has its own data (--reference compares it with others)")
+def _check_data(data: str | None, samples: Path | None) -> None:
+    if data is not None and samples is not None:
+        raise InputError(f"--data {data} is the place of a run's own data; --samples are compared with --reference")
 
 
 def _weights(extractor: str | None, weights: Path | None, inception_weights: Path | None) -> Path | None:
@@ -172,8 +177,10 @@ def _show(record: RunRecord | None) -> None:
     from rich.table import Table
 
     from nvgbench.results.missing import why_no_lpips
+    from nvgbench.results.weights import unfinished
 
-    table = Table(title=escape(f"{record.subject} ({record.family})"), title_justify="left")
+    about = ", ".join(filter(None, (record.family, unfinished(record.provenance.get("model")))))
+    table = Table(title=escape(f"{record.subject} ({about})"), title_justify="left")
     table.add_column("score", no_wrap=True)
     for column in ("value", "95 % interval", "n"):
         table.add_column(column, justify="right")

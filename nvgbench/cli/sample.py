@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Path | None, typer.Option(help="x.npz (arr_0: uint8 NHWC, arr_1: labels) or a folder for PNGs.")] = None,
         grid: Annotated[Path | None, typer.Option(help="Write a picture of the first images, one column per class.")] = None,
         trace: Annotated[Path | None, typer.Option(help="Write a picture of the stages of the first images.")] = None,
-        classes: Annotated[str | None, typer.Option(help="Names or numbers, comma-separated; all in turn by default.")] = None,
+        classes: Annotated[str | None, typer.Option(help="Names, numbers or none, comma-separated; by default all.")] = None,
         seed: Annotated[int, typer.Option(help="Seed of the job; each image has its own, made from this and its number.")] = 0,
         batch_size: Annotated[int, typer.Option(min=1)] = 64,
         weights: Weights = None,
@@ -38,9 +38,10 @@ def register(app: typer.Typer) -> None:
         """Draw samples; after an interruption the same command resumes. Under torchrun, on several devices."""
         from nvgbench.cli.progress import of_first
         from nvgbench.device import resolve_device
+        from nvgbench.results.weights import unfinished
         from nvgbench.runs.find import find_run
         from nvgbench.sampling import export
-        from nvgbench.sampling.classes import select_classes
+        from nvgbench.sampling.classes import class_name, select_classes
         from nvgbench.sampling.job import image_seed, sample_job
         from nvgbench.training.distributed import join_processes
 
@@ -71,6 +72,8 @@ def register(app: typer.Typer) -> None:
                     generator, image=structure_image, mask=structure_mask, sample=drawn, stage=structure_stage
                 )
             share = processes.share()
+            if share.is_first and (early := unfinished(generator.spec.provenance)):
+                typer.echo(f"warning: {folder.name} is {early}", err=True)
             with of_first(share)(f"sampling {generator.spec.name}") as progress:
                 made = sample_job(
                     generator, n, folder.path / "samples", batch_size=batch_size, seed=seed, settings=options, classes=chosen,
@@ -79,9 +82,9 @@ def register(app: typer.Typer) -> None:
             if not share.is_first:
                 return
             if classes is not None:
-                typer.echo(f"classes: {', '.join(f'{label} ({names[label]})' for label in chosen)}")
+                typer.echo(f"classes: {', '.join(f'{label} ({class_name(label, names)})' for label in chosen)}")
             typer.echo(f"samples: {export.place(made, out) if out else made}")
             if grid:
-                typer.echo(f"grid: {export.write_grid(made, grid, len(chosen))}")
+                typer.echo(f"grid: {export.write_grid(made, grid, len(chosen) if names else 8)}")
             if trace:
                 typer.echo(f"trace: {export.write_trace(generator, trace, chosen, seed, options)}")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -32,12 +30,36 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(metavar="RUN|PATH|NAME", help="Use the tokenizer of this run or published file (ae.ckpt …)."),
         ] = None,
+        init: Annotated[
+            str | None,
+            typer.Option(
+                metavar="RUN|PATH|NAME", help="Fine-tune: start from the weights of this run or published file (d16.ckpt …)."
+            ),
+        ] = None,
         phase: Annotated[Literal["tokenizer", "generator", "all"], typer.Option(help="What to train.")] = "all",
         seeds: Annotated[str | None, typer.Option(help="One training per seed: 0,1,2 or 0..4, named NAME-seedN.")] = None,
+        continue_with: Annotated[
+            list[str],
+            typer.Option(
+                metavar="KEY=VALUE",
+                help="Change a setting of a run from its last checkpoint on, e.g. train.generator.steps=600. Repeatable.",
+            ),
+        ] = [],  # noqa: B006 - typer only reads the default
+        rewind: Annotated[
+            int | None,
+            typer.Option(metavar="STEP", min=0, help="First return to the newest checkpoint at or before this step."),
+        ] = None,
+        accept_data: Annotated[
+            bool, typer.Option("--accept-data", help="Resume although images were repaired, removed or replaced.")
+        ] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate the cost; needs no data.")] = False,
     ) -> None:
-        """Train a preset; after an interruption, the same command resumes. With torchrun, on several devices."""
-        from nvgbench.config.load import load_preset
+        """Train a preset; after an interruption, the same command resumes. With torchrun, on several devices.
+
+        Settings that do not determine the weights (log and checkpoint intervals, workers, the place of the data) may change
+        whenever a run resumes; others by --continue-with.
+        """
+        from nvgbench.config.load import load_preset, parse_overrides
 
         run_name = name or preset
         if ".." in Path(run_name).parts:
@@ -54,8 +76,14 @@ def register(app: typer.Typer) -> None:
             if len(jobs) > 1:
                 typer.echo(f"{len(jobs)} seeds: {len(jobs)} times this cost")
             return
-        group = Path(run_name).name if seeds else ""
-        _train_all(jobs, runs, device, tokenizer, ("tokenizer", "generator") if phase == "all" else (phase,), group)
+        options: dict[str, Any] = {
+            "phases": ("tokenizer", "generator") if phase == "all" else (phase,),
+            "group": Path(run_name).name if seeds else "",
+            "continue_with": parse_overrides(continue_with),
+            "rewind": rewind,
+            "accept_data": accept_data,
+        }
+        _train_all(jobs, runs, device, tokenizer, init, options)
 
 
 def _train_all(
@@ -63,43 +91,29 @@ def _train_all(
     runs: Path,
     device: str,
     tokenizer: str | None,
-    phases: Sequence[Literal["tokenizer", "generator"]],
-    group: str,
+    init: str | None,
+    options: dict[str, Any],
 ) -> None:
     from nvgbench.cli.training_progress import training_progress
     from nvgbench.device import resolve_device
     from nvgbench.training.interrupt import Interrupted
     from nvgbench.training.run import train_run
+    from nvgbench.weights.source import source_run
 
     target = resolve_device(device)
     for name, config in jobs:
         folder = runs / name
-        with _tokenizer_run(tokenizer, runs, config) as source, training_progress(name) as progress:
+        with (
+            source_run(tokenizer, runs, config) as coder,
+            source_run(init, runs, config, tokenizer=tokenizer) as start,
+            training_progress(name) as progress,
+        ):
             try:
-                train_run(config, folder, device=target, progress=progress, tokenizer=source, phases=phases, group=group)
+                train_run(config, folder, device=target, progress=progress, tokenizer=coder, init=start, **options)
             except Interrupted:
                 progress({"message": "interrupted; run the same command to resume"})
                 raise typer.Exit(130) from None
             progress({"message": f"finished: {folder}"})
-
-
-@contextmanager
-def _tokenizer_run(given: str | None, runs: Path, config: RunConfig) -> Iterator[Path | None]:
-    """The folder of the run whose tokenizer is used; for a published file, a temporary one."""
-    from nvgbench.runs.find import find_run, is_run
-    from nvgbench.weights.families import find_published, hub_files
-    from nvgbench.weights.imports import import_run
-
-    if given is None:
-        yield None
-        return
-    if is_run(given, runs) or not (Path(given).is_file() or given in hub_files()):
-        yield find_run(given, runs).path
-        return
-    file = find_published(given)
-    runs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tokenizer-", dir=runs) as folder:
-        yield import_run(Path(folder) / file.name, file, config=config).path
 
 
 def parse_seeds(text: str | None, option: str = "--seeds") -> list[int]:

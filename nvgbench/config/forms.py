@@ -15,7 +15,7 @@ _OF_FORM = (
     "float_parsing", "bool_type", "bool_parsing", "string_type", "dataclass_type",
 )  # fmt: skip
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-_PLURALS = {int: "whole numbers", float: "numbers"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 _EXAMPLES: dict[Any, Any] = {int: 8, float: 0.001, bool: True, str: "name"}
 
 
@@ -70,5 +70,5 @@ def _describe(kind: Any) -> tuple[str, Any] | None:
     if typing.get_origin(kind) is not tuple or parts[0] not in _PLURALS:
         return None
     if parts[-1] is Ellipsis:
-        return f"a list of {_PLURALS[parts[0]]}", [1, 2, 4]
+        return f"a list of {_PLURALS[parts[0]]}", ["name"] if parts[0] is str else [1, 2, 4]
     return f"a list of {len(parts)} {_PLURALS[parts[0]]}", [_EXAMPLES[part] for part in parts]

@@ -7,14 +7,16 @@ import dataclasses
 import hashlib
 import importlib.resources
 import json
+import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from nvgbench.config.forms import expected_form
+from nvgbench.config.identity import hashed_part
 from nvgbench.config.schema import DataConfig, RunConfig, TokenizerConfig, TokenizerLossConfig, TrainConfig
 from nvgbench.errors import InputError, did_you_mean
 from nvgbench.files import StrPath
@@ -35,11 +37,16 @@ def load_preset(name: str, overrides: Iterable[str] | Mapping[str, Any] = (), da
         tree["data"]["source"] = data
     if not isinstance(overrides, Mapping):
         overrides = parse_overrides(overrides)
-    for key, value in overrides.items():
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        tree = _merge(tree, value)
-    return build_config(tree, f"preset {name!r}")
+    return build_config(_override(tree, overrides), f"preset {name!r}")
+
+
+def override_config(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """A configuration with some settings (by dotted key) replaced; None unsets a key.
+
+    Raises:
+        InputError: unknown key, a value of the wrong type, settings that contradict each other.
+    """
+    return build_config(_override(to_dict(config), settings), "settings")
 
 
 def load_file(path: StrPath) -> RunConfig:
@@ -92,7 +99,7 @@ def replicate_hash(config: RunConfig) -> str:
 
 
 def _digest(tree: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(hashed_part(tree), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def build_config(tree: dict[str, Any], origin: str) -> RunConfig:
@@ -127,7 +134,7 @@ def override_dataclass(config: Any, settings: Mapping[str, Any], section: str) -
     """A copy of a configuration dataclass with some fields replaced, validated like a file.
 
     Raises:
-        InputError: unknown field or wrong type.
+        InputError: unknown field, wrong type, or a number that is not finite.
     """
     return _validate(type(config), {**to_dict(config), **settings}, "settings", section)
 
@@ -149,6 +156,14 @@ def _read_preset(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     tree = tomllib.loads(file.read_text(encoding="utf-8"))
     base = tree.pop("extends", None)
     return tree if base is None else _merge(_read_preset(base, (*seen, name)), tree)
+
+
+def _override(tree: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in settings.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        tree = _merge(tree, value)
+    return tree
 
 
 def _merge(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,9 +195,25 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
 
 def _validate(schema: Any, tree: Any, origin: str, section: str) -> Any:
     try:
-        return TypeAdapter(schema).validate_python(tree)
+        found = TypeAdapter(schema).validate_python(tree)
     except ValidationError as error:
         raise InputError(f"{origin}: {_explain(error, schema, section)}") from None
+    for key, value in _numbers(found, section):
+        if not math.isfinite(value):
+            raise InputError(f"{origin}: '{key}' = {value}: expected a finite number")
+    return found
+
+
+def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
+    """Every float of a section with its key."""
+    if isinstance(value, float):
+        yield key, value
+    elif dataclasses.is_dataclass(value):
+        for entry in dataclasses.fields(value):
+            yield from _numbers(getattr(value, entry.name), f"{key}.{entry.name}" if key else entry.name)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _numbers(item, key)
 
 
 def _explain(error: ValidationError, schema: Any, section: str) -> str:
@@ -237,5 +268,7 @@ def _check_consistency(config: RunConfig, origin: str) -> None:
                 f"{origin}: train.{name}.batch_size = {phase.batch_size} is not a multiple of its micro_batch_size "
                 f"{phase.micro_batch_size}"
             )
-    if config.train.cache_tokens and config.data.augment != "none":
-        raise InputError(f"{origin}: train.cache_tokens needs data.augment = 'none' (got {config.data.augment!r})")
+    if config.data.flip and config.data.augment == "ten-crop":
+        raise InputError(f"{origin}: data.augment = 'ten-crop' includes mirror images; leave data.flip out")
+    if config.train.cache_tokens and config.data.augment == "random-crop":
+        raise InputError(f"{origin}: train.cache_tokens needs data.augment = 'none' or 'ten-crop' (got 'random-crop')")

@@ -22,8 +22,13 @@ class DataConfig:
     """``shapes``, ``cifar10[:PATH]``, ``cifar100[:PATH]``, ``imagefolder:PATH``, ``npz:PATH`` or ``imagenet:PATH``."""
     image_size: int = Field(ge=16, le=1024)
     """Side of the square images, pixels."""
-    augment: Literal["none", "random-crop"] = "none"
-    """``random-crop``: shorter side to 1.125 times the image size, then a random square (the recipe of both papers)."""
+    augment: Literal["none", "random-crop", "ten-crop"] = "none"
+    """``random-crop``: shorter side to 1.125 times the image size, then a random square (the recipe of both papers).
+    ``ten-crop``: a corner or the centre of 1.1 times the image size, or its mirror image (LlamaGen's recipe)."""
+    flip: bool = False
+    """Mirror every other training image at random; in ``ten-crop`` already."""
+    classes: Literal["all", "none"] = "all"
+    """``none``: train without classes, whatever the source. A folder of images without class folders has none."""
     train_images: int | None = Field(default=None, ge=1)
     """Use only this many training images; for ``shapes``, the number to draw (8,192 by default)."""
     eval_images: int | None = Field(default=None, ge=1)
@@ -113,6 +118,8 @@ class PhaseConfig:
     clip_norm: float = Field(default=1.0, gt=0)
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
     """Decay of the moving average, with the warm-up min(decay, (1 + step) / (10 + step)); 0 switches it off."""
+    frozen: tuple[str, ...] = ()
+    """Parameters of the model that stay as they are: `fnmatch` patterns for their names, e.g. ``["content.blocks.*"]``."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -129,10 +136,17 @@ class TrainConfig:
     cpu_batch_size: int | None = Field(default=None, ge=1)
     """Largest batch on a CPU; larger ones are reduced with a warning. Presets for GPUs set it so that a CPU can try them."""
     cache_tokens: bool = False
-    """Tokenize the whole data set once before training the generator (requires ``data.augment = "none"``)."""
+    """Tokenize the whole data set once before training the generator (not with ``data.augment = "random-crop"``): each image,
+    its mirror image as well with ``data.flip``, or all of its ten crops."""
     log_every: int = Field(default=50, ge=1)
     checkpoint_every: int = Field(default=5000, ge=1)
     """Steps between checkpoints; another is written on interruption and at the end of a phase."""
+    keep_last: int = Field(default=1, ge=1)
+    """Number of checkpoints of each phase that are kept."""
+    keep_best: str | None = None
+    """Also keep the checkpoint with the lowest value of this loss, by its name in the training log."""
+    keep_optimizer: bool = False
+    """Keep the optimizers' state in the last checkpoint of a phase, so that a finished training can be continued exactly."""
     tensorboard: bool = False
     compile: bool = False
     """Compile the generator with torch.compile."""

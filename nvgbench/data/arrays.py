@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def open_npz(location: str, request: DataRequest) -> ArrayDataset:
     """
     if not location:
         raise InputError("'npz' needs a file: `data='npz:PATH'`")
-    path = Path(location).expanduser()
+    path = Path(os.path.expanduser(location))
     if not path.is_file():
         raise InputError(f"{path} does not exist; `data='npz:PATH'` takes an .npz with arr_0 (uint8 images [N, H, W, 3])")
     file = NpzImages(path)
@@ -133,7 +134,7 @@ def _open_cifar(source: str, kind: Any, location: str, request: DataRequest) -> 
     Raises:
         InputError: the files are not there and cannot be downloaded.
     """
-    folder = Path(location).expanduser() if location else request.root or cache_folder()
+    folder = Path(os.path.expanduser(location)) if location else request.root or cache_folder()
     if folder is None:
         raise InputError(f"{source!r} has no place: this user has no home folder; give one with `data='{source}:PATH'`")
     train = request.split == "train"

@@ -1,4 +1,4 @@
-"""Cropping images of any size to squares: ADM's centre crop, and the random crop of both papers' training recipes."""
+"""Cropping images of any size to squares: ADM's centre crop, both papers' random crop, LlamaGen's ten crops."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from PIL import Image
 from nvgbench.errors import InputError
 
 RANDOM_CROP_MARGIN = 1.125
+TEN_CROP_MARGIN = 1.1
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,16 @@ def random_crop(pixels: np.ndarray, size: int, rng: np.random.Generator) -> np.n
     top = int(rng.integers(image.height - size + 1))
     left = int(rng.integers(image.width - size + 1))
     return _crop(image, top, left, size)
+
+
+def ten_crops(pixels: np.ndarray, size: int) -> list[np.ndarray]:
+    """The corners and the centre of a uint8 image ``[h, w, 3]`` after `centre_crop` to 1.1 times ``size``, then their mirror
+    images: the recipe of LlamaGen's token cache."""
+    wide = centre_crop(pixels, int(TEN_CROP_MARGIN * size))
+    end = len(wide) - size
+    corners = [(0, 0), (0, end), (end, 0), (end, end), (round(end / 2), round(end / 2))]
+    crops = [wide[top : top + size, left : left + size] for top, left in corners]
+    return crops + [crop[:, ::-1] for crop in crops]
 
 
 def _resize_shorter_side(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nvgbench.data.crop import centre_crop, random_crop
+from nvgbench.data.crop import centre_crop, random_crop, ten_crops
 from nvgbench.data.remarks import Notes, Remark
 from nvgbench.data.threads import in_threads
 from nvgbench.files import StrPath
 
 Split = Literal["train", "eval"]
-Augment = Literal["none", "random-crop"]
+Augment = Literal["none", "random-crop", "ten-crop"]
 
 # Up to this size the uint8 images of a data set are kept in memory once decoded.
 CACHE_LIMIT_BYTES = 2 << 30
@@ -71,10 +71,11 @@ class ImageDataset(ABC):
 
     Attributes:
         name: the source and the split, shown in messages and tables.
-        classes: class names; a label is an index into them.
+        classes: class names; a label is an index into them. Without classes all labels are 0.
         image_size: side of every image, pixels.
         labels: int64 ``[N]``.
         augment: how an image is augmented when `get` or `images` is given a random generator.
+        flip: whether it is then also mirrored, with probability 1/2.
         notes: what is noticed in the images while they are read.
         in_memory: whether images stay in memory once decoded: they fit, and there is no augmentation.
     """
@@ -101,6 +102,7 @@ class ImageDataset(ABC):
         self.image_size = image_size
         self._fingerprint = fingerprint
         self.augment = augment
+        self.flip = False
         self.opening_remarks = (*remarks, *_missing_classes(self.classes, labels))
         self.notes = Notes()
         self.in_memory = augment == "none" and len(labels) * 3 * image_size**2 <= CACHE_LIMIT_BYTES
@@ -118,6 +120,11 @@ class ImageDataset(ABC):
     def masks(self, index: int) -> Mapping[str, np.ndarray] | None:
         """The masks of an image, if the source has any."""
         return None
+
+    @property
+    def views(self) -> int:
+        """Number of different augmented versions of each image; 0 if there is no limit."""
+        return {"none": 1 + self.flip, "ten-crop": 10}.get(self.augment, 0)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -146,21 +153,43 @@ class ImageDataset(ABC):
         return self.get(index, None)
 
     def get(self, index: int, rng: np.random.Generator | None) -> Sample:
-        """Image ``index``, augmented (and without masks) if a generator is given and ``augment`` is not ``none``."""
+        """Image ``index``, augmented if a generator is given, and then without masks."""
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        augmented = rng is not None and self.augment != "none"
+        augmented = rng is not None and self.views != 1
         image = self.images(np.array([index]), [rng] if rng is not None else None)[0]
         return Sample(image, int(self.labels[index]), None if augmented else self.masks(index))
 
     def images(self, indices: np.ndarray, rngs: Sequence[np.random.Generator] | None = None) -> Tensor:
-        """Images by index, uint8 ``[B, 3, H, W]``, augmented if ``augment`` is not ``none`` and ``rngs`` has one per image.
+        """Images by index, uint8 ``[B, 3, H, W]``, augmented if ``rngs`` has one generator per image.
 
         Raises:
             InputError: an image cannot be read.
         """
-        if self.augment != "none" and rngs is not None:
-            return self._stack(list(zip(indices.tolist(), rngs, strict=True)), self._cropped)
+        if rngs is not None and self.augment != "none":
+            images = self._stack(list(zip(indices.tolist(), rngs, strict=True)), self._cropped)
+        else:
+            images = self._plain(indices)
+        if rngs is not None and self.flip:
+            flipped_B = torch.tensor([bool(rng.integers(2)) for rng in rngs])
+            images[flipped_B] = images[flipped_B].flip(-1)
+        return images
+
+    def all_views(self, indices: np.ndarray) -> Tensor:
+        """Every augmented version of images by index, uint8 ``[B, V, 3, H, W]``.
+
+        Version v is what `images` returns if the first draw from a generator, ``integers(V)``, is v.
+
+        Raises:
+            InputError: an image cannot be read.
+        """
+        if self.augment == "ten-crop":
+            tens = self._stack(indices.tolist(), lambda index: np.concatenate(ten_crops(self.read(index), self.image_size)))
+            return tens.unflatten(2, (10, self.image_size)).transpose(1, 2)
+        plain = self._plain(indices)
+        return torch.stack([plain, plain.flip(-1)], dim=1) if self.flip else plain.unsqueeze(1)
+
+    def _plain(self, indices: np.ndarray) -> Tensor:
         if not self.in_memory:
             return self._stack([(index, None) for index in indices.tolist()], self._cropped)
         missing = np.unique(indices[~self._cached[indices]])
@@ -190,7 +219,11 @@ class ImageDataset(ABC):
         index, rng = job
         pixels = self.read(index)
         self._note(pixels, index)
-        return centre_crop(pixels, self.image_size) if rng is None else random_crop(pixels, self.image_size, rng)
+        if rng is None:
+            return centre_crop(pixels, self.image_size)
+        if self.augment == "ten-crop":
+            return ten_crops(pixels, self.image_size)[rng.integers(10)]
+        return random_crop(pixels, self.image_size, rng)
 
     def _note(self, pixels_hw3: np.ndarray, index: int) -> None:
         """Take note of an image without content, which is rather misread than meant."""

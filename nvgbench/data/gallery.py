@@ -38,7 +38,7 @@ def save_gallery(dataset: ImageDataset, path: StrPath, count: int) -> Path:
     for index in chosen.tolist():
         sample = dataset[index]
         cells.append(sample.image)
-        captions.append(dataset.classes[sample.label])
+        captions.append(dataset.classes[sample.label] if dataset.classes else "")
         for name in _MASKS if sample.masks else ():
             assert sample.masks is not None
             cells.append(colour_mask(sample.masks[name]))

@@ -78,6 +78,8 @@ class FolderDataset(ImageDataset):
 def open_folder(location: str, request: DataRequest) -> FolderDataset:
     """``PATH/train`` and ``PATH/val`` with class folders, or class folders in PATH, of which a tenth is held out.
 
+    Images without class folders, in PATH or in both of these folders, are a data set without classes.
+
     ``validation``, ``valid``, ``eval`` and ``test`` stand for ``val``. Without such a folder a tenth of each class is held out,
     chosen by the hash of the files' relative paths.
 
@@ -85,11 +87,13 @@ def open_folder(location: str, request: DataRequest) -> FolderDataset:
         InputError: the folder is missing or empty, has no class folders, or a held-out class is not among the training classes.
     """
     root = _existing_folder(location, "imagefolder")
-    train, held, remarks = _split_folders(root)
-    classes = class_folders(root / train)
+    flat = _flat_folders(root)
+    train, held, remarks = flat or _split_folders(root)
+    classes = () if flat else class_folders(root / train)
     if held is not None:
         _check_known(root / held, classes)  # now rather than when the trained model is scored
-    paths, labels, left_out = class_images(root, train if request.split == "train" or held is None else held, classes)
+    images_of = _flat_images if flat else class_images
+    paths, labels, left_out = images_of(root, train if request.split == "train" or held is None else held, classes)
     rule = ""
     if held is None:
         out = held_out(paths, labels)
@@ -101,6 +105,26 @@ def open_folder(location: str, request: DataRequest) -> FolderDataset:
     name = f"imagefolder:{location} ({request.split}{rule})"
     remarks += (*left_out, *_text_order(classes))
     return FolderDataset(root, paths, labels, classes, name=name, request=request, remarks=remarks)
+
+
+def _flat_folders(root: Path) -> tuple[str, str | None, tuple[Remark, ...]] | None:
+    """As `_split_folders`, for images without class folders; None if there are class folders, or no images."""
+    names = class_folders(root)
+    splits = {name.lower(): name for name in names}
+    train = splits.get("train", "")
+    if names and not (train and splits.keys() <= SPLIT_FOLDERS):
+        return None
+    held = next((splits[name] for name in EVAL_FOLDERS if name in splits and list_images(root / splits[name]).paths), None)
+    if any(class_folders(root / part) for part in (train, held) if part) or not list_images(root / train).paths:
+        return None
+    return train, held, (Remark("classes", f"{root / train} has no class folders: its images are taken without classes"),)
+
+
+def _flat_images(root: Path, part: str, classes: Sequence[str]) -> tuple[list[str], np.ndarray, tuple[Remark, ...]]:
+    """As `class_images`, without classes; all labels are 0."""
+    listing = list_images(root / part)
+    paths = [(Path(part) / path).as_posix() for path in listing.paths]
+    return paths, np.zeros(len(paths), dtype=np.int64), left_out_remarks(listing.left_out, str(root / part))
 
 
 def _split_folders(root: Path) -> tuple[str, str | None, tuple[Remark, ...]]:
@@ -248,7 +272,7 @@ def _check_known(base: Path, classes: Sequence[str]) -> None:
 def _existing_folder(location: str, source: str) -> Path:
     if not location:
         raise InputError(f"{source!r} needs a folder: `data='{source}:PATH'`")
-    root = Path(location).expanduser()
+    root = Path(os.path.expanduser(location))
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
         raise InputError(f"{root} {found}; `data='{source}:PATH'` takes a folder of images")

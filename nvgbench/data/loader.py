@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from nvgbench.data.images import to_float
 from nvgbench.errors import InputError
 from nvgbench.types import ImageBatch
 
-_CROPS = 1  # separates the random streams of crops from those of permutations
+_VIEWS = 1  # separates the random streams of augmentations from those of permutations
 
 
 def training_batches(
@@ -52,8 +53,14 @@ def training_batches(
     share = batch_size // world_size
     steps = _Steps(dataset, batch_size, seed, range(rank * share, (rank + 1) * share))
     if workers > 0 and not dataset.in_memory:
-        loader = DataLoader(_Guarded(steps), batch_size=None, sampler=_CountFrom(start_step), num_workers=workers)
-        return map(_unguard, loader)
+        loader = DataLoader(
+            _Guarded(steps),
+            batch_size=None,
+            sampler=_CountFrom(start_step),
+            num_workers=workers,
+            worker_init_fn=_leave_signals_to_the_training,
+        )
+        return _unguarded(loader)
     return map(steps.__getitem__, itertools.count(start_step))
 
 
@@ -65,6 +72,15 @@ def sequential_batches(dataset: ImageDataset, batch_size: int, *, limit: int | N
         yield _batch(dataset, indices, None)
 
 
+def all_views(dataset: ImageDataset, batch_size: int) -> Iterator[ImageBatch]:
+    """All images once, in order, the augmented versions of each one after the other; at most about ``batch_size`` per batch."""
+    size = max(1, batch_size // dataset.views)
+    for start in range(0, len(dataset), size):
+        indices = np.arange(start, min(start + size, len(dataset)))
+        labels = torch.from_numpy(dataset.labels[indices]).repeat_interleave(dataset.views)
+        yield ImageBatch(to_float(dataset.all_views(indices).flatten(0, 1)), labels)
+
+
 def step_indices(count: int, batch_size: int, *, seed: int, step: int) -> np.ndarray:
     """int64 ``[batch_size]``: indices of the images of training step ``step``, over all processes."""
     epochs, places = np.divmod(step * batch_size + np.arange(batch_size), count)
@@ -73,6 +89,11 @@ def step_indices(count: int, batch_size: int, *, seed: int, step: int) -> np.nda
         chosen = epochs == epoch
         indices[chosen] = _permutation(count, seed % 2**64, epoch)[places[chosen]]
     return indices
+
+
+def step_rngs(seed: int, step: int, positions: Sequence[int]) -> list[np.random.Generator]:
+    """Generators for the augmentation of images at ``positions`` of the batch of ``step``."""
+    return [np.random.default_rng([seed % 2**64, _VIEWS, step, position]) for position in positions]
 
 
 class _Steps(Dataset):
@@ -86,9 +107,7 @@ class _Steps(Dataset):
 
     def __getitem__(self, step: int) -> ImageBatch:
         indices = step_indices(len(self.dataset), self.batch_size, seed=self.seed, step=step)[self.positions]
-        rngs = None
-        if self.dataset.augment != "none":
-            rngs = [np.random.default_rng([self.seed, _CROPS, step, position]) for position in self.positions.tolist()]
+        rngs = step_rngs(self.seed, step, self.positions.tolist()) if self.dataset.views != 1 else None
         return _batch(self.dataset, indices, rngs)
 
 
@@ -105,10 +124,23 @@ class _Guarded(Dataset):
             return error
 
 
-def _unguard(batch: ImageBatch | InputError) -> ImageBatch:
-    if isinstance(batch, InputError):
-        raise batch
-    return batch
+def _unguarded(loader: DataLoader) -> Iterator[ImageBatch]:
+    try:
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+    except RuntimeError as error:  # of a worker that ended without a message
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"a data worker has ended ({reason}); resume with fewer of them: `data.workers=0`") from error
+
+
+def _leave_signals_to_the_training(worker: int) -> None:
+    """A signal to the whole process group asks the training to stop, which still needs its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _CountFrom:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from nvgbench.data.catalog import SOURCES, is_source
 from nvgbench.data.dataset import Augment, DataRequest, ImageDataset, Sample, Split
 from nvgbench.data.remarks import Remark
@@ -22,6 +24,8 @@ def open_dataset(
     limit: int | None = None,
     seed: int = 0,
     root: StrPath | None = None,
+    flip: bool = False,
+    unconditional: bool = False,
 ) -> ImageDataset:
     """Open ``shapes``, ``cifar10[:PATH]``, ``cifar100[:PATH]``, ``imagefolder:PATH``, ``npz:PATH`` or ``imagenet[:PATH]``.
 
@@ -34,6 +38,8 @@ def open_dataset(
         limit: how many images at most, spread evenly over the classes; for ``shapes``, how many to draw.
         seed: of procedural data.
         root: folder for downloads; the user's cache if not given.
+        flip: mirror every other training image at random.
+        unconditional: ignore the classes.
 
     Raises:
         InputError: unknown source, missing or unreadable files; the message says how to fix it.
@@ -55,6 +61,9 @@ def open_dataset(
         root=root,
     )
     dataset = info.load()(location, request)
+    dataset.flip = flip and split == "train"
+    if unconditional:
+        dataset.classes, dataset.labels = (), np.zeros_like(dataset.labels)
     if not location and Path(name).exists():
         text = (
             f"{name!r} is the data source, not what lies in ./{name}; for that write 'imagefolder:{name}', or './{name}' to "

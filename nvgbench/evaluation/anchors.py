@@ -43,8 +43,8 @@ class ClassMeans:
 
 
 def class_means(dataset: ImageDataset, batch_size: int = 500) -> ClassMeans:
-    """The mean image of every class of a training set; grey for a class without images."""
-    classes, side = len(dataset.classes), dataset.image_size
+    """The mean image of every class of a training set (of all images if it has none); grey for a class without images."""
+    classes, side = max(len(dataset.classes), 1), dataset.image_size
     sums = torch.zeros(classes, 3, side, side, dtype=torch.float64)
     for start in range(0, len(dataset), batch_size):
         indices = np.arange(start, min(start + batch_size, len(dataset)))

@@ -24,7 +24,9 @@ from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, match_labels, open_reference, run_reference
 from nvgbench.evaluation.rules.catalog import open_rules
-from nvgbench.evaluation.scores import Scores, check_sets, evaluate_samples
+from nvgbench.evaluation.run_data import check_reference, data_of
+from nvgbench.evaluation.scores import Scores, check_counts, check_sets, evaluate_samples
+from nvgbench.evaluation.subjects import check_subject, read_origin, subject_name
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.registry import ExtractorRequest, open_extractor
 from nvgbench.interfaces import FeatureExtractor, ImageGenerator
@@ -34,6 +36,7 @@ from nvgbench.results.grouping import over_sampling_seeds
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.scores import INCEPTION
 from nvgbench.results.store import ResultStore
+from nvgbench.results.weights import unfinished
 from nvgbench.runs.folder import RunFolder
 from nvgbench.sampling.job import sample_job
 from nvgbench.types import Share
@@ -81,20 +84,30 @@ class Evaluator:
             OSError: the run's folder cannot be written to.
         """
         config, options = run.config, self.options
+        data, findings = self._first_alone(lambda: data_of(run, options.data, force=options.force))
+        reference = self._reference(data)
+        check_counts(self.scoring, {f"reference {reference.images.name}": reference.images.count})
+        if options.reference is not None:
+            findings += check_reference(run, data, reference.images, force=options.force)
+        if self.share.is_first:
+            self._report_findings(findings)
         generator = run.load_generator(self.device)
-        extractor = self._extractor(config.data)
-        reference = self._reference(config.data)
+        if self.share.is_first and (early := unfinished(generator.spec.provenance)):
+            self.warn(f"warning: {run.name} is {early}; its scores are marked, and no gate or claim is judged by them")
+        extractor = self._extractor(data)
         self._check_extrapolation(options.n, reference, extractor)
         record_id = _new_id()
         samples = self._sample(generator, run.samples_path)
         images = open_images(samples)
-        findings = check_classes_fit(images, reference.images, generator.spec.num_classes, force=options.force)
-        scores = self._score(images, reference, extractor, config.data, findings)
+        findings += check_classes_fit(images, reference.images, generator.spec.num_classes, force=options.force)
+        if not generator.spec.num_classes and self.share.is_first:
+            self.warn(f"{run.name} was trained without classes: conditional accuracy is left out")
+        scores = self._score(images, reference, extractor, data, findings)
         if scores is None:
             return None
         again = evaluate_reconstructions(
             run.load_tokenizer(self.device),  # type: ignore[arg-type]  # a module with the protocol's methods
-            run_reference(config.data).images,
+            run_reference(data).images,
             extractor,
             self.scoring,
             cache=self.cache,
@@ -153,8 +166,13 @@ class Evaluator:
     def files(self, samples: Path, name: str | None = None) -> RunRecord | None:
         """Score third-party samples against ``options.reference``; the record goes to ``_external``.
 
+        Args:
+            samples: what `nvgbench.data.image_set.open_images` takes.
+            name: of the samples in tables; that of the file or folder if None.
+
         Raises:
-            InputError: no reference, or one that cannot be used; the classifier without a data source to train on.
+            InputError: no reference, or one that cannot be used; the classifier without a data source to train on; other
+                samples or a run of that name.
         """
         images = open_images(samples)
         source = self.options.reference
@@ -162,6 +180,11 @@ class Evaluator:
             raise InputError("samples need a `reference=`: an .npz, a folder of images, or a data source such as cifar10")
         reference = self._first_alone(lambda: open_reference(source, images.image_size))
         images, reference = match_labels(images, reference)
+        folder = self.root / "_external"
+        subject = name or subject_name(samples)
+        replaced = check_subject(subject, images, ResultStore(folder).records(), self.root, chosen=name is not None)
+        if replaced and self.share.is_first:
+            self.warn(f"warning: name: {replaced}")
         data = DataConfig(source=source, image_size=images.image_size)
         check_sets(images, reference.images, self.scoring)  # before a classifier is trained
         findings = check_classes_fit(images, reference.images, force=self.options.force)
@@ -170,7 +193,9 @@ class Evaluator:
         scores = self._score(images, reference, extractor, data, findings)
         if scores is None:
             return None
-        return self._store(name or samples.stem, "external", scores, images, reference, self.root / "_external")
+        origin = read_origin(samples)
+        about = {"model": origin["model"]} if origin else {}
+        return self._store(subject, "external", scores, images, reference, folder, about=about)
 
     def anchors(self, configs: Iterable[RunConfig]) -> Iterator[RunRecord]:
         """Score anchors for the scores of these runs; the records go to ``_anchors``.
@@ -183,6 +208,8 @@ class Evaluator:
         data_sets = set()
         for config in configs:
             data = config.data
+            if self.options.data is not None:
+                data = dataclasses.replace(data, source=self.options.data)
             train = open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed)
             if (key := (data.source, data.image_size, data.eval_images, data.seed)) not in data_sets:
                 data_sets.add(key)
@@ -193,7 +220,7 @@ class Evaluator:
                 yield from self._anchor(f"real images ({source})", real, data, drawing={"seeds": seeds})
                 means = open_images(self._sample(anchors.class_means(train), folder, plain=True))
                 yield from self._anchor(f"class means ({source})", means, data)
-            untrained = anchors.untrained(config, len(train.classes), self.device)
+            untrained = anchors.untrained(config, 0 if config.data.classes == "none" else len(train.classes), self.device)
             images = open_images(self._sample(untrained, folder))
             drawing = self._drawing(config)
             yield from self._anchor(f"untrained {config.name}", images, data, preset=config.name, drawing=drawing)
@@ -356,10 +383,12 @@ class Evaluator:
         *,
         preset: str = "",
         drawing: Mapping[str, Any] | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> RunRecord:
         """Append the record of images that are not a run's.
 
         Args:
+            about: more provenance.
             drawing: seeds and settings, see `_drawing`; None for third-party samples.
         """
         drawing = drawing or {"seeds": {"scores": self.options.seed}}
@@ -373,7 +402,9 @@ class Evaluator:
             metrics=scores.metrics,
             tables=scores.tables,
             artifacts=tuple(recording.pictures(images, reference.images, folder, record_id)),
-            provenance=recording.provenance(self.options.protocol, self.device, **drawing, n=images.count, **scores.provenance),
+            provenance=recording.provenance(
+                self.options.protocol, self.device, **drawing, n=images.count, **scores.provenance, **(about or {})
+            ),
         )
         ResultStore(folder).append(record)
         return record

@@ -31,11 +31,12 @@ class EvaluationOptions:
         bootstrap: replicates of bootstrapped intervals.
         settings: overrides of the model's sampling settings.
         reference: data source or file; the held-out images of the run's own data if None.
+        data: where the run's own data are now, if they were moved.
         per_class: also the Fréchet distance of every class.
         nearest_training: also the distance of each sample to its nearest training image.
         fid_infinity: also FID∞ above 512 features.
         keep_samples: keep the samples of a run on disk; otherwise they are removed once scored.
-        force: score against a reference with other classes; the record says so.
+        force: score although the images or classes are not those of the run; the record says so.
     """
 
     n: int = 2000
@@ -48,6 +49,7 @@ class EvaluationOptions:
     bootstrap: int = 200
     settings: Mapping[str, Any] = field(default_factory=dict)
     reference: str | None = None
+    data: str | None = None
     per_class: bool = False
     nearest_training: bool = False
     fid_infinity: bool = False

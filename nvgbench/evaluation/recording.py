@@ -17,6 +17,7 @@ from nvgbench.results.protocols import named_protocol
 from nvgbench.results.provenance import collect
 from nvgbench.results.schema import Artifact
 from nvgbench.sampling.export import write_trace
+from nvgbench.sampling.job import check_classes
 
 PRECISION = "float32"
 """Precision of models, tokenizers and extractors when scores are computed."""
@@ -59,7 +60,7 @@ def trace(generator: ImageGenerator, folder: Path, record_id: str, *, seed: int,
     """A picture of the stages of the first samples, for models that offer a trace."""
     path = Path("pictures") / f"{record_id}-trace.png"
     try:
-        write_trace(generator, folder / path, range(generator.spec.num_classes), seed, settings)
+        write_trace(generator, folder / path, check_classes(None, generator.spec), seed, settings)
     except InputError:  # no trace
         return []
     return [Artifact(kind="trace", path=str(path), caption="canvases stage by stage, below structure maps if there are any")]

@@ -80,6 +80,8 @@ def open_classifier(request: ExtractorRequest) -> ClassifierExtractor:
             "imagefolder:PATH, npz:PATH), or use `extractor='inception'`"
         )
     train = open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed)
+    if not train.classes:
+        raise InputError(f"{train.name} has no classes for a classifier to learn; use `extractor='inception'`")
     held_out = open_dataset(data.source, image_size=data.image_size, split="eval", seed=data.seed)
     identity = {
         "fingerprint": train.fingerprint,

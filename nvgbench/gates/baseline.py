@@ -14,7 +14,7 @@ from typing import Any
 from nvgbench.errors import InputError
 from nvgbench.files import write_text
 from nvgbench.gates.environment import Environment, environment_of
-from nvgbench.results.compare import score_key
+from nvgbench.results.compare import latest_metrics, score_key
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import decode_record, encode_record
 
@@ -92,10 +92,11 @@ def update_baseline(path: str | os.PathLike[str], records: Iterable[RunRecord]) 
     has the newest value of anything.
 
     Raises:
-        InputError: nothing to write, or the file exists and is broken.
+        InputError: nothing to write, scores of unfinished or earlier weights, or the file exists and is broken.
         OSError: the file cannot be written.
     """
-    path = Path(path)
+    path, records = Path(path), list(records)
+    _check_finished(records)
     new = Baseline(tuple(dataclasses.replace(group, records=_newest(group)) for group in Baseline.of(records).groups))
     if not new.groups:
         raise InputError("no scores or measurements for a baseline; evaluate or profile a run first")
@@ -107,6 +108,13 @@ def update_baseline(path: str | os.PathLike[str], records: Iterable[RunRecord]) 
     content = {"format": FORMAT, "version": VERSION, "environments": groups}
     write_text(path, json.dumps({**content, "checksum": _checksum(content)}, indent=1, ensure_ascii=False) + "\n")
     return found
+
+
+def _check_finished(records: Iterable[RunRecord]) -> None:
+    for subject, scores in latest_metrics(records, SCORED_KINDS).items():
+        for scored in scores.values():
+            if scored.caution:
+                raise InputError(f"a baseline takes scores of finished runs only; {subject} is {scored.caution}")
 
 
 def _newest(group: Group) -> tuple[RunRecord, ...]:

@@ -13,17 +13,26 @@ from nvgbench.results.schema import RunRecord
 Scores = Mapping[str, Mapping[str, Scored]]
 
 
-def with_groups(baseline: Baseline, records: Sequence[RunRecord]) -> tuple[Baseline, list[RunRecord]]:
+def with_groups(
+    baseline: Baseline, records: Sequence[RunRecord], trained: Sequence[RunRecord] = ()
+) -> tuple[Baseline, list[RunRecord]]:
     """Both with a record for each group of trainings of one environment.
 
     Groups are made from their members each time, so a baseline whose members are renewed one by one never keeps a stale mean.
+
+    Args:
+        baseline: the accepted records.
+        records: scores and measurements to judge.
+        trained: records of trainings, which tell which of these scores are of earlier weights.
     """
     taken = frozenset([*baseline.subjects, *(record.subject for record in records)])
     groups = tuple(
         dataclasses.replace(group, records=(*group.records, *training_groups(group.records, SCORED_KINDS, taken)))
         for group in baseline.groups
     )
-    made = [one for group in Baseline.of(records).groups for one in training_groups(group.records, SCORED_KINDS, taken)]
+    made = [
+        one for group in Baseline.of(records).groups for one in training_groups([*group.records, *trained], SCORED_KINDS, taken)
+    ]
     return Baseline(groups), [*records, *made]
 
 

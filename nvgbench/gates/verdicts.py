@@ -48,10 +48,11 @@ def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunReco
             protocol.
     """
     given = list(records)
+    trained = [record for record in given if record.kind == "train"]
     records = [record for record in given if record.kind in GATED_KINDS and (record.metrics or record.measurements)]
     # A named run without scores is judged as well.
     named = [] if whole else [record.subject for record in given]
-    baseline, records = with_groups(baseline, records)
+    baseline, records = with_groups(baseline, records, trained)
     subjects = list(dict.fromkeys([*named, *(record.subject for record in records)]))
     if not set(subjects) & set(baseline.subjects):
         names = ", ".join(baseline.subjects) or "nothing"
@@ -67,7 +68,7 @@ def evaluate_gates(rules: RuleSet, baseline: Baseline, records: Iterable[RunReco
         [
             *(
                 (one, "trainings" if one.subject in grouped.values() else "images")
-                for one in _judge_scores(rules, baseline, records)
+                for one in _judge_scores(rules, baseline, [*records, *trained])
             ),
             *((one, "repetitions") for one in judge_measurements(rules, baseline, records)),
         ],
@@ -117,6 +118,9 @@ def _judge_score(empty: Verdict, rule: Rule, olds: list[tuple[Environment, Score
     if old is None:
         reason = no_baseline_here([environment for environment, _ in olds], here)
         return dataclasses.replace(empty, value=new.metric.value, reason=reason, blocking=rule.blocking_elsewhere)
+    for side, caution in (("the baseline", old.caution), ("the new record", new.caution)):
+        if caution:
+            return dataclasses.replace(empty, value=new.metric.value, reason=f"not judged: {side} is {caution}")
     if old.metric.value is None or new.metric.value is None:
         side = "the baseline" if old.metric.value is None else "the new record"
         note = (old if old.metric.value is None else new).metric.note

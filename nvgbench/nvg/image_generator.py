@@ -5,6 +5,8 @@ Shape letters: B batch, L positions, C latent channels, H and W pixels, h and w 
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -40,6 +42,7 @@ class NvgImageGenerator:
 
         Args:
             request: an image depends only on its own seed, its label and the settings, up to rounding of batched kernels.
+                Without any class there is no guidance: both of its branches would be the same.
             structure: given maps of the first stages, see `nvgbench.nvg.structure_control`; later ones are generated.
 
         Raises:
@@ -50,6 +53,8 @@ class NvgImageGenerator:
         layout = self.generator.layout
         device = self.generator.content.scale_factors.device
         labels_B = self._labels(request).to(device)
+        if (labels_B == self.generator.num_classes).all():
+            settings = dataclasses.replace(settings, content_guidance=(1.0, 1.0), structure_guidance=(1.0, 1.0))
         given = None if structure is None else structure.for_batch(labels_B, layout)
         noise = SeededNoise(request.seeds_B, device)
         noise_BLK = noise.normal(layout.positions, layout.channels)
@@ -72,7 +77,10 @@ class NvgImageGenerator:
                 f"labels {labels_B.dtype} {list(labels_B.shape)} and seeds {list(torch.as_tensor(request.seeds_B).shape)}: "
                 "give integer labels [B] and one seed per label"
             )
-        wrong = labels_B[(labels_B < 0) | (labels_B >= classes)]
+        wrong = labels_B[(labels_B < 0) | (labels_B > classes)]
         if len(wrong):
-            raise InputError(f"label {int(wrong[0])} is not a class of this model; give labels from 0 to {classes - 1}")
+            raise InputError(
+                f"label {int(wrong[0])} is not a class of this model; give labels from 0 to {classes - 1}, "
+                f"or {classes} for none"
+            )
         return labels_B.long()

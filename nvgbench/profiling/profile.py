@@ -103,7 +103,7 @@ def _speed(seconds: tuple[float, ...], batch_size: int) -> Measurement:
 def _workload(generator: ImageGenerator, batch_size: int, settings: Mapping[str, Any]) -> Callable[[], object]:
     """One call of the generator, always the same: classes in turn, seeds 0, 1, 2 …"""
     images = torch.arange(batch_size, dtype=torch.int64)
-    request = SampleRequest(labels_B=images % generator.spec.num_classes, seeds_B=images, settings=settings)
+    request = SampleRequest(labels_B=images % max(generator.spec.num_classes, 1), seeds_B=images, settings=settings)
     return lambda: generator.generate(request)
 
 

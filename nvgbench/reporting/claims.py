@@ -1,7 +1,8 @@
 """Claims of the paper: the published figures, what was measured here, and a verdict.
 
 Only runs of the very models that a claim names judge it: their preset, ImageNet at 256 px, the Inception of the papers, and as
-many training images if they were trained here. Scores by the papers' protocol are preferred. Costs ask for the preset alone.
+many training images if they were trained here. Scores of unfinished trainings and of earlier weights judge nothing. Scores by
+the papers' protocol are preferred. Costs ask for the preset alone.
 Smaller models may answer the same question at their scale; their answers are in a table of their own.
 """
 
@@ -202,7 +203,7 @@ class Evidence:
         return self._number(claim, subject) is not None
 
     def _by_key(self, claim: Claim, subject: str, *, strict: bool = False) -> dict[str, Scored]:
-        """A subject's values of a claim's score, that by the papers' protocol first.
+        """A subject's values of a claim's score, that by the papers' protocol first; none of unfinished or earlier weights.
 
         Args:
             strict: only with the papers' Inception, as the claim names the score.
@@ -216,6 +217,7 @@ class Evidence:
             if score_of(scored.metric.name) == wanted
             and (scored.metric.name == wanted.name or not strict)
             and has_value(metrics, key)
+            and not scored.caution
         ]
         found.sort(key=lambda scored: scored.key != score_key(scored.metric.name, _PAPERS_PROTOCOL))
         return {scored.key: scored for scored in found}

@@ -65,6 +65,9 @@ def _cell(first: Scored | None, other: Scored | None, notes: Footnotes, force: b
     reason = why_not_comparable(first, other)
     if reason is not None and not force:
         return Cell(text="not comparable", muted=True, mark=notes.sign(reason))
+    if not force and (caution := first.caution or other.caution):
+        return Cell(text="unfinished", muted=True, mark=notes.sign(caution))
+    reason = reason or first.caution or other.caution or None
     if reason is not None:
         forced = of_difference(compare(first, other, force=True), other)
         cell = difference_cell(dataclasses.replace(forced, verdict=FORCED), first.metric.value)
@@ -89,6 +92,7 @@ def pair_figure(models: Scores, series: Mapping[str, int]) -> Figure | None:
     if name is None:
         return None
     best, *others = [subject for subject in model_order(models) if has_value(models[subject], name)]
+    others = [subject for subject in others if not models[subject][name].caution]
     leading = models[best][name]
     dots, described = [], []
     for other in others:

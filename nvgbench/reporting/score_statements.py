@@ -21,13 +21,23 @@ def score_statements(models: Scores, anchors: Scores) -> list[Statement]:
     if name is None:
         text = "No model has been scored yet; run 'nvgbench eval RUN'."
         return [Statement(text=text, tone="warning", word="No scores")]
-    best, *others = [subject for subject in model_order(models) if has_value(models[subject], name)]
+    scored = [subject for subject in model_order(models) if has_value(models[subject], name)]
+    cautions = {subject: models[subject][name].caution for subject in scored if models[subject][name].caution}
+    set_aside = [
+        Statement(text=f"{name} of {subject} is not ranked: {caution}.", tone="warning", word="Not ranked")
+        for subject, caution in cautions.items()
+    ]
+    finished = [subject for subject in scored if subject not in cautions]
+    if not finished:
+        return set_aside
+    best, *others = finished
     leading = models[best][name]
     value = f"{value_text(leading)}, n = {leading.metric.n:,}"
     statements = [
+        *set_aside,
         Statement(text=f"{best} has the lowest {name}: {value}.", tone="better", word="Lowest")
         if others
-        else Statement(text=f"{best} is the only model with a score: {name} {value}.", word="Measured")
+        else Statement(text=f"{best} is the only model with a score: {name} {value}.", word="Measured"),
     ]
     statements += [_compared(best, other, leading, models[other][name]) for other in others]
     scale = [f"{subject} {value_text(metrics[name])}" for subject, metrics in anchors.items() if has_value(metrics, name)]

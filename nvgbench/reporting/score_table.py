@@ -74,6 +74,8 @@ def _row(
         metric = metrics[name].metric
         reason = why_not_comparable(norms[name], metrics[name])
         mark = notes.sign(f"not comparable with the rest of the column: {reason}") if reason else ""
+        if caution := metrics[name].caution:
+            mark += notes.sign(caution)
         if metric.value is None:
             mark = mark or (notes.sign(metric.note) if metric.note else "")
             cells.append(unavailable(mark))
@@ -84,7 +86,7 @@ def _row(
                 text=score(metric.value),
                 sub=f"{interval_text(metric.interval, metric.value)}\n{covers}".strip(),
                 number=of_metric(metrics[name]),
-                best=reason is None and metric.value == best.get(name),
+                best=reason is None and not caution and metric.value == best.get(name),
                 mark=mark,
             )
         )
@@ -108,7 +110,7 @@ def _best(name: str, models: Scores, norm: Scored) -> float | None:
     values = [
         metrics[name].metric.value
         for metrics in models.values()
-        if name in metrics and why_not_comparable(norm, metrics[name]) is None
+        if name in metrics and not metrics[name].caution and why_not_comparable(norm, metrics[name]) is None
     ]
     finite = [value for value in values if value is not None]
     if higher is None or len(set(finite)) < 2:

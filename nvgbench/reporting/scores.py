@@ -33,9 +33,7 @@ def collect_scores(records: Iterable[RunRecord]) -> AllScores:
     reconstructed: dict[str, dict[str, Scored]] = {}
     for subject, metrics in latest_metrics(records, ("eval", "reconstruction")).items():
         for key, scored in metrics.items():
-            score_type = score_of(scored.metric.name)
-            is_reconstruction = score_type is not None and score_type.of_reconstructions
-            (reconstructed if is_reconstruction else generated).setdefault(subject, {})[key] = scored
+            (reconstructed if scored.of_reconstructions else generated).setdefault(subject, {})[key] = scored
     anchors = {s: m for s, m in generated.items() if next(iter(m.values())).record.family == ANCHOR}
     models = {s: m for s, m in generated.items() if s not in anchors}
     return AllScores(models=models, anchors=anchors, tokenizers=reconstructed)
@@ -81,7 +79,8 @@ def most_comparable(name: str, scores: Scores) -> Scored:
 
 
 def model_order(models: Scores) -> list[str]:
-    """Models by their primary score, best first; then those not comparable with most others, then those without it.
+    """Models by their primary score, best first; then unfinished ones and those not comparable with most others, then those
+    without it.
 
     Members of training groups come last, by group and seed.
     """
@@ -96,7 +95,8 @@ def _place(models: Scores, subject: str, name: str) -> tuple[bool, bool, float]:
         return True, True, 0.0
     scored = models[subject][name]
     assert scored.metric.value is not None
-    return False, why_not_comparable(most_comparable(name, models), scored) is not None, scored.metric.value
+    apart = bool(scored.caution) or why_not_comparable(most_comparable(name, models), scored) is not None
+    return False, apart, scored.metric.value
 
 
 def has_value(metrics: Mapping[str, Scored], name: str) -> bool:

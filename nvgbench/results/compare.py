@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from nvgbench.errors import InputError, did_you_mean
 from nvgbench.results.protocols import OWN
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.scores import score_of, score_rank
+from nvgbench.results.weights import GENERATOR, TOKENIZER, newest_trainings, weights_caution
 from nvgbench.types import Interval, MetricValue
 
 if TYPE_CHECKING:
@@ -27,15 +29,26 @@ _FINGERPRINTS = ("fingerprint", "sha256", "weights_sha256", "hash")
 
 @dataclass(frozen=True)
 class Scored:
-    """A metric and the record it comes from."""
+    """A metric and the record it comes from.
+
+    Attributes:
+        caution: why it is not a score of the finished run (`nvgbench.results.weights`); empty if it is.
+    """
 
     metric: MetricValue
     record: RunRecord
+    caution: str = ""
 
     @property
     def key(self) -> str:
         """See `score_key`."""
         return score_key(self.metric.name, self.metric.protocol)
+
+    @property
+    def of_reconstructions(self) -> bool:
+        """Whether it is about the tokenizer's reconstructions rather than about generated images."""
+        score = score_of(self.metric.name)
+        return score is not None and score.of_reconstructions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +102,7 @@ class Comparison(Mapping[str, Difference]):
         differences: candidate minus baseline, by key of the score; at least one.
         baseline, candidate: names of the models.
         only_baseline, only_candidate: keys of the scores that one model alone has.
+        cautions: what stands against relying on the scores, such as weights of an unfinished training; one line each.
     """
 
     differences: Mapping[str, Difference]
@@ -96,6 +110,7 @@ class Comparison(Mapping[str, Difference]):
     candidate: str = "candidate"
     only_baseline: tuple[str, ...] = ()
     only_candidate: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
 
     def __getitem__(self, key: str) -> Difference:
         return self.differences[key]
@@ -152,6 +167,7 @@ class Comparison(Mapping[str, Difference]):
         lines += [_line(key.ljust(width), found) for key, found in self.items()]
         for name, keys in ((self.baseline, self.only_baseline), (self.candidate, self.only_candidate)):
             lines += [f"only {name} has: {', '.join(keys)}"] if keys else []
+        lines += [f"warning: {caution}" for caution in self.cautions]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -185,19 +201,28 @@ def score_key(name: str, protocol: str) -> str:
 def latest_metrics(records: Iterable[RunRecord], kinds: Iterable[str]) -> dict[str, dict[str, Scored]]:
     """Subject -> `score_key` -> newest value, in the order in which they first appear.
 
-    Newest is by the record's time; of two records of the same second the later one wins.
+    Newest is by the record's time; of two records of the same second the later one wins. Records of trainings among them tell
+    which scores are of earlier weights (`Scored.caution`).
     """
-    wanted = frozenset(kinds)
+    records, wanted = list(records), frozenset(kinds)
+    trained = newest_trainings(records)
     found: dict[str, dict[str, Scored]] = {}
     for record in records:
         if record.kind not in wanted:
             continue
         known = found.setdefault(record.subject, {})
         for metric in record.metrics:
-            scored = Scored(metric, record)
+            scored = with_caution(Scored(metric, record), trained)
             if scored.key not in known or record.created >= known[scored.key].record.created:
                 known[scored.key] = scored
     return found
+
+
+def with_caution(scored: Scored, trainings: Mapping[str, RunRecord]) -> Scored:
+    """The score with its caution, given the newest training of every subject (`nvgbench.results.weights`)."""
+    phase = TOKENIZER if scored.of_reconstructions else GENERATOR
+    caution = weights_caution(scored.record, trainings.get(scored.record.subject), phase)
+    return dataclasses.replace(scored, caution=caution) if caution else scored
 
 
 def why_not_comparable(a: Scored, b: Scored) -> str | None:
@@ -231,9 +256,7 @@ def reference_of(scored: Scored) -> Any:
 
     Reconstructions are compared with the run's own held-out images, whatever the reference of its samples.
     """
-    score = score_of(scored.metric.name)
-    of_reconstructions = score is not None and score.of_reconstructions
-    return identity(scored.record.provenance.get("reconstruction_reference" if of_reconstructions else "reference"))
+    return identity(scored.record.provenance.get("reconstruction_reference" if scored.of_reconstructions else "reference"))
 
 
 def identity(entry: Any) -> Any:
@@ -318,6 +341,12 @@ def compare_all(
         *names,
         only_baseline=tuple(key for key in baseline if key not in candidate),
         only_candidate=tuple(key for key in candidate if key not in baseline),
+        cautions=tuple(
+            f"{name}: {caution}"
+            for name, scores in zip(names, (baseline, candidate), strict=True)
+            for caution in dict.fromkeys(scores[key].caution for key in keys)
+            if caution
+        ),
     )
 
 

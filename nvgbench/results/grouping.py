@@ -35,7 +35,9 @@ class Replicate:
 
 
 def replicate_of(record: RunRecord) -> Replicate | None:
-    """Which training a record is about; None if it is not about a trained run."""
+    """Which training a record is about; None if it is not about a trained run, whatever its name."""
+    if record.family in ("external", "anchor"):
+        return None
     entry = record.provenance.get("replicate")
     if not isinstance(entry, Mapping) or "of" not in entry or "seed" not in entry:
         return None
@@ -52,11 +54,16 @@ def training_groups(
     the sampling noise within it. Scores that a run lacks, or that are not comparable between two runs, are left out. What the
     first run has from several evaluations (by other protocols, with other extractors) makes a record each, with its provenance.
 
+    A member that is not of its finished run makes the whole group a group with a caution.
+
     Args:
-        records: of any runs; of each subject the newest value of each score counts.
+        records: of any runs; of each subject the newest value of each score counts. Records of trainings tell which scores are
+            of earlier weights.
         kinds: kinds of records whose scores count.
         taken: more names of subjects.
     """
+    records = list(records)
+    latest = latest_metrics(records, kinds)
     by_subject: dict[str, list[RunRecord]] = {}
     for record in records:
         if record.kind in kinds:
@@ -70,12 +77,15 @@ def training_groups(
         name = _common_name(runs)
         if name in taken or name in by_subject or any(group.subject == name for group in groups):
             name = f"{name} ({of[:8]})"
-        newest = [latest_metrics(own, kinds)[own[0].subject] for own in runs]
+        newest = [latest[subjects[seed]] for seed in seeds]
+        cautions = {subjects[seed]: _caution(own) for seed, own in zip(seeds, newest, strict=True)}
         for origin in dict.fromkeys(one.record.id for one in newest[0].values()):
             leading = {key: one for key, one in newest[0].items() if one.record.id == origin}
             group = _group(name, [leading, *newest[1:]], "training", {"training_seeds": seeds})
             provenance = {key: value for key, value in group.provenance.items() if key != "replicate"}
             provenance["members"] = [subjects[seed] for seed in seeds]
+            if any(cautions.values()):
+                provenance["caution"] = "; ".join(f"{name}: {caution}" for name, caution in cautions.items() if caution)
             groups.append(dataclasses.replace(group, provenance=provenance))
     return [group for group in groups if group.metrics]
 
@@ -98,6 +108,11 @@ def _replicates(by_subject: Mapping[str, Sequence[RunRecord]]) -> dict[str, dict
         if replicate.name:
             named.add(place)
     return found
+
+
+def _caution(scores: Mapping[str, Scored]) -> str:
+    """Why the scores of generated images are not of the finished run."""
+    return next((one.caution for one in scores.values() if one.caution and not one.of_reconstructions), "")
 
 
 def _common_name(runs: Sequence[Sequence[RunRecord]]) -> str:

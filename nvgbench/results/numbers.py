@@ -79,7 +79,7 @@ def of_metric(scored: Scored) -> Number:
         dataset=_text(identity(record.provenance.get("dataset"))),
         record=record.id,
         created=record.created,
-        note=metric.note,
+        note="; ".join(filter(None, (metric.note, scored.caution))),
     )
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, overload
 
 from nvgbench.errors import InputError, did_you_mean
 from nvgbench.files import StrPath
-from nvgbench.results.compare import Scored
+from nvgbench.results.compare import Scored, with_caution
 from nvgbench.results.grouping import replicate_of
 from nvgbench.results.numbers import NUMBER_FIELDS, of_measurement, of_metric
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import read_records
+from nvgbench.results.weights import newest_trainings
 
 if TYPE_CHECKING:
     import pandas
@@ -98,7 +99,8 @@ def to_frame(records: Iterable[RunRecord]) -> pandas.DataFrame:
     ``training_seed``; then the fields of `nvgbench.results.numbers.Number` but for the verdict: metric, value, low, high …
     A measurement is its median, with its smallest and largest sample as low and high.
     """
-    rows = []
+    records, rows = list(records), []
+    trainings = newest_trainings(records)
     for record in records:
         trained = replicate_of(record)
         about = {
@@ -106,7 +108,7 @@ def to_frame(records: Iterable[RunRecord]) -> pandas.DataFrame:
             "replicate_of": "" if trained is None else trained.of,
             "training_seed": None if trained is None else trained.seed,
         }
-        numbers = [of_metric(Scored(metric, record)) for metric in record.metrics]
+        numbers = [of_metric(with_caution(Scored(metric, record), trainings)) for metric in record.metrics]
         numbers += [of_measurement(measurement, record) for measurement in record.measurements]
         rows += [{**about, **dataclasses.asdict(number)} for number in numbers]
     return frame_of(rows, [*_ABOUT, *(name for name in NUMBER_FIELDS if name != "verdict")])

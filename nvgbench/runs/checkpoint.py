@@ -1,15 +1,19 @@
 """Checkpoints: one folder each, which appears complete or not at all.
 
 ``checkpoints/<phase>/step-00001000/`` holds ``weights.safetensors`` (the model), ``ema.safetensors`` (its moving average, if
-any), a safetensors file for each other trained module, ``optimizer.pt`` (until the phase is finished) and ``state.json``.
+any), a safetensors file for each other trained module, ``optimizer.pt`` (until the phase is finished, or longer on request)
+and ``state.json``.
 Batches and random numbers depend on (seed, step) alone, so the step determines the position in the data.
 Importing this file does not import torch, so that states of runs can be listed quickly.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import errno
 import json
+import math
 import os
 import pickle
 import re
@@ -22,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from nvgbench.errors import InputError
-from nvgbench.files import file_sha256, is_disk_full
+from nvgbench.files import file_sha256, is_disk_full, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +34,23 @@ if TYPE_CHECKING:
 
 WEIGHTS, EMA, OPTIMIZER, STATE = "weights.safetensors", "ema.safetensors", "optimizer.pt", "state.json"
 _FOLDER = re.compile(r"step-(\d{8,})")
+
+
+class VanishedError(InputError):
+    """A checkpoint was removed while it was read: a training has written a newer one."""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints of a phase are kept.
+
+    Attributes:
+        last: how many of the newest.
+        best: also the one with the lowest value of this loss, if given.
+    """
+
+    last: int = 1
+    best: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +66,7 @@ class CheckpointState:
         seconds: time spent training, without interruptions.
         means: sums since the last line of the training log, so that a resumed run logs the same means.
         notes: the objective's notes (which loss network ``auto`` selected …).
+        metrics: the losses logged last, by name.
         parameters: number of trained parameters of each module.
         source: origin of the weights, for a phase that was not trained here.
         files: SHA-256 of every other file of the checkpoint.
@@ -58,6 +80,7 @@ class CheckpointState:
     seconds: float = 0.0
     means: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    metrics: dict[str, float] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
@@ -68,14 +91,16 @@ def save_checkpoint(
     state: CheckpointState,
     tensors: Mapping[str, Mapping[str, Tensor]],
     optimizers: Mapping[str, Any] | None = None,
+    keep: Keep = Keep(),
 ) -> Path:
-    """Write a checkpoint into ``root``, then remove the older ones.
+    """Write a checkpoint into ``root``, then remove older ones.
 
     Args:
         root: the phase's folder.
         state: its ``files`` are filled in here.
         tensors: file name -> state dict.
         optimizers: module name -> optimizer state; not needed in the last checkpoint of a phase.
+        keep: which of the older ones are kept.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; earlier checkpoints are unchanged.
@@ -84,7 +109,7 @@ def save_checkpoint(
     from safetensors import SafetensorError
 
     root.mkdir(parents=True, exist_ok=True)
-    clean(root)
+    clean(root, keep)
     target = root / f"step-{state.step:08d}"
     temporary = root / f".{target.name}.new"
     try:
@@ -107,8 +132,31 @@ def save_checkpoint(
         raise _not_written(error, target) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    clean(root)
+    clean(root, keep)
     return target
+
+
+def reopen(checkpoint: Path, total_steps: int) -> None:
+    """Turn the last checkpoint of a finished phase into one from which the phase continues to ``total_steps``."""
+    state = dataclasses.replace(read_state(checkpoint), final=False, total_steps=total_steps)
+    write_text(checkpoint / STATE, json.dumps(asdict(state), indent=1))
+
+
+def find_checkpoint(root: Path, step: int) -> Path | None:
+    """The checkpoint of exactly this step."""
+    return next((path for path in _folders(root) if _step(path) == step), None)
+
+
+def kept_steps(root: Path) -> list[int]:
+    """The steps of the checkpoints in a phase's folder, in order."""
+    return [_step(path) for path in _folders(root)]
+
+
+def discard_after(root: Path, step: int) -> None:
+    """Remove the checkpoints of later steps, the newest first, so that a killed process leaves a state to resume from."""
+    for path in reversed(_folders(root)):
+        if _step(path) > step:
+            _discard(path)
 
 
 def latest_checkpoint(root: Path) -> Path | None:
@@ -178,19 +226,36 @@ def model_file(checkpoint: Path, ema: bool = True) -> str:
     return EMA if ema and EMA in read_state(checkpoint).files else WEIGHTS
 
 
-def clean(root: Path) -> None:
-    """Remove all checkpoints but the last, and what killed processes left half written or half deleted."""
-    for path in _folders(root)[:-1]:
-        _discard(path)
+def clean(root: Path, keep: Keep = Keep()) -> None:
+    """Remove the checkpoints that are not kept, and what killed processes left half written or half deleted."""
+    best = None if keep.best is None else best_checkpoint(root, keep.best)
+    for path in _folders(root)[: -keep.last]:
+        if path != best:
+            _discard(path)
     for path in root.glob(".step-*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def best_checkpoint(root: Path, metric: str) -> Path | None:
+    """The checkpoint with the lowest ``metric``, the earliest of equal ones; None if none has that metric."""
+    values = {}
+    for path in _folders(root):
+        with contextlib.suppress(InputError):  # a damaged one is not the best
+            values[path] = read_state(path).metrics.get(metric, math.inf)
+    best = min(values, key=lambda path: values[path], default=None)
+    return None if best is None or values[best] == math.inf else best
+
+
+def _step(path: Path) -> int:
+    match = _FOLDER.fullmatch(path.name)
+    assert match, path
+    return int(match[1])
 
 
 def _folders(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
-    found = [(int(match[1]), path) for path in root.iterdir() if (match := _FOLDER.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    return sorted((path for path in root.iterdir() if _FOLDER.fullmatch(path.name)), key=_step)
 
 
 def _save_tensors(tree: Mapping[str, Tensor], path: Path) -> None:
@@ -221,18 +286,34 @@ def _not_written(error: Exception, target: Path) -> OSError:
 def _checked(checkpoint: Path, name: str) -> Path:
     path = checkpoint / name
     expected = read_state(checkpoint).files.get(name)
-    if not path.exists() or expected is None:
+    try:
+        found = file_sha256(path)
+    except FileNotFoundError:
+        found = None
+    if found is None or expected is None:
         raise _damaged(path, "the file is missing")
-    if file_sha256(path) != expected:
+    if found != expected:
         raise _damaged(path, "its SHA-256 differs from the one in state.json")
     return path
 
 
 def _damaged(path: Path, reason: object) -> InputError:
     checkpoint = path.parent
-    older = [folder for folder in _folders(checkpoint.parent) if folder != checkpoint]
-    then = f"resumes from {older[-1].name}" if older else f"repeats the {checkpoint.parent.name}"
-    return InputError(f"{path} is damaged ({reason}); remove the folder {checkpoint}, and the training {then}")
+    if not checkpoint.exists():
+        return VanishedError(f"{checkpoint} was removed while it was read; try again")
+    others = [folder for folder in _folders(checkpoint.parent) if folder != checkpoint]
+    then = f"resumes from {others[-1].name}" if others else f"repeats the {checkpoint.parent.name}"
+    remedy = f"remove the folder {checkpoint}, and the training {then}"
+    if path.name == EMA and _is_whole(checkpoint / WEIGHTS):
+        remedy = f"the plain weights are intact: use them with `weights='plain'`, or {remedy}"
+    return InputError(f"{path} is damaged ({reason}); {remedy}")
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return file_sha256(path) == read_state(path.parent).files.get(path.name)
+    except (OSError, InputError):
+        return False
 
 
 def _discard(path: Path) -> None:

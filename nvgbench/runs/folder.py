@@ -1,24 +1,29 @@
 """A run on disk: its configuration, data set, checkpoints, log and records.
 
-``runs/<name>/`` holds ``config.toml``, ``dataset.json``, ``checkpoints/<phase>/step-…/``, ``train.jsonl``, ``samples/`` and
-``records.jsonl``. Importing this file does not import torch.
+``runs/<name>/`` holds ``config.toml``, ``dataset.json``, ``checkpoints/<phase>/step-…/``, ``train.jsonl``, ``samples/``,
+``records.jsonl``, ``origins.json`` of a fine-tuning, and ``segments.json`` once its settings have changed. Importing this file
+does not import torch.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
-from nvgbench.config.load import config_hash, load_file, replicate_hash, to_dict, to_toml
+from nvgbench.config.identity import CONTINUABLE, FREE, differing
+from nvgbench.config.load import load_file, override_config, to_dict, to_toml
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
 from nvgbench.files import StrPath, remove_leftovers, write_text
 from nvgbench.runs import checkpoint as ckpt
+from nvgbench.runs.dataset_info import DatasetInfo, check_images, moved_source, read_dataset_info
+from nvgbench.runs.lock import LOCK
+from nvgbench.runs.origins import Origins, note_origin, read_origins
+from nvgbench.runs.segments import History, Segment, read_history, write_history
 
 if TYPE_CHECKING:
     import torch
@@ -29,25 +34,12 @@ if TYPE_CHECKING:
 CONFIG = "config.toml"
 _DATASET = "dataset.json"
 _GROUP = "group.json"
+_SEGMENTS = "segments.json"
+_ORIGINS = "origins.json"
 Phase = Literal["tokenizer", "generator"]
+Weights = Literal["averaged", "plain"]
+"""The moving average of the weights (if there is one), or the weights themselves."""
 PHASES: tuple[Phase, ...] = ("tokenizer", "generator")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetInfo:
-    """The data set that a run was trained on.
-
-    Attributes:
-        name: of the source, for display.
-        classes: names of the classes; a label is an index into them.
-        images: number of training images.
-        fingerprint: SHA-256 of what determines the images.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    images: int
-    fingerprint: str
 
 
 class RunFolder:
@@ -70,34 +62,97 @@ class RunFolder:
             OSError: the folder cannot be written.
         """
         run, path = cls(path), Path(path)
-        for file in (path / CONFIG, path / _DATASET, path / _GROUP, run.log_path, run.token_cache_path):
+        for file in (
+            path / CONFIG,
+            path / _DATASET,
+            path / _GROUP,
+            path / _SEGMENTS,
+            path / _ORIGINS,
+            run.log_path,
+            run.token_cache_path,
+        ):
             remove_leftovers(file)
-        if (path / CONFIG).exists():
-            run.check_same(config)
-        elif path.is_file() or (path.is_dir() and any(path.iterdir())):
-            raise InputError(f"{path} exists and is no run; use another `name=` or `runs=`, or remove it")
+        if run.exists:
+            run.reconciled(config)
         else:
+            run.check_free()
             write_text(path / CONFIG, to_toml(config))
         if group and not (path / _GROUP).exists():
             write_text(path / _GROUP, json.dumps({"name": group}) + "\n")
         return run
 
-    def check_same(self, config: RunConfig) -> None:
-        """Refuse a configuration other than the stored one.
+    @property
+    def exists(self) -> bool:
+        """Whether the run has been started."""
+        return (self.path / CONFIG).exists()
+
+    def check_free(self) -> None:
+        """Refuse a folder with other things in it.
 
         Raises:
-            InputError: names the keys that differ.
+            InputError: it is a file, or a folder that is no run and not empty.
         """
-        if config == self.config:
-            return
-        there, here = _flat(to_dict(self.config)), _flat(to_dict(config))
-        keys = [key for key in sorted(there | here) if there.get(key) != here.get(key)]
-        shown = "; ".join(f"{key}: {there.get(key, 'not set')!r} there, {here.get(key, 'not set')!r} now" for key in keys[:5])
+        path = self.path
+        if path.is_file() or (path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())):
+            raise InputError(f"{path} exists and is no run; use another `name=` or `runs=`, or remove it")
+
+    def reconciled(self, config: RunConfig) -> RunConfig:
+        """The run's configuration with the settings of ``config`` that do not determine the weights.
+
+        Args:
+            config: what is asked for; the rest of it must be that of the run, now or when it was started.
+
+        Raises:
+            InputError: other settings differ; the message names them.
+        """
+        current = self.config
+        changed = differing(to_dict(current), to_dict(config))
+        if any(key not in FREE for key in differing(to_dict(self.history.first), to_dict(config))):
+            fixed = {key: values for key, values in changed.items() if key not in FREE}
+            if fixed:
+                raise self._other_configuration(fixed)
+        free = {key: now for key, (_, now) in changed.items() if key in FREE}
+        return override_config(current, free) if free else current
+
+    def _other_configuration(self, keys: Mapping[str, tuple[Any, Any]]) -> InputError:
+        def show(value: Any) -> str:
+            return "not set" if value is None else repr(value)
+
+        shown = "; ".join(f"{key}: {show(there)} there, {show(now)} now" for key, (there, now) in list(keys.items())[:5])
         more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-        raise InputError(
-            f"{self.path} holds a run with another configuration ({shown}{more}); "
-            "use another `name=`, remove that folder, or leave out the settings that differ"
-        )
+        remedy = "use another `name=`, remove that folder, or leave out the settings that differ"
+        if set(keys) <= CONTINUABLE:
+            key, (_, now) = next(iter(keys.items()))
+            remedy += (
+                f"; to change them from the last checkpoint on, use `continue_with={key}={'null' if now is None else now}`"
+            )
+        return InputError(f"{self.path} holds a run with another configuration ({shown}{more}); {remedy}")
+
+    def update(self, config: RunConfig, history: History | None = None) -> None:
+        """Store a changed configuration; the identity of the run stays unless a history with a new segment is given.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        if history is not None:
+            write_history(self.path / _SEGMENTS, history)
+        elif not (self.path / _SEGMENTS).exists():
+            write_history(self.path / _SEGMENTS, self.history)
+        write_text(self.path / CONFIG, to_toml(config))
+
+    @property
+    def history(self) -> History:
+        """The configuration that the run was started with, and its segments.
+
+        Raises:
+            InputError: this is no run folder, or a file of it is damaged.
+        """
+        return read_history(self.path / _SEGMENTS) or History.start(self.stored_config)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The parts of the training, oldest first; more than one if settings were changed on the way."""
+        return self.history.segments
 
     @property
     def name(self) -> str:
@@ -106,7 +161,20 @@ class RunFolder:
 
     @property
     def config(self) -> RunConfig:
-        """The resolved configuration.
+        """The resolved configuration; images that were moved together with the run are found at their new place.
+
+        Raises:
+            InputError: this is no run folder, or its configuration is broken.
+        """
+        config = self.stored_config
+        if not self.knows_dataset:
+            return config
+        source = moved_source(config.data.source, self.path, self.dataset.relative)
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, source=source))
+
+    @property
+    def stored_config(self) -> RunConfig:
+        """The resolved configuration as it is stored.
 
         Raises:
             InputError: this is no run folder, or its configuration is broken.
@@ -115,8 +183,8 @@ class RunFolder:
 
     @property
     def hash(self) -> str:
-        """Hash of the configuration."""
-        return config_hash(self.config)
+        """Hash of the configuration that the run was started with and, if there are more, of its segments."""
+        return self.segments[-1].hash
 
     @property
     def replicate(self) -> dict[str, Any]:
@@ -129,7 +197,9 @@ class RunFolder:
             InputError: this is no run folder, or a file of it is damaged.
         """
         config, path = self.config, self.path / _GROUP
-        found: dict[str, Any] = {"of": replicate_hash(config), "seed": config.train.seed}
+        # Trainings that start from other weights are no repetitions of each other.
+        start = "".join(f"+{origin['weights'][:16]}" for origin in self.origins.values())
+        found: dict[str, Any] = {"of": self.segments[-1].replicate + start, "seed": config.train.seed}
         try:
             return found | {"name": json.loads(path.read_text(encoding="utf-8"))["name"]}
         except FileNotFoundError:
@@ -172,95 +242,149 @@ class RunFolder:
         return state is not None and state.final
 
     @property
+    def knows_dataset(self) -> bool:
+        """Whether the training has opened its data set yet."""
+        return (self.path / _DATASET).exists()
+
+    @property
     def dataset(self) -> DatasetInfo:
         """The data set that the run was trained on.
 
         Raises:
             InputError: the training has not opened it yet, or the file is damaged.
         """
-        path = self.path / _DATASET
-        try:
-            return TypeAdapter(DatasetInfo).validate_python(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise InputError(f"{path} is missing: the training of this run has not started") from None
-        except (UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
-            raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); remove it and train again") from None
+        return read_dataset_info(self.path / _DATASET)
 
-    def note_dataset(self, info: DatasetInfo) -> None:
+    def note_dataset(self, info: DatasetInfo, accept: bool = False) -> None:
         """Store the data set of the run, or check that it is still the same.
+
+        Args:
+            info: the images as they are now.
+            accept: take other images of the same classes, and keep a note of those before.
 
         Raises:
             InputError: the run was started with other images.
         """
-        if not (self.path / _DATASET).exists():
-            write_text(self.path / _DATASET, json.dumps(asdict(info), indent=1))
-        elif self.dataset.fingerprint != info.fingerprint:
-            raise InputError(
-                f"{self.path} was started with other images ({self.dataset.images} of {self.dataset.name}; now {info.images} "
-                f"of {info.name}, or their content changed); restore them or use another `name=`"
-            )
+        if self.knows_dataset:
+            before = self.dataset
+            self.check_dataset(info, accept)
+            if before.fingerprint == info.fingerprint:
+                info = dataclasses.replace(before, relative=info.relative or before.relative)
+            else:
+                steps = {phase: state.step for phase in PHASES if (state := self.state(phase)) is not None}
+                note = {"images": before.images, "fingerprint": before.fingerprint, "steps": steps}
+                info = dataclasses.replace(info, accepted=(*before.accepted, note))
+            if info == before:
+                return
+        write_text(self.path / _DATASET, json.dumps(asdict(info), indent=1))
 
-    def load_tokenizer(self, device: torch.device | str = "cpu", ema: bool = True) -> nn.Module:
+    def check_dataset(self, info: DatasetInfo, accept: bool = False) -> None:
+        """Compare images with those that the run was started with, wherever they are.
+
+        Args:
+            info: the images as they are now.
+            accept: whether other images of the same classes will do.
+
+        Raises:
+            InputError: they are others.
+        """
+        check_images(self.path, self.dataset, info, accept)
+
+    @property
+    def origins(self) -> Origins:
+        """The trained weights that the phases of a fine-tuning started from, see `nvgbench.runs.origins`.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        return read_origins(self.path / _ORIGINS)
+
+    def note_origin(self, phase: Phase, origin: Mapping[str, Any]) -> None:
+        """Store the trained weights that a phase starts from."""
+        note_origin(self.path / _ORIGINS, phase, origin)
+
+    def load_tokenizer(
+        self, device: torch.device | str = "cpu", *, weights: Weights = "averaged", step: int | None = None
+    ) -> nn.Module:
         """The trained tokenizer, frozen and in evaluation mode.
 
         Args:
             device: where it is used.
-            ema: use the moving average of the weights, if there is one.
+            weights: the moving average, if there is one, or the weights themselves.
+            step: of the checkpoint; the last one if None.
 
         Raises:
-            InputError: not trained yet, or damaged.
+            InputError: not trained yet, no such checkpoint, or damaged.
         """
         from nvgbench.runs.models import load_tokenizer
 
-        return load_tokenizer(self, device, ema)
+        return load_tokenizer(self, device, weights, step)
 
-    def load_generator(self, device: torch.device | str = "cpu", ema: bool = True) -> ImageGenerator:
+    def load_generator(
+        self, device: torch.device | str = "cpu", *, weights: Weights = "averaged", step: int | None = None
+    ) -> ImageGenerator:
         """The trained model, ready to make images.
 
         A generator that is still being trained is loaded from its last checkpoint; ``spec.provenance["step"]`` is its step.
+        The tokenizer is the one that the generator was trained with, averaged; only if ``weights`` is ``plain`` and the file of
+        its average is damaged, its plain weights are used.
 
         Args:
             device: where it is used.
-            ema: use the moving average of the generator's weights, if there is one.
+            weights: the moving average of the generator, if there is one, or the weights themselves.
+            step: of the generator's checkpoint; the last one if None.
 
         Raises:
-            InputError: not trained yet, or damaged.
+            InputError: not trained yet, no such checkpoint, or damaged.
         """
         from nvgbench.runs.models import load_generator
 
-        return load_generator(self, device, ema)
+        return load_generator(self, device, weights, step)
 
-    def checkpoint(self, phase: str) -> Path:
-        """A phase's last checkpoint.
+    def checkpoint(self, phase: str, step: int | None = None) -> Path:
+        """A phase's checkpoint of this step, or the last one.
 
         Raises:
             InputError: there is none.
         """
-        found = ckpt.latest_checkpoint(self.checkpoints(phase))
-        if found is None:
+        root = self.checkpoints(phase)
+        found = ckpt.latest_checkpoint(root) if step is None else ckpt.find_checkpoint(root, step)
+        if found is not None:
+            return found
+        steps = ckpt.kept_steps(root)
+        if not steps:
             raise InputError(f"{self.path} has no trained {phase} yet; train {self.config.name} as `name={self.name}` first")
-        return found
+        known = ", ".join(map(str, steps))
+        raise InputError(f"{self.path} has no checkpoint of the {phase} at `step={step}`; there are: {known}")
 
     def tokenizer_fingerprint(self) -> str:
         """SHA-256 of the trained tokenizer's weights."""
-        return self._weights_hash("tokenizer")
+        found = self.checkpoint("tokenizer")
+        return ckpt.read_state(found).files[ckpt.model_file(found)]
 
-    def provenance(self, ema: bool = True) -> dict[str, Any]:
+    def provenance(self, weights: Weights = "averaged", step: int | None = None) -> dict[str, Any]:
         """Where the trained model comes from: run, step, configuration, weights, data set, published files.
+
+        Args:
+            weights: which weights of the generator.
+            step: of the generator's checkpoint; the last one if None.
 
         Raises:
             InputError: not trained yet, or damaged.
         """
-        state = ckpt.read_state(self.checkpoint("generator"))
+        found = self.checkpoint("generator", step)
+        state, segments = ckpt.read_state(found), self.segments
         return {
             "run": self.name,
             "step": state.step,
             "finished": state.final,
-            "config_hash": self.hash,
+            "config_hash": segments[-1].hash,
             "seed": self.config.train.seed,
-            "weights": self._weights_hash("generator", ema),
-            "tokenizer_weights": self._weights_hash("tokenizer"),
+            "weights": state.files[ckpt.model_file(found, weights == "averaged")],
+            "tokenizer_weights": self.tokenizer_fingerprint(),
             "dataset": self.dataset.name,
+            **({"origins": origins} if (origins := self.origins) else {}),
+            **({"segments": [asdict(segment) for segment in segments]} if len(segments) > 1 else {}),
             **self._published(),
         }
 
@@ -272,14 +396,3 @@ class RunFolder:
             if state is not None and "sha256" in state.source:
                 found[phase] = {key: state.source[key] for key in ("file", "sha256")}
         return {"published": found} if found else {}
-
-    def _weights_hash(self, phase: str, ema: bool = True) -> str:
-        found = self.checkpoint(phase)
-        return ckpt.read_state(found).files[ckpt.model_file(found, ema)]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found

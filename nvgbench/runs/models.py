@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -13,28 +15,62 @@ from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.registry import get_family
-from nvgbench.runs.checkpoint import load_tensors, model_file
+from nvgbench.runs.checkpoint import WEIGHTS, VanishedError, load_tensors, model_file, read_state
 from nvgbench.runs.seeding import mix_seed
 from nvgbench.types import ModelSpec
 
 if TYPE_CHECKING:
-    from nvgbench.runs.folder import RunFolder
+    from nvgbench.runs.folder import RunFolder, Weights
+
+_Loaded = TypeVar("_Loaded")
+_ATTEMPTS = 10
 
 
-def load_tokenizer(run: RunFolder, device: torch.device | str = "cpu", ema: bool = True) -> nn.Module:
+def load_tokenizer(
+    run: RunFolder, device: torch.device | str = "cpu", weights: Weights = "averaged", step: int | None = None
+) -> nn.Module:
     """The run's trained tokenizer, see `nvgbench.runs.folder.RunFolder.load_tokenizer`."""
-    config = run.config
-    return _load(run, get_family(config.family).build_tokenizer(config), "tokenizer", device, ema)
+    return _retried(lambda: _tokenizer(run, device, run.checkpoint("tokenizer", step), weights))
 
 
-def load_generator(run: RunFolder, device: torch.device | str = "cpu", ema: bool = True) -> ImageGenerator:
+def load_generator(
+    run: RunFolder, device: torch.device | str = "cpu", weights: Weights = "averaged", step: int | None = None
+) -> ImageGenerator:
     """The run's trained model, see `nvgbench.runs.folder.RunFolder.load_generator`."""
+    return _retried(lambda: _generator(run, device, weights, step))
+
+
+def _retried(load: Callable[[], _Loaded]) -> _Loaded:
+    """``load()``, again if a training replaces the checkpoint meanwhile."""
+    for _ in range(_ATTEMPTS - 1):
+        with contextlib.suppress(VanishedError):
+            return load()
+    return load()
+
+
+def _tokenizer(run: RunFolder, device: torch.device | str, found: Path, weights: Weights) -> nn.Module:
+    config = run.config
+    return _load(get_family(config.family).build_tokenizer(config), found, device, weights)
+
+
+def _generator(run: RunFolder, device: torch.device | str, weights: Weights, step: int | None) -> ImageGenerator:
     config = run.config
     family = get_family(config.family)
     classes = len(run.dataset.classes)
-    tokenizer = load_tokenizer(run, device)
-    generator = _load(run, family.build_generator(config, tokenizer, classes), "generator", device, ema)
-    return family.image_generator(config, tokenizer, generator, _spec(config, run.name, classes, run.provenance(ema)))
+    found = run.checkpoint("generator", step)
+    provenance = run.provenance(weights, read_state(found).step)
+    place = run.checkpoint("tokenizer")
+    try:
+        tokenizer = _tokenizer(run, device, place, "averaged")
+    except VanishedError:
+        raise
+    except InputError:
+        if weights == "averaged":
+            raise
+        tokenizer = _tokenizer(run, device, place, "plain")
+        provenance["tokenizer_weights"] = read_state(place).files[WEIGHTS]
+    generator = _load(family.build_generator(config, tokenizer, classes), found, device, weights)
+    return family.image_generator(config, tokenizer, generator, _spec(config, run.name, classes, provenance))
 
 
 def untrained_generator(config: RunConfig, num_classes: int, seed: int, device: torch.device | str = "cpu") -> ImageGenerator:
@@ -67,9 +103,8 @@ def seeded_generator(config: RunConfig, tokenizer: nn.Module, num_classes: int, 
     return get_family(config.family).build_generator(config, tokenizer, num_classes)
 
 
-def _load(run: RunFolder, module: nn.Module, phase: str, device: torch.device | str, ema: bool) -> nn.Module:
-    found = run.checkpoint(phase)
-    tensors = load_tensors(found, model_file(found, ema))
+def _load(module: nn.Module, found: Path, device: torch.device | str, weights: Weights) -> nn.Module:
+    tensors = load_tensors(found, model_file(found, weights == "averaged"))
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:

@@ -73,8 +73,8 @@ def place(npz: StrPath, out: StrPath) -> Path:
         return out
     file = NpzImages(npz)
     labels = file.labels()
-    assert labels is not None
-    names = [f"{index:06d}_class{label:04d}.png" for index, label in enumerate(labels)]
+    classes = [""] * file.count if labels is None else [f"_class{label:04d}" for label in labels]
+    names = [f"{index:06d}{name}.png" for index, name in enumerate(classes)]
     _refuse_other_images(out, frozenset(names))
     index = 0
     for images in file.stream(_PIECE):

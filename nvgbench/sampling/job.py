@@ -22,6 +22,11 @@ from nvgbench.files import StrPath, whole_file
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.types import ModelSpec, SampleRequest, Share
 
+PROVENANCE = "provenance"
+"""Name of the array in an npz of samples that says what they come from."""
+_ORIGIN = ("run", "step", "total_steps", "finished", "config_hash", "weights", "weights_kind", "tokenizer_weights")
+_DESCRIPTIVE = ("total_steps", "weights_kind")
+"""Entries of a model's provenance that say nothing about its images that the others do not."""
 _PART = re.compile(r"images-(\d{9})-(\d{9})\.npy")
 
 
@@ -68,12 +73,14 @@ def sample_job(
         batch_size: images per call of the generator.
         seed: job seed.
         settings: overrides of the model's sampling settings.
-        classes: the labels, used in turn; all classes of the model if not given.
+        classes: the labels, used in turn; the number of classes stands for "no class". All classes of the model if not given,
+            or "no class" if it has none.
         progress: called with (images done, n) after each batch.
         share: this process's part; all of it if not given. All processes see the same ``folder``.
 
     Returns:
-        Path of the npz, written by the first process: ``arr_0`` uint8 ``[n, H, W, 3]``, ``arr_1`` int64 labels ``[n]``.
+        Path of the npz, written by the first process: ``arr_0`` uint8 ``[n, H, W, 3]``, ``arr_1`` int64 labels ``[n]``, absent
+        if no image has a class, and ``provenance``, a text (`sample_origin` as JSON).
 
     Raises:
         InputError: n < 1, a class out of range, unknown settings.
@@ -101,7 +108,9 @@ def sample_job(
     share.wait()
     target = parts / f"samples-{n}.npz"
     if share.is_first and not target.exists():
-        write_npz(target, _images(parts, n), n, spec.image_size, job_labels(0, n, classes))
+        labels = None if set(classes) == {spec.num_classes} else job_labels(0, n, classes)
+        origin = sample_origin(spec, seed, settings or {})
+        write_npz(target, _images(parts, n), n, spec.image_size, labels, origin)
     share.wait()
     return target
 
@@ -123,14 +132,14 @@ def draw(
 
 
 def check_classes(classes: Sequence[int] | None, spec: ModelSpec) -> tuple[int, ...]:
-    """``classes`` if given, else all classes of the model.
+    """``classes`` if given, else all classes of the model, or "no class" (their number) if it has none.
 
     Raises:
         InputError: a class out of range, or no class.
     """
     if classes is None:
-        return tuple(range(spec.num_classes))
-    wrong = [label for label in classes if not 0 <= label < spec.num_classes]
+        return tuple(range(spec.num_classes)) or (0,)
+    wrong = [label for label in classes if not 0 <= label <= spec.num_classes]
     if wrong or not classes:
         raise InputError(
             f"class {wrong[0] if wrong else classes!r} is out of range: {spec.name} has classes 0 to {spec.num_classes - 1}"
@@ -140,7 +149,8 @@ def check_classes(classes: Sequence[int] | None, spec: ModelSpec) -> tuple[int, 
 
 def job_key(spec: ModelSpec, seed: int, settings: Mapping[str, Any], classes: Sequence[int]) -> str:
     """A folder name that depends on the weights, the seed, the settings and the classes, not on n or the batch size."""
-    content = [spec.name, spec.image_size, dict(spec.provenance), seed, dict(settings), list(classes)]
+    weights = {key: value for key, value in spec.provenance.items() if key not in _DESCRIPTIVE}
+    content = [spec.name, spec.image_size, weights, seed, dict(settings), list(classes)]
     if seed:
         content.append("streams 2")  # a new key: seeds above 0 once gave the samples of seed 0
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -201,13 +211,33 @@ def _part(path: Path, count: int) -> np.ndarray:
     return images
 
 
-def write_npz(path: StrPath, images: Iterator[np.ndarray], n: int, image_size: int, labels: np.ndarray) -> None:
-    """Write ``arr_0`` (images) and ``arr_1`` (labels) atomically, without holding the images in memory."""
+def sample_origin(spec: ModelSpec, seed: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the samples come from: ``model`` (name, family, run, step, SHA-256 of the weights …), ``seed`` and ``settings``."""
+    known = {key: spec.provenance[key] for key in _ORIGIN if key in spec.provenance}
+    return {"model": {"name": spec.name, "family": spec.family, **known}, "seed": seed, "settings": dict(settings)}
+
+
+def write_npz(
+    path: StrPath,
+    images: Iterator[np.ndarray],
+    n: int,
+    image_size: int,
+    labels: np.ndarray | None,
+    origin: Mapping[str, Any] | None = None,
+) -> None:
+    """Write ``arr_0`` (images) and, if given, ``arr_1`` (labels) and ``provenance`` (the origin as JSON) atomically.
+
+    The images are not held in memory.
+    """
     with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as handle:
             header = {"descr": "|u1", "fortran_order": False, "shape": (n, image_size, image_size, 3)}
             np.lib.format.write_array_header_1_0(handle, header)
             for block in images:
                 handle.write(np.ascontiguousarray(block).reshape(-1).data)
-        with archive.open("arr_1.npy", "w") as handle:
-            np.lib.format.write_array(handle, labels)
+        if labels is not None:
+            with archive.open("arr_1.npy", "w") as handle:
+                np.lib.format.write_array(handle, labels)
+        if origin is not None:
+            with archive.open(f"{PROVENANCE}.npy", "w") as handle:
+                np.lib.format.write_array(handle, np.array(json.dumps(origin, default=str)))

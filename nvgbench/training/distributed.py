@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,9 @@ from nvgbench.types import Share
 _BUCKET_BYTES = 25 * 2**20
 # Process 0 may tokenize the data set while the others wait.
 _TIMEOUT = datetime.timedelta(hours=6)
+# What gloo and NCCL say of a process that is gone.
+_LOST = re.compile(r"Connection (closed|reset|refused)|Broken pipe|Socket|remote process|NCCL|gloo", re.IGNORECASE)
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Processes:
 
     rank: int = 0
     world_size: int = 1
+    control: Any = None
+    """Group of CPU processes for flags and messages, so that the device is not waited for; the default group if None."""
 
     @property
     def is_first(self) -> bool:
@@ -43,13 +49,36 @@ class Processes:
         if self.world_size > 1:
             dist.barrier()
 
-    def any(self, flag: bool, device: torch.device) -> bool:
+    def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         if self.world_size == 1:
             return flag
-        shared = torch.tensor(float(flag), device=device)
-        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+        shared = torch.tensor(float(flag))
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=self.control)
         return bool(shared.item())
+
+    def first(self, work: Callable[[], _Result]) -> _Result:
+        """What ``work`` returns in the first process, which alone calls it while the others wait.
+
+        Raises:
+            InputError: in the other processes, if it fails in the first one; that one raises the error itself.
+        """
+        if self.world_size == 1:
+            return work()
+        shared: list[Any] = [None, ""]
+        failure: Exception | None = None
+        if self.is_first:
+            try:
+                shared[0] = work()
+            except Exception as error:
+                failure = error
+                shared[1] = " ".join(str(error).split()) or type(error).__name__
+        dist.broadcast_object_list(shared, src=0, group=self.control)
+        if failure is not None:
+            raise failure
+        if shared[1]:
+            raise InputError(shared[1])
+        return shared[0]
 
     def share(self) -> Share:
         """This process's share of work without gradients."""
@@ -144,6 +173,15 @@ def join_processes(device: torch.device) -> Iterator[tuple[Processes, torch.devi
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size()), device
+        control = dist.new_group(timeout=_TIMEOUT, backend="gloo") if device.type == "cuda" else None
+        yield Processes(dist.get_rank(), dist.get_world_size(), control), device
+    except RuntimeError as error:
+        if not _LOST.search(str(error)):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"process {dist.get_rank()} lost contact with the others ({reason}); finished work is kept, and "
+            "the same call resumes"
+        ) from error
     finally:
         dist.destroy_process_group()

@@ -149,8 +149,8 @@ def _dataset_size(config: RunConfig) -> tuple[int, int]:
     info = SOURCES.get(data.source.partition(":")[0]) if is_source(data.source) else None
     if info is None or info.train_images is None or info.num_classes is None or info.unlimited:
         dataset = open_dataset(data.source, image_size=data.image_size, split="train", limit=data.train_images, seed=data.seed)
-        return len(dataset), len(dataset.classes)
-    return min(info.train_images, data.train_images or info.train_images), info.num_classes
+        return len(dataset), 0 if data.classes == "none" else len(dataset.classes)
+    return min(info.train_images, data.train_images or info.train_images), 0 if data.classes == "none" else info.num_classes
 
 
 def _phase(

@@ -12,6 +12,22 @@ from nvgbench.files import StrPath, append_line, write_text
 from nvgbench.runs.log import log_lines, parse_row
 
 
+def check_tensorboard() -> Any:
+    """TensorBoard's writer.
+
+    Raises:
+        InputError: tensorboard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError(
+            "train.tensorboard needs the package tensorboard: pip install 'nvgbench[tensorboard]', or use "
+            "`train.tensorboard=false`"
+        ) from None
+    return SummaryWriter
+
+
 class TrainLog:
     """The log of a run's training, all phases in one file.
 
@@ -27,14 +43,7 @@ class TrainLog:
         self.path = Path(path)
         self._writer: Any = None
         if tensorboard is not None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise InputError(
-                    "train.tensorboard needs the package tensorboard: pip install 'nvgbench[tensorboard]', or use "
-                    "`train.tensorboard=false`"
-                ) from None
-            self._writer = SummaryWriter(tensorboard)
+            self._writer = check_tensorboard()(tensorboard)
 
     def rewind(self, phase: str, step: int) -> None:
         """Drop the lines of ``phase`` after ``step``, which a resumed run writes again, and incomplete lines."""

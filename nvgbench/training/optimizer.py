@@ -83,4 +83,7 @@ class ModuleOptimizer:
         return self._adamw.state_dict()
 
     def load_state_dict(self, state: dict[str, object]) -> None:
+        betas = self._adamw.param_groups[0]["betas"]
         self._adamw.load_state_dict(state)
+        for group in self._adamw.param_groups:
+            group["betas"] = betas  # may differ from the stored ones; rate and weight decay are set at every step

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from nvgbench.config.load import config_hash
 from nvgbench.results.provenance import collect
 from nvgbench.results.records import Records
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
-from nvgbench.runs.checkpoint import CheckpointState
+from nvgbench.runs.checkpoint import EMA, WEIGHTS, CheckpointState
 from nvgbench.runs.folder import PHASES, RunFolder
 from nvgbench.runs.log import read_log
 from nvgbench.training.precision import resolve_precision
@@ -24,6 +24,8 @@ _CURVE_POINTS = 200
 def append_train_record(run: RunFolder, device: torch.device, world_size: int) -> RunRecord | None:
     """Write the record of the finished phases, unless the last training record already covers them.
 
+    Settings that were changed on the way are listed as ``segments``.
+
     Tables: ``training`` (one row per phase: steps, images, seconds, images_per_second, parameters, final losses by name) and
     ``curve`` (at most 200 rows per phase of the training log). Measurements: ``training_time`` (seconds) and
     ``training_throughput`` (images/s) per phase.
@@ -35,10 +37,14 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
     store = ResultStore(run.records_path)
     phases = sorted(states)
     written = Records(store.records()).select(kind="train", subject=run.name)
-    if not states or (written and written[-1].provenance.get("phases") == phases):
+    segments = run.segments
+    changed: dict[str, Any] = {"segments": [asdict(segment) for segment in segments]} if len(segments) > 1 else {}
+    current = {"phases": phases, "config_hash": segments[-1].hash}
+    if not states or (written and all(written[-1].provenance.get(key) == value for key, value in current.items())):
         return None
     config, dataset = run.config, run.dataset
     trained = {phase: state for phase, state in states.items() if not state.source}
+    origins: dict[str, Any] = {"origins": run.origins} if run.origins else {}
     conditions: dict[str, Any] = {"device": _device_name(device), "processes": world_size}
     rows = read_log(run.log_path)
     record = RunRecord(
@@ -56,13 +62,17 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
             "curve": [point for phase in trained for point in _curve([row for row in rows if row["phase"] == phase])],
         },
         provenance=collect(
-            config_hash(config),
+            segments[-1].hash,
             phases=phases,
             seeds=[config.train.seed],
             replicate=run.replicate,
-            dataset={"name": dataset.name, "images": dataset.images, "fingerprint": dataset.fingerprint},
+            weights={phase: _weights(state) for phase, state in states.items()},
+            dataset={"name": dataset.name, "images": dataset.images, "fingerprint": dataset.fingerprint}
+            | ({"accepted": list(dataset.accepted)} if dataset.accepted else {}),
+            **changed,
             precision=resolve_precision(config.train.precision, device),
             notes={phase: list(state.notes) for phase, state in states.items() if state.notes},
+            **origins,
             tokenizer_from=states["tokenizer"].source if "tokenizer" in states else {},
             **conditions,
         ),
@@ -107,6 +117,11 @@ def _curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def _weights(state: CheckpointState) -> list[str]:
+    """SHA-256 of the phase's weights, and of their moving average if there is one."""
+    return [digest for name, digest in state.files.items() if name in (WEIGHTS, EMA)]
 
 
 def _device_name(device: torch.device) -> str:

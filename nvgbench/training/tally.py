@@ -18,10 +18,17 @@ class DivergenceError(InputError):
 
 
 class Tally:
-    """Means of named numbers since the last line of the log."""
+    """Means of named numbers since the last line of the log.
 
-    def __init__(self, phase: str, device: torch.device) -> None:
+    Args:
+        phase: named in messages.
+        device: where the numbers are.
+        remedy: what to do about a number that is not finite.
+    """
+
+    def __init__(self, phase: str, device: torch.device, remedy: str = "use a lower learning rate") -> None:
         self.phase = phase
+        self._remedy = remedy
         self._device = device
         self._pending: list[tuple[int, dict[str, Tensor | float]]] = []
         self._sums: dict[str, float] = {}
@@ -67,8 +74,8 @@ class Tally:
             # A term tells more than the loss that it is part of.
             name = next((name for name in wrong if name.startswith(f"{wrong[0]}/")), wrong[0])
             raise DivergenceError(
-                f"{self.phase}, step {step + 1}: {name} is {numbers[name]}; training stopped, the last checkpoint is kept; try "
-                f"a lower train.{self.phase}.learning_rate, a smaller clip_norm or `train.precision=fp32` under another `name=`"
+                f"{self.phase}, step {step + 1}: {name} is {numbers[name]}; training stopped, the last checkpoint is kept; "
+                f"{self._remedy}"
             )
 
 

@@ -1,6 +1,6 @@
 """Tokens for the generator's training: made batch by batch, or once for the whole data set and stored in the run's folder.
 
-Shape letters: B batch, N images of the data set, L positions, n tokens of a stage.
+Shape letters: B batch, N images of the data set, V views of each (augmented versions), L positions, n tokens of a stage.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nvgbench.data.dataset import ImageDataset
-from nvgbench.data.loader import sequential_batches, step_indices
+from nvgbench.data.loader import all_views, step_indices, step_rngs
 from nvgbench.files import whole_file
 from nvgbench.interfaces import CodebookTokenizer, Progress, Tokenizer
 from nvgbench.training.interrupt import Interrupted, StopSignal
@@ -31,7 +31,7 @@ class TokenCache:
     """All training images as tokens; in the smallest integer type that holds them.
 
     Args:
-        tensors: of the tokens, by name, see `_named`.
+        tensors: of the tokens, by name, see `_named`; N·V rows, the views of an image one after the other.
         labels_N: classes.
     """
 
@@ -42,24 +42,35 @@ class TokenCache:
     def __len__(self) -> int:
         return len(self.labels_N)
 
-    def batch(self, rows_B: Tensor) -> TokenBatch:
-        """The tokens of the images ``rows_B``, indices as int64."""
+    @property
+    def views(self) -> int:
+        """V."""
+        return len(next(iter(self.tensors.values()))) // len(self)
+
+    def batch(self, images_B: Tensor, views_B: Tensor | int = 0) -> TokenBatch:
+        """The tokens of the images ``images_B``, indices as int64."""
+        rows_B = images_B * self.views + views_B
         rows = {name: tensor[rows_B] for name, tensor in self.tensors.items()}
-        return TokenBatch(_unnamed({name: _as(tensor, torch.int64) for name, tensor in rows.items()}), self.labels_N[rows_B])
+        return TokenBatch(_unnamed({name: _as(tensor, torch.int64) for name, tensor in rows.items()}), self.labels_N[images_B])
 
     def batches(
         self, batch_size: int, *, seed: int, start_step: int = 0, rank: int = 0, world_size: int = 1
     ) -> Iterator[TokenBatch]:
         """The batches of `nvgbench.data.loader.training_batches`, tokenized."""
         share = batch_size // world_size
+        positions = range(rank * share, (rank + 1) * share)
         for step in itertools.count(start_step):
-            rows = step_indices(len(self), batch_size, seed=seed, step=step)[rank * share : (rank + 1) * share]
-            yield self.batch(torch.from_numpy(rows))
+            images = step_indices(len(self), batch_size, seed=seed, step=step)[positions.start : positions.stop]
+            views: Tensor | int = 0
+            if self.views > 1:
+                views = torch.tensor([int(rng.integers(self.views)) for rng in step_rngs(seed, step, positions)])
+            yield self.batch(torch.from_numpy(images), views)
 
 
-def cache_fingerprint(tokenizer_hash: str, dataset_fingerprint: str) -> str:
-    """SHA-256 that changes with the tokenizer's weights, the images, or the file's layout."""
-    return hashlib.sha256(json.dumps([_VERSION, tokenizer_hash, dataset_fingerprint]).encode()).hexdigest()
+def cache_fingerprint(tokenizer_hash: str, dataset_fingerprint: str, views: str = "none") -> str:
+    """SHA-256 that changes with the tokenizer's weights, the images, their views (``flip``, ``ten-crop``), or the layout."""
+    parts = [_VERSION, tokenizer_hash, dataset_fingerprint, *([] if views == "none" else [views])]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 @torch.no_grad()
@@ -74,7 +85,7 @@ def build_cache(
     progress: Progress,
     stop: StopSignal,
 ) -> None:
-    """Tokenize the whole data set and write it to ``path``, completely or not at all.
+    """Tokenize all views of the whole data set and write them to ``path``, completely or not at all.
 
     Raises:
         Interrupted: told to stop; nothing was written.
@@ -84,11 +95,11 @@ def build_cache(
     parts: list[dict[str, Tensor]] = []
     labels = []
     done = 0
-    for batch in sequential_batches(dataset, batch_size):
+    for batch in all_views(dataset, batch_size):
         tokens = encode(tokenizer, batch, device).tokens
         parts.append({name: _as(tensor, dtype).cpu() for name, tensor in _named(tokens).items()})
-        labels.append(batch.labels_B)
-        done += len(batch.labels_B)
+        labels.append(batch.labels_B[:: dataset.views])
+        done += len(labels[-1])
         progress({"phase": "tokens", "done": done, "total": len(dataset)})
         if stop.received:
             raise Interrupted

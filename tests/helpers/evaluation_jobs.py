@@ -15,8 +15,10 @@ from nvgbench.config.schema import DataConfig
 from nvgbench.evaluation import evaluate
 from nvgbench.evaluation.evaluate import Evaluator
 from nvgbench.evaluation.options import EvaluationOptions
+from nvgbench.evaluation.run_data import training_set
 from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.results.schema import RunRecord
+from nvgbench.runs.folder import DatasetInfo
 from nvgbench.training.distributed import join_processes
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, TokenSequence
 
@@ -73,6 +75,12 @@ class Rounding:
         return ((source.indices[0].float() + 0.5) / 2 - 1)[:, :, None, None].expand(-1, 3, 16, 16)
 
 
+def noted(data: DataConfig) -> DatasetInfo:
+    """What a run notes of the data that it is trained on."""
+    train = training_set(data)
+    return DatasetInfo(name=train.name, classes=train.classes, images=len(train), fingerprint=train.fingerprint)
+
+
 def note(diary: Path, line: str) -> None:
     """One line at once, so that those of several processes do not mix and a killed one leaves whole lines."""
     descriptor = os.open(diary, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -98,11 +106,13 @@ def evaluate_run(root: Path, *, keep: bool = True, pause: float = 0.0) -> RunRec
     data = DataConfig(source="shapes", image_size=16, train_images=40, eval_images=REFERENCE)
     run: Any = SimpleNamespace(
         name="painter",
+        path=folder,
+        dataset=noted(data),
         config=SimpleNamespace(data=data, family="nvg", name="nvg-tiny", sampling=NvgSamplingConfig()),
         samples_path=folder / "samples",
         records_path=folder / "records.jsonl",
         replicate={"of": "0123456789abcdef", "seed": 0},
-        load_generator=lambda device: Painter(diary, pause),
+        load_generator=lambda device, **chosen: Painter(diary, pause),
         load_tokenizer=lambda device: Rounding(),
     )
     options = EvaluationOptions(n=SAMPLES, extractor="classifier", bootstrap=10, batch_size=50, keep_samples=keep)

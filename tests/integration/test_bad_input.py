@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from PIL import Image
 
 from nvgbench.cli.app import main
 from tests.helpers.evaluation_jobs import Thumbnails
+from tests.helpers.streams import unread_pipe
 
 SMALL = [
     word
@@ -462,6 +464,46 @@ def test_a_folder_that_cannot_be_written(output: str, place: str, refused: Calla
     """Inside a file, and where nobody may make files, not even root."""
     said = refused([word.format(out=f"{place}/x") for word in OUTPUTS[output]])
     assert place in said
+
+
+QUIET = {
+    "presets": ["presets"],
+    "a preset": ["presets", "nvg-tiny"],
+    "data list": ["data", "list"],
+    "data check": ["data", "check", "npz:{root}/plain.npz"],
+    "lint": ["lint", "{root}/plain.npz"],
+    "compare": ["compare", "nvg-tiny", "nvg-tiny"],
+    "help": ["train", "--help"],
+}
+"""What the other commands do that prints and writes nothing."""
+RESULTS = {"compare": 2}
+"""Exit codes, if not 0: there are no scores to compare."""
+
+
+@pytest.mark.usefixtures("quick_extractor")
+@pytest.mark.parametrize("command", OUTPUTS | QUIET)
+def test_hostile_surroundings(command: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No home, cache and working folder read-only, ASCII output into a pipe that nobody reads: the work is done."""
+    out = tmp_path / "new" / "x"
+    files = {path.name: str(path) for path in runs.iterdir() if path.suffix in (".npz", ".json", ".jsonl", ".ckpt")}
+    arguments = [files.get(word, word.format(out=out, root=runs)) for word in (OUTPUTS | QUIET)[command]]
+    monkeypatch.setenv("NVGBENCH_RUNS", str(runs / "runs"))
+    monkeypatch.setenv("NVGBENCH_CACHE", "/proc/cache")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(Path, "home", _no_home)
+    monkeypatch.chdir("/proc")
+    with unread_pipe("ascii") as stream:
+        for name in ("stdout", "__stdout__", "stderr", "__stderr__"):
+            monkeypatch.setattr(sys, name, stream)
+        with pytest.raises(SystemExit) as done:
+            main(arguments)
+        monkeypatch.undo()
+    assert done.value.code == RESULTS.get(command, 0)
+    assert (command in QUIET) != any(out.parent.glob("x*"))
+
+
+def _no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
 
 
 def test_structure_guidance_from_the_command_line(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,8 +33,11 @@ from nvgbench.results.records import Records
 from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.folder import RunFolder
 from nvgbench.runs.models import untrained_generator
+from nvgbench.training.initial import InitialWeights
+from nvgbench.training.run import train_run
 from nvgbench.weights.exports import original_state
 from nvgbench.weights.imports import import_run
+from nvgbench.weights.source import source_run
 from tests.helpers.stand_ins import nvg_generator_file, nvg_stand_in, var_stand_in
 
 VAR = json.loads((VAR_FIXTURES / "var_public.json").read_text())
@@ -228,7 +231,7 @@ def test_weights_are_given_to_the_commands_themselves(root: Path, tmp_path: Path
         (["sample", "var-d16", "--weights", "var.pth", "--tokenizer", "vae.pth"], "does not fit var-d16"),
         (["profile", "var", "nvg", "--weights", "var.pth", "--tokenizer", "vae.pth"], "got 2 names"),
         (["eval", "--all", "--weights", "var.pth", "--tokenizer", "vae.pth"], "got 0 names"),
-        (["eval", "var", "--data", "shapes"], "--data shapes goes with --weights"),
+        (["eval", "--samples", "x.npz", "--data", "shapes"], "--data shapes is the place of a run's own data"),
     ],
 )
 def test_weights_that_the_commands_refuse(
@@ -297,6 +300,31 @@ def test_what_a_layout_does_not_carry_is_said(root: Path, tmp_path: Path, capsys
     assert "tokenizer.quantizer.child_order = raster" in said
 
 
+def test_a_published_model_is_fine_tuned_on_other_classes(root: Path, tmp_path: Path) -> None:
+    config = RunFolder(root / "runs" / "var").config
+    phase = dataclasses.replace(config.train.generator, batch_size=2, micro_batch_size=None, steps=1, epochs=None)
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, train_images=4, augment="none"),
+        train=dataclasses.replace(config.train, generator=phase, tokenizer=phase),
+    )
+    events: list[Mapping[str, Any]] = []
+    with source_run(root / "var.pth", tmp_path, config, tokenizer=root / "vae.pth") as start:
+        train_run(config, tmp_path / "tuned", device=torch.device("cpu"), progress=events.append, init=start)
+    run = RunFolder(tmp_path / "tuned")
+    origin = run.origins["generator"]
+    assert origin["sha256"] == file_sha256(root / "var.pth")
+    assert origin["classes"] == {"kept": 0, "new": 10}
+    synsets = [f"n{number:08d}" for number in range(10)]
+    with source_run(root / "var.pth", tmp_path, config, tokenizer=root / "vae.pth") as start:
+        assert start is not None
+        initial = InitialWeights(RunFolder(start), config, synsets, ["generator"])
+    assert initial.origin["classes"] == {"kept": 10, "new": 0}, "ImageNet's classes in the order of the published weights"
+    assert any("10 are new" in str(event.get("message")) for event in events)
+    assert run.state("tokenizer").source["sha256"] == file_sha256(root / "vae.pth")  # type: ignore[union-attr]
+    assert not list(tmp_path.glob(".weights-*"))
+
+
 def test_a_generator_is_trained_on_a_published_tokenizer(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -313,7 +341,7 @@ def test_a_generator_is_trained_on_a_published_tokenizer(
     state = run.state("tokenizer")
     assert state is not None
     assert state.source["sha256"] == file_sha256(root / "vae.pth")
-    assert not list(tmp_path.glob(".tokenizer-*"))
+    assert not list(tmp_path.glob(".weights-*"))
     assert_identical(
         {k: v for k, v in original_state(run, "tokenizer").items() if "ema_vocab" not in k},
         {k: v for k, v in state_of(root / "vae.pth").items() if "ema_vocab" not in k},

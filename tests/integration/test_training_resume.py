@@ -113,7 +113,7 @@ def test_what_was_trained_can_be_loaded(whole: tuple[str, Path]) -> None:
     request = SampleRequest(labels_B=torch.tensor([0, 1]), seeds_B=torch.tensor([5, 6]))
     images = generator.generate(request).images_B3HW
     assert (images.shape, images.dtype) == ((2, 3, 16, 16), torch.uint8)
-    plain = RunFolder(folder).load_generator("cpu", ema=False)
+    plain = RunFolder(folder).load_generator("cpu", weights="plain")
     assert plain.spec.provenance["weights"] != generator.spec.provenance["weights"]
 
 

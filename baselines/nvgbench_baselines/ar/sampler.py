@@ -27,7 +27,7 @@ TRACE_PARTS = 4
 def sample(transformer: ArTransformer, labels_B: Tensor, settings: ArSamplingConfig, uniforms_BL: Tensor) -> Tensor:
     """Tokens of one image per label.
 
-    Guidance: unconditional + s · (conditional - unconditional), both passes in one batch; none at s = 1.
+    Guidance: unconditional + s · (conditional - unconditional), both passes in one batch; none at s = 1 or without classes.
 
     Args:
         uniforms_BL: one number in [0, 1) per token.
@@ -35,7 +35,7 @@ def sample(transformer: ArTransformer, labels_B: Tensor, settings: ArSamplingCon
     Returns:
         int64 tokens ``[B, L]``.
     """
-    guided, batch = settings.guidance != 1.0, len(labels_B)
+    guided, batch = settings.guidance != 1.0 and bool((labels_B < transformer.num_classes).any()), len(labels_B)
     all_labels = torch.cat([labels_B, torch.full_like(labels_B, transformer.num_classes)]) if guided else labels_B
     caches = [LayerCache(transformer.length) for _ in range(transformer.config.depth)]
     tokens: list[Tensor] = []

@@ -65,9 +65,9 @@ def sample(
     """Sample one image per label.
 
     Guidance: (1 + t) · conditional - t · unconditional with t rising linearly from 0 at the first scale. Both passes run in one
-    batch; without guidance there is no unconditional pass.
+    batch; without guidance or classes there is no unconditional pass.
     """
-    guided = settings.guidance > 0
+    guided = settings.guidance > 0 and bool((labels_B < transformer.num_classes).any())
     batch, stages = len(labels_B), len(quantizer.scales)
     all_labels = torch.cat([labels_B, torch.full_like(labels_B, transformer.num_classes)]) if guided else labels_B
     condition = transformer.condition(all_labels)

@@ -117,13 +117,13 @@ def check_classes_fit(
     Args:
         images: the samples.
         reference: what they will be compared with.
-        model_classes: number of classes of the model that made them.
+        model_classes: number of classes of the model that made them; 0 for a model without classes, which fits any.
         force: report it only.
 
     Raises:
         InputError: the numbers of classes differ, and ``force`` is not set.
     """
-    known = len(reference.classes)
+    known, model_classes = len(reference.classes), model_classes or None
     highest = -1 if images.labels_N is None else int(images.labels_N.max())
     if not known or (model_classes in (None, known) and highest < known):
         return []

@@ -72,7 +72,7 @@ def test_images_and_trace(small: Callable) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (SampleRequest(labels_B=torch.tensor([5]), seeds_B=torch.tensor([1])), "label 5 is not a class"),
+        (SampleRequest(labels_B=torch.tensor([6]), seeds_B=torch.tensor([1])), "label 6 is not a class"),
         (SampleRequest(labels_B=LABELS, seeds_B=torch.tensor([1])), "one seed per label"),
         (SampleRequest(labels_B=LABELS, seeds_B=SEEDS, settings={"topk": 3}), "did you mean 'top_k'"),
     ],

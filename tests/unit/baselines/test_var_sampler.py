@@ -85,7 +85,7 @@ def test_smoothing_changes_the_picture_and_keeps_it_finite(small: Callable) -> N
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (request(labels_B=torch.tensor([0, 1, 5])), "label 5 is not a class"),
+        (request(labels_B=torch.tensor([0, 1, 6])), "label 6 is not a class"),
         (request(labels_B=torch.tensor([0, 1, -1])), "label -1 is not a class"),
         (request(labels_B=torch.tensor([0.0, 1.0, 2.0])), "integer tensor"),
         (request(seeds_B=torch.tensor([1, 2])), "one seed per label"),

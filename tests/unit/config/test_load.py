@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import math
 from pathlib import Path
 
 import pytest
@@ -92,6 +95,7 @@ def test_epochs_in_place_of_steps() -> None:
         ("=3", "not section.key=value"),
         ("train.generator.steps=null", "exactly one of"),
         ("data.augment=random-crop", "cache_tokens"),
+        ("data={augment='ten-crop',flip=true}", "leave data.flip out"),
     ],
 )
 def test_bad_overrides_are_named(override: str, said: str) -> None:
@@ -137,3 +141,20 @@ def test_the_hash_depends_on_every_setting() -> None:
     assert config_hash(load_preset("nvg-tiny")) != config_hash(load_preset("nvg-tiny", ["train.seed=1"]))
     assert replicate_hash(load_preset("nvg-tiny")) == replicate_hash(load_preset("nvg-tiny", ["train.seed=1"]))
     assert replicate_hash(load_preset("nvg-tiny")) != replicate_hash(load_preset("nvg-tiny", ["data.seed=1"]))
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "infinity", "1e999"])
+@pytest.mark.parametrize("key", ["train.generator.learning_rate", "sampling.temperature", "tokenizer.losses.pixel"])
+def test_numbers_that_are_not_finite_are_refused(key: str, value: str) -> None:
+    with pytest.raises(InputError, match=key):
+        load_preset("var-tiny", [f"{key}={value}"])
+
+
+@pytest.mark.parametrize("preset", ["nvg-tiny", "var-tiny", "ar-tiny"])
+def test_every_number_of_the_sampling_settings_has_to_be_finite(preset: str) -> None:
+    settings = load_preset(preset).sampling
+    keys = [entry.name for entry in dataclasses.fields(settings) if isinstance(getattr(settings, entry.name), float)]
+    assert keys
+    for key, value in itertools.product(keys, (math.inf, -math.inf, math.nan)):
+        with pytest.raises(InputError, match=f"sampling.{key}"):
+            override_dataclass(settings, {key: value}, "sampling")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nvgbench.data.crop import centre_crop, random_crop
+from nvgbench.data.crop import centre_crop, random_crop, ten_crops
 
 
 def test_the_right_size_is_left_untouched():
@@ -44,3 +44,13 @@ def test_random_crops_follow_the_generator():
     assert first.shape == (24, 24, 3)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_ten_crops_are_corners_centre_and_their_mirror_images():
+    pixels = np.random.default_rng(0).integers(0, 256, (35, 35, 3), dtype=np.uint8)  # 1.1 · 32: needs no resizing
+    crops = ten_crops(pixels, 32)
+    places = [(0, 0), (0, 3), (3, 0), (3, 3), (2, 2)]
+    assert len(crops) == 10
+    for crop, mirrored, (top, left) in zip(crops[:5], crops[5:], places, strict=True):
+        assert np.array_equal(crop, pixels[top : top + 32, left : left + 32])
+        assert np.array_equal(mirrored, crop[:, ::-1])

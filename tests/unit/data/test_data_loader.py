@@ -135,3 +135,19 @@ def test_impossible_batches_are_refused():
         training_batches(Numbered(4), 5, seed=0, world_size=2)
     with pytest.raises(InputError, match="has no images"):
         training_batches(Numbered(0), 5, seed=0)
+
+
+def test_half_of_the_images_are_mirrored_the_same_ones_however_the_work_is_divided():
+    def open_(flip: bool) -> ImageDataset:
+        return open_dataset("shapes", image_size=16, split="train", limit=40, flip=flip)
+
+    plain, flipped = (training_batches(open_(flip), 40, seed=2, start_step=1) for flip in (False, True))
+    before, after = next(plain).images_B3HW, next(flipped).images_B3HW
+    mirrored_B = (after == before.flip(-1)).flatten(1).all(dim=1)
+    assert ((after == before).flatten(1).all(dim=1) | mirrored_B).all()
+    assert 8 <= int(mirrored_B.sum()) <= 32  # 20 ± 4 standard deviations
+    shares = [next(training_batches(open_(True), 40, seed=2, start_step=1, rank=r, world_size=2)) for r in (0, 1)]
+    assert torch.equal(torch.cat([share.images_B3HW for share in shares]), after)
+    held = open_dataset("shapes", image_size=16, split="eval", limit=4, flip=True)
+    assert held.views == 1
+    assert all(torch.equal(one, two) for one, two in zip(*([s.image for s in open_(f)] for f in (False, True)), strict=True))

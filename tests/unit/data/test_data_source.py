@@ -81,3 +81,10 @@ def test_a_folder_called_like_a_source_is_named(tmp_path: Path, monkeypatch: pyt
         "source: 'shapes' is the data source, not what lies in ./shapes; for that write 'imagefolder:shapes', or './shapes' to "
         "score it"
     ]
+
+
+@pytest.mark.parametrize("source", ["npz", "imagefolder", "imagenet"])
+def test_a_user_without_a_home(source: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does for such a user
+    with pytest.raises(InputError, match=r"^~/x does not exist"):
+        open_dataset(f"{source}:~/x", image_size=16, split="train")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nvgbench.data.image_set import from_dataset
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
 
@@ -124,10 +125,11 @@ def test_bad_folders_are_refused_in_one_line(tmp_path: Path):
     assert "is a file" in message(tmp_path / "file")
     (tmp_path / "empty").mkdir()
     assert "has no class folders" in message(tmp_path / "empty")
-    _fill(tmp_path / "loose", 2)
+    _fill(tmp_path / "loose" / "val", 2)
     assert "one folder per class" in message(tmp_path / "loose")
-    _fill(tmp_path / "loosetrain" / "train", 2)
-    assert "loosetrain/train has no class folders" in message(tmp_path / "loosetrain")
+    _fill(tmp_path / "looseval" / "train", 2)
+    _fill(tmp_path / "looseval" / "val" / "a", 2)
+    assert "looseval/train has no class folders" in message(tmp_path / "looseval")
     (tmp_path / "hollow" / "a").mkdir(parents=True)
     assert "no images below" in message(tmp_path / "hollow")
     _fill(tmp_path / "single" / "a", 1)
@@ -135,6 +137,29 @@ def test_bad_folders_are_refused_in_one_line(tmp_path: Path):
     _fill(tmp_path / "strange" / "train" / "horse", 1)
     _fill(tmp_path / "strange" / "val" / "hors", 1)
     assert "did you mean 'horse'?" in message(tmp_path / "strange", "eval")
+
+
+def test_images_without_class_folders_have_no_classes(tmp_path: Path):
+    _fill(tmp_path / "loose", 20)
+    _fill(tmp_path / "split" / "train", 3)
+    _fill(tmp_path / "split" / "Val", 2)
+    train, held = _open(tmp_path / "loose"), _open(tmp_path / "loose", "eval")
+    assert (len(train), len(held)) == (18, 2)
+    assert not set(train.paths) & set(held.paths)
+    assert train.classes == ()
+    assert train.labels.tolist() == [0] * 18
+    assert [str(remark) for remark in train.remarks] == [
+        f"classes: {tmp_path / 'loose'} has no class folders: its images are taken without classes"
+    ]
+    assert (len(_open(tmp_path / "split")), len(_open(tmp_path / "split", "eval"))) == (3, 2)
+    images = from_dataset(held)
+    assert images.labels_N is None
+
+
+def test_classes_can_be_ignored():
+    dataset = open_dataset("shapes", image_size=16, split="train", limit=12, unconditional=True)
+    assert dataset.classes == ()
+    assert dataset.labels.tolist() == [0] * 12
 
 
 def test_imagenet_needs_synset_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +31,9 @@ from nvgbench.metrics.frechet_extrapolated import fewest_images
 from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.results.compare import Scored, why_not_comparable
 from nvgbench.results.store import ResultStore
+from nvgbench.results.weights import unfinished
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, TokenSequence
+from tests.helpers.evaluation_jobs import noted
 
 SETTINGS = ScoreSettings(bootstrap=20)
 CACHE = FeatureCache(None)
@@ -191,8 +195,11 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "config_hash", lambda config: "0123456789abcdef")
 
 
-def stub_run(root: Path) -> SimpleNamespace:
+def stub_run(root: Path, model: Mapping[str, Any] | None = None) -> SimpleNamespace:
+    """A run of `Painter`; ``model`` is its provenance."""
     folder = root / "painter"
+    painter = Painter()
+    painter.spec = dataclasses.replace(Painter.spec, provenance=model or Painter.spec.provenance)
     config = SimpleNamespace(
         data=DataConfig(source="shapes", image_size=16, train_images=40, eval_images=30),
         family="nvg",
@@ -201,11 +208,13 @@ def stub_run(root: Path) -> SimpleNamespace:
     )
     return SimpleNamespace(
         name="painter",
+        path=folder,
         config=config,
+        dataset=noted(config.data),
         samples_path=folder / "samples",
         records_path=folder / "records.jsonl",
         replicate={"of": "0123456789abcdef", "seed": 0},
-        load_generator=lambda device: Painter(),
+        load_generator=lambda device, **chosen: painter,
         load_tokenizer=lambda device: Rounding(),
     )
 
@@ -304,6 +313,21 @@ def test_files_of_others(tmp_path: Path) -> None:
     same = Evaluator(tmp_path, EvaluationOptions(extractor="inception", bootstrap=10, reference=str(path))).files(path, "own")
     assert named(same.metrics)["FID"].value == pytest.approx(0, abs=1e-9)
     assert same.subject == "own"
+
+
+@pytest.mark.usefixtures("offline")
+def test_unfinished_weights_are_reported_and_recorded(tmp_path: Path) -> None:
+    warned: list[str] = []
+    options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10)
+    run = stub_run(tmp_path, {"step": 11, "total_steps": 600, "finished": False})
+    record = Evaluator(tmp_path, options, warn=warned.append).run(run)
+    assert record is not None
+    assert record.provenance["model"]["step"] == 11
+    assert any("unfinished, step 11 of 600" in line for line in warned)
+    samples = next(tmp_path.rglob("samples-40.npz"))
+    theirs = Evaluator(tmp_path, dataclasses.replace(options, reference="shapes")).files(samples)
+    assert theirs is not None
+    assert unfinished(theirs.provenance["model"]) == "unfinished, step 11 of 600"
 
 
 @pytest.mark.usefixtures("offline")

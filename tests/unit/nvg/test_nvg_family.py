@@ -107,7 +107,7 @@ def test_structure_from_another_image_is_kept(generator: NvgImageGenerator) -> N
 @pytest.mark.parametrize(
     ("labels", "seeds", "options", "words"),
     [
-        ([10], [0], {}, "not a class"),
+        ([11], [0], {}, "not a class"),
         ([0, 1], [0], {}, "one seed per label"),
         ([0.5], [0], {}, "one seed per label"),
         ([0], [0], {"settings": {"guidence": 1.0}}, "guidence"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvgbench.errors import InputError
+from nvgbench.evaluation.subjects import read_origin
 from nvgbench.sampling import export
 from nvgbench.sampling.job import finished_ranges, image_seed, job_labels, sample_job
 from nvgbench.sampling.pictures import structure_colours, trace_strip
@@ -56,6 +58,27 @@ def test_an_interrupted_job_equals_an_uninterrupted_one(
     np.testing.assert_array_equal(labels, whole[1])
 
 
+def test_samples_carry_what_they_come_from(tmp_path: Path) -> None:
+    painter = SeedPainter()
+    model = {"run": "r", "step": 11, "finished": False, "weights": "a" * 64, "dataset": "imagefolder:/home/someone/images"}
+    painter.spec = dataclasses.replace(painter.spec, provenance=model)
+    path = sample_job(painter, 4, tmp_path, seed=2, settings={"top_k": 3})
+    origin = read_origin(path)
+    assert "dataset" not in origin["model"], "it may name a folder of this machine"
+    assert origin["model"].items() >= {"name": "painter", "step": 11, "finished": False, "weights": "a" * 64}.items()
+    assert (origin["seed"], origin["settings"]) == (2, {"top_k": 3})
+    # Entries that only describe the weights do not make it another job.
+    painter.spec = dataclasses.replace(painter.spec, provenance=model | {"total_steps": 600, "weights_kind": "averaged"})
+    assert sample_job(painter, 4, tmp_path, seed=2, settings={"top_k": 3}) == path
+
+
+def test_files_of_others_have_no_origin(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", arr_0=np.zeros((1, 4, 4, 3), np.uint8), provenance=np.array("not JSON"))
+    np.savez(tmp_path / "b.npz", arr_0=np.zeros((1, 4, 4, 3), np.uint8), provenance=np.arange(3))
+    np.save(tmp_path / "c.npy", np.zeros((1, 4, 4, 3), np.uint8))
+    assert [read_origin(tmp_path / name) for name in ("a.npz", "b.npz", "c.npy", ".")] == [{}] * 4
+
+
 def test_the_npz_is_what_evaluators_expect(tmp_path: Path) -> None:
     images, labels = _read(sample_job(SeedPainter(), 11, tmp_path, batch_size=4, seed=3))
     assert images.dtype == np.uint8
@@ -92,7 +115,7 @@ def test_progress_counts_what_was_there_already(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("n", "classes", "seed", "said"),
-    [(0, None, 0, "at least 1"), (3, [5], 0, "class 5"), (3, [], 0, "class"), (3, None, -1, "seed")],
+    [(0, None, 0, "at least 1"), (3, [6], 0, "class 6"), (3, [], 0, "class"), (3, None, -1, "seed")],
 )
 def test_bad_requests_say_what_is_wrong(tmp_path: Path, n: int, classes: list[int] | None, seed: int, said: str) -> None:
     with pytest.raises(InputError, match=said):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,3 +131,42 @@ def test_interrupted_tokenizing_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         build(tmp_path / "tokens.safetensors", GreyTokenizer(False), Numbers(20), stop)
     assert list(tmp_path.iterdir()) == []
+
+
+class Gradients(ImageDataset):
+    """Every pixel of an image differs from the others; brightness tells the image."""
+
+    def __init__(self, count: int, **options: Any) -> None:
+        labels = np.arange(count) % 3
+        super().__init__(
+            name="gradients", classes=("a", "b", "c"), labels=labels, image_size=16, fingerprint="gradients", **options
+        )
+
+    def read(self, index: int) -> np.ndarray:
+        noise = np.random.default_rng(index).integers(0, 100, (20, 17, 3), dtype=np.uint8)
+        return noise + np.uint8(index)
+
+
+@pytest.mark.parametrize(("augment", "views"), [("none", 2), ("ten-crop", 10)])
+def test_cached_views_are_those_of_the_loader(tmp_path: Path, augment: Any, views: int) -> None:
+    """Mirror images and ten crops are tokenized once each, and drawn as without the cache."""
+    dataset, tokenizer = Gradients(7, augment=augment), GreyTokenizer(structure=True)
+    dataset.flip = augment == "none"
+    build(tmp_path / "tokens.safetensors", tokenizer, dataset)
+    cache = read_cache(tmp_path / "tokens.safetensors", "f")
+    assert cache is not None
+    assert (len(cache), cache.views) == (7, views)
+    place = {"seed": 5, "start_step": 3, "rank": 1, "world_size": 2}
+    seen = set()
+    for one, images in itertools.islice(zip(cache.batches(6, **place), training_batches(dataset, 6, **place), strict=True), 12):
+        other = encode(tokenizer, images, CPU)
+        assert torch.equal(one.labels_B, other.labels_B)
+        for mine, theirs in zip(one.tokens.indices, other.tokens.indices, strict=True):
+            assert torch.equal(mine, theirs)
+        seen |= set(one.tokens.indices[0].flatten().tolist())
+    assert len(seen) > 7, "more tokens than images: several views of them occur"
+
+
+def test_the_views_enter_the_fingerprint() -> None:
+    assert len({cache_fingerprint("t", "d", views) for views in ("none", "flip", "ten-crop")}) == 3
+    assert cache_fingerprint("t", "d") == cache_fingerprint("t", "d", "none")

@@ -1,0 +1,217 @@
+"""The two phases of a training: tokenizer, then generator on its tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from nvgbench.config.schema import RunConfig
+from nvgbench.data.dataset import ImageDataset
+from nvgbench.data.loader import sequential_batches, training_batches
+from nvgbench.errors import InputError
+from nvgbench.interfaces import Objective, Progress
+from nvgbench.registry import get_family
+from nvgbench.runs import checkpoint as ckpt
+from nvgbench.runs.folder import Phase, RunFolder
+from nvgbench.runs.models import seeded_generator, seeded_tokenizer
+from nvgbench.runs.seeding import mix_seed
+from nvgbench.training.batches import join_tokens
+from nvgbench.training.distributed import Processes
+from nvgbench.training.initial import InitialWeights
+from nvgbench.training.interrupt import StopSignal
+from nvgbench.training.log import TrainLog
+from nvgbench.training.loop import LoopSettings, TrainingLoop
+from nvgbench.training.plan import phase_steps
+from nvgbench.training.token_cache import build_cache, cache_fingerprint, encode, read_cache
+from nvgbench.types import TokenBatch, Tokens
+
+# Images for a family's `prepare`, which measures constants such as the scale of the canvas.
+_PREPARE_IMAGES = 256
+_ENCODE_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the phases of one call share."""
+
+    run: RunFolder
+    config: RunConfig
+    dataset: ImageDataset
+    device: torch.device
+    processes: Processes
+    progress: Progress
+    stop: StopSignal
+    log: TrainLog
+    initial: InitialWeights | None
+
+    def report(self, text: str) -> None:
+        self.progress({"message": text})
+
+
+def train_tokenizer(job: Job) -> None:
+    """Train the tokenizer, or whatever of it is not trained yet."""
+    config, run = job.config, job.run
+    if run.is_finished("tokenizer"):
+        job.report("tokenizer: already finished")
+        return
+    steps = phase_steps(config, "tokenizer", len(job.dataset))
+    tokenizer = seeded_tokenizer(config, config.train.seed).to(job.device)
+    _start(job, "tokenizer", tokenizer)
+    objective = _tokenizer_objective(config, tokenizer, steps)
+    if objective is not None:
+        _loop(job, "tokenizer", objective, steps).run(_image_batches(job, "tokenizer"))
+        return
+    job.report("tokenizer: used as it is, without training")
+    if job.processes.is_first:
+        state = ckpt.CheckpointState(phase="tokenizer", step=0, total_steps=0, final=True, source={"untrained": config.family})
+        ckpt.save_checkpoint(run.checkpoints("tokenizer"), state, {ckpt.WEIGHTS: tokenizer.state_dict()})
+    job.processes.barrier()
+
+
+def _tokenizer_objective(config: RunConfig, tokenizer: nn.Module, steps: int) -> Objective | None:
+    """The family's own, or the autoencoder's; None for a tokenizer that is not trained."""
+    from nvgbench.autoencoder.objective import TokenizerObjective
+    from nvgbench.autoencoder.tokenizer import ConvTokenizer
+
+    own = get_family(config.family).tokenizer_objective(config, tokenizer, steps)
+    if own is None and isinstance(tokenizer, ConvTokenizer):
+        return TokenizerObjective(config, tokenizer, steps)
+    return own
+
+
+def train_generator(job: Job) -> None:
+    """Train the generator, or whatever of it is not trained yet."""
+    config, run, device = job.config, job.run, job.device
+    if run.is_finished("generator"):
+        job.report("generator: already finished")
+        return
+    tokenizer = run.load_tokenizer(device)
+    generator = seeded_generator(config, tokenizer, len(job.dataset.classes), config.train.seed).to(device)
+    family = get_family(config.family)
+    if not _start(job, "generator", generator) and run.state("generator") is None:
+        torch.manual_seed(mix_seed(config.train.seed, "prepare"))
+        family.prepare(generator, tokenizer, _first_tokens(job, tokenizer))
+    objective = family.objective(config, tokenizer, generator)
+    if config.train.compile:
+        _compile(generator)
+    batches = _token_batches(job, tokenizer, keep_images=objective.needs_images)
+    loop = _loop(job, "generator", objective, phase_steps(config, "generator", len(job.dataset)))
+    loop.run(batches)
+
+
+def _start(job: Job, phase: Phase, module: nn.Module) -> bool:
+    """Load the weights that the phase starts from, if any, before its first checkpoint; returns whether it did."""
+    initial = job.initial
+    if initial is None or initial.phase != phase or job.run.state(phase) is not None:
+        return False
+    initial.load(module, job.config.train.seed)
+    job.report(initial.describe())
+    if job.processes.is_first:
+        job.run.note_origin(phase, initial.origin)
+    return True
+
+
+def _loop(job: Job, phase: Phase, objective: Objective, steps: int) -> TrainingLoop:
+    settings = LoopSettings(
+        phase=phase,
+        config=getattr(job.config.train, phase),
+        total_steps=steps,
+        seed=job.config.train.seed,
+        precision=job.config.train.precision,
+        log_every=job.config.train.log_every,
+        checkpoint_every=job.config.train.checkpoint_every,
+        keep=ckpt.Keep(job.config.train.keep_last, job.config.train.keep_best),
+        keep_optimizer=job.config.train.keep_optimizer,
+        folder=job.run.checkpoints(phase),
+        log=job.log,
+        device=job.device,
+        progress=job.progress,
+        processes=job.processes,
+        stop=job.stop,
+    )
+    loop = TrainingLoop(objective, settings)
+    for note in objective.notes:
+        job.report(f"{phase}: {note}")
+    if loop.step:
+        job.report(f"{phase}: resumes at step {loop.step}")
+    return loop
+
+
+def _image_batches(job: Job, phase: Phase) -> Callable[[int], Iterator]:
+    return lambda start: training_batches(
+        job.dataset,
+        getattr(job.config.train, phase).batch_size,
+        seed=mix_seed(job.config.train.seed, phase, "order"),
+        start_step=start,
+        rank=job.processes.rank,
+        world_size=job.processes.world_size,
+        workers=job.config.data.workers,
+    )
+
+
+def _token_batches(job: Job, tokenizer: nn.Module, keep_images: bool) -> Callable[[int], Iterator[TokenBatch]]:
+    """Batches of tokens: from the cache if the configuration wants one, else tokenized on the fly."""
+    if not job.config.train.cache_tokens:
+        images = _image_batches(job, "generator")
+        return lambda start: (encode(tokenizer, batch, job.device, keep_images) for batch in images(start))
+    if keep_images:
+        raise InputError(
+            "this training needs the images, and the cache holds only tokens; use `continue_with=train.cache_tokens=false`"
+        )
+    data = job.config.data
+    fingerprint = cache_fingerprint(
+        job.run.tokenizer_fingerprint(), job.dataset.fingerprint, "flip" if data.flip else data.augment
+    )
+    path = job.run.token_cache_path
+    if job.processes.is_first and read_cache(path, fingerprint) is None:
+        build_cache(
+            path, fingerprint, tokenizer, job.dataset, job.device,
+            batch_size=_ENCODE_BATCH, progress=job.progress, stop=job.stop,
+        )  # fmt: skip
+    job.processes.barrier()
+    cache = read_cache(path, fingerprint)
+    assert cache is not None, "the cache has just been written"
+    return lambda start: cache.batches(
+        job.config.train.generator.batch_size,
+        seed=mix_seed(job.config.train.seed, "generator", "order"),
+        start_step=start,
+        rank=job.processes.rank,
+        world_size=job.processes.world_size,
+    )
+
+
+def _first_tokens(job: Job, tokenizer: nn.Module) -> Tokens:
+    """The first images as tokens; the same ones for every process."""
+    batches = sequential_batches(job.dataset, _ENCODE_BATCH, limit=_PREPARE_IMAGES)
+    return join_tokens([encode(tokenizer, batch, job.device).tokens for batch in batches])
+
+
+def copy_tokenizer(job: Job, source: RunFolder) -> None:
+    """Copy the weights of another run's finished tokenizer, which has been checked to fit."""
+    found = source.checkpoint("tokenizer")
+    file = ckpt.model_file(found)
+    state = ckpt.read_state(found)
+    origin = {"run": source.name, "config_hash": source.hash, "weights": state.files[file]}
+    origin |= {key: state.source[key] for key in ("file", "sha256") if key in state.source}
+    have = job.run.state("tokenizer")
+    if have is not None:
+        if have.source != origin:
+            raise InputError(f"{job.run.path} already has another tokenizer; leave `tokenizer=` out, or use another `name=`")
+        return
+    job.report(f"tokenizer: copied from {source.path}")
+    if job.processes.is_first:
+        copied = dataclasses.replace(state, source=origin, images=0, seconds=0.0, means={}, notes=())
+        ckpt.save_checkpoint(job.run.checkpoints("tokenizer"), copied, {ckpt.WEIGHTS: ckpt.load_tensors(found, file)})
+    job.processes.barrier()
+
+
+def _compile(generator: nn.Module) -> None:
+    """Compile the repeated blocks in place: families call other methods of their generators than ``forward``, and identical
+    blocks are compiled once."""
+    blocks = [block for module in generator.modules() if isinstance(module, nn.ModuleList) for block in module]
+    for block in blocks or [generator]:
+        block.compile()
