@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nvgbench.config.load import config_hash, override_dataclass, to_dict
+from nvgbench.config.load import changed_settings, config_hash, override_dataclass, to_dict
 from nvgbench.config.schema import RunConfig
 from nvgbench.device import describe_device
 from nvgbench.interfaces import ImageGenerator
@@ -65,6 +65,7 @@ def profile_record(
             gpu=described.get("gpu"),
             device=described,
             model=dict(generator.spec.provenance),
+            changed=changed_settings(config),
             settings=to_dict(sampling),
             image_size=generator.spec.image_size,
         ),
