@@ -15,6 +15,7 @@ STUDIES: Registry[type[Study]] = Registry(
     "nvgbench.studies",
     {
         "clusters": "nvgbench.ablations.clusters:Clusters",
+        "alignment": "nvgbench.ablations.alignment:Alignment",
         "components": "nvgbench.ablations.components:Components",
     },
 )

@@ -9,6 +9,7 @@ from nvgbench.results.schema import RunRecord
 from nvgbench.results.study import study_page
 
 _MOST_ROWS = 60
+_MOST_MEANS = 2
 
 
 def show_study(record: RunRecord) -> None:
@@ -46,7 +47,7 @@ def _by_tokens(name: str, rows: Sequence[dict[str, Any]]) -> Any:
     """Means side by side, without their intervals, which are in the record."""
     from rich.table import Table
 
-    means = [key for key in rows[0] if key.endswith("_mean")]
+    means = [key for key in rows[0] if key.endswith("_mean")][:_MOST_MEANS]
     heads = [key for key, value in rows[0].items() if key not in ("tokens", "stage", "seed", "run") and isinstance(value, str)]
     tokens = sorted({row["tokens"] for row in rows})
     cells: dict[tuple[str, ...], dict[int, str]] = {}
