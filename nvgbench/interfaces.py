@@ -142,6 +142,8 @@ class ModelFamily(ABC):
         presets: importable package whose ``*.toml`` files are the family's presets.
         model_config, sampling_config, quantizer_config: keyword-only frozen dataclasses, the types of the preset's sections
             ``[model]``, ``[sampling]`` and ``[tokenizer.quantizer]``.
+        unconditional: whether label ``num_classes`` means "no class" to its models, so that they can be trained and sampled
+            without classes.
     """
 
     name: str
@@ -150,6 +152,7 @@ class ModelFamily(ABC):
     model_config: type = NoSettings
     sampling_config: type = NoSettings
     quantizer_config: type = NoSettings
+    unconditional: bool = False
 
     @property
     def original(self) -> OriginalProject | None:
@@ -176,7 +179,10 @@ class ModelFamily(ABC):
     def build_generator(self, config: RunConfig, tokenizer: nn.Module, num_classes: int) -> nn.Module:
         """An untrained generator for that tokenizer; all of it is trained.
 
-        Label ``num_classes`` stands for "no class"; with ``num_classes`` 0 there is no other.
+        Args:
+            config: of the run.
+            tokenizer: that it works with.
+            num_classes: 0 for a training without classes.
         """
 
     def prepare(self, generator: nn.Module, tokenizer: nn.Module, tokens: Tokens) -> None:  # noqa: B027

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -18,6 +19,7 @@ from nvgbench.data.catalog import is_source
 from nvgbench.data.image_set import ImageSet, in_memory, open_images
 from nvgbench.errors import InputError
 from nvgbench.evaluation.reference import Reference, open_reference, run_reference
+from nvgbench.evaluation.run_data import data_of
 from nvgbench.evaluation.subjects import subject_name
 from nvgbench.files import StrPath
 from nvgbench.runs.find import is_run
@@ -60,7 +62,9 @@ def features_of(given: Any, logits: Any = None) -> Features | None:
     return Features(features_ND, logits_NK, fingerprint)
 
 
-def generated_images(given: Scorable, *, n: int, seed: int, labels: Any, runs: StrPath) -> Generated:
+def generated_images(
+    given: Scorable, *, n: int, seed: int, labels: Any, runs: StrPath, own_data: bool = False, force: bool = False
+) -> Generated:
     """Generated images from whatever names them; a run is sampled.
 
     Args:
@@ -68,10 +72,15 @@ def generated_images(given: Scorable, *, n: int, seed: int, labels: Any, runs: S
         n, seed: of the samples of a run.
         labels: int classes ``[N]`` of images in memory.
         runs: the folder of runs.
+        own_data: whether a run will be compared with its own data, which must then be those that it was trained on.
+        force: warn of other data instead of refusing them.
     """
     if isinstance(given, str | os.PathLike) and is_run(given, runs):
         given = load_run(given, runs=runs)
     if isinstance(given, Run):
+        if own_data:
+            for finding in data_of(given.folder, None, force=force)[1]:
+                warnings.warn(str(finding), stacklevel=3)
         given = given.sample(n=n, seed=seed)
     if isinstance(given, Samples):
         return Generated(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas
 
     from nvgbench.api.runs import Run
+    from nvgbench.runs.folder import Weights
 
 Phase = Literal["tokenizer", "generator"]
 
@@ -59,7 +60,7 @@ def train(
             is used as it is, unless ``phases=["tokenizer"]`` trains that alone.
         phases: what to train.
         continue_with: settings of a started run to change from its last checkpoint on, e.g. ``{"train.generator.steps": 600}``.
-        rewind: first return to the newest checkpoint at or before this step.
+        rewind: first return to the newest checkpoint at or before this step; 0 starts the phase in training anew.
         accept_data: resume although images were repaired, removed or replaced.
         progress: called with what happens: ``phase, done, total`` (and ``losses`` now and then), or ``message``.
 
@@ -101,6 +102,8 @@ def profile(
     seed: int = 0,
     device: str = "auto",
     runs: StrPath = "runs",
+    weights: Weights = "averaged",
+    step: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RunRecord:
     """Measure parameters, FLOPs, latency, throughput, memory and energy of a run, or of a preset with random weights.
@@ -115,6 +118,7 @@ def profile(
         seed: of a preset's random weights.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         runs: the folder of runs.
+        weights, step: of a run's generator, as for `nvgbench.load_run`.
         progress: called with (steps done, steps).
 
     Returns:
@@ -124,7 +128,7 @@ def profile(
         InputError: neither a run nor a preset, or settings that do not exist.
     """
     plan = _plan(batch_sizes=tuple(batch_sizes), repeats=repeats, warmup=warmup, energy_seconds=energy_seconds)
-    model = profiled_model(target, set=set, classes=classes, seed=seed, device=device, runs=runs)
+    model = profiled_model(target, set=set, classes=classes, seed=seed, device=device, runs=runs, weights=weights, step=step)
     return model.measure(plan, progress)
 
 
@@ -157,6 +161,8 @@ def profiled_model(
     seed: int = 0,
     device: str = "auto",
     runs: StrPath = "runs",
+    weights: Weights = "averaged",
+    step: int | None = None,
 ) -> ProfiledModel:
     """Check what `profile` was given, so that a misspelt name stops before anything is measured."""
     from nvgbench.config.load import load_preset
@@ -175,7 +181,7 @@ def profiled_model(
             run.name,
             run.records_path,
             lambda plan, progress: profile_record(
-                run.load_generator(place), config, plan, place, settings=settings, progress=progress
+                run.load_generator(place, weights=weights, step=step), config, plan, place, settings=settings, progress=progress
             ),
         )
     if text not in preset_files():
@@ -183,6 +189,8 @@ def profiled_model(
         raise InputError(
             f"{text!r} is neither a preset nor a run in {root}{did_you_mean(text, known)}; 'nvgbench presets' lists presets"
         )
+    if step is not None or weights != "averaged":
+        raise InputError(f"`step=` and `weights=` choose among the weights of a run, and {text!r} is a preset; leave them out")
     config = load_preset(text, set or {})
     number = 0 if config.data.classes == "none" else classes or _known_classes(config.data.source)
     return ProfiledModel(

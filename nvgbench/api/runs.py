@@ -22,10 +22,11 @@ from nvgbench.device import resolve_device
 from nvgbench.errors import InputError
 from nvgbench.files import StrPath
 from nvgbench.interfaces import CodebookTokenizer, ImageGenerator, Tokenizer
+from nvgbench.registry import get_family
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.store import ResultStore
 from nvgbench.runs.find import find_run
-from nvgbench.runs.folder import RunFolder
+from nvgbench.runs.folder import RunFolder, Weights
 from nvgbench.sampling.classes import class_name, select_classes
 from nvgbench.sampling.job import image_seed, labels_of
 from nvgbench.sampling.pictures import trace_image
@@ -38,18 +39,22 @@ Images = NDArray[np.uint8] | Tensor
 """uint8 images: an array ``[N, H, W, 3]`` or a tensor ``[N, 3, H, W]``."""
 
 
-def load_run(path: StrPath, *, runs: StrPath = "runs", device: str = "auto") -> Run:
+def load_run(
+    path: StrPath, *, runs: StrPath = "runs", device: str = "auto", weights: Weights = "averaged", step: int | None = None
+) -> Run:
     """A trained (or imported) run.
 
     Args:
         path: its folder, or its name below ``runs``.
         runs: the folder of runs.
         device: where its models run: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        weights: the moving average of the generator's weights, if any (``averaged``), or the weights themselves (``plain``).
+        step: of the generator's checkpoint; the last one if None.
 
     Raises:
         InputError: no such run, or no such device.
     """
-    return Run(find_run(os.fspath(path), Path(runs)), resolve_device(device))
+    return Run(find_run(os.fspath(path), Path(runs)), resolve_device(device), weights=weights, step=step)
 
 
 class Run:
@@ -60,9 +65,13 @@ class Run:
         device: where its models run.
     """
 
-    def __init__(self, folder: RunFolder, device: torch.device) -> None:
+    def __init__(
+        self, folder: RunFolder, device: torch.device, *, weights: Weights = "averaged", step: int | None = None
+    ) -> None:
         self.folder = folder
         self.device = device
+        self._weights: Weights = weights
+        self._step = step
 
     @property
     def name(self) -> str:
@@ -90,7 +99,7 @@ class Run:
         Raises:
             InputError: not trained yet, or damaged.
         """
-        return self.folder.load_generator(self.device)
+        return self.folder.load_generator(self.device, weights=self._weights, step=self._step)
 
     @cached_property
     def tokenizer(self) -> RunTokenizer:
@@ -132,7 +141,7 @@ class Run:
         """
         if n < 1 or batch_size < 1:
             raise InputError(f"`n={n}` images in batches of {batch_size}; expected at least 1 of each")
-        chosen = select_classes(classes, self.classes)
+        chosen = select_classes(classes, self.classes, unconditional=get_family(self.config.family).unconditional)
         parts = []
         for start in range(0, n, batch_size):
             indices = range(start, min(start + batch_size, n))

@@ -20,7 +20,17 @@ from nvgbench.evaluation.recording import provenance
 from nvgbench.evaluation.reference import match_labels
 from nvgbench.evaluation.rules.base import Rules
 from nvgbench.evaluation.rules.catalog import open_rules
-from nvgbench.evaluation.scores import Scores, ScoreSettings, check_counts, compute_scores, evaluate_samples
+from nvgbench.evaluation.scores import (
+    CHOICES,
+    Scores,
+    ScoreSettings,
+    check_counts,
+    check_sets,
+    check_statistics,
+    chosen_scores,
+    compute_scores,
+    evaluate_samples,
+)
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.registry import ExtractorRequest, check_extractor, open_extractor
 from nvgbench.files import StrPath
@@ -30,7 +40,7 @@ from nvgbench.results.compare import Comparison, Margin, Scored, compare_all, la
 from nvgbench.results.lookup import scores_of
 from nvgbench.results.protocols import OWN
 from nvgbench.results.schema import RunRecord
-from nvgbench.results.scores import INCEPTION, score_of
+from nvgbench.results.scores import INCEPTION
 from nvgbench.results.weights import unfinished
 from nvgbench.types import Features, MetricValue
 
@@ -158,6 +168,9 @@ def score(
     cache: StrPath | None = None,
     runs: StrPath = "runs",
     force: bool = False,
+    kid_subsets: int = 100,
+    kid_subset_size: int = 1000,
+    is_splits: int = 10,
 ) -> Scores:
     """Every score of generated images (or of their features) against a reference, with 95 % intervals.
 
@@ -182,7 +195,9 @@ def score(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         cache: folder in which features are kept; nowhere if None.
         runs: folder of the runs, in which trained classifiers are kept too.
-        force: score although the classes of samples and reference differ.
+        force: score although the classes of samples and reference differ, or a run's data are others now.
+        kid_subsets, kid_subset_size: number and size of the subsets of the kernel distance.
+        is_splits: splits of the Inception Score. Scores with other splits or subsets are not compared.
 
     Raises:
         InputError: input that cannot be used; the message says which and how to fix it.
@@ -197,11 +212,14 @@ def score(
         300
     """
     place = resolve_device(device)
-    settings = ScoreSettings(metrics=metrics, seed=seed, per_class=per_class, thorough=thorough, device=place)
+    settings = ScoreSettings(
+        metrics=metrics, seed=seed, per_class=per_class, thorough=thorough, protocol=protocol,
+        kid_subsets=kid_subsets, kid_subset_size=kid_subset_size, is_splits=is_splits, device=place,
+    )  # fmt: skip
     features = features_of(generated, logits)
     if features is not None:
         return _score_features(features, reference, settings, extractor=extractor, protocol=protocol, name=name, labels=labels)
-    found = generated_images(generated, n=n, seed=seed, labels=labels, runs=runs)
+    found = generated_images(generated, n=n, seed=seed, labels=labels, runs=runs, own_data=reference is None, force=force)
     if reference is None and found.data is None and not settings.needs_reference:
         reference = found.images
     target, data = reference_images(reference, found, runs=runs)
@@ -212,6 +230,8 @@ def score(
     found = dataclasses.replace(found, images=images if name is None else dataclasses.replace(images, name=name))
     for finding in check_classes_fit(found.images, target.images, found.num_classes, force=force):
         warnings.warn(str(finding), stacklevel=2)
+    check_sets(found.images, target.images, settings)  # before a classifier is trained
+    check_statistics(target, settings, extractor or INCEPTION)
     request = ExtractorRequest(device=place, weights=weights, data=data, folder=Path(runs, "_extractors"))
     network = _network(extractor or INCEPTION, request, rules, found.images.image_size)
     scores = evaluate_samples(
@@ -225,7 +245,7 @@ def score(
     origin = provenance(
         protocol, place, **{"seeds": {"scores": seed}} | dict(found.provenance), n=found.images.count, **scores.provenance
     )
-    return dataclasses.replace(_chosen(scores, metrics), subject=found.images.name, family=found.family, provenance=origin)
+    return dataclasses.replace(scores, subject=found.images.name, family=found.family, provenance=origin)
 
 
 def compare(
@@ -319,6 +339,7 @@ def _score_features(
         seed=settings.seed,
         bootstrap=settings.bootstrap,
         thorough=settings.thorough,
+        **{name: getattr(settings, name) for name in CHOICES},
         device=settings.device,
     )
     values, contributions = compute_scores(inputs, settings.metrics)
@@ -330,31 +351,10 @@ def _score_features(
         extractor={"name": label},
         reference={"name": "features", "fingerprint": real.fingerprint, "n": len(real)},
         samples={"name": name or "features", "fingerprint": generated.fingerprint, "n": len(generated)},
+        choices=settings.choices,
     )
     scores = Scores(metrics=tuple(values), subject=name or "features", provenance=origin, contributions=contributions)
-    return _chosen(scores, settings.metrics)
-
-
-def _chosen(scores: Scores, names: Sequence[str] | None) -> Scores:
-    """The named scores alone; a metric that shares its work with others computes those too.
-
-    Raises:
-        InputError: a named score could not be computed from what was given.
-    """
-    if names is None:
-        return scores
-    words = {value.name: _words(value) for value in scores.metrics}
-    for name in names:
-        if not any(name in known for known in words.values()):
-            raise InputError(f"{name} cannot be computed from what was given; computed: {', '.join(scores) or 'nothing'}")
-    kept = tuple(value for value in scores.metrics if words[value.name] & set(names))
-    return dataclasses.replace(scores, metrics=kept)
-
-
-def _words(value: MetricValue) -> set[str]:
-    """What a score may be asked for by: its names, and the metric that computes it."""
-    known = score_of(value.name)
-    return {value.name} if known is None else {value.name, known.name, known.stem, known.metric}
+    return chosen_scores(scores, settings.metrics)
 
 
 def _scored(given: Scores | RunRecord | StrPath, runs: StrPath) -> dict[str, Scored]:

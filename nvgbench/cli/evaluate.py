@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
+from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot, Step, WeightsKind
 from nvgbench.cli.published import PublishedTokenizer, Weights, import_first
 from nvgbench.errors import InputError
 
@@ -42,6 +42,12 @@ def register(app: typer.Typer) -> None:
         ] = "nvgbench",
         inception_weights: Annotated[Path | None, typer.Option(help="Inception weights; implies inception.")] = None,
         extractor_weights: Annotated[Path | None, typer.Option(help="File or folder with the extractor's weights.")] = None,
+        metrics: Annotated[
+            str | None, typer.Option(help="Only these, e.g. FID,IS: others, reconstructions too, are not computed.")
+        ] = None,
+        key: Annotated[str | None, typer.Option(help="Name of the images in the .npz of --samples, if not arr_0.")] = None,
+        resize: Annotated[int | None, typer.Option(min=1, help="Bring all files to this side, pixels (bicubic).")] = None,
+        crop: Annotated[str | None, typer.Option(help="center: crop all files to their centre square.")] = None,
         n: Annotated[int, typer.Option("-n", "--number", help="Number of samples per run.")] = 2000,
         seed: Annotated[int, typer.Option(min=0, help="Seed of the samples and of all random draws in the scores.")] = 0,
         sampling_seeds: Annotated[
@@ -56,6 +62,8 @@ def register(app: typer.Typer) -> None:
         ] = False,
         weights: Weights = None,
         tokenizer: PublishedTokenizer = None,
+        step: Step = None,
+        weights_kind: WeightsKind = "averaged",
         data: Annotated[
             str | None,
             typer.Option(help="Where a run's own data are now, if moved; with --weights, the data source (default imagenet)."),
@@ -71,6 +79,9 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--force", help="Score although images or classes are not the run's own, and record it.")
         ] = False,
         batch_size: Annotated[int, typer.Option(min=1)] = 64,
+        kid_subsets: Annotated[int, typer.Option(min=1, help="Number of subsets of KID.")] = 100,
+        kid_subset_size: Annotated[int, typer.Option(min=2, help="Images per subset of KID.")] = 1000,
+        is_splits: Annotated[int, typer.Option(min=1, help="Splits of the Inception Score.")] = 10,
         bootstrap: Annotated[int, typer.Option(min=2, help="Replicates of bootstrapped intervals (PSNR …).")] = 200,
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,
@@ -91,6 +102,9 @@ def register(app: typer.Typer) -> None:
             extractor=extractor or ("inception" if inception_weights or protocol != "nvgbench" else "classifier"),
             extractor_weights=_weights(extractor, extractor_weights, inception_weights),
             settings=parse_settings(settings), reference=reference, per_class=per_class, nearest_training=nearest_training,
+            metrics=None if metrics is None else tuple(name.strip() for name in metrics.split(",")),
+            weights=weights_kind, step=step,
+            key=key, resize=resize, crop=crop, kid_subsets=kid_subsets, kid_subset_size=kid_subset_size, is_splits=is_splits,
             keep_samples=keep_samples, force=force, fid_infinity=fid_infinity, data=data if weights is None else None,
         )  # fmt: skip
         seeds = _sampling_seeds(sampling_seeds, samples)
@@ -176,7 +190,7 @@ def _show(record: RunRecord | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from nvgbench.results.missing import why_no_lpips
+    from nvgbench.results.missing import missing_scores
     from nvgbench.results.weights import unfinished
 
     about = ", ".join(filter(None, (record.family, unfinished(record.provenance.get("model")))))
@@ -195,8 +209,11 @@ def _show(record: RunRecord | None) -> None:
     console.print(table)
     for note in sorted({metric.note for metric in record.metrics if metric.note}):
         console.print(f"note: {note}", markup=False)
-    if reason := why_no_lpips(record):
-        console.print(f"note: no LPIPS: {reason}", markup=False)
+    reasons: dict[str, list[str]] = {}
+    for name, reason in missing_scores(record).items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        console.print(f"note: no {', '.join(names)}: {reason}", markup=False)
     for title, rows in record.tables.items():
         _show_rows(console, title, rows)
 

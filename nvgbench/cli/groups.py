@@ -15,6 +15,7 @@ COMMANDS = (
     "verify",
     "sample",
     "lint",
+    "stats",
     "evaluate",
     "compare",
     "profile",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,12 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N
 Overrides = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. train.steps=100 or sampling.top_k=5. Repeatable."),
+]
+
+Step = Annotated[int | None, typer.Option(min=1, help="Use the generator's checkpoint of this step; the last by default.")]
+WeightsKind = Annotated[
+    Literal["averaged", "plain"],
+    typer.Option("--weights-kind", help="The moving average of the generator's weights, if any, or the weights themselves."),
 ]
 
 RunNames = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs; everything below --runs if none.")]
@@ -29,7 +35,8 @@ def as_options(message: str) -> str:
     """A message of the library with the arguments that it names in backticks written as options.
 
     `out=` becomes ``--out``, `extractor='clip'` ``--extractor clip``, `n=50` ``-n 50``, `force=True` ``--force``,
-    `force=False` ``--no-force``, and a setting (a name with dots), `train.steps=9`, ``--set train.steps=9``.
+    `force=False` ``--no-force``, and a setting (a name with dots), `train.steps=9`, ``--set train.steps=9``. As ``--weights``
+    takes published files, `weights='plain'` becomes ``--weights-kind plain``.
     """
     return _ARGUMENT.sub(lambda match: _option(match[1], match[2]), message)
 
@@ -39,7 +46,7 @@ def _option(name: str, value: str) -> str:
         value = value.strip("'\"")
     if "." in name:
         return f"--set {name}={value}"
-    dashed = name.replace("_", "-")
+    dashed = "weights-kind" if name == "weights" and value in ("averaged", "plain") else name.replace("_", "-")
     if value in ("True", "False"):
         return f"--{dashed}" if value == "True" else f"--no-{dashed}"
     return f"{'-' if len(name) == 1 else '--'}{dashed} {value}".rstrip()

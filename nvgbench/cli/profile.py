@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
+from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot, Step, WeightsKind
 from nvgbench.cli.published import PublishedTokenizer, Weights, import_first
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def register(app: typer.Typer) -> None:
         seed: Annotated[int, typer.Option(help="Seed of a preset's random weights.")] = 0,
         weights: Weights = None,
         tokenizer: PublishedTokenizer = None,
+        step: Step = None,
+        weights_kind: WeightsKind = "averaged",
         settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,
@@ -51,7 +53,10 @@ def register(app: typer.Typer) -> None:
         import_first(targets, runs, weights, tokenizer)
         changed = parse_overrides(settings)
         models = [
-            profiled_model(target, set=changed, classes=classes, seed=seed, device=device, runs=runs) for target in targets
+            profiled_model(
+                target, set=changed, classes=classes, seed=seed, device=device, runs=runs, weights=weights_kind, step=step
+            )
+            for target in targets
         ]
         for model in models:
             with counting(f"profiling {model.name}", "steps") as progress:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
+from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot, Step, WeightsKind
 from nvgbench.cli.published import PublishedTokenizer, Weights, import_first
 from nvgbench.errors import InputError
 
@@ -27,6 +27,8 @@ def register(app: typer.Typer) -> None:
         batch_size: Annotated[int, typer.Option(min=1)] = 64,
         weights: Weights = None,
         tokenizer: PublishedTokenizer = None,
+        step: Step = None,
+        weights_kind: WeightsKind = "averaged",
         settings: Overrides = [],  # noqa: B006 - read by typer, never modified
         structure_image: Annotated[Path | None, typer.Option(help="NVG: take the structure of this image.")] = None,
         structure_mask: Annotated[Path | None, typer.Option(help="NVG: take the structure from this mask.")] = None,
@@ -38,6 +40,7 @@ def register(app: typer.Typer) -> None:
         """Draw samples; after an interruption the same command resumes. Under torchrun, on several devices."""
         from nvgbench.cli.progress import of_first
         from nvgbench.device import resolve_device
+        from nvgbench.registry import get_family
         from nvgbench.results.weights import unfinished
         from nvgbench.runs.find import find_run
         from nvgbench.sampling import export
@@ -59,9 +62,10 @@ def register(app: typer.Typer) -> None:
                 import_first([run], runs, weights, tokenizer)
             processes.barrier()
             folder = find_run(run, runs)
-            generator = folder.load_generator(place)
+            generator = folder.load_generator(place, weights=weights_kind, step=step)
             names = folder.dataset.classes
-            chosen = select_classes(None if classes is None else classes.split(","), names)
+            unconditional = get_family(folder.config.family).unconditional
+            chosen = select_classes(None if classes is None else classes.split(","), names, unconditional=unconditional)
             options = export.parse_settings(settings)
             if guided:
                 from nvgbench.nvg.structure_control import with_structure

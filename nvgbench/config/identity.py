@@ -20,6 +20,8 @@ FREE = frozenset(
         "train.keep_best",
         "train.keep_optimizer",
         "train.tensorboard",
+        "train.validate_every",
+        "train.wandb",
         "train.compile",
     }
 )

@@ -291,6 +291,9 @@ def _check_consistency(config: RunConfig, origin: str) -> None:
                 f"{origin}: train.{name}.batch_size = {phase.batch_size} is not a multiple of its micro_batch_size "
                 f"{phase.micro_batch_size}"
             )
+    every, logged = config.train.validate_every, config.train.log_every
+    if every is not None and every % logged:
+        raise InputError(f"{origin}: train.validate_every = {every} is not a multiple of train.log_every = {logged}")
     if config.data.flip and config.data.augment == "ten-crop":
         raise InputError(f"{origin}: data.augment = 'ten-crop' includes mirror images; leave data.flip out")
     if config.train.cache_tokens and config.data.augment == "random-crop":

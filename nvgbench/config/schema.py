@@ -147,7 +147,12 @@ class TrainConfig:
     """Also keep the checkpoint with the lowest value of this loss, by its name in the training log."""
     keep_optimizer: bool = False
     """Keep the optimizers' state in the last checkpoint of a phase, so that a finished training can be continued exactly."""
+    validate_every: int | None = Field(default=None, ge=1)
+    """Steps between held-out losses, logged as ``heldout/…``, and pictures of reconstructions or samples; a multiple of
+    ``log_every``. The training itself stays the same."""
     tensorboard: bool = False
+    wandb: str | None = None
+    """Also log to this project of Weights & Biases."""
     compile: bool = False
     """Compile the generator with torch.compile."""
 

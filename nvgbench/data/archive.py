@@ -29,6 +29,8 @@ IMAGES = "arr_0"
 LABELS = ("arr_1", "labels")
 CLASSES = ("classes", "class_names")
 _NPY = b"\x93NUMPY"
+_MOST_BYTES = 1 << 29
+"""Arrays other than the images are refused above; they are labels, names and statistics."""
 _LOCAL_HEADER = 30
 """Bytes of a local file header before the name (PKWARE APPNOTE 4.3.7); lengths of name and extra field are its last four."""
 _METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES encryption"}
@@ -64,9 +66,9 @@ class NpzImages:
         if dtype.hasobject:
             raise InputError(f"{self.path}: {what} is an array of Python objects; save uint8 images [N, H, W, 3]")
         if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
-            remedy = "; clamp to 0 to 255, round and convert" if dtype != np.uint8 else ""
-            raise InputError(f"{self.path}: {what} is {dtype} {list(shape)}; expected uint8 images [N, H, W, 3]{remedy}")
-        if 0 in shape:
+            found = f"{dtype} {list(shape)}"
+            raise InputError(f"{self.path}: {what} is {found}; expected uint8 images [N, H, W, 3]{_remedy(shape, dtype)}")
+        if min(shape) < 1:
             raise InputError(f"{self.path}: {what} holds 0 images {list(shape)}; expected at least one [N, H, W, 3]")
         self.count, self.height, self.width = shape[:3]
         self._bytes = self.height * self.width * 3
@@ -206,7 +208,9 @@ def npz_arrays(path: StrPath, keys: Sequence[str]) -> dict[str, NDArray]:
 def is_zip(path: StrPath) -> bool:
     """Whether a file is a zip archive, perhaps a damaged one."""
     try:
-        return zipfile.is_zipfile(path)
+        return _head(path).startswith(b"PK") and zipfile.is_zipfile(path)  # a tar that holds a zip ends like one
+    except OSError:
+        return False
     except zipfile.BadZipFile:  # raised for some damages; opening it says more
         return True
 
@@ -287,6 +291,24 @@ def large_uint8(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.frombuffer(mmap.mmap(-1, max(1, math.prod(shape))), dtype=np.uint8)[: math.prod(shape)].reshape(shape)
 
 
+def _remedy(shape: tuple[int, ...], dtype: np.dtype) -> str:
+    """How an array becomes uint8 images ``[N, H, W, 3]``."""
+    parts = []
+    if dtype.kind == "f":
+        parts.append("scale to 0 to 255, clamp, round and convert")
+    elif dtype.kind in "iu" and dtype != np.uint8:
+        parts.append("convert values of 0 to 255")
+    if len(shape) == 4 and shape[1] == 3:
+        parts.append("move the channels to the end: transpose(0, 2, 3, 1)")
+    elif len(shape) == 3 and shape[2] == 3:
+        parts.append("add the axis N, even for a single image")
+    elif len(shape) == 3 or (len(shape) == 4 and shape[3] == 1):
+        parts.append("repeat grey values in three channels")
+    elif len(shape) == 4 and shape[3] == 4:
+        parts.append("compose alpha onto a background")
+    return "".join(f"; {part}" for part in parts)
+
+
 def _head(path: StrPath) -> bytes:
     with open(path, "rb") as handle:
         return handle.read(HEAD)
@@ -304,8 +326,10 @@ def _read_array(member: IO[bytes], size: int) -> NDArray:
     if dtype.hasobject:
         return np.broadcast_to(np.array(None, dtype=object), shape)
     count = math.prod(shape)
-    if count * dtype.itemsize > size - member.tell():
+    if min(shape, default=0) < 0 or count * dtype.itemsize > size - member.tell():
         raise ValueError(f"an array of {dtype} {list(shape)} in {size} bytes")
+    if count * dtype.itemsize > _MOST_BYTES:
+        raise ValueError(f"an array of {dtype} {list(shape)} where no more than {_MOST_BYTES:,} bytes are expected")
     data = np.frombuffer(member.read(count * dtype.itemsize), dtype=dtype, count=count)
     return data.reshape(shape, order="F" if fortran else "C")
 

@@ -93,7 +93,7 @@ def decode_image(handle: IO[bytes], name: str, notes: Notes | None = None) -> ND
         if image.has_transparency_data:
             return np.asarray(_on_white(image, note))
         deep = ";16" in str(getattr(image, "tile", ""))  # the bytes' layout in the file; decoding clears it
-        pixels_hw3 = np.asarray(image.convert("RGB"))
+        pixels_hw3 = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
         if deep and image.format == "PNG" and image.mode == "RGB" and pixels_hw3.max() < 16:
             return _to_8_bits(_deep_png(handle), note)
         if deep:
@@ -107,6 +107,8 @@ def _opened(handle: IO[bytes], name: str) -> Iterator[Image.Image]:
         formats = ("TGA",) if name.lower().endswith(_TGA) else _FORMATS
         try:
             image = Image.open(handle, formats=formats)
+        except Image.DecompressionBombError:
+            raise InputError(f"{name} has more than the limit of {MOST_PIXELS:,} pixels; resize it first") from None
         except UnidentifiedImageError:
             handle.seek(0)
             kind = describe(handle.read(HEAD))

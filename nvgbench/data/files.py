@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -70,8 +71,8 @@ def left_out_remarks(left_out: LeftOut, name: str) -> tuple[Remark, ...]:
 def list_images(folder: StrPath) -> Listing:
     """Image files in ``folder`` and its sub-folders, linked ones included.
 
-    Left out are hidden files and folders, links to nothing, links to folders that are in the set already (among them every
-    loop), and files with other suffixes than `SUFFIXES`.
+    Left out are hidden files and folders, links to nothing or to themselves, links to folders that are in the set already
+    (among them every loop), and files with other suffixes than `SUFFIXES`.
 
     Raises:
         OSError: a folder cannot be listed.
@@ -87,23 +88,38 @@ def list_images(folder: StrPath) -> Listing:
             left_out["linked folder", "already in the set"] += 1
             continue
         seen.add(identity)
-        for entry in os.scandir(os.path.join(folder, place)):
-            path = f"{place}/{entry.name}" if place else entry.name
-            if entry.is_dir():
-                if is_hidden(entry.name):
+        with os.scandir(os.path.join(folder, place)) as entries:
+            for entry in entries:
+                path = f"{place}/{entry.name}" if place else entry.name
+                kind = _kind(entry)
+                if kind == "folder" and is_hidden(entry.name):
                     left_out["hidden folder", entry.name] += 1
-                else:
+                elif kind == "folder":
                     (links if entry.is_symlink() else folders).append(path)
-            elif not entry.is_file():
-                left_out["dangling link" if entry.is_symlink() else "special file", ""] += 1
-            elif is_image_name(entry.name):
-                found.append(path)
-            elif not is_hidden(entry.name):
-                left_out["other file", _suffix(entry.name) or "no suffix"] += 1
-            elif _suffix(entry.name) in SUFFIXES:
-                left_out["hidden image", ""] += 1
+                elif kind != "file":
+                    left_out[kind, ""] += 1
+                elif is_image_name(entry.name):
+                    found.append(path)
+                elif not is_hidden(entry.name):
+                    left_out["other file", _suffix(entry.name) or "no suffix"] += 1
+                elif _suffix(entry.name) in SUFFIXES:
+                    left_out["hidden image", ""] += 1
         links.sort()
     return Listing(tuple(sorted(found, key=lambda path: path.split("/"))), left_out)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """``folder`` or ``file``, as far as links lead to one, else what it is."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "file"
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return "link to itself"
+    return "dangling link" if entry.is_symlink() else "special file"
 
 
 def _identities_above(folder: StrPath) -> set[tuple[int, int]]:

@@ -215,7 +215,8 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     """Names of the visible folders in ``folder``, sorted; none if it does not exist."""
     if not folder.is_dir():
         return ()
-    return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name)))
+    names = os.listdir(folder)
+    return tuple(sorted(name for name in names if not is_hidden(name) and os.path.isdir(os.path.join(folder, name))))
 
 
 def class_images(root: Path, part: str, classes: Sequence[str]) -> tuple[list[str], np.ndarray, tuple[Remark, ...]]:
@@ -252,10 +253,11 @@ def class_images(root: Path, part: str, classes: Sequence[str]) -> tuple[list[st
 def _outside_of_classes(base: Path) -> LeftOut:
     """Images and links that lie beside the class folders of ``base``."""
     left_out: LeftOut = Counter()
-    for entry in os.scandir(base):
-        if entry.is_symlink() and not os.path.exists(entry.path):
+    for name in os.listdir(base):
+        path = base / name
+        if os.path.islink(path) and not os.path.exists(path):
             left_out["dangling link", ""] += 1
-        elif entry.is_file() and is_image_name(entry.name):
+        elif os.path.isfile(path) and is_image_name(name):
             left_out["image outside of the class folders", ""] += 1
     return left_out
 

@@ -82,8 +82,7 @@ def write_statistics(path: StrPath, statistics: Statistics) -> Path:
         OSError: the file cannot be written.
     """
     path = Path(path)
-    if path.suffix != ".npz":
-        raise InputError(f"`out={str(path)!r}` does not end in .npz; statistics are written as an .npz file")
+    check_name(path)
     arrays: dict[str, Any] = {}
     for keys, moments in ((_POOL, statistics.moments), (_SPATIAL, statistics.spatial_moments)):
         if moments is not None:
@@ -96,6 +95,16 @@ def write_statistics(path: StrPath, statistics: Statistics) -> Path:
     with whole_file(path) as temporary:
         np.savez(temporary, **arrays)
     return path
+
+
+def check_name(path: StrPath) -> None:
+    """Refuse a file name other than an npz's, before anything is computed.
+
+    Raises:
+        InputError: it does not end in ``.npz``.
+    """
+    if Path(path).suffix != ".npz":
+        raise InputError(f"`out={str(path)!r}` does not end in .npz; statistics are written as an .npz file")
 
 
 def _moments(path: StrPath, arrays: Mapping[str, NDArray], mean: str, covariance: str) -> StoredMoments | None:

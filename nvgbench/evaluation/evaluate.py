@@ -23,9 +23,11 @@ from nvgbench.evaluation.lint.inspection import inspect
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, match_labels, open_reference, run_reference
+from nvgbench.evaluation.rules.adm import short_split
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.run_data import check_reference, data_of
-from nvgbench.evaluation.scores import Scores, check_counts, check_sets, evaluate_samples
+from nvgbench.evaluation.scores import Scores, check_counts, check_sets, check_statistics, evaluate_samples
+from nvgbench.evaluation.statistics import check_moments
 from nvgbench.evaluation.subjects import check_subject, read_origin, subject_name
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.registry import ExtractorRequest, open_extractor
@@ -86,12 +88,14 @@ class Evaluator:
         config, options = run.config, self.options
         data, findings = self._first_alone(lambda: data_of(run, options.data, force=options.force))
         reference = self._reference(data)
-        check_counts(self.scoring, {f"reference {reference.images.name}": reference.images.count})
+        if not reference.statistics_only:
+            check_counts(self.scoring, {f"reference {reference.images.name}": reference.images.count})
+        check_statistics(reference, self.scoring, options.extractor)
         if options.reference is not None:
             findings += check_reference(run, data, reference.images, force=options.force)
         if self.share.is_first:
             self._report_findings(findings)
-        generator = run.load_generator(self.device)
+        generator = run.load_generator(self.device, weights=options.weights, step=options.step)
         if self.share.is_first and (early := unfinished(generator.spec.provenance)):
             self.warn(f"warning: {run.name} is {early}; its scores are marked, and no gate or claim is judged by them")
         extractor = self._extractor(data)
@@ -105,17 +109,7 @@ class Evaluator:
         scores = self._score(images, reference, extractor, data, findings)
         if scores is None:
             return None
-        again = evaluate_reconstructions(
-            run.load_tokenizer(self.device),  # type: ignore[arg-type]  # a module with the protocol's methods
-            run_reference(data).images,
-            extractor,
-            self.scoring,
-            cache=self.cache,
-            rules=self.rules,
-            device=self.device,
-            batch_size=options.batch_size,
-            report=self.report,
-        )
+        again = self._reconstructions(run, data, extractor)
         folder = run.records_path.parent
         artifacts = recording.pictures(images, reference.images, folder, record_id)
         artifacts += recording.trace(generator, folder, record_id, seed=options.seed, settings=options.settings)
@@ -131,20 +125,35 @@ class Evaluator:
             provenance=recording.provenance(
                 options.protocol,
                 self.device,
-                config_hash(config),
+                generator.spec.provenance.get("config_hash", config_hash(config)),
                 **self._drawing(config),
                 n=images.count,
                 model=dict(generator.spec.provenance),
                 replicate=run.replicate,
                 changed=changed_settings(config),
-                **scores.provenance,
-                **again.provenance,
+                **_joined(scores.provenance, again.provenance),
             ),
         )
         ResultStore(run.records_path).append(record)
         if not options.keep_samples:
             shutil.rmtree(samples.parent, ignore_errors=True)
         return record
+
+    def _reconstructions(self, run: RunFolder, data: DataConfig, extractor: FeatureExtractor) -> Scores:
+        """Scores of the tokenizer; none if only some scores of generated images are wanted."""
+        if self.options.metrics is not None:
+            return Scores(metrics=())
+        return evaluate_reconstructions(
+            run.load_tokenizer(self.device),  # type: ignore[arg-type]  # a module with the protocol's methods
+            run_reference(data).images,
+            extractor,
+            self.scoring,
+            cache=self.cache,
+            rules=self.rules,
+            device=self.device,
+            batch_size=self.options.batch_size,
+            report=self.report,
+        )
 
     def over_seeds(self, run: RunFolder, seeds: Sequence[int]) -> RunRecord | None:
         """Evaluate a run with each sampling seed, then append a record of the mean scores with intervals over the seeds.
@@ -175,11 +184,12 @@ class Evaluator:
             InputError: no reference, or one that cannot be used; the classifier without a data source to train on; other
                 samples or a run of that name.
         """
-        images = open_images(samples)
-        source = self.options.reference
+        options = self.options
+        images = open_images(samples, key=options.key, resize=options.resize, crop=options.crop)
+        source = options.reference
         if source is None:
             raise InputError("samples need a `reference=`: an .npz, a folder of images, or a data source such as cifar10")
-        reference = self._first_alone(lambda: open_reference(source, images.image_size))
+        reference = self._open_reference(source, images.image_size)
         images, reference = match_labels(images, reference)
         folder = self.root / "_external"
         subject = name or subject_name(samples)
@@ -188,6 +198,7 @@ class Evaluator:
             self.warn(f"warning: name: {replaced}")
         data = DataConfig(source=source, image_size=images.image_size)
         check_sets(images, reference.images, self.scoring)  # before a classifier is trained
+        check_statistics(reference, self.scoring, options.extractor)
         findings = check_classes_fit(images, reference.images, force=self.options.force)
         extractor = self._extractor(data)
         self._check_extrapolation(images.count, reference, extractor)
@@ -275,8 +286,11 @@ class Evaluator:
             training = from_dataset(open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed))
         if findings is not None:
             findings += self._lint(images, reference, extractor)
+            findings += self._first_alone(lambda: self._check_moments(reference, extractor))
         images = self._fill(images, extractor, "features of the samples")
-        reference = dataclasses.replace(reference, images=self._fill(reference.images, extractor, "features of the reference"))
+        if not reference.statistics_only:
+            filled = self._fill(reference.images, extractor, "features of the reference")
+            reference = dataclasses.replace(reference, images=filled)
         if training is not None:
             training = self._fill(training, extractor, "features of the training images")
         if not self.share.is_first:
@@ -307,14 +321,35 @@ class Evaluator:
         dimension = self._dimension(reference, extractor)
         protocol = self.options.protocol
         used = any(reference.used_moments(protocol, extractor.name))
-        findings = inspect(images, reference, dimension=dimension, stored_moments=used, report=self.report)
+        seen = None if reference.statistics_only else reference
+        findings = inspect(images, seen, dimension=dimension, stored_moments=used, report=self.report)
+        if protocol == "adm" and (shorter := short_split(images.count)):
+            findings.append(Finding("number", "warning", shorter))
         # With another extractor than Inception they cannot be used, whatever the rules say.
         findings += check_extractor_fit(extractor, any(reference.used_moments(protocol, INCEPTION)))
         self._report_findings(findings)
         return findings
 
+    def _check_moments(self, reference: Reference, extractor: FeatureExtractor) -> list[Finding]:
+        """Whether the moments stored with images are theirs, before anything else is extracted."""
+        moments, _ = reference.used_moments(self.options.protocol, extractor.name)
+        if moments is None or reference.statistics_only:
+            return []
+        return check_moments(
+            reference.images,
+            moments,
+            extractor,
+            pool=None if self.rules is None else self.rules.pool,
+            cache=self.cache,
+            force=self.options.force,
+        )
+
     def _dimension(self, reference: Reference, extractor: FeatureExtractor) -> int:
         """Number of features that enter the Fréchet distance."""
+        if reference.statistics_only:
+            moments = reference.moments or reference.spatial_moments
+            assert moments is not None
+            return len(moments.mean_D)
         features_1F = extractor(reference.images.first(1))[0].numpy()
         return int((features_1F if self.rules is None else self.rules.pool(features_1F)).shape[1])
 
@@ -352,7 +387,11 @@ class Evaluator:
 
     def _reference(self, data: DataConfig) -> Reference:
         given = self.options.reference
-        return self._first_alone(lambda: run_reference(data) if given is None else open_reference(given, data.image_size))
+        return self._first_alone(lambda: run_reference(data)) if given is None else self._open_reference(given, data.image_size)
+
+    def _open_reference(self, source: str, image_size: int) -> Reference:
+        options = self.options
+        return self._first_alone(lambda: open_reference(source, image_size, resize=options.resize, crop=options.crop))
 
     def _first_alone(self, make: Callable[[], T]) -> T:
         """The result of ``make``; the first process calls it before the others, so that downloads and trainings happen once."""
@@ -409,6 +448,12 @@ class Evaluator:
         )
         ResultStore(folder).append(record)
         return record
+
+
+def _joined(scores: Mapping[str, Any], reconstructions: Mapping[str, Any]) -> dict[str, Any]:
+    """The provenance of both, with the scores that either lacks."""
+    missing = {**scores.get("missing", {}), **reconstructions.get("missing", {})}
+    return {**scores, **reconstructions, **({"missing": missing} if missing else {})}
 
 
 def _new_id() -> str:

@@ -14,6 +14,7 @@ from nvgbench.evaluation.scores import ScoreSettings
 from nvgbench.extractors.registry import check_extractor
 from nvgbench.results.protocols import OWN, named_protocol
 from nvgbench.results.scores import INCEPTION
+from nvgbench.runs.folder import Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +32,16 @@ class EvaluationOptions:
         bootstrap: replicates of bootstrapped intervals.
         settings: overrides of the model's sampling settings.
         reference: data source or file; the held-out images of the run's own data if None.
+        weights: the moving average of the generator's weights, if any (``averaged``), or the weights themselves (``plain``).
+        step: of the generator's checkpoint; the last one if None.
         data: where the run's own data are now, if they were moved.
         per_class: also the Fréchet distance of every class.
         nearest_training: also the distance of each sample to its nearest training image.
         fid_infinity: also FID∞ above 512 features.
+        key: name of the images in an npz of third-party samples; ``arr_0`` if None.
+        resize, crop: how third-party samples and a reference of files are brought to one size, see `nvgbench.data.crop.Fit`.
+        kid_subsets, kid_subset_size: number and size of the subsets of the kernel distance.
+        is_splits: splits of the Inception Score.
         keep_samples: keep the samples of a run on disk; otherwise they are removed once scored.
         force: score although the images or classes are not those of the run; the record says so.
     """
@@ -49,10 +56,18 @@ class EvaluationOptions:
     bootstrap: int = 200
     settings: Mapping[str, Any] = field(default_factory=dict)
     reference: str | None = None
+    weights: Weights = "averaged"
+    step: int | None = None
     data: str | None = None
     per_class: bool = False
     nearest_training: bool = False
     fid_infinity: bool = False
+    key: str | None = None
+    resize: int | None = None
+    crop: str | None = None
+    kid_subsets: int = 100
+    kid_subset_size: int = 1000
+    is_splits: int = 10
     keep_samples: bool = True
     force: bool = False
 
@@ -67,7 +82,16 @@ class EvaluationOptions:
             raise InputError(
                 f"`fid_infinity=True` goes with `protocol={OWN!r}`, got `protocol={self.protocol!r}`; leave one of them out"
             )
-        fewest = self.score_settings("cpu").fewest_images
+        settings = self.score_settings("cpu")
+        if settings.choices and self.protocol != OWN:
+            name, value = next(iter(settings.choices.items()))
+            raise InputError(f"`{name}={value}` goes with `protocol={OWN!r}`; {self.protocol} has its own, so leave it out")
+        if self.kid_subsets < 1 or self.kid_subset_size < 2 or self.is_splits < 1:
+            raise InputError(
+                f"`kid_subsets={self.kid_subsets}`, `kid_subset_size={self.kid_subset_size}` and `is_splits={self.is_splits}`: "
+                "expected at least 1, 2 and 1"
+            )
+        fewest = settings.fewest_images
         if self.n < fewest:
             raise InputError(f"`n={self.n}` is too few for these scores; use at least {fewest}, better thousands")
         if self.bootstrap < 2 or self.batch_size < 1:
@@ -81,5 +105,9 @@ class EvaluationOptions:
             seed=self.seed,
             per_class=self.per_class,
             thorough=self.fid_infinity,
+            protocol=self.protocol,
+            kid_subsets=self.kid_subsets,
+            kid_subset_size=self.kid_subset_size,
+            is_splits=self.is_splits,
             device=device,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from nvgbench.metrics.codebook import CodebookUse
 from nvgbench.metrics.reconstruction import Distance, load_lpips, psnr, ssim
 from nvgbench.metrics.uncertainty import Contributions, contributions_to_mean, mean_interval
 from nvgbench.progress import Report, quiet
+from nvgbench.results.missing import lpips_reason
 from nvgbench.types import MetricValue, TokenSequence
 
 
@@ -49,8 +51,8 @@ def evaluate_reconstructions(
         report: opens a progress display.
 
     Returns:
-        Scores, codebook use by stage, and as provenance ``lpips`` (what was loaded, or why not) and
-        ``reconstruction_reference`` (name, fingerprint and number of ``images``).
+        Scores, codebook use by stage, and as provenance ``lpips`` (what was loaded, or why not), ``missing`` (why there is no
+        LPIPS) and ``reconstruction_reference`` (name, fingerprint and number of ``images``).
     """
     lpips, lpips_note = load_lpips(device)
     tally = _Tally(tokenizer, lpips, device, batch_size)
@@ -69,7 +71,9 @@ def evaluate_reconstructions(
         count = Contributions(value=rows[-1][key], parts=np.zeros(0))
         metrics.append(metric_value(score, None, count, images.count))
     held_out = {"name": images.name, "fingerprint": originals.fingerprint, "n": images.count}
-    provenance = {"lpips": lpips_note, "reconstruction_reference": held_out}
+    provenance: dict[str, Any] = {"lpips": lpips_note, "reconstruction_reference": held_out}
+    if lpips is None:
+        provenance["missing"] = {"LPIPS": lpips_reason(lpips_note)}
     return Scores(metrics=tuple(metrics), tables={"codebook by stage": rows} if rows else {}, provenance=provenance)
 
 

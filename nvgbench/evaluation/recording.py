@@ -24,7 +24,13 @@ PRECISION = "float32"
 
 
 def provenance(
-    protocol: str, device: torch.device | str, config_hash: str | None = None, *, seeds: Mapping[str, int], **extra: Any
+    protocol: str,
+    device: torch.device | str,
+    config_hash: str | None = None,
+    *,
+    seeds: Mapping[str, int],
+    choices: Mapping[str, Any] | None = None,
+    **extra: Any,
 ) -> dict[str, Any]:
     """Provenance of scores.
 
@@ -33,14 +39,16 @@ def provenance(
         device: where models and extractors ran.
         config_hash: of the model's configuration, if known.
         seeds: what was drawn with which seed; ``sampling`` only if the images were sampled here.
+        choices: what was chosen within the protocol: preprocessing, subsets, splits.
         extra: the number of images scored (``n``), the sampling settings in full (``settings``, as for ``sampling``),
             extractor, reference, samples …
     """
     identity, described = named_protocol(protocol), describe_device(torch.device(device))
+    rules = {"id": identity.id, "version": identity.version, "summary": identity.summary, "library": identity.library}
     return collect(
         config_hash,
         gpu=described.get("gpu"),
-        protocol={"id": identity.id, "version": identity.version, "summary": identity.summary, "library": identity.library},
+        protocol={**rules, "choices": dict(choices)} if choices else rules,
         seeds=dict(seeds),
         device=described,
         precision=PRECISION,
@@ -49,10 +57,11 @@ def provenance(
 
 
 def pictures(images: ImageSet, reference: ImageSet, folder: Path, record_id: str) -> list[Artifact]:
-    """Galleries of the first samples and of the first reference images, by class."""
+    """Galleries of the first samples and of the first reference images (if any), by class."""
     return [
         write_gallery(shown, folder, Path("pictures") / f"{record_id}-{kind}.png", kind, reference.classes)
         for kind, shown in (("samples", images), ("reference", reference))
+        if shown.count
     ]
 
 

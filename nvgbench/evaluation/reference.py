@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nvgbench.config.schema import DataConfig
+from nvgbench.data.archive import IMAGES
 from nvgbench.data.catalog import SOURCES, is_source
 from nvgbench.data.image_set import ImageSet, from_dataset, open_images
 from nvgbench.data.matching import match_classes
@@ -24,11 +26,23 @@ from nvgbench.results.scores import INCEPTION
 
 @dataclass(frozen=True)
 class Reference:
-    """Reference images and, from files of guided-diffusion's evaluator, the moments stored with them."""
+    """Reference images and the moments stored with them, or moments alone.
+
+    Attributes:
+        images: the images; a set without any if the file holds statistics alone.
+        moments, spatial_moments: of Inception's pool and spatial features.
+        count: number of images behind statistics without images, if the file says.
+    """
 
     images: ImageSet
     moments: StoredMoments | None = None
     spatial_moments: StoredMoments | None = None
+    count: int | None = None
+
+    @property
+    def statistics_only(self) -> bool:
+        """Whether there are moments but no images."""
+        return self.images.count == 0
 
     def used_moments(self, protocol: str, extractor: str) -> tuple[StoredMoments | None, StoredMoments | None]:
         """The stored moments of pool and spatial features that the scores use.
@@ -58,7 +72,7 @@ class Reference:
             "name": self.images.name,
             "fingerprint": _fingerprint(images_fingerprint, used) if stored else images_fingerprint,
             "images_fingerprint": images_fingerprint,
-            "n": self.images.count,
+            "n": self.count if self.statistics_only else self.images.count,
             "stored_moments": stored,
         }
 
@@ -73,8 +87,8 @@ def open_reference(source: str, image_size: int, *, resize: int | None = None, c
     """A reference by name.
 
     Args:
-        source: a file or folder that `nvgbench.data.image_set.open_images` takes, or a data source such as ``cifar10`` (its
-            held-out images).
+        source: a file or folder that `nvgbench.data.image_set.open_images` takes, a file of statistics
+            (`nvgbench.data.moments`), or a data source such as ``cifar10`` (its held-out images).
         image_size: side of the samples, pixels; a data source is cropped to it, files must have it.
         resize, crop: how files are brought to this size, see `nvgbench.data.crop.Fit`. Moments stored with images that are
             changed by it are not used.
@@ -87,6 +101,13 @@ def open_reference(source: str, image_size: int, *, resize: int | None = None, c
     path = Path(source)
     if not path.exists():
         raise InputError(f"`reference={source!r}` is neither a file or folder nor a data source ({', '.join(SOURCES.names())})")
+    found = None if path.is_dir() else read_statistics(path)
+    stored = found or Statistics()
+    if found is not None and not _holds_images(path):
+        nothing = ImageSet(
+            name=path.name, count=0, image_size=image_size, load=lambda _: torch.zeros(0, 3, image_size, image_size)
+        )
+        return Reference(nothing, stored.moments, stored.spatial_moments, stored.count)
     images = open_images(path, resize=resize, crop=crop)
     if images.image_size != image_size:
         raise InputError(
@@ -95,8 +116,13 @@ def open_reference(source: str, image_size: int, *, resize: int | None = None, c
         )
     if images.fit is not None:
         return Reference(images)
-    stored = read_statistics(path) or Statistics()
     return Reference(images, stored.moments, stored.spatial_moments)
+
+
+def _holds_images(path: Path) -> bool:
+    """Whether a zip with statistics has images beside them, as ADM's files do."""
+    with zipfile.ZipFile(path) as archive:
+        return f"{IMAGES}.npy" in archive.namelist()
 
 
 def match_labels(images: ImageSet, reference: Reference) -> tuple[ImageSet, Reference]:

@@ -67,6 +67,8 @@ def training_set(data: DataConfig) -> ImageDataset:
         augment=data.augment,
         limit=data.train_images,
         seed=data.seed,
+        flip=data.flip,
+        unconditional=data.classes == "none",
     )
 
 
@@ -83,10 +85,10 @@ def check_reference(run: RunFolder, data: DataConfig, reference: ImageSet, *, fo
         InputError: says what was found.
     """
     info = run.dataset
-    if not info.images:
+    if not info.images or not reference.count:
         return []
     found = []
-    if others := sorted(set(reference.classes) - set(info.classes)):
+    if info.classes and (others := sorted(set(reference.classes) - set(info.classes))):
         text = f"the reference {reference.name} has classes that {run.name} was not trained on ({_listed(tuple(others))})"
         found.append(("classes", f"{text}: scores would compare different things"))
     try:

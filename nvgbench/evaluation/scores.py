@@ -30,13 +30,15 @@ from nvgbench.progress import Report, quiet
 from nvgbench.results.protocols import OWN
 from nvgbench.results.records import to_frame
 from nvgbench.results.schema import RunRecord
-from nvgbench.results.scores import named_score, score_name, score_of
+from nvgbench.results.scores import INCEPTION, named_score, score_name, score_of
 from nvgbench.types import Features, MetricValue
 
 if TYPE_CHECKING:
     import pandas
 
 FEWEST_OF_CLASS = 3
+_FROM_MOMENTS = ("frechet", "frechet-extrapolated")
+CHOICES = ("kid_subsets", "kid_subset_size", "is_splits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,9 @@ class ScoreSettings:
         seed: of the bootstrap and of the subsets of the kernel distance.
         per_class: also compute the Fréchet distance of every class (needs labels on both sides).
         thorough: also compute what takes minutes: FID∞ with many features.
+        protocol: whose rules; those of others need every metric of `nvgbench.evaluation.rules.base.BASIS`.
+        kid_subsets, kid_subset_size: number and size of the subsets of the kernel distance.
+        is_splits: splits of the Inception Score.
         device: where neighbours and kernels are computed.
     """
 
@@ -57,12 +62,22 @@ class ScoreSettings:
     seed: int = 0
     per_class: bool = False
     thorough: bool = False
+    protocol: str = OWN
+    kid_subsets: int = 100
+    kid_subset_size: int = 1000
+    is_splits: int = 10
     device: torch.device | str = "cpu"
 
     @property
     def fewest_images(self) -> int:
         """The smallest number of images per set that all chosen metrics can work with."""
-        return max(metric.fewest_images for metric in select_metrics(self.metrics))
+        return max(metric.fewest_images for metric in select_metrics(self.metrics if self.protocol == OWN else None))
+
+    @property
+    def choices(self) -> dict[str, int]:
+        """The numbers of subsets and splits that differ from the defaults; scores with others are not comparable."""
+        given = {name: getattr(self, name) for name in CHOICES}
+        return {name: value for name, value in given.items() if value != getattr(ScoreSettings, name)}
 
     @property
     def needs_reference(self) -> bool:
@@ -155,8 +170,12 @@ def evaluate_samples(
         InputError: too few images, unequal sizes, per-class scores without labels.
     """
     check_sets(images, reference.images, settings)
+    check_statistics(reference, settings, extractor.name)
     all_generated = extract(images, extractor, cache, report, "features of the samples")
-    all_real = extract(reference.images, extractor, cache, report, "features of the reference")
+    if reference.statistics_only:
+        all_real = Features(all_generated.features_ND[:0], all_generated.logits_NK[:0], "")
+    else:
+        all_real = extract(reference.images, extractor, cache, report, "features of the reference")
     generated, real = _pooled(all_generated, rules), _pooled(all_real, rules)
     protocol = OWN if rules is None else rules.identity.id
     moments, _ = reference.used_moments(protocol, extractor.name)
@@ -171,26 +190,60 @@ def evaluate_samples(
         seed=settings.seed,
         bootstrap=settings.bootstrap,
         thorough=settings.thorough,
+        **{name: getattr(settings, name) for name in CHOICES},
         device=settings.device,
     )
     if rules is None:
-        values, contributions = compute_scores(inputs, settings.metrics)
+        names = possible_metrics(settings.metrics) if reference.statistics_only else settings.metrics
+        values, contributions = compute_scores(inputs, names)
     else:
-        exact, _ = compute_scores(inputs, BASIS)
+        exact = [] if reference.statistics_only else compute_scores(inputs, BASIS)[0]
         values = rules.scores(exact, all_generated, all_real, reference, settings.seed)
         values += compute_scores(inputs, ["nearest-training"])[0]
         contributions = {}
     tables = {}
     if settings.per_class:
         tables[f"{score_name('FID', extractor.name)} by class"] = per_class_rows(generated, real, images, reference.images)
+    if reference.statistics_only:
+        values = [
+            value if value.n_reference is None else dataclasses.replace(value, n_reference=reference.count) for value in values
+        ]
     if extractor.provenance.get("weights_published") is False:
         values = [_noted(value, "the Inception weights are not the published ones") for value in values]
-    provenance = {
+    fit = {} if images.fit is None else {"fit": str(images.fit)}
+    provenance: dict[str, Any] = {
         "extractor": {**extractor.provenance, "name": extractor.name, "fingerprint": extractor.fingerprint},
         "reference": reference.identity(real.fingerprint, protocol, extractor.name),
-        "samples": {"name": images.name, "fingerprint": generated.fingerprint, "n": len(generated)},
+        "samples": {"name": images.name, "fingerprint": generated.fingerprint, "n": len(generated), **fit},
     }
-    return Scores(metrics=tuple(values), tables=tables, provenance=provenance, contributions=contributions)
+    if missing := _left_out(reference, values, protocol):
+        provenance["missing"] = missing
+    if choices := {**settings.choices, **fit}:
+        provenance["choices"] = choices
+    scores = Scores(metrics=tuple(values), tables=tables, provenance=provenance, contributions=contributions)
+    return chosen_scores(scores, settings.metrics)
+
+
+def chosen_scores(scores: Scores, names: Sequence[str] | None) -> Scores:
+    """The named scores alone; a metric that shares its work with others computes those too.
+
+    Raises:
+        InputError: a named score could not be computed from what was given.
+    """
+    if names is None:
+        return scores
+    words = {value.name: _words(value) for value in scores.metrics}
+    for name in names:
+        if not any(name in known for known in words.values()):
+            raise InputError(f"{name} cannot be computed from what was given; computed: {', '.join(scores) or 'nothing'}")
+    kept = tuple(value for value in scores.metrics if words[value.name] & set(names))
+    return dataclasses.replace(scores, metrics=kept)
+
+
+def _words(value: MetricValue) -> set[str]:
+    """What a score may be asked for by: its names, and the metric that computes it."""
+    known = score_of(value.name)
+    return {value.name} if known is None else {value.name, known.name, known.stem, known.metric}
 
 
 def compute_scores(
@@ -229,7 +282,10 @@ def check_sets(images: ImageSet, reference: ImageSet, settings: ScoreSettings) -
     Raises:
         InputError: too few images, unequal sizes, per-class scores without labels.
     """
-    check_counts(settings, {f"samples {images.name}": images.count, f"reference {reference.name}": reference.count})
+    counts = {f"samples {images.name}": images.count}
+    if reference.count:  # without images it holds statistics
+        counts[f"reference {reference.name}"] = reference.count
+    check_counts(settings, counts)
     if images.image_size != reference.image_size:
         raise InputError(
             f"samples {images.name} have {images.image_size} px, the reference {reference.name} has {reference.image_size} px; "
@@ -239,6 +295,52 @@ def check_sets(images: ImageSet, reference: ImageSet, settings: ScoreSettings) -
         for what, given in (("samples", images), ("reference", reference)):
             if given.labels_N is None:
                 raise InputError(f"per-class scores need labels, and the {what} {given.name} have none; add arr_1 to the npz")
+
+
+def possible_metrics(names: Sequence[str] | None) -> list[str]:
+    """Names of the chosen metrics that need no reference images: those of the samples alone, and distances from moments."""
+    return [
+        metric.scores[0].name
+        for metric in select_metrics(names)
+        if not metric.needs_reference or metric.scores[0].metric in _FROM_MOMENTS
+    ]
+
+
+def check_statistics(reference: Reference, settings: ScoreSettings, extractor: str) -> None:
+    """Refuse what statistics without images cannot give, before any work begins.
+
+    Raises:
+        InputError: other features than Inception's, rules that need images, or chosen metrics of which none is possible.
+    """
+    if not reference.statistics_only:
+        return
+    name = reference.images.name
+    if extractor != INCEPTION:
+        raise InputError(
+            f"{name} holds statistics of Inception features and no images, got `extractor={extractor!r}`; "
+            "use `extractor='inception'`, or a reference with images"
+        )
+    if settings.protocol not in (OWN, "adm"):
+        raise InputError(
+            f"{name} holds statistics and no images, which the protocol {settings.protocol} needs; "
+            "use `protocol='nvgbench'` or `protocol='adm'`"
+        )
+    if settings.metrics is not None and not possible_metrics(settings.metrics):
+        raise InputError(f"{name} holds statistics and no images, which {', '.join(settings.metrics)} takes; ask for FID or IS")
+    if reference.moments is None and settings.protocol == OWN:
+        raise InputError(f"{name} holds no mu and sigma; its mu_s and sigma_s serve sFID alone, with `protocol='adm'`")
+
+
+def _left_out(reference: Reference, values: Sequence[MetricValue], protocol: str) -> dict[str, str]:
+    """Name of each score that the reference cannot give -> why."""
+    if not reference.statistics_only:
+        return {}
+    found = {value.name for value in values}
+    wanted = (
+        ("KID", "precision", "recall", "density", "coverage") if protocol == OWN else ("precision", "recall", "FID", "sFID")
+    )
+    reason = f"the reference {reference.images.name} holds statistics and no images"
+    return {name: reason for name in wanted if name not in found}
 
 
 def check_counts(settings: ScoreSettings, counts: Mapping[str, int]) -> None:

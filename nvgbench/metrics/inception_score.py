@@ -37,7 +37,10 @@ class InceptionScore:
 
 
 class InceptionScoreMetric:
-    """IS in ten splits, shuffled and cut as torch-fidelity does; above one split of 5,000 images also in the order given."""
+    """IS in ten splits (or as many as asked for), shuffled and cut as torch-fidelity does.
+
+    Above one split of 5,000 images also in the order given.
+    """
 
     scores = (SCORES["IS"], SCORES["IS-ordered"])
     needs_reference = False
@@ -48,7 +51,7 @@ class InceptionScoreMetric:
         if not logits_NK.shape[1]:
             return {}
         n = len(logits_NK)
-        found = {"IS": score_in_order(logits_NK[fidelity_order(n)], splits=min(FIDELITY_SPLITS, n))}
+        found = {"IS": score_in_order(logits_NK[fidelity_order(n)], splits=min(inputs.is_splits, n))}
         if n > SPLIT_SIZE:
             found["IS-ordered"] = score_in_order(logits_NK)
         return found

@@ -36,7 +36,9 @@ class KernelMetric:
 
     def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:
         x, y = inputs.generated.features_ND, inputs.reference.features_ND
-        found = kernel_distance(x, y, seed=inputs.seed, device=inputs.device)
+        found = kernel_distance(
+            x, y, subsets=inputs.kid_subsets, subset_size=inputs.kid_subset_size, seed=inputs.seed, device=inputs.device
+        )
         kid = Contributions(
             value=found.mean,
             parts=kernel_contributions(x, y, device=inputs.device),

@@ -30,6 +30,8 @@ class MetricInputs:
         seed: of everything that a metric draws.
         bootstrap: replicates of bootstrapped intervals.
         thorough: also compute what takes minutes.
+        kid_subsets, kid_subset_size: number and size of the subsets of the kernel distance.
+        is_splits: splits of the Inception Score.
         device: where neighbours and kernels are computed.
     """
 
@@ -42,6 +44,9 @@ class MetricInputs:
     seed: int = 0
     bootstrap: int = 200
     thorough: bool = False
+    kid_subsets: int = 100
+    kid_subset_size: int = 1000
+    is_splits: int = 10
     device: torch.device | str = "cpu"
 
 

@@ -26,6 +26,7 @@ class NvgFamily(ModelFamily):
 
     name = "nvg"
     summary = "NVG: structure and content in turn, from one cluster to single positions"
+    unconditional = True
     quantizer_config = GranularityConfig
     model_config = NvgModelConfig
     sampling_config = NvgSamplingConfig

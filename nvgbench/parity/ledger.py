@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from nvgbench.errors import InputError
 from nvgbench.parity.arithmetic import Arithmetic
 from nvgbench.parity.fixture import Fixture
+from nvgbench.parity.rounding import FACTOR, NOISE, Gradients, norms, roundings
 
 Verdict = Literal["pass", "fail", "excepted", "flips", "input", "absent"]
-Scale = Literal["array", "column", "entry"]
-# Named numbers below this share of the largest are rounding, e.g. the gradient of a bias right before a norm.
-_NOISE, _NOISE_LOW = 1e-6, 1e-2
+Scale = Literal["array", "column", "entry", "unit"]
+_NOISE_LOW = 1e-2
+"""`NOISE` in half precision."""
 # Shares of entries that half precision may decide differently: if all inputs are given (measured: 1.3 %), and if each choice
 # is an input of the next ones.
 SINGLE_CHOICES, CHAINED_CHOICES = 0.1, 1.0
@@ -56,7 +58,7 @@ class Comparison:
 
     Attributes:
         limit: largest allowed difference relative to ``scale``; 0 demands equality.
-        scale: largest magnitude of the array, of each column, or each entry's own size.
+        scale: largest magnitude of the array, of each column, each entry's own size, or 1.
         excuse: why a difference is not a failure, if the fixture states a reason.
         rounded: share of entries that half precision may decide differently (an argmax or a split).
         follows: names of such results that this was computed from.
@@ -161,6 +163,7 @@ class Ledger:
         stored: Mapping[str, float],
         tolerance: float | None = None,
         follows: Iterable[str] = (),
+        part: str = "",
     ) -> bool:
         """Compare named scalars of the JSON file, each relative to its own size."""
         if ours.keys() != stored.keys():
@@ -169,13 +172,51 @@ class Ledger:
             return False
         values = np.array([float(ours[key]) for key in stored])
         reference = np.array([float(value) for value in stored.values()])
-        floor = (_NOISE_LOW if self.arithmetic.low else _NOISE) * np.abs(reference).max(initial=0.0)
+        floor = (_NOISE_LOW if self.arithmetic.low else NOISE) * np.abs(reference).max(initial=0.0)
         rounding = (np.abs(values) <= floor) & (np.abs(reference) <= floor)
-        part = f"{len(reference)} numbers, each by its own size" if len(reference) > 1 else ""
-        if rounding.any():
-            part += f"; {rounding.sum()} are rounding alone"
+        parts = [part, f"{len(reference)} numbers, each by its own size" if len(reference) > 1 else ""]
+        parts.append(f"{rounding.sum()} are rounding alone" if rounding.any() else "")
         values = np.where(rounding, reference, values)
+        part = "; ".join(filter(None, parts))
         return self.close(name, values, part, stored=reference, scale="entry", tolerance=tolerance, follows=follows)
+
+    def gradients(self, compute: Callable[[Ledger], Gradients], follows: Iterable[str] = ()) -> None:
+        """Compare gradients. In float32 their rounding depends on the CPU, so there are two comparisons: of a recomputation in
+        float64 with the stored values, and of float32 with float64, whose limit is measured (see `nvgbench.parity.rounding`).
+
+        Args:
+            compute: returns them for a ledger of any arithmetic: those of the archive by name, and groups of which the JSON
+                file has the norms.
+            follows: see `close`.
+        """
+        ours = compute(self)
+        if self.arithmetic.dtype != "float32":
+            self._compare_gradients(ours, follows)
+            return
+        exactly = replace(self, arithmetic=Arithmetic(torch.device("cpu"), "float64"), report=lambda check: None, checks=[])
+        with exactly.arithmetic.active():
+            exact = compute(exactly)
+            steps = roundings(ours, exact, lambda: compute(exactly))
+        self._compare_gradients(exact, follows, "in float64")
+        for name in filter(self._holds, steps):
+            zeros = np.zeros_like(steps[name])
+            part = "float32 against float64, in roundings"
+            self._add(self.settle(Comparison(name, part, steps[name], zeros, FACTOR, "unit")))
+
+    def _holds(self, name: str) -> bool:
+        return name in self.fixture.arrays or name in self.fixture.facts
+
+    def _compare_gradients(self, gradients: Gradients, follows: Iterable[str], part: str = "") -> None:
+        for name, values in gradients.items():
+            stored = self.fixture.facts.get(name)
+            if not isinstance(values, Mapping):
+                self.close(name, values, part, follows=follows)
+            elif stored is not None:
+                if isinstance(stored, list):
+                    stored = {str(place): value for place, value in enumerate(stored)}
+                self.numbers(
+                    name, norms(values), stored if isinstance(stored, Mapping) else {name: stored}, None, follows, part
+                )
 
     def number(self, name: str, ours: Tensor | float, follows: Iterable[str] = ()) -> bool:
         """Compare a scalar of the JSON file, if present, relative to its own size."""
@@ -270,6 +311,8 @@ def judge(comparison: Comparison) -> Check:
 def _magnitude(reference: np.ndarray, scale: Scale) -> np.ndarray:
     size = np.nan_to_num(np.abs(reference), nan=0.0, posinf=0.0)
     largest = size.max(initial=0.0)
+    if scale == "unit":
+        return np.ones_like(size)
     if scale == "entry":
         return np.maximum(size, 1e-12)
     if scale == "column":

@@ -61,7 +61,7 @@ def profile_record(
         measurements=(*measurements, analytic),
         tables={"parameters": [{"part": part, "count": number} for part, number in generator.spec.parameters.items()]},
         provenance=collect(
-            config_hash(config),
+            generator.spec.provenance.get("config_hash", config_hash(config)),
             gpu=described.get("gpu"),
             device=described,
             model=dict(generator.spec.provenance),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nvgbench.reporting.tables import Cell, Column, Group, Statement, Table, Tone
 from nvgbench.results.compare import Scored
-from nvgbench.results.missing import why_no_lpips
+from nvgbench.results.missing import missing_scores
 from nvgbench.results.paths import without_machine_paths
 from nvgbench.results.schema import RunRecord
 
@@ -51,7 +51,9 @@ def lpips_notes(scores: Mapping[str, Mapping[str, Scored]]) -> list[str]:
     """
     subjects_of: dict[str, list[str]] = {}
     for subject, metrics in scores.items():
-        if "LPIPS" not in metrics and "PSNR" in metrics and (reason := why_no_lpips(metrics["PSNR"].record)):
+        if "LPIPS" in metrics or "PSNR" not in metrics:
+            continue
+        if reason := missing_scores(metrics["PSNR"].record).get("LPIPS"):
             subjects_of.setdefault(reason, []).append(subject)
     return [f"No LPIPS for {', '.join(subjects)}: {reason}." for reason, subjects in subjects_of.items()]
 

@@ -24,6 +24,8 @@ Decision = Literal["better", "worse", "different", "inconclusive"]
 LEVEL = 0.95
 _IDENTITY = ("reference", "extractor", "dataset")
 """Provenance entries that must agree if both records have them."""
+_CONCERNED = {"kid_subsets": ("KID",), "kid_subset_size": ("KID",), "is_splits": ("IS",)}
+"""Choices within a protocol that concern some scores only; others, such as how images are resized, concern all."""
 _FINGERPRINTS = ("fingerprint", "sha256", "weights_sha256", "hash")
 
 
@@ -248,7 +250,27 @@ def why_not_comparable(a: Scored, b: Scored) -> str | None:
             return f"the {'first' if left is None else 'second'} record names no reference"
         if left is not None and right is not None and left != right:
             return f"{key} differs: {left} and {right}"
+    return _other_choice(a, b)
+
+
+def _other_choice(a: Scored, b: Scored) -> str | None:
+    """How the choices within the protocol differ, as far as they concern the score."""
+    score = score_of(a.metric.name)
+    left, right = _choices(a), _choices(b)
+    for key in sorted(left.keys() | right.keys()):
+        concerned = _CONCERNED.get(key)
+        if a.of_reconstructions or (concerned is not None and (score is None or score.name not in concerned)):
+            continue
+        if left.get(key) != right.get(key):
+            shown = (str(side.get(key, "the default")) for side in (left, right))
+            return f"{key.replace('_', ' ')} differs: {' and '.join(shown)}"
     return None
+
+
+def _choices(scored: Scored) -> Mapping[str, Any]:
+    protocol = scored.record.provenance.get("protocol")
+    choices = protocol.get("choices") if isinstance(protocol, Mapping) else None
+    return choices if isinstance(choices, Mapping) else {}
 
 
 def reference_of(scored: Scored) -> Any:

@@ -93,7 +93,9 @@ class RunFolder:
             InputError: it is a file, or a folder that is no run and not empty.
         """
         path = self.path
-        if path.is_file() or (path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())):
+        # A process that was killed while it created the run leaves no more than these.
+        known = (LOCK, f".{CONFIG}.")
+        if path.is_file() or (path.is_dir() and not all(entry.name.startswith(known) for entry in path.iterdir())):
             raise InputError(f"{path} exists and is no run; use another `name=` or `runs=`, or remove it")
 
     def reconciled(self, config: RunConfig) -> RunConfig:
@@ -121,12 +123,24 @@ class RunFolder:
         shown = "; ".join(f"{key}: {show(there)} there, {show(now)} now" for key, (there, now) in list(keys.items())[:5])
         more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
         remedy = "use another `name=`, remove that folder, or leave out the settings that differ"
-        if set(keys) <= CONTINUABLE:
-            key, (_, now) = next(iter(keys.items()))
-            remedy += (
-                f"; to change them from the last checkpoint on, use `continue_with={key}={'null' if now is None else now}`"
-            )
+        if (offer := self._continuable(keys)) is not None:
+            remedy += f"; to change them from the last checkpoint on, use {offer}"
         return InputError(f"{self.path} holds a run with another configuration ({shown}{more}); {remedy}")
+
+    def _continuable(self, keys: Mapping[str, tuple[Any, Any]]) -> str | None:
+        """How to change all of these settings of the started run; None if that is not possible."""
+        has_generator = self.state("generator") is not None
+        offers = []
+        for key, (there, now) in keys.items():
+            if key not in CONTINUABLE or there is None or now is None:
+                return None
+            if key.endswith((".steps", ".epochs")) and now < there:
+                return None
+            if has_generator and key.startswith("train.tokenizer."):
+                return None  # the generator was trained on this tokenizer
+            name = "train.generator.steps" if has_generator and key == "train.steps" else key
+            offers.append(f"`continue_with={name}={now}`")
+        return " ".join(offers)
 
     def update(self, config: RunConfig, history: History | None = None) -> None:
         """Store a changed configuration; the identity of the run stays unless a history with a new segment is given.
@@ -372,15 +386,24 @@ class RunFolder:
         Raises:
             InputError: not trained yet, or damaged.
         """
-        found = self.checkpoint("generator", step)
+        return self.provenance_of(self.checkpoint("generator", step), weights)
+
+    def provenance_of(self, found: Path, weights: Weights = "averaged") -> dict[str, Any]:
+        """The same for one of the generator's checkpoints.
+
+        Raises:
+            InputError: damaged, or removed meanwhile.
+        """
         state, segments = ckpt.read_state(found), self.segments
         return {
             "run": self.name,
             "step": state.step,
+            "total_steps": state.total_steps,
             "finished": state.final,
             "config_hash": segments[-1].hash,
             "seed": self.config.train.seed,
             "weights": state.files[ckpt.model_file(found, weights == "averaged")],
+            "weights_kind": "averaged" if ckpt.model_file(found, weights == "averaged") == ckpt.EMA else "plain",
             "tokenizer_weights": self.tokenizer_fingerprint(),
             "dataset": self.dataset.name,
             **({"origins": origins} if (origins := self.origins) else {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -55,8 +56,10 @@ def _owned(path: Path, folder: Path) -> Iterator[IO[str]]:
         with path.open("a+", encoding="utf-8") as handle:
             try:
                 fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise _taken(folder, path, _owner(handle)) from None
+            except OSError as error:
+                # Other errors come from file systems without locks, where the process id has to do.
+                if error.errno in (errno.EACCES, errno.EAGAIN) or _is_alive(_owner(handle)):
+                    raise _taken(folder, path, _owner(handle)) from None
             if not _is_current(handle, path):
                 continue  # its owner removed the file between opening and locking
             owner = _owner(handle)
@@ -82,6 +85,19 @@ def _owner(handle: IO[str]) -> dict[str, Any]:
     except ValueError:  # its owner has not written it yet, or was killed before
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _is_alive(owner: dict[str, Any]) -> bool:
+    """Whether the owner is a running process of this host."""
+    if owner.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(owner["pid"]), 0)
+    except (ProcessLookupError, KeyError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _taken(folder: Path, path: Path, owner: dict[str, Any]) -> InputError:

@@ -58,7 +58,7 @@ def _generator(run: RunFolder, device: torch.device | str, weights: Weights, ste
     family = get_family(config.family)
     classes = len(run.dataset.classes)
     found = run.checkpoint("generator", step)
-    provenance = run.provenance(weights, read_state(found).step)
+    provenance = run.provenance_of(found, weights)
     place = run.checkpoint("tokenizer")
     try:
         tokenizer = _tokenizer(run, device, place, "averaged")

@@ -7,22 +7,26 @@ from collections.abc import Iterable, Sequence
 from nvgbench.errors import InputError, did_you_mean
 
 
-def select_classes(given: Iterable[str | int] | None, names: Sequence[str]) -> tuple[int, ...]:
+def select_classes(given: Iterable[str | int] | None, names: Sequence[str], *, unconditional: bool = True) -> tuple[int, ...]:
     """Numbers of the classes that ``given`` names, in its order; the number of classes stands for "no class".
 
     Args:
         given: numbers, names, ``none``, or words, each of which selects every class whose name contains it. All classes if
             None; "no class" if there are no classes.
         names: of the classes.
+        unconditional: whether the model can be sampled without class.
 
     Raises:
-        InputError: a number out of range, a name that no class has, or an empty selection.
+        InputError: a number out of range, a name that no class has, an empty selection, or "no class" from a model that needs
+            one.
     """
     if given is None:
         return tuple(range(len(names))) or (0,)
     chosen = [label for one in given for label in _matching(one, names)]
     if not chosen:
         raise InputError("no classes; name at least one, or leave it out for all")
+    if len(names) in chosen and not unconditional:
+        raise InputError("class 'none': models of this family need a class; name one, or leave it out for all")
     return tuple(chosen)
 
 

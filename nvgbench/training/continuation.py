@@ -23,7 +23,8 @@ class Continuation:
 
     Attributes:
         settings: to be changed from the last checkpoint on, by key.
-        rewind: return to the newest checkpoint of the phase in training at or before this step; None to stay.
+        rewind: return to the newest checkpoint of the phase in training at or before this step, or to its start by 0; None to
+            stay.
         accept_data: go on with other images of the same classes.
     """
 
@@ -79,7 +80,8 @@ def plan_change(run: RunFolder, asked: RunConfig, wanted: Continuation, images: 
     config, before = continued_config(run, asked, wanted.settings), run.stored_config
     changed = {key: new for key, (_, new) in differing(to_dict(before), to_dict(config)).items()}
     segment = {key: new for key, new in changed.items() if key in CONTINUABLE}
-    notes = [f"changed: {key} = {'not set' if new is None else new}" for key, new in changed.items()]
+    shown = ", ".join(f"{key} = {'not set' if new is None else new}" for key, new in changed.items())
+    notes = [f"changed: {shown}"] if shown else []
     rewound = None
     # Repeated after an interruption, the same call does not return a second time.
     if wanted.rewind is not None and (segment or run.segments[-1].rewound != wanted.rewind):
@@ -143,12 +145,12 @@ def _rewound(run: RunFolder, step: int) -> tuple[Phase, int]:
     """The phase in training, or the last finished one, and the step of the checkpoint that it returns to."""
     phase: Phase = "generator" if run.state("generator") is not None else "tokenizer"
     kept = ckpt.kept_steps(run.checkpoints(phase))
-    found = [one for one in kept if one <= step]
+    found = [one for one in kept if one <= step] or [0] * (step == 0)
     if not found:
         known = ", ".join(map(str, kept)) or "none"
         raise InputError(
             f"`rewind={step}`: {run.path} has no checkpoint of the {phase} that early; there are: {known} (train.keep_last "
-            "keeps more)"
+            "keeps more), and 0 for a new start of this phase"
         )
     return phase, found[-1]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -27,6 +29,21 @@ class Ema:
         decay = min(self.decay, (1 + step) / (10 + step))
         current = [value.float() for value in self._parameters.values()]
         get_ema_multi_avg_fn(decay)(list(self._averages.values()), current, step)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """The module with its averaged weights; afterwards it has its own again, bit for bit."""
+        own = {name: value.detach().clone() for name, value in self._parameters.items()}
+        self._overwrite(self._averages)
+        try:
+            yield
+        finally:
+            self._overwrite(own)
+
+    @torch.no_grad()
+    def _overwrite(self, weights: Mapping[str, Tensor]) -> None:
+        for name, value in self._parameters.items():
+            value.copy_(weights[name])
 
     def state_dict(self) -> dict[str, Tensor]:
         """The module's state dict with the averages in place of the trained parameters."""

@@ -28,7 +28,7 @@ def freeze(module: nn.Module, patterns: Sequence[str], key: str) -> None:
             raise InputError(f"`{key}`: {pattern!r} matches no parameter{_closest(pattern, list(trained))}")
         for name in matched:
             trained[name].requires_grad_(False)
-    if not any(value.requires_grad for value in trained.values()):
+    if patterns and not any(value.requires_grad for value in trained.values()):
         raise InputError(f"`{key}` = {list(patterns)} freezes every parameter; leave some to train")
 
 

@@ -1,6 +1,6 @@
 """Fine-tuning: a training that starts from trained weights, also for other classes.
 
-Shape letters: M and N classes of the trained and of the new model (one more row means "no class"), D width.
+Shape letters: M and N classes of the trained and of the new model, D width.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class InitialWeights:
         rng = torch.Generator().manual_seed(mix_seed(seed, "weights", "new classes"))
         tensors = self._tensors()
         for name in self._embeddings():
-            tensors[name] = embed_classes(tensors[name], self._rows, rng)
+            has_none = self._shapes()[name][0] > len(self._classes)
+            tensors[name] = embed_classes(tensors[name], self._rows, rng, has_none=has_none)
         module.load_state_dict(tensors)
 
     def describe(self) -> str:
@@ -121,7 +122,7 @@ class InitialWeights:
         return _shapes(modules[self.phase == "generator"].state_dict())
 
     def _embeddings(self) -> list[str]:
-        """Names of the tensors with one row per class and one for "no class": those whose length follows the classes."""
+        """Names of the tensors with one row per class, and often one for "no class": those whose length follows the classes."""
         here, more = self._shapes(), self._shapes(extra_classes=1)
         return [name for name in here if list(more[name]) == [here[name][0] + 1, *here[name][1:]]]
 
@@ -145,20 +146,26 @@ def class_rows(classes: Sequence[str], known: Sequence[str]) -> tuple[int | None
     return tuple(places.get(name) for name in classes)
 
 
-def embed_classes(trained_MD: Tensor, rows: Sequence[int | None], rng: torch.Generator) -> Tensor:
-    """Embeddings of other classes, ``[N + 1, D]``, from trained ones, ``[M + 1, D]``.
+def embed_classes(trained_MD: Tensor, rows: Sequence[int | None], rng: torch.Generator, *, has_none: bool = True) -> Tensor:
+    """Embeddings of other classes, ``[N + 1, D]``, from trained ones, ``[M + 1, D]``; D may be several axes.
 
     A class with a row keeps it, as does "no class", the last row. A new class starts at the mean of the trained classes plus
     normal noise with their standard deviation, channel by channel, so that it looks like one of them to the rest of the model.
     From a model without classes, every class starts at "no class".
+
+    Args:
+        trained_MD: of the trained classes.
+        rows: one per class: its trained row, None for a new class.
+        rng: of the noise.
+        has_none: whether there is a row for "no class" at all; without it, the shapes are ``[N, D]`` and ``[M, D]``.
     """
-    known_MD = trained_MD[:-1] if len(trained_MD) > 1 else trained_MD
+    known_MD = trained_MD[:-1] if has_none and len(trained_MD) > 1 else trained_MD
     mean_D, deviation_D = known_MD.float().mean(dim=0), known_MD.float().std(dim=0, correction=0)
-    noise_ND = torch.randn(len(rows), trained_MD.shape[1], generator=rng)  # for all, so that it does not depend on names
+    noise_ND = torch.randn(len(rows), *trained_MD.shape[1:], generator=rng)  # for all, so that it does not depend on names
     found_ND = [
         mean_D + deviation_D * noise_ND[place] if row is None else trained_MD[row].float() for place, row in enumerate(rows)
     ]
-    return torch.stack([*found_ND, trained_MD[-1].float()]).to(trained_MD.dtype)
+    return torch.stack([*found_ND, *trained_MD[-1:].float()][: len(rows) + has_none]).to(trained_MD.dtype)
 
 
 def check_origin(run: RunFolder, initial: InitialWeights | None, phases: Sequence[Phase]) -> None:
@@ -177,7 +184,8 @@ def check_origin(run: RunFolder, initial: InitialWeights | None, phases: Sequenc
     there, started = origins.get(initial.phase), run.state(initial.phase) is not None
     if there["weights"] != initial.origin["weights"] if there else started:
         before = f"{there['run']} at step {there['step']}" if there else "random weights"
-        raise InputError(f"`init={initial.source.path}`: {run.path} was started from {before}; use another `name=`")
+        resume = "leave `init=` out to resume it, or " if started else ""
+        raise InputError(f"`init={initial.source.path}`: {run.path} was started from {before}; {resume}use another `name=`")
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Sequence[int]]:

@@ -1,31 +1,15 @@
-"""Writing the training log: ``train.jsonl``, one line every ``log_every`` steps, and TensorBoard's files if wanted."""
+"""Writing the training log: ``train.jsonl``, one line every ``log_every`` steps, and to other loggers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nvgbench.errors import InputError
 from nvgbench.files import StrPath, append_line, write_text
 from nvgbench.runs.log import log_lines, parse_row
-
-
-def check_tensorboard() -> Any:
-    """TensorBoard's writer.
-
-    Raises:
-        InputError: tensorboard is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise InputError(
-            "train.tensorboard needs the package tensorboard: pip install 'nvgbench[tensorboard]', or use "
-            "`train.tensorboard=false`"
-        ) from None
-    return SummaryWriter
+from nvgbench.training.loggers import Logger
 
 
 class TrainLog:
@@ -33,17 +17,12 @@ class TrainLog:
 
     Args:
         path: of the log.
-        tensorboard: folder for TensorBoard's event files, or None.
-
-    Raises:
-        InputError: tensorboard is not installed.
+        loggers: which get the same; `close` closes them.
     """
 
-    def __init__(self, path: StrPath, tensorboard: StrPath | None = None) -> None:
+    def __init__(self, path: StrPath, loggers: Sequence[Logger] = ()) -> None:
         self.path = Path(path)
-        self._writer: Any = None
-        if tensorboard is not None:
-            self._writer = check_tensorboard()(tensorboard)
+        self._loggers = loggers
 
     def rewind(self, phase: str, step: int) -> None:
         """Drop the lines of ``phase`` after ``step``, which a resumed run writes again, and incomplete lines."""
@@ -55,20 +34,14 @@ class TrainLog:
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row: phase, step, losses (by name), lr, grad_norm, images_per_second, seconds."""
         append_line(self.path, json.dumps(row))
-        if self._writer is not None:
-            for name, value in _flat(row):
-                self._writer.add_scalar(f"{row['phase']}/{name}", value, row["step"])
+        for logger in self._loggers:
+            logger.row(row)
+
+    def picture(self, phase: str, step: int, path: Path) -> None:
+        """Show a PNG of reconstructions or samples that lies at ``path``."""
+        for logger in self._loggers:
+            logger.picture(phase, step, path)
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-
-def _flat(row: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    for name, value in row.items():
-        if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float) and name != "step":
-            found.append((f"{prefix}{name}", value))
-    return found
+        for logger in self._loggers:
+            logger.close()

@@ -29,6 +29,7 @@ from nvgbench.training.precision import Precision, autocast, repeatable
 from nvgbench.training.schedule import learning_rate, weight_decay
 from nvgbench.training.snapshot import Snapshots
 from nvgbench.training.tally import Tally
+from nvgbench.training.validation import Validation
 
 # On an accelerator, losses are fetched at most this many steps late, so that the device does not wait for Python.
 _SETTLE_EVERY = 20
@@ -51,6 +52,7 @@ class LoopSettings:
         log_every, checkpoint_every: in steps.
         keep: which checkpoints are kept.
         keep_optimizer: whether the last checkpoint has the optimizers' state.
+        validation: of the model in the first process; None for none.
         processes: those that train together.
         stop: checked after every step.
     """
@@ -68,6 +70,7 @@ class LoopSettings:
     checkpoint_every: int = 5000
     keep: ckpt.Keep = field(default_factory=ckpt.Keep)
     keep_optimizer: bool = False
+    validation: Validation | None = None
     processes: Processes = field(default_factory=Processes)
     stop: StopSignal = field(default_factory=StopSignal)
 
@@ -215,7 +218,7 @@ class TrainingLoop:
         settings = self.settings
         means = self._tally.means(settings.processes)
         rate = self._clock.rate(self.images)
-        losses = {name: value for name, value in means.items() if not name.startswith("grad_norm/")}
+        losses = {name: value for name, value in means.items() if not name.startswith("grad_norm/")} | self._validated()
         row = {
             "phase": settings.phase,
             "step": self.step,
@@ -225,10 +228,18 @@ class TrainingLoop:
             "images_per_second": rate,
             "seconds": self._clock.seconds,
         }
-        self.metrics = losses
+        self.metrics = {name: value for name, value in self.metrics.items() if name.startswith("heldout/")} | losses
         if settings.processes.is_first:
             settings.log.write(row)
         return {"losses": losses, "images_per_second": rate, "lr": row["lr"]}
+
+    def _validated(self) -> dict[str, float]:
+        """Held-out losses by name, if they are due."""
+        settings, validation = self.settings, self.settings.validation
+        if validation is None or (self.step % validation.every and self.step < settings.total_steps):
+            return {}
+        with self._clock.paused():
+            return validation.run(self.objective, self._ema, self.step)
 
     def _save(self, final: bool) -> None:
         settings = self.settings

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nvgbench.config.schema import RunConfig
 from nvgbench.data.dataset import ImageDataset
@@ -19,7 +20,7 @@ from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.folder import Phase, RunFolder
 from nvgbench.runs.models import seeded_generator, seeded_tokenizer
 from nvgbench.runs.seeding import mix_seed
-from nvgbench.training.batches import join_tokens
+from nvgbench.training.batches import AnyBatch, join_tokens, to_device
 from nvgbench.training.distributed import Processes
 from nvgbench.training.initial import InitialWeights
 from nvgbench.training.interrupt import StopSignal
@@ -27,7 +28,8 @@ from nvgbench.training.log import TrainLog
 from nvgbench.training.loop import LoopSettings, TrainingLoop
 from nvgbench.training.plan import phase_steps
 from nvgbench.training.token_cache import build_cache, cache_fingerprint, encode, read_cache
-from nvgbench.types import TokenBatch, Tokens
+from nvgbench.training.validation import Validation, held_out_batches, held_out_images, reconstructions, samples
+from nvgbench.types import ImageBatch, TokenBatch, Tokens
 
 # Images for a family's `prepare`, which measures constants such as the scale of the canvas.
 _PREPARE_IMAGES = 256
@@ -63,7 +65,10 @@ def train_tokenizer(job: Job) -> None:
     _start(job, "tokenizer", tokenizer)
     objective = _tokenizer_objective(config, tokenizer, steps)
     if objective is not None:
-        _loop(job, "tokenizer", objective, steps).run(_image_batches(job, "tokenizer"))
+        held_out = _held_out(job, "tokenizer")
+        picture = functools.partial(reconstructions, tokenizer, held_out[0].images_B3HW, job.device) if held_out else None
+        validation = _validation(job, "tokenizer", held_out, picture)
+        _loop(job, "tokenizer", objective, steps, validation).run(_image_batches(job, "tokenizer"))
         return
     job.report("tokenizer: used as it is, without training")
     if job.processes.is_first:
@@ -99,7 +104,10 @@ def train_generator(job: Job) -> None:
     if config.train.compile:
         _compile(generator)
     batches = _token_batches(job, tokenizer, keep_images=objective.needs_images)
-    loop = _loop(job, "generator", objective, phase_steps(config, "generator", len(job.dataset)))
+    held_out = [encode(tokenizer, batch, device, objective.needs_images) for batch in _held_out(job, "generator")]
+    picture = functools.partial(samples, config, tokenizer, generator, len(job.dataset.classes))
+    validation = _validation(job, "generator", [to_device(batch, torch.device("cpu")) for batch in held_out], picture)
+    loop = _loop(job, "generator", objective, phase_steps(config, "generator", len(job.dataset)), validation)
     loop.run(batches)
 
 
@@ -115,7 +123,33 @@ def _start(job: Job, phase: Phase, module: nn.Module) -> bool:
     return True
 
 
-def _loop(job: Job, phase: Phase, objective: Objective, steps: int) -> TrainingLoop:
+def _held_out(job: Job, phase: Phase) -> list[ImageBatch]:
+    """Held-out batches for the first process, if it validates."""
+    if job.config.train.validate_every is None or not job.processes.is_first:
+        return []
+    own = getattr(job.config.train, phase)
+    share = own.batch_size // job.processes.world_size
+    return held_out_batches(held_out_images(job.config), min(own.micro_batch_size or share, share))
+
+
+def _validation(job: Job, phase: Phase, batches: Sequence[AnyBatch], picture: Callable[[], Tensor] | None) -> Validation | None:
+    every = job.config.train.validate_every
+    if every is None or picture is None or not batches:
+        return None
+    return Validation(
+        every=every,
+        phase=phase,
+        batches=batches,
+        picture=picture,
+        folder=job.run.path / "pictures",
+        show=job.log.picture,
+        seed=job.config.train.seed,
+        device=job.device,
+        precision=job.config.train.precision,
+    )
+
+
+def _loop(job: Job, phase: Phase, objective: Objective, steps: int, validation: Validation | None) -> TrainingLoop:
     settings = LoopSettings(
         phase=phase,
         config=getattr(job.config.train, phase),
@@ -130,6 +164,7 @@ def _loop(job: Job, phase: Phase, objective: Objective, steps: int) -> TrainingL
         log=job.log,
         device=job.device,
         progress=job.progress,
+        validation=validation,
         processes=job.processes,
         stop=job.stop,
     )

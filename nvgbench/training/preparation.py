@@ -24,8 +24,9 @@ from nvgbench.training.continuation import Change, Continuation, continued_confi
 from nvgbench.training.distributed import Processes
 from nvgbench.training.frozen import freeze
 from nvgbench.training.initial import InitialWeights, check_origin
-from nvgbench.training.log import check_tensorboard
+from nvgbench.training.loggers import check_loggers
 from nvgbench.training.plan import micro_batch, planned_modules, resolve_config, tokenizer_differences
+from nvgbench.training.validation import held_out_images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,8 @@ def prepared(request: Request, device: torch.device, processes: Processes, progr
         dataset = _open(config, run if existed else None)
         info = _dataset_info(dataset, config, run)
         initial = processes.first(lambda: _initial(run, request, config, info))
+        if config.train.validate_every is not None:
+            processes.first(lambda: len(held_out_images(config)))
         change = processes.first(lambda: _checked_change(run, request, info))
         if not existed:
             processes.first(lock)
@@ -95,8 +98,7 @@ def _checked_config(run: RunFolder, request: Request, processes: int) -> RunConf
         if changes.settings or changes.rewind is not None:
             raise InputError(f"there is no run {run.path} to continue; without it, use `set=` for other settings")
         config = request.config
-    if config.train.tensorboard:
-        check_tensorboard()
+    check_loggers(config)
     for phase in request.phases:
         micro_batch(phase, getattr(config.train, phase), processes)
     if request.tokenizer is not None:
@@ -184,6 +186,9 @@ def _initial(run: RunFolder, request: Request, config: RunConfig, info: DatasetI
 
 
 def _checked_change(run: RunFolder, request: Request, info: DatasetInfo) -> Change:
+    family = request.config.family
+    if not info.classes and not get_family(family).unconditional:
+        raise InputError(f"{info.name} is used without classes, and models of family {family!r} need them; use class folders")
     if not run.exists:
         _check_phases(run, request)
         return Change(config=request.config)

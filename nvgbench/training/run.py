@@ -18,6 +18,7 @@ from nvgbench.training.continuation import Continuation
 from nvgbench.training.distributed import join_processes
 from nvgbench.training.interrupt import StopSignal
 from nvgbench.training.log import TrainLog
+from nvgbench.training.loggers import open_loggers
 from nvgbench.training.phases import Job, copy_tokenizer, train_generator, train_tokenizer
 from nvgbench.training.preparation import Request, prepared
 from nvgbench.training.record import append_train_record
@@ -55,7 +56,7 @@ def train_run(
         group: common name of the trainings of several seeds, if this is one of them.
         continue_with: settings to change from the last checkpoint on, by key, such as ``train.generator.steps``. They begin a
             new segment of the run.
-        rewind: first return to the newest checkpoint of the phase in training at or before this step.
+        rewind: first return to the newest checkpoint of the phase in training at or before this step; 0 starts it anew.
         accept_data: resume with other images of the same classes.
 
     Raises:
@@ -75,8 +76,8 @@ def train_run(
         ready = stack.enter_context(prepared(request, device, processes, progress))
         run, dataset = ready.run, ready.dataset
         told = _tell_remarks(dataset, progress, set())
-        tensorboard = run.path / "tensorboard" if ready.config.train.tensorboard and processes.is_first else None
-        log = stack.enter_context(contextlib.closing(TrainLog(run.log_path, tensorboard)))
+        loggers = open_loggers(run, ready.config) if processes.is_first else []
+        log = stack.enter_context(contextlib.closing(TrainLog(run.log_path, loggers)))
         job = Job(
             run=run, config=ready.config, dataset=dataset, device=device,
             processes=processes, progress=progress, stop=stop, log=log, initial=ready.initial,

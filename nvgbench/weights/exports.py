@@ -16,7 +16,7 @@ from nvgbench.errors import InputError
 from nvgbench.files import StrPath, whole_file
 from nvgbench.interfaces import OriginalProject
 from nvgbench.runs import checkpoint as ckpt
-from nvgbench.runs.folder import Phase, RunFolder
+from nvgbench.runs.folder import Phase, RunFolder, Weights
 from nvgbench.weights.families import original_project
 from nvgbench.weights.imports import KEPT, POSITIONS
 
@@ -29,12 +29,21 @@ _TRAINING_ONLY = (
 )  # fmt: skip
 
 
-def export_part(run: RunFolder, part: Phase, out: StrPath) -> list[str]:
+def export_part(
+    run: RunFolder, part: Phase, out: StrPath, *, weights: Weights = "averaged", step: int | None = None
+) -> list[str]:
     """Write one part of a run as the original project's code would.
 
     An imported run reproduces the file that it was made from: every tensor with its name, type, shape and values, in the same
     order. For a run that was trained here, tensors that are not learned are computed; a generator's moving average is
     written beside the plain weights if the project does so, a tokenizer with the weights that the run uses.
+
+    Args:
+        run: the run.
+        part: which of its parts.
+        out: the file.
+        weights: ``plain`` leaves the moving average out.
+        step: of the part's checkpoint; the last one if None.
 
     Returns:
         The settings (``key = value``) that affect the model but cannot be stored in the layout.
@@ -48,7 +57,7 @@ def export_part(run: RunFolder, part: Phase, out: StrPath) -> list[str]:
     out = Path(out)
     if out.suffix != project.suffix:
         raise InputError(f"`out={out}`: files of {project.title} end in {project.suffix}; use that suffix")
-    tensors = original_state(run, part)
+    tensors = original_state(run, part, weights=weights, step=step)
     content = tensors if project.container is None else {project.container: tensors}
     with whole_file(out) as temporary:
         torch.save(content, temporary)
@@ -57,22 +66,23 @@ def export_part(run: RunFolder, part: Phase, out: StrPath) -> list[str]:
     return _lost_settings(project, config, part, names)
 
 
-def original_state(run: RunFolder, part: Phase) -> dict[str, Tensor]:
+def original_state(run: RunFolder, part: Phase, *, weights: Weights = "averaged", step: int | None = None) -> dict[str, Tensor]:
     """The state dict that `export_part` writes.
 
     Raises:
-        InputError: the part is untrained or damaged, or the family has no original layout.
+        InputError: the part is untrained or damaged, there is no such step, or the family has no original layout.
     """
     config = run.config
     project = original_project(config.family)
-    checkpoint = ckpt.latest_checkpoint(run.checkpoints(part))
-    if checkpoint is None:
-        raise InputError(f"{run.path} has no trained {part} to export")
+    checkpoint = run.checkpoint(part, step)
     prefixes, derived = _prefixes(project, part, checkpoint), project.derived(part, config)
+    averaged = weights == "averaged"
+    if not averaged:
+        prefixes = {"weights": prefixes["weights"]}
     imported = KEPT in ckpt.read_state(checkpoint).files
     found: dict[str, Tensor] = dict(ckpt.load_tensors(checkpoint, KEPT)) if imported else {}
     for role, prefix in prefixes.items():
-        file = ckpt.EMA if role == "ema" else ckpt.model_file(checkpoint, ema="ema" not in prefixes)
+        file = ckpt.EMA if role == "ema" else ckpt.model_file(checkpoint, ema=averaged and "ema" not in prefixes)
         tensors = project.to_original(part, ckpt.load_tensors(checkpoint, file), config)
         found |= {prefix + name: tensor for name, tensor in ({} if imported else derived).items()}
         found |= {prefix + name: tensor for name, tensor in tensors.items()}

@@ -111,3 +111,18 @@ def test_what_is_no_family_is_refused(
         main(["train", "latent-flow-tiny"])
     assert done.value.code == 2
     assert "derive it from nvgbench.interfaces.ModelFamily" in capsys.readouterr().err
+
+
+def test_models_that_need_classes_are_not_trained_or_sampled_without(
+    nvgbench: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(nvgbench)
+    without = ["train", "latent-flow-tiny", "--name", "free", "--set", "data.classes=none"]
+    for words, said in (
+        (without, "models of family 'latent-flow' need them"),
+        (["sample", "latent-flow-tiny", "--classes", "none"], "models of this family need a class"),
+    ):
+        with pytest.raises(SystemExit) as done:
+            main(words)
+        assert done.value.code == 2
+        assert said in " ".join(capsys.readouterr().err.split())

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from nvgbench.data.loader import step_indices
+from nvgbench.data.source import open_dataset
 from nvgbench.results.store import read_records
 from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.folder import RunFolder
+from nvgbench.runs.seeding import mix_seed
 from tests.helpers.training_jobs import log, start, train
 
 
@@ -19,16 +26,19 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
+def _start_two(folder: Path, family: str, *settings: str) -> list[Any]:
+    port, processes = str(_free_port()), []
+    for rank in range(2):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        processes.append(start(folder, family, *settings, environment=place))
+    return processes
+
+
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     """VAR without label drop draws nothing at random, so that the mean of two gradients is the gradient of the whole batch."""
     settings = ("model.label_drop=0", "train.steps=6")
     train(tmp_path / "one", "var", *settings)
-    port = str(_free_port())
-    processes = []
-    for rank in range(2):
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        processes.append(start(tmp_path / "two", "var", *settings, environment=place))
-    for process in processes:
+    for process in _start_two(tmp_path / "two", "var", *settings):
         process.join(timeout=60)
         assert process.exitcode == 0
     for one, two in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
@@ -46,3 +56,23 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert apart / sum(value.numel() for value in one.values()) < 1e-4  # Adam's steps are 1e-3 here
     (record,) = read_records(tmp_path / "two")
     assert record.measurements[0].conditions["processes"] == 2
+
+
+def test_an_image_that_one_process_cannot_read_stops_both_with_a_checkpoint(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label, index in itertools.product(("a", "b"), range(12)):
+        (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(tmp_path / "data" / label / f"{index}.png")
+    source = f"imagefolder:{tmp_path / 'data'}"
+    dataset = open_dataset(source, image_size=16, split="train", augment="random-crop")
+    # The third of the four images of step 3 is the second process's.
+    index = step_indices(len(dataset), 4, seed=mix_seed(0, "tokenizer", "order"), step=3)[2]
+    Path(dataset.describe(index)).write_bytes(b"\x89PNG broken")
+    settings = (f"data.source={source}", "data.augment=random-crop", "data.train_images=null", "train.cache_tokens=false")
+    processes = _start_two(tmp_path / "run", "ar", *settings, "train.checkpoint_every=100")
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 1
+    state = RunFolder(tmp_path / "run").state("tokenizer")
+    assert (state.step, state.images, state.final) == (3, 12, False)
+    assert not (tmp_path / "run" / ".lock").exists()

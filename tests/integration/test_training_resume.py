@@ -24,10 +24,10 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return request.param, folder
 
 
-CHANGES = 84
+CHANGES = 88
 """How often an uninterrupted run changes files."""
 # Before which change each of three attempts is killed: while a checkpoint, the token cache, the configuration is written …
-KILLS = {"nvg": (3, 43, 30), "var": (19, 36, 24), "ar": (10, 36, 24)}
+KILLS = {"nvg": (7, 47, 34), "ar": (14, 40, 28)}
 
 
 def files(folder: Path) -> list[Path]:
@@ -36,6 +36,8 @@ def files(folder: Path) -> list[Path]:
 
 def test_killed_three_times(whole: tuple[str, Path], tmp_path: Path) -> None:
     family, reference = whole
+    if family not in KILLS:
+        pytest.skip("the longest and the shortest training show it")
     for operation in KILLS[family]:
         process = start(tmp_path / "run", family, sent=Signal(signal.SIGKILL, operation))
         process.join()

@@ -6,11 +6,14 @@ float32 on a CPU: integers are equal, floats within 5e-5 (VAR) or 1e-4 (NVG) of 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from nvgbench_baselines.var.verification import teacher
 
 from nvgbench.nvg.verification import hierarchies
 from nvgbench.parity.arithmetic import Arithmetic
@@ -118,11 +121,65 @@ def test_fixtures_without_settings_have_them_in_names(family: str) -> None:
     assert {name for name, _ in found} >= set(fixture.arrays)
 
 
-def altered(reference: np.ndarray, place: int, limit: float) -> np.ndarray:
+def fails(mistake: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names and parts of the gradients of VAR's transformer that fail with a mistake planted in the code."""
+    (fixture,) = [fixture for fixture in SHIPPED["var"] if fixture.arrays]
+    ledger = Ledger(fixture, Arithmetic(torch.device("cpu")), get_family("var").verification.tolerance)
+    mistake(monkeypatch)
+    with ledger.arithmetic.active():
+        ledger.gradients(teacher._gradients)
+    return {check.part.partition(";")[0] for check in ledger.checks if check.verdict == "fail"}
+
+
+def _another_gelu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(F, "gelu", lambda x, approximate="none", gelu=F.gelu: gelu(x))
+
+
+def _loose_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(F, "layer_norm", lambda x, shape, eps, norm=F.layer_norm, **rest: norm(x, shape, eps=1e-4, **rest))
+
+
+def _ten_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operands of products of float32 as TF32 has them."""
+
+    def cut(values: torch.Tensor) -> torch.Tensor:
+        if values.dtype != torch.float32:
+            return values
+        return values + ((values.detach() * 2048).round() / 2048 - values.detach()) * (values.detach().abs() < 2)
+
+    monkeypatch.setattr(F, "linear", lambda x, w, b=None, linear=F.linear: linear(cut(x), cut(w), b))
+
+
+@pytest.mark.parametrize(
+    ("mistake", "part"),
+    [
+        (_another_gelu, "in float64"),
+        (_loose_epsilon, "in float64"),
+        (_ten_bits, "float32 against float64, in roundings"),
+    ],
+)
+def test_a_mistake_fails_in_the_gradients(
+    mistake: Callable[[pytest.MonkeyPatch], None], part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A formula in float64 too, an arithmetic that is too coarse in float32 alone."""
+    assert fails(mistake, monkeypatch) == {part}
+
+
+def test_another_order_of_summation_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another CPU has it: products of float32 in three parts."""
+
+    def linear(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None = None) -> torch.Tensor:
+        parts = [x_part @ w_part.T for x_part, w_part in zip(x.tensor_split(3, -1), w.tensor_split(3, -1), strict=True)]
+        total = parts[2] + (parts[1] + parts[0])
+        return total if b is None else total + b
+
+    assert fails(lambda patch: patch.setattr(F, "linear", linear), monkeypatch) == set()
+
+
+def altered(reference: np.ndarray, place: int, limit: float, largest: float) -> np.ndarray:
     """One number changed: an integer by one, a float by three times what its own magnitude or the array's allows."""
     changed = reference.astype(np.float64)
     old = changed.reshape(-1)[place]
-    largest = np.nanmax(np.abs(changed), initial=1e-9)
     changed.reshape(-1)[place] = old + 1 if limit == 0 else (0.0 if np.isnan(old) else old + 3 * limit * largest)
     return changed
 
@@ -134,7 +191,8 @@ def test_one_altered_number_fails_wherever_it_is(family: str) -> None:
         if comparison.excuse or not size:
             continue
         for place in {0, size // 3, size - 1}:
-            other = altered(comparison.reference, place, comparison.limit)
+            largest = 1.0 if comparison.scale == "unit" else np.nanmax(np.abs(comparison.reference.astype(float)), initial=1e-9)
+            other = altered(comparison.reference, place, comparison.limit, largest)
             verdict = judge(dataclasses.replace(comparison, reference=other)).verdict
             assert verdict == "fail", (comparison.name, comparison.part, place)
 

@@ -23,6 +23,7 @@ class ArFamily(ModelFamily):
 
     name = "ar"
     summary = "AR: next-token prediction in raster order (LlamaGen's transformer)"
+    unconditional = True
     quantizer_config = FlatConfig
     model_config = ArModelConfig
     sampling_config = ArSamplingConfig

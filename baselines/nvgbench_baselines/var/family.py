@@ -25,6 +25,7 @@ class VarFamily(ModelFamily):
 
     name = "var"
     summary = "VAR: next-scale prediction over token maps of growing size"
+    unconditional = True
     quantizer_config = ScaleConfig
     model_config = VarModelConfig
     sampling_config = VarSamplingConfig

@@ -28,7 +28,7 @@ from nvgbench.extractors.spatial import split_features
 from nvgbench.metrics.adm import adm_frechet, adm_gaussian, adm_precision_recall
 from nvgbench.metrics.arrays import Floats
 from nvgbench.metrics.frechet import factor_of_covariance, frechet_contributions, small_sample_note
-from nvgbench.metrics.inception_score import SPLIT_SIZE, score_in_order, split_bounds
+from nvgbench.metrics.inception_score import SPLIT_SIZE, inception_score, score_in_order, split_bounds
 from nvgbench.metrics.uncertainty import Contributions
 from nvgbench.results.protocols import PROTOCOLS
 from nvgbench.results.scores import INCEPTION
@@ -59,13 +59,21 @@ class AdmRules:
         (pool_N, spatial_N), (pool_M, spatial_M) = (split_features(part.features_ND) for part in (generated, real))
         order_N = np.random.default_rng(seed).permutation(n)
         logits_NK = generated.logits_NK
-        found = [
-            ("FID", _frechet(pool_N, pool_M, reference.moments, "FID"), m),
-            ("sFID", _frechet(spatial_N, spatial_M, reference.spatial_moments, "sFID"), m),
+        found: list[tuple[str, Contributions, int | None]] = [
+            (name, _frechet(x, y, moments, name), m)
+            for name, x, y, moments in (
+                ("FID", pool_N, pool_M, reference.moments),
+                ("sFID", spatial_N, spatial_M, reference.spatial_moments),
+            )
+            if m or moments is not None
+        ]
+        found += [
             ("IS", _inception(logits_NK, "in the order given"), None),
             ("IS-shuffled", _inception(logits_NK[order_N], f"after a shuffle with seed {seed}"), None),
         ]
         values = [metric_value(name, INCEPTION, score, n, rows, protocol=self.identity) for name, score, rows in found]
+        if not m:  # a reference of statistics
+            return values
         manifold = adm_precision_recall(pool_N, pool_M, device=self.device)
         named = {value.name: value for value in exact}
         values.append(moved(named["precision"], manifold.precision, self.identity))
@@ -73,10 +81,26 @@ class AdmRules:
         return values
 
 
+def short_split(n: int) -> str:
+    """A warning if the last of several splits of the Inception Score is shorter than the others, else nothing."""
+    rest = n % SPLIT_SIZE
+    if n < SPLIT_SIZE or not rest:
+        return ""
+    return (
+        f"{n} images make {n // SPLIT_SIZE} splits of 5,000 and a last one of {rest}, which counts as much as the others and "
+        "lowers IS (adm); use a multiple of 5,000"
+    )
+
+
 def _inception(logits_NK: NDArray[np.float32], order: str) -> Contributions:
     """In splits of 5,000; the error is its own, as ten splits of fewer images vary less."""
-    splits = len(split_bounds(len(logits_NK), None, SPLIT_SIZE))
-    return dataclasses.replace(score_in_order(logits_NK), note=f"{splits} splits of at most 5,000 images {order}")
+    n = len(logits_NK)
+    splits = len(split_bounds(n, None, SPLIT_SIZE))
+    note = f"{splits} splits of at most 5,000 images {order}"
+    if short_split(n):
+        whole = inception_score(logits_NK[: n - n % SPLIT_SIZE], shuffle_seed=None)
+        note += f"; {whole.mean:.5g} without the last split, of {n % SPLIT_SIZE} images"
+    return dataclasses.replace(score_in_order(logits_NK), note=note)
 
 
 def _frechet(x: NDArray[np.float32], y: NDArray[np.float32], stored: StoredMoments | None, name: str) -> Contributions:

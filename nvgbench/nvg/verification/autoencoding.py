@@ -15,6 +15,7 @@ from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.structure import finest_to_stages
 from nvgbench.nvg.verification import models
 from nvgbench.parity.ledger import Ledger
+from nvgbench.parity.rounding import Gradients, norm
 from nvgbench.types import TokenSequence
 
 
@@ -28,12 +29,9 @@ def check(ledger: Ledger) -> None:
 
 
 def _check_quantizer(ledger: Ledger, prefix: str) -> None:
-    config = ledger.fixture.fact("config", prefix)
     ledger.inputs(f"{prefix}z")
-    grid = ledger.fixture.array(f"{prefix}z").shape[2:]
-    module = models.quantizer(ledger, config, (grid[0], grid[1]))
+    module = _quantizer(ledger, prefix)
     _check_training(ledger, prefix, module, soft=False)
-    module.zero_grad()
     _check_training(ledger, prefix, module, soft=True)
     latent_BChw = ledger.given(f"{prefix}z")
     with torch.no_grad():
@@ -46,14 +44,26 @@ def _check_quantizer(ledger: Ledger, prefix: str) -> None:
         ledger.close(f"{prefix}fhat_from_indices", canvases_BSChw[:, -1])
 
 
+def _quantizer(ledger: Ledger, prefix: str) -> GranularityQuantizer:
+    grid = ledger.fixture.array(f"{prefix}z").shape[2:]
+    return models.quantizer(ledger, ledger.fixture.fact("config", prefix), (grid[0], grid[1]))
+
+
 def _check_training(ledger: Ledger, prefix: str, module: GranularityQuantizer, soft: bool) -> None:
     """Values and gradients of a training step, with or without index back-propagation (``soft``)."""
     under = f"{prefix}smooth." if soft else prefix
-    latent_BChw = ledger.given(f"{prefix}z").requires_grad_()
-    output = module(latent_BChw, soft=soft)
+    with torch.no_grad():
+        output = module(ledger.given(f"{prefix}z"), soft=soft)
     ledger.equal(f"{under}indices", torch.cat(output.tokens.indices, dim=1))
     ledger.close(f"{under}f_hat", output.latent_BChw)
     ledger.close(f"{under}vq_loss", output.codebook_loss)
+    ledger.gradients(lambda own: _gradients(own, prefix, soft))
+
+
+def _gradients(ledger: Ledger, prefix: str, soft: bool) -> Gradients:
+    latent_BChw = ledger.given(f"{prefix}z").requires_grad_()
+    module = _quantizer(ledger, prefix)
+    output = module(latent_BChw, soft=soft)
     loss = output.codebook_loss
     if soft:
         # The reference's probe, which sends a gradient through the straight-through estimator.
@@ -62,14 +72,18 @@ def _check_training(ledger: Ledger, prefix: str, module: GranularityQuantizer, s
     loss.backward()
     assert latent_BChw.grad is not None
     assert module.codebook.weight.grad is not None
-    ledger.close(f"{under}grad_z", latent_BChw.grad)
-    ledger.close(f"{under}grad_emb_norm", module.codebook.weight.grad.norm())
-    ledger.close(f"{under}grad_emb", module.codebook.weight.grad)
+    under = f"{prefix}smooth." if soft else prefix
+    found = {
+        f"{under}grad_z": latent_BChw.grad,
+        f"{under}grad_emb_norm": norm(module.codebook.weight.grad),
+        f"{under}grad_emb": module.codebook.weight.grad,
+    }
     for stage, refiner in enumerate(module.refiners):
         for kind, parameter in refiner.conv.named_parameters():  # type: ignore[union-attr]
             if ledger.has(f"{under}grad_phi{stage}_{kind}"):
                 assert parameter.grad is not None
-                ledger.close(f"{under}grad_phi{stage}_{kind}", parameter.grad)
+                found[f"{under}grad_phi{stage}_{kind}"] = parameter.grad
+    return found
 
 
 def _check_autoencoder(ledger: Ledger, prefix: str) -> None:

@@ -41,7 +41,7 @@ def check(ledger: Ledger) -> None:
         forced = _forced(ledger, module, packed_BSLX, final_BLC)
         _check_outputs(ledger, forced)
         _check_losses(ledger, forced.losses, module.layout)
-        _check_gradients(ledger, module, forced.losses)
+        _check_gradients(ledger, module)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,15 @@ def _check_input(ledger: Ledger) -> tuple[Tensor, Tensor]:
         stored = ledger.fixture.array("D.nvg_input_output")[..., :-2]
         ledger.close("D.nvg_input_output", before_BSLC, "canvases of the stored tokens", stored=stored)
     ledger.close("D.final_target", final_BLC)
-    return packed_BSLX, ledger.given("D.final_target") if ledger.has("D.final_target") else final_BLC
+    return packed_BSLX, _final_target(ledger, packed_BSLX)
+
+
+def _final_target(ledger: Ledger, packed_BSLX: Tensor) -> Tensor:
+    """The stored final canvas, or that of the stored tokens."""
+    if ledger.has("D.final_target"):
+        return ledger.given("D.final_target")
+    tokens = tokens_of(packed_BSLX, models.layout_of(ledger.fixture))
+    return canvases_of(models.generator_quantizer(ledger), tokens)[1]
 
 
 def _forced(ledger: Ledger, module: NvgGenerator, packed_BSLX: Tensor, final_BLC: Tensor) -> _Forced:
@@ -143,18 +151,22 @@ def _check_named_terms(ledger: Ledger, named: dict[str, float], stored: dict[str
     ledger.numbers("loss_terms", rest, {key: value for key, value in stored.items() if "_acc" not in key})
 
 
-def _check_gradients(ledger: Ledger, module: NvgGenerator, losses: StageLosses) -> None:
+def _check_gradients(ledger: Ledger, module: NvgGenerator) -> None:
     facts = ledger.fixture.facts
     if "params" in facts["config"]["D"]:
         ledger.equal("D.params", np.array(models.learned(module)), stored=facts["config"]["D"]["params"])
     if "grad_norms" not in facts:
         return
-    losses.total().backward()
-    gradients = {str(to_published_key(name)): value.grad for name, value in module.named_parameters()}
-    norms = {name: float(gradient.norm()) for name, gradient in gradients.items() if gradient is not None}
-    ledger.numbers("grad_norms", norms, facts["grad_norms"])
+    ledger.gradients(lambda own: {"grad_norms": {key: value for key, value in _gradients(own).items() if value is not None}})
     if "params_without_grad" in facts:
         listed = sorted(facts["params_without_grad"])
-        without = sorted(name for name, gradient in gradients.items() if gradient is None)
+        without = sorted(name for name, gradient in _gradients(ledger).items() if gradient is None)
         places = [listed.index(name) if name in listed else -1 for name in without]
         ledger.equal("params_without_grad", np.array(places, dtype=np.int64), stored=np.arange(len(listed)))
+
+
+def _gradients(ledger: Ledger) -> dict[str, Tensor | None]:
+    """Gradients of the total loss by published name; None for parameters without."""
+    module, packed_BSLX = models.generator(ledger), stored_input(ledger)
+    _forced(ledger, module, packed_BSLX, _final_target(ledger, packed_BSLX)).losses.total().backward()
+    return {str(to_published_key(name)): value.grad for name, value in module.named_parameters()}

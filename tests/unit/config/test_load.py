@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nvgbench.config.identity import CONTINUABLE, FREE, flatten
 from nvgbench.config.load import (
     changed_settings,
     config_hash,
@@ -17,8 +18,10 @@ from nvgbench.config.load import (
     override_dataclass,
     parse_value,
     replicate_hash,
+    to_dict,
     to_toml,
 )
+from nvgbench.config.schema import PhaseConfig
 from nvgbench.errors import InputError
 from nvgbench.registry import get_family, get_preset, preset_files
 
@@ -150,6 +153,22 @@ def test_the_hash_depends_on_every_setting() -> None:
     assert config_hash(load_preset("nvg-tiny")) != config_hash(load_preset("nvg-tiny", ["train.seed=1"]))
     assert replicate_hash(load_preset("nvg-tiny")) == replicate_hash(load_preset("nvg-tiny", ["train.seed=1"]))
     assert replicate_hash(load_preset("nvg-tiny")) != replicate_hash(load_preset("nvg-tiny", ["data.seed=1"]))
+
+
+def test_hashes_are_those_of_earlier_versions() -> None:
+    """Records hold them: keys that the schema gets later do not count while they have their defaults."""
+    assert config_hash(load_preset("nvg-tiny")) == "14ba1878260e128f"
+    assert replicate_hash(load_preset("nvg-d16")) == "f3958f327cec3574"
+    assert config_hash(load_preset("nvg-tiny", ["train.keep_last=2"])) != "14ba1878260e128f"
+
+
+def test_settings_of_both_halves_exist() -> None:
+    known = set(flatten(to_dict(load_preset("nvg-tiny")))) | {
+        "data.eval_images", "train.steps", "train.keep_best", "description",
+        *(f"train.{phase}.{entry.name}" for phase in ("tokenizer", "generator") for entry in dataclasses.fields(PhaseConfig)),
+    }  # fmt: skip
+    assert known >= FREE | CONTINUABLE
+    assert not FREE & CONTINUABLE
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "infinity", "1e999"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tarfile
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvgbench.data.archive import NpzImages, npz_arrays
+from nvgbench.data.image_set import open_images
 from nvgbench.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (37, 8, 8, 3), dtype=np.uint8)
@@ -163,3 +166,72 @@ def test_an_array_that_claims_more_than_there_is(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"damaged \(an array of int64 \[1000000000000\] in 136 bytes\)"):
         file.labels()
     assert npz_arrays(tmp_path / "x.npz", ["labels"])["labels"].dtype == object
+
+
+BLACK = np.zeros((4, 16, 16, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (
+            BLACK / 255,
+            "float64 [4, 16, 16, 3]; expected uint8 images [N, H, W, 3]; scale to 0 to 255, clamp, round and convert",
+        ),
+        (BLACK.astype(">u2"), ">u2 [4, 16, 16, 3]; expected uint8 images [N, H, W, 3]; convert values of 0 to 255"),
+        (BLACK.transpose(0, 3, 1, 2), "move the channels to the end: transpose(0, 2, 3, 1)"),
+        (BLACK.transpose(0, 3, 1, 2) / 255, "round and convert; move the channels to the end"),
+        (BLACK[0], "add the axis N, even for a single image"),
+        (BLACK[..., 0], "repeat grey values in three channels"),
+        (BLACK[..., :1], "repeat grey values in three channels"),
+        (np.concatenate([BLACK, BLACK[..., :1]], axis=3), "compose alpha onto a background"),
+        (np.array(["a"]), "<U1 [1]; expected uint8 images [N, H, W, 3]"),
+        (np.zeros(3, dtype=[("x", "u1")]), "[('x', 'u1')] [3]; expected uint8 images"),
+        (BLACK > 0, "bool [4, 16, 16, 3]; expected uint8 images"),
+    ],
+)
+def test_an_array_of_another_layout_is_told_how_to_change(array: np.ndarray, said: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", arr_0=array)
+    with pytest.raises(InputError, match=re.escape(said)):
+        NpzImages(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("shape", ["(-1, 16, 16, 3)", "(1, -16, -16, 3)"])
+def test_a_negative_number_of_images(shape: str, tmp_path: Path) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(InputError, match="holds 0 images"):
+        NpzImages(tmp_path / "x.npy")
+
+
+def test_labels_of_two_gigabytes_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvgbench.data.archive._MOST_BYTES", 1000)
+    np.savez_compressed(tmp_path / "images.npz", arr_0=BLACK, arr_1=np.zeros(200, dtype=np.int64))
+    with pytest.raises(InputError, match=re.escape("an array of int64 [200] where no more than 1,000 bytes are expected")):
+        open_images(tmp_path / "images.npz")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file, not an .npz file; save its images as an .npz or as image files"),
+        (b"PAR1", "a Parquet file, not an .npz file; save its images"),
+        (b"ARROW1", "an Arrow file"),
+        (b"SQLite format 3\0", "an SQLite database"),
+        (b'\x02\0\0\0\0\0\0\0{"x', "a safetensors file"),
+        (b"\x1f\x8b", "a gzip archive, not an .npz file; unpack it and give the folder"),
+        (b"\0\0\0\x18ftypmp42", "a video or HEIF image"),
+    ],
+)
+def test_another_format_is_named(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(said)):
+        open_images(tmp_path / "x.npz")
+
+
+def test_a_tar_is_no_archive_of_arrays_though_it_ends_like_one(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", arr_0=BLACK)
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(tmp_path / "x.npz", "x.npz")
+    with pytest.raises(InputError, match=r"is a tar archive, not an \.npz file; unpack it"):
+        open_images(tmp_path / "x.tar")

@@ -80,3 +80,15 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
 def test_a_hidden_folder_above_does_not_hide_the_set(tmp_path: Path) -> None:
     touch(tmp_path / ".cache" / "set" / "0.png")
     assert list_images(tmp_path / ".cache" / "set").paths == ("0.png",)
+
+
+def test_links_in_a_circle_are_left_out(tmp_path: Path) -> None:
+    """They lead nowhere, as dangling links do; the other images are read."""
+    touch(tmp_path / "a.png")
+    for name, target in {"b.png": "c.png", "c.png": "b.png", "self": "self"}.items():
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "d.png").symlink_to("e.png")
+    (tmp_path / "e.png").symlink_to("a.png")
+    listing = list_images(tmp_path)
+    assert listing.paths == ("a.png", "d.png", "e.png")
+    assert listing.left_out == {("link to itself", ""): 3}

@@ -60,7 +60,7 @@ def test_folder_is_sorted_and_lossy_files_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"arr_0": PIXELS.astype(np.float32)}, "float32 .*; expected uint8 .*; clamp"),
+        ({"arr_0": PIXELS.astype(np.float32)}, "float32 .*; expected uint8 .*, clamp"),
         ({"arr_0": PIXELS[:, :, :8]}, "square"),
         ({"arr_0": PIXELS.transpose(0, 3, 1, 2)}, "uint8 .*; expected uint8 images .N, H, W, 3."),
         ({"arr_0": PIXELS[:0]}, "expected"),

@@ -42,7 +42,7 @@ def test_exit_codes(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["absent.npz"], "absent.npz does not exist"),
-        (["{float}"], "float32 [60, 16, 16, 3]; expected uint8 images [N, H, W, 3]; clamp to 0 to 255, round and convert"),
+        (["{float}"], "float32 [60, 16, 16, 3]; expected uint8 images [N, H, W, 3]; scale to 0 to 255, clamp"),
         (["{cut}"], "write or copy it again"),
         (["{good}", "--reference", "shapse"], "neither a file or folder nor a data source"),
         (["{good}", "--reference", "{big}"], "samples have 16 px, the reference"),

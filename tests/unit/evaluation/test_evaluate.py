@@ -326,7 +326,7 @@ def test_unfinished_weights_are_reported_and_recorded(tmp_path: Path) -> None:
     assert record.provenance["model"]["step"] == 11
     assert any("unfinished, step 11 of 600" in line for line in warned)
     samples = next(tmp_path.rglob("samples-40.npz"))
-    theirs = Evaluator(tmp_path, dataclasses.replace(options, reference="shapes")).files(samples)
+    theirs = Evaluator(tmp_path, dataclasses.replace(options, extractor="inception", reference=str(samples))).files(samples)
     assert theirs is not None
     assert unfinished(theirs.provenance["model"]) == "unfinished, step 11 of 600"
 

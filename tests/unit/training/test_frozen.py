@@ -30,6 +30,10 @@ def test_patterns_select_parameters_by_name() -> None:
     assert trained == {"blocks.1.weight", "blocks.1.bias", "head.weight"}
 
 
+def test_a_model_without_parameters_is_left_alone() -> None:
+    freeze(nn.Identity(), [], "train.tokenizer.frozen")
+
+
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [

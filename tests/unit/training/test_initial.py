@@ -63,6 +63,13 @@ def test_classes_of_an_unconditional_model_start_at_no_class() -> None:
     assert torch.equal(embed_classes(trained_1D, [None, None], torch.Generator()), trained_1D.expand(3, 8))
 
 
+def test_embeddings_without_a_row_for_no_class() -> None:
+    trained_MD = torch.randn(4, 2, 3)
+    made_ND = embed_classes(trained_MD, [3, None, 0], torch.Generator(), has_none=False)
+    assert made_ND.shape == (3, 2, 3)
+    assert torch.equal(made_ND[[0, 2]], trained_MD[[3, 0]])
+
+
 @pytest.mark.parametrize("family", EMBEDDINGS)
 def test_all_weights_but_the_class_embeddings_are_kept(family: str, sources: Path) -> None:
     config = small_config(family)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 
@@ -228,3 +229,81 @@ def test_progress_is_called_once_a_step(tmp_path: Path) -> None:
 def test_settings_cannot_be_changed(tmp_path: Path) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         loop_settings(tmp_path).seed = 1  # type: ignore[misc]
+
+
+def kept(folder: Path) -> list[int]:
+    return ckpt.kept_steps(folder / "checkpoints" / "tokenizer")
+
+
+def failing_batches(at: int, error: Exception):
+    """Batches that end with an error at a step."""
+
+    def batches(start: int):
+        for step, batch in zip(itertools.count(start), image_batches(4)(start), strict=False):
+            if step == at:
+                raise error
+            yield batch
+
+    return batches
+
+
+@pytest.mark.parametrize("error", [InputError("cat.png is damaged"), OSError(5, "disk"), MemoryError(), RuntimeError("worker")])
+def test_a_batch_that_cannot_be_read_leaves_a_checkpoint(tmp_path: Path, error: Exception) -> None:
+    train(tmp_path / "whole")
+    with pytest.raises(type(error)):
+        TrainingLoop(ToyObjective(), loop_settings(tmp_path / "broken")).run(failing_batches(6, error))
+    assert kept(tmp_path / "broken") == [6]
+    train(tmp_path / "broken")
+    assert final_bytes(tmp_path / "whole") == final_bytes(tmp_path / "broken")
+    assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
+
+
+def test_a_batch_that_cannot_be_read_while_stopping_is_an_interruption(tmp_path: Path) -> None:
+    stop = StopSignal()
+    settings = loop_settings(tmp_path, stop=stop)
+
+    def batches(start: int):
+        yield from itertools.islice(image_batches(4)(start), 2)
+        stop.received = True
+        raise RuntimeError("the worker is gone")
+
+    with pytest.raises(Interrupted):
+        TrainingLoop(ToyObjective(), settings).run(batches)
+    assert kept(tmp_path) == [2]
+
+
+def test_several_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
+    train(tmp_path / "last", checkpoint_every=2, log_every=2, keep=ckpt.Keep(last=3))
+    assert kept(tmp_path / "last") == [6, 8, 10]
+    train(tmp_path / "best", checkpoint_every=2, log_every=2, keep=ckpt.Keep(best="model"))
+    losses = {row["step"]: row["losses"]["model"] for row in rows(tmp_path / "best")}
+    best = min(losses, key=lambda step: losses[step])
+    assert kept(tmp_path / "best") == sorted({best, 10})
+    assert final_bytes(tmp_path / "best") == final_bytes(tmp_path / "last")
+
+
+def test_the_best_of_an_early_minimum_stays(tmp_path: Path) -> None:
+    """A loss that rises from the second checkpoint on."""
+    root = tmp_path / "tokenizer"
+    for step, value in ((2, 0.5), (4, 0.2), (6, 0.3), (8, float("nan"))):
+        state = ckpt.CheckpointState(phase="tokenizer", step=step, total_steps=9, final=False, metrics={"a": value})
+        ckpt.save_checkpoint(root, state, {ckpt.WEIGHTS: {"w": torch.zeros(1)}}, keep=ckpt.Keep(best="a"))
+    assert ckpt.kept_steps(root) == [4, 8]
+
+
+def test_a_best_that_is_not_logged_is_reported_once(tmp_path: Path) -> None:
+    told: list = []
+    train(tmp_path, keep=ckpt.Keep(best="modle"), progress=told.append)
+    (message,) = [event["message"] for event in told if "message" in event]
+    assert "train.keep_best = 'modle' is not logged; logged are" in message
+    assert "model/mse" in message
+
+
+def test_a_longer_training_with_the_optimizer_kept_equals_one_of_that_length(tmp_path: Path) -> None:
+    config = phase_config(schedule="constant", warmup_steps=0)
+    train(tmp_path / "whole", config=config, total_steps=10)
+    train(tmp_path / "more", config=config, total_steps=6, keep_optimizer=True)
+    ckpt.reopen(ckpt.latest_checkpoint(tmp_path / "more" / "checkpoints" / "tokenizer"), 10)
+    train(tmp_path / "more", config=config, total_steps=10)
+    assert final_bytes(tmp_path / "whole") == final_bytes(tmp_path / "more")
+    assert ckpt.read_state(ckpt.latest_checkpoint(tmp_path / "more" / "checkpoints" / "tokenizer")).images == 40

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nvgbench.parity.ledger import SINGLE_CHOICES, Ledger
+from nvgbench.parity.rounding import Gradients
 from nvgbench.sampling.filters import top_k_filter, top_p_filter
 from nvgbench_baselines.var.checkpoint import transformer_name
 from nvgbench_baselines.var.objective import token_cross_entropy
@@ -34,7 +35,8 @@ def check(ledger: Ledger, models: Models) -> None:
         with torch.no_grad():
             _check_logits(ledger, models)
     if ledger.has("ce_BL") or ledger.named("grad/") or "grad_l2" in ledger.fixture.facts:
-        _check_gradients(ledger, models)
+        _check_losses(ledger, models)
+        ledger.gradients(_gradients)
     _check_filters(ledger)
 
 
@@ -99,27 +101,34 @@ def _with_activations(models: Models, module: VarTransformer, labels_B: Tensor) 
             hook.remove()
 
 
-def _check_gradients(ledger: Ledger, models: Models) -> None:
-    """Cross-entropy of every token, its mean and its gradients."""
-    module, targets_BL, facts = models.make_transformer(), models.between("idx_BL"), ledger.fixture.facts
-    logits_BLV = forced_logits(models, module, models.labels_B)
+def _check_losses(ledger: Ledger, models: Models) -> None:
+    """Cross-entropy of every token and its mean."""
+    targets_BL = models.between("idx_BL")
+    with torch.no_grad():
+        logits_BLV = forced_logits(models, models.transformer, models.labels_B)
     entropy_BL = token_cross_entropy(logits_BLV, targets_BL)
     ledger.close("ce_BL", entropy_BL)
-    ledger.number("loss", entropy_BL.detach().mean())
+    ledger.number("loss", entropy_BL.mean())
     for name, settings in ledger.fixture.settings.items():
         if "smoothing" in settings:
-            ledger.number(name, token_cross_entropy(logits_BLV, targets_BL, settings["smoothing"]).detach().mean())
-    entropy_BL.mean().backward()
+            ledger.number(name, token_cross_entropy(logits_BLV, targets_BL, settings["smoothing"]).mean())
+
+
+def _gradients(ledger: Ledger) -> Gradients:
+    """Gradients of the mean cross-entropy: those that the archive holds, and the norms of all."""
+    models = Models(ledger)
+    module = models.make_transformer()
+    token_cross_entropy(forced_logits(models, module, models.labels_B), models.between("idx_BL")).mean().backward()
     gradients = {transformer_name(name): value.grad for name, value in module.named_parameters() if value.grad is not None}
-    if "grad_l2" in facts:
-        norms = {name: float(gradient.norm()) for name, gradient in gradients.items()}
-        ledger.numbers("grad_l2", norms, facts["grad_l2"])
-    ledger.number("grad_total_l2", torch.stack([gradient.norm() for gradient in gradients.values()]).norm())
+    found: dict[str, Tensor | dict[str, Tensor]] = {
+        "grad_l2": gradients,
+        "grad_total_l2": {"grad_total_l2": torch.cat([gradient.flatten() for gradient in gradients.values()])},
+    }
     for name in ledger.named("grad/"):
-        gradient = gradients.get(name.removeprefix("grad/"))
-        stored = ledger.fixture.array(name)
+        gradient, stored = gradients.get(name.removeprefix("grad/")), ledger.fixture.array(name)
         if gradient is not None:
-            ledger.close(name, gradient.reshape(stored.shape) if gradient.numel() == stored.size else gradient)
+            found[name] = gradient.reshape(stored.shape) if gradient.numel() == stored.size else gradient
+    return found
 
 
 def _check_filters(ledger: Ledger) -> None:

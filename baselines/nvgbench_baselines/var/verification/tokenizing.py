@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nvgbench.autoencoder.quantization import squared_distances
+from nvgbench.autoencoder.tokenizer import TokenizerOutput
 from nvgbench.parity.ledger import CHAINED_CHOICES, Ledger
+from nvgbench.parity.rounding import Gradients
 from nvgbench.types import TokenSequence
 from nvgbench_baselines.var.checkpoint import tokenizer_names
 from nvgbench_baselines.var.config import ScaleConfig
@@ -141,24 +143,27 @@ def _check_quantized(ledger: Ledger, models: Models, quantizer: ScaleQuantizer, 
 
 def _check_quantizer_step(ledger: Ledger, models: Models) -> None:
     """Quantization loss and its gradients up to the latent."""
-    module = models.make_tokenizer()
-    quantizer = quantizer_of(module)
-    latent_BChw = module.latent(ledger.given("img")).detach().requires_grad_()
-    output = quantizer(latent_BChw)
+    with torch.no_grad():
+        output = models.quantizer(models.tokenizer.latent(ledger.given("img")))
     follows = _chosen_in_training(ledger, output.tokens, "of the quantizer's step")
     ledger.close("vqtrain_fhat", output.latent_BChw, follows=follows)
     ledger.number("vqtrain_loss", output.codebook_loss, follows)
-    output.codebook_loss.backward()
+    ledger.gradients(_quantizer_gradients, follows)
+
+
+def _quantizer_gradients(ledger: Ledger) -> Gradients:
+    module = Models(ledger).make_tokenizer()
+    quantizer = quantizer_of(module)
+    latent_BChw = module.latent(ledger.given("img")).detach().requires_grad_()
+    quantizer(latent_BChw).codebook_loss.backward()
     assert latent_BChw.grad is not None
     assert quantizer.codebook.weight.grad is not None
-    ledger.close("vqtrain_loss_grad_f", latent_BChw.grad, follows=follows)
-    ledger.close("vqtrain_loss_grad_emb", quantizer.codebook.weight.grad, follows=follows)
-    stored = ledger.fixture.facts.get("vqtrain_loss_grad_phi_l2")
-    if stored is not None:
-        gradients = [parameter.grad for conv in quantizer.phi for parameter in conv.parameters()]
-        norms = {str(place): float(gradient.norm()) for place, gradient in enumerate(gradients) if gradient is not None}
-        wanted = {str(place): norm for place, norm in enumerate(stored)}
-        ledger.numbers("vqtrain_loss_grad_phi_l2", norms, wanted, follows=follows)
+    gradients = [parameter.grad for conv in quantizer.phi for parameter in conv.parameters()]
+    return {
+        "vqtrain_loss_grad_f": latent_BChw.grad,
+        "vqtrain_loss_grad_emb": quantizer.codebook.weight.grad,
+        "vqtrain_loss_grad_phi_l2": {str(place): gradient for place, gradient in enumerate(gradients) if gradient is not None},
+    }
 
 
 def _chosen_in_training(ledger: Ledger, tokens: TokenSequence, part: str) -> tuple[str, ...]:
@@ -172,16 +177,22 @@ def _chosen_in_training(ledger: Ledger, tokens: TokenSequence, part: str) -> tup
 
 def _check_training_step(ledger: Ledger, models: Models) -> None:
     """Reconstruction and quantization loss together, through encoder and decoder."""
-    module = models.make_tokenizer()
-    output = module(ledger.given("img"))
+    with torch.no_grad():
+        output = models.tokenizer(ledger.given("img"))
     follows = _chosen_in_training(ledger, output.quantized.tokens, "of the training step")
     ledger.close("vqtrain_rec", output.reconstruction_B3HW, follows=follows)
-    loss = F.mse_loss(output.reconstruction_B3HW.float(), ledger.given("img")) + output.quantized.codebook_loss
-    ledger.number("vqtrain_mse_plus_vq", loss, follows)
-    stored = ledger.fixture.facts.get("vqtrain_grad_l2")
-    if stored is not None:
-        loss.backward()
-        names = tokenizer_names(quantizer_of(module).config)
-        gradients = {names.name(name): parameter.grad for name, parameter in module.named_parameters()}
-        norms = {name: float(gradient.norm()) for name, gradient in gradients.items() if gradient is not None}
-        ledger.numbers("vqtrain_grad_l2", norms, stored, follows=follows)
+    ledger.number("vqtrain_mse_plus_vq", _training_loss(ledger, output), follows)
+    if "vqtrain_grad_l2" in ledger.fixture.facts:
+        ledger.gradients(_training_gradients, follows)
+
+
+def _training_loss(ledger: Ledger, output: TokenizerOutput) -> Tensor:
+    return F.mse_loss(output.reconstruction_B3HW.float(), ledger.given("img")) + output.quantized.codebook_loss
+
+
+def _training_gradients(ledger: Ledger) -> Gradients:
+    module = Models(ledger).make_tokenizer()
+    _training_loss(ledger, module(ledger.given("img"))).backward()
+    names = tokenizer_names(quantizer_of(module).config)
+    gradients = {names.name(name): parameter.grad for name, parameter in module.named_parameters()}
+    return {"vqtrain_grad_l2": {name: gradient for name, gradient in gradients.items() if gradient is not None}}
