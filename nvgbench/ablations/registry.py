@@ -16,7 +16,11 @@ STUDIES: Registry[type[Study]] = Registry(
     {
         "clusters": "nvgbench.ablations.clusters:Clusters",
         "alignment": "nvgbench.ablations.alignment:Alignment",
+        "levels": "nvgbench.ablations.levels:Levels",
         "components": "nvgbench.ablations.components:Components",
+        "sampling": "nvgbench.ablations.sampling:Sampling",
+        "transfer": "nvgbench.ablations.transfer:Transfer",
+        "seeds": "nvgbench.ablations.seeds:Seeds",
     },
 )
 

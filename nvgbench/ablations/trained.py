@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -27,12 +28,11 @@ class TrainedVariants(Study):
 
     def conclude(self, tables: Mapping[str, list[Row]]) -> Conclusion:
         rows = tables["scores"]
-        names = list(dict.fromkeys(str(row["variant"]) for row in rows))
-        known = {variant.name: variant for variant in self.variants("")}
-        metric = str(rows[0]["metric"])
-        own = [row for row in rows if row["metric"] == metric]
-        variants = [variant for name, variant in known.items() if name in names]
-        return conclude_variants(own, variants, metric)
+        metric, measured = str(rows[0]["metric"]), {str(row["variant"]) for row in rows}
+        known = self.variants("")
+        # A baseline that failed is not replaced by the next variant.
+        variants = [dataclasses.replace(one, baseline=one.baseline or known[0].name) for one in known if one.name in measured]
+        return conclude_variants([row for row in rows if row["metric"] == metric], variants, metric)
 
 
 def conclude_variants(rows: Sequence[Row], variants: Sequence[Variant], metric: str) -> Conclusion:
