@@ -20,6 +20,7 @@ STUDIES: Registry[type[Study]] = Registry(
         "components": "nvgbench.ablations.components:Components",
         "sampling": "nvgbench.ablations.sampling:Sampling",
         "transfer": "nvgbench.ablations.transfer:Transfer",
+        "cost": "nvgbench.ablations.cost:Cost",
         "seeds": "nvgbench.ablations.seeds:Seeds",
     },
 )

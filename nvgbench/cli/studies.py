@@ -35,7 +35,7 @@ def study_table(name: str, rows: Sequence[dict[str, Any]]) -> Any:
     if rows and all("tokens" in row and any(key.endswith("_mean") for key in row) for row in rows):
         return _by_tokens(name, rows)
     shown = rows[:_MOST_ROWS]
-    keys = list(dict.fromkeys(key for row in shown for key in row))
+    keys = [key for key in dict.fromkeys(key for row in shown for key in row) if not _is_idle(key, rows)]
     title = name if len(shown) == len(rows) else f"{name} (first {len(shown)} of {len(rows)} rows)"
     table = Table(*keys, title=title, box=None, title_justify="left")
     for row in shown:
@@ -48,7 +48,11 @@ def _by_tokens(name: str, rows: Sequence[dict[str, Any]]) -> Any:
     from rich.table import Table
 
     means = [key for key in rows[0] if key.endswith("_mean")][:_MOST_MEANS]
-    heads = [key for key, value in rows[0].items() if key not in ("tokens", "stage", "seed", "run") and isinstance(value, str)]
+    heads = [
+        key
+        for key, value in rows[0].items()
+        if key not in ("stage", "seed", "run") and isinstance(value, str) and not _is_idle(key, rows)
+    ]
     tokens = sorted({row["tokens"] for row in rows})
     cells: dict[tuple[str, ...], dict[int, str]] = {}
     for row in rows:
@@ -61,8 +65,15 @@ def _by_tokens(name: str, rows: Sequence[dict[str, Any]]) -> Any:
     return table
 
 
+def _is_idle(key: str, rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether the column only repeats which single run all rows are about."""
+    return key in ("variant", "seed", "run") and len({row.get(key) for row in rows}) == 1
+
+
 def _text(value: Any) -> str:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    from rich.markup import escape
+
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else escape(str(value))
 
 
 def short(score: float | None) -> str:

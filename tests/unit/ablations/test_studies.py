@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nvgbench.ablations.components import Components
+from nvgbench.ablations.cost import fitted
 from nvgbench.ablations.levels import Levels
 from nvgbench.ablations.plan import plan_jobs
 from nvgbench.ablations.registry import STUDIES, get_study
@@ -131,6 +132,13 @@ def test_sweeps_change_one_setting_of_each_family_at_a_time() -> None:
         assert all(np.allclose(value, getattr(sampling, name)) for name, value in guidance[1.0].items())
 
 
+def test_growth_is_fitted_by_its_exponent() -> None:
+    rows = [{"value": value, "seconds": 0.2 * value**1.5} for value in (1, 4, 16)]
+    found = fitted(rows)
+    assert found["exponent"] == pytest.approx(1.5)
+    assert (found["seconds from"], found["seconds to"]) == pytest.approx((0.2, 12.8))
+
+
 class Pooled:
     """Features without a network: mean colours of the four quarters."""
 
@@ -153,6 +161,10 @@ def test_the_sampling_studies_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     page = study_page(record)
     assert page is not None
     assert [finding.subject for finding in page.findings] == ["ar"] * 3
+    cost = run_study(plan_study(StudyRequest(study="cost", root=tmp_path, device=CPU, targets=targets)))
+    assert [row["value"] for row in cost.tables["costs"]] == [1, 4, 16]
+    assert all(0 < row["seconds_low"] <= row["seconds"] <= row["seconds_high"] for row in cost.tables["costs"])
+    assert all(row["flops"] > 0 and row["peak_memory_cuda"] is None for row in cost.tables["costs"])
     strength = [row for row in record.tables["sweep"] if (row["setting"], row["position"]) == ("guidance", 1.0)]
     own = [row for row in record.tables["sweep"] if row["own"]]
     assert [row["value"] for row in strength] == [row["value"] for row in own]
