@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nvgbench.api.inputs import Scorable, features_of, generated_images, reference_images
+from nvgbench.api.inputs import Generated, Scorable, features_of, generated_images, reference_images
 from nvgbench.device import resolve_device
 from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.checks import check_classes_fit
 from nvgbench.evaluation.paired import margins, paired_margins
 from nvgbench.evaluation.recording import provenance
-from nvgbench.evaluation.reference import match_labels
+from nvgbench.evaluation.reference import Reference, match_labels
 from nvgbench.evaluation.rules.base import Rules
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.scores import (
@@ -225,27 +225,26 @@ def score(
     target, data = reference_images(reference, found, runs=runs)
     rules = open_rules(protocol, place)
     images, target = match_labels(found.images, target)
-    if early := unfinished(found.provenance.get("model")):
-        warnings.warn(f"{found.images.name} is {early}", stacklevel=2)
     found = dataclasses.replace(found, images=images if name is None else dataclasses.replace(images, name=name))
-    for finding in check_classes_fit(found.images, target.images, found.num_classes, force=force):
-        warnings.warn(str(finding), stacklevel=2)
+    _warn(found, target, force)
     check_sets(found.images, target.images, settings)  # before a classifier is trained
     check_statistics(target, settings, extractor or INCEPTION)
     request = ExtractorRequest(device=place, weights=weights, data=data, folder=Path(runs, "_extractors"))
     network = _network(extractor or INCEPTION, request, rules, found.images.image_size)
-    scores = evaluate_samples(
-        found.images,
-        target,
-        network,
-        settings,
-        cache=FeatureCache(None if cache is None else Path(cache), batch_size=batch_size),
-        rules=rules,
-    )
+    kept = FeatureCache(None if cache is None else Path(cache), batch_size=batch_size)
+    scores = evaluate_samples(found.images, target, network, settings, cache=kept, rules=rules)
     origin = provenance(
         protocol, place, **{"seeds": {"scores": seed}} | dict(found.provenance), n=found.images.count, **scores.provenance
     )
     return dataclasses.replace(scores, subject=found.images.name, family=found.family, provenance=origin)
+
+
+def _warn(found: Generated, target: Reference, force: bool) -> None:
+    """What stands against relying on the scores: unfinished weights, other classes if they are forced."""
+    if early := unfinished(found.provenance.get("model")):
+        warnings.warn(f"{found.images.name} is {early}", stacklevel=3)
+    for finding in check_classes_fit(found.images, target.images, found.num_classes, force=force):
+        warnings.warn(str(finding), stacklevel=3)
 
 
 def compare(

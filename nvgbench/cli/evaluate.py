@@ -12,10 +12,29 @@ from nvgbench.cli.published import PublishedTokenizer, Weights, import_first
 from nvgbench.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
+    from nvgbench.evaluation.evaluate import Evaluator
     from nvgbench.results.schema import RunRecord
     from nvgbench.runs.folder import RunFolder
+
+
+Extractor = Annotated[
+    str | None,
+    typer.Option(
+        help="inception (the papers' FID, IS …), classifier (trained here, no download), dinov2, clip, an installed extractor, "
+        "or MODULE:CALLABLE."
+    ),
+]
+SamplingSeeds = Annotated[
+    str | None, typer.Option(help="Score each run with several seeds (0,1,2 or 0..4), then their mean with its interval.")
+]
+FidInfinity = Annotated[
+    bool,
+    typer.Option("--fid-infinity", help="Also FID∞ for more than 512 features (takes minutes; always computed for fewer)."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,13 +49,7 @@ def register(app: typer.Typer) -> None:
         reference: Annotated[
             str | None, typer.Option(help="Data source, .npz or folder; by default the run's held-out images.")
         ] = None,
-        extractor: Annotated[
-            str | None,
-            typer.Option(
-                help="inception (the papers' FID, IS …), classifier (trained here, no download), dinov2, clip, an installed "
-                "extractor, or MODULE:CALLABLE."
-            ),
-        ] = None,
+        extractor: Extractor = None,
         protocol: Annotated[
             str, typer.Option(help="Evaluation protocol: nvgbench, adm, torch-fidelity, clean-fid, clean-fid:legacy_pytorch …")
         ] = "nvgbench",
@@ -50,16 +63,8 @@ def register(app: typer.Typer) -> None:
         crop: Annotated[str | None, typer.Option(help="center: crop all files to their centre square.")] = None,
         n: Annotated[int, typer.Option("-n", "--number", help="Number of samples per run.")] = 2000,
         seed: Annotated[int, typer.Option(min=0, help="Seed of the samples and of all random draws in the scores.")] = 0,
-        sampling_seeds: Annotated[
-            str | None,
-            typer.Option(help="Score each run with several seeds (0,1,2 or 0..4), then their mean with its interval."),
-        ] = None,
-        fid_infinity: Annotated[
-            bool,
-            typer.Option(
-                "--fid-infinity", help="Also FID∞ for more than 512 features (takes minutes; always computed for fewer)."
-            ),
-        ] = False,
+        sampling_seeds: SamplingSeeds = None,
+        fid_infinity: FidInfinity = False,
         weights: Weights = None,
         tokenizer: PublishedTokenizer = None,
         step: Step = None,
@@ -117,17 +122,19 @@ def register(app: typer.Typer) -> None:
                 override_dataclass(run.config.sampling, options.settings, "sampling")
             share = processes.share()
             evaluator = Evaluator(runs, options, place, of_first(share), share, _warn)
-            if samples is not None:
-                _show(evaluator.files(samples, name))
-            for run in chosen:
-                if seeds:
-                    _show(evaluator.over_seeds(run, seeds))
-                else:
-                    _show(evaluator.run(run))
-            if anchors:
-                configs = {(run.config.data.source, run.config.name): run.config for run in chosen}
-                for record in evaluator.anchors(configs.values()):
-                    _show(record)
+            for record in _records(evaluator, chosen, samples, name, seeds, anchors):
+                _show(record)
+
+
+def _records(
+    evaluator: Evaluator, runs: list[RunFolder], samples: Path | None, name: str | None, seeds: list[int], anchors: bool
+) -> Iterator[RunRecord | None]:
+    if samples is not None:
+        yield evaluator.files(samples, name)
+    for run in runs:
+        yield evaluator.over_seeds(run, seeds) if seeds else evaluator.run(run)
+    if anchors:
+        yield from evaluator.anchors({(run.config.data.source, run.config.name): run.config for run in runs}.values())
 
 
 def _check_choice(names: list[str], all_runs: bool, samples: Path | None, name: str | None) -> None:

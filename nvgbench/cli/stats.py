@@ -33,18 +33,13 @@ def register(app: typer.Typer) -> None:
         from nvgbench.data.image_set import open_images
         from nvgbench.data.moments import check_name, write_statistics
         from nvgbench.device import resolve_device
-        from nvgbench.evaluation.rules.catalog import open_rules
-        from nvgbench.evaluation.statistics import set_moments
-        from nvgbench.extractors.cache import FeatureCache
-        from nvgbench.extractors.registry import ExtractorRequest, open_extractor
-        from nvgbench.results.scores import INCEPTION
+        from nvgbench.evaluation.statistics import file_moments
 
         check_name(out)
         place = resolve_device(device)
         images = open_images(samples, key=key, resize=resize, crop=crop)
-        rules = open_rules(protocol, place)
-        request = ExtractorRequest(device=place, weights=inception_weights)
-        extractor = open_extractor(INCEPTION, request) if rules is None else rules.extractor(request)
-        cache = FeatureCache(runs / "_features", batch_size=batch_size)
-        statistics = set_moments(images, extractor, cache=cache, rules=rules, report=counting)
+        statistics = file_moments(
+            images, protocol, weights=inception_weights, device=place, folder=runs / "_features", batch_size=batch_size,
+            report=counting,
+        )  # fmt: skip
         typer.echo(f"{write_statistics(out, statistics)}: statistics of {images.count} images of {images.image_size} px")

@@ -65,7 +65,7 @@ def load_file(path: StrPath) -> RunConfig:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no configuration at {path}; is {path.parent} the folder of a run?") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is not valid TOML ({error}); restore that file, or remove the run and train it again"
         ) from None
@@ -166,7 +166,7 @@ def parse_value(text: str) -> Any:
     """``text`` as a TOML value if it is one (``3``, ``1e-4``, ``true``, ``[1, 2]``), else the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -83,7 +83,8 @@ IMAGEFOLDER = SourceInfo(
     form="imagefolder:PATH",
     opener="nvgbench.data.image_folder:open_folder",
     needs="your images",
-    summary="PATH/CLASS/… or PATH/train/CLASS/… and PATH/val/CLASS/… (or validation, test …); without it 10 % are held out",
+    summary="PATH/CLASS/… or PATH/train/CLASS/… and PATH/val/CLASS/… (or validation, test …; without it 10 % are held out); no "
+    "CLASS folders: no classes",
 )
 NPZ = SourceInfo(
     form="npz:PATH",

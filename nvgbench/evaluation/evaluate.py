@@ -27,7 +27,7 @@ from nvgbench.evaluation.rules.adm import short_split
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.run_data import check_reference, data_of
 from nvgbench.evaluation.scores import Scores, check_counts, check_sets, check_statistics, evaluate_samples
-from nvgbench.evaluation.statistics import check_moments
+from nvgbench.evaluation.statistics import check_moments, feature_count
 from nvgbench.evaluation.subjects import check_subject, read_origin, subject_name
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.registry import ExtractorRequest, open_extractor
@@ -286,7 +286,13 @@ class Evaluator:
             training = from_dataset(open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed))
         if findings is not None:
             findings += self._lint(images, reference, extractor)
-            findings += self._first_alone(lambda: self._check_moments(reference, extractor))
+            moments, _ = reference.used_moments(self.options.protocol, extractor.name)
+            if moments is not None and not reference.statistics_only:
+                known = (reference.images, moments, extractor)
+                pool = None if self.rules is None else self.rules.pool
+                findings += self._first_alone(
+                    lambda: check_moments(*known, pool=pool, cache=self.cache, force=self.options.force)
+                )
         images = self._fill(images, extractor, "features of the samples")
         if not reference.statistics_only:
             filled = self._fill(reference.images, extractor, "features of the reference")
@@ -318,7 +324,7 @@ class Evaluator:
         """Problems of the samples, reported by the first process."""
         if not self.share.is_first:
             return []
-        dimension = self._dimension(reference, extractor)
+        dimension = feature_count(reference, extractor, self.rules)
         protocol = self.options.protocol
         used = any(reference.used_moments(protocol, extractor.name))
         seen = None if reference.statistics_only else reference
@@ -330,29 +336,6 @@ class Evaluator:
         self._report_findings(findings)
         return findings
 
-    def _check_moments(self, reference: Reference, extractor: FeatureExtractor) -> list[Finding]:
-        """Whether the moments stored with images are theirs, before anything else is extracted."""
-        moments, _ = reference.used_moments(self.options.protocol, extractor.name)
-        if moments is None or reference.statistics_only:
-            return []
-        return check_moments(
-            reference.images,
-            moments,
-            extractor,
-            pool=None if self.rules is None else self.rules.pool,
-            cache=self.cache,
-            force=self.options.force,
-        )
-
-    def _dimension(self, reference: Reference, extractor: FeatureExtractor) -> int:
-        """Number of features that enter the Fréchet distance."""
-        if reference.statistics_only:
-            moments = reference.moments or reference.spatial_moments
-            assert moments is not None
-            return len(moments.mean_D)
-        features_1F = extractor(reference.images.first(1))[0].numpy()
-        return int((features_1F if self.rules is None else self.rules.pool(features_1F)).shape[1])
-
     def _check_extrapolation(self, n: int, reference: Reference, extractor: FeatureExtractor) -> None:
         """Refuse FID∞ with too few images before any are sampled or read.
 
@@ -361,7 +344,7 @@ class Evaluator:
         """
         if not self.options.fid_infinity:
             return
-        fewest = fewest_images(self._dimension(reference, extractor))
+        fewest = fewest_images(feature_count(reference, extractor, self.rules))
         if n < fewest:
             raise InputError(
                 f"`fid_infinity=True` with {n} images: the extractor {extractor.name} needs at least {fewest}; "

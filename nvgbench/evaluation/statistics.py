@@ -6,21 +6,27 @@ Shape letters: N images, D features, F values per image that an extractor return
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from nvgbench.data.image_set import Chunk, ImageSet
 from nvgbench.data.moments import Statistics, StoredMoments
 from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.checks import Finding
+from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.base import Rules
+from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.scores import extract
 from nvgbench.extractors.cache import FeatureCache
+from nvgbench.extractors.registry import ExtractorRequest, open_extractor
 from nvgbench.extractors.spatial import split_features
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.moments import Moments
 from nvgbench.progress import Report, quiet
+from nvgbench.results.scores import INCEPTION
 
 CHECKED = 256
 """Images, evenly spread, whose mean is compared with the stored one."""
@@ -44,6 +50,44 @@ def set_moments(
         spatial = _stored(split_features(features_NF)[1])
     pooled_ND = features_NF if rules is None else rules.pool(features_NF)
     return Statistics(moments=_stored(pooled_ND), spatial_moments=spatial, count=images.count)
+
+
+def file_moments(
+    images: ImageSet,
+    protocol: str,
+    *,
+    weights: Path | None,
+    device: torch.device | str,
+    folder: Path,
+    batch_size: int = 64,
+    report: Report = quiet,
+) -> Statistics:
+    """`set_moments` with the Inception network and the preprocessing of a protocol.
+
+    Args:
+        images: the set.
+        protocol: a key of `nvgbench.results.protocols.PROTOCOLS`.
+        weights: Inception weights; the published ones if None.
+        device: where the network runs.
+        folder: where features are kept.
+        batch_size: images per batch.
+        report: opens a progress display.
+    """
+    rules = open_rules(protocol, device)
+    request = ExtractorRequest(device=device, weights=weights)
+    extractor = open_extractor(INCEPTION, request) if rules is None else rules.extractor(request)
+    cache = FeatureCache(folder, batch_size=batch_size)
+    return set_moments(images, extractor, cache=cache, rules=rules, report=report)
+
+
+def feature_count(reference: Reference, extractor: FeatureExtractor, rules: Rules | None) -> int:
+    """Number of features that enter the Fréchet distance."""
+    if reference.statistics_only:
+        moments = reference.moments or reference.spatial_moments
+        assert moments is not None
+        return len(moments.mean_D)
+    features_1F = extractor(reference.images.first(1))[0].numpy()
+    return int((features_1F if rules is None else rules.pool(features_1F)).shape[1])
 
 
 def check_moments(

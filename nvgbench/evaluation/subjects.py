@@ -66,7 +66,7 @@ def read_origin(samples: StrPath) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(str(text))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and isinstance(found.get("model"), dict) else {}
 

@@ -11,8 +11,6 @@ import functools
 import hashlib
 import json
 import logging
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
@@ -95,7 +93,7 @@ class FeatureCache:
         try:
             keys = json.loads(listing.read_text(encoding="utf-8"))
             parts = [_read(listing.parent / f"{key}.npz") for key in keys]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        except Exception:  # damaged bytes raise anything, and the features can be computed again
             return None
         features, logits = zip(*parts, strict=True)
         return Features(np.concatenate(features), np.concatenate(logits), fingerprint)
@@ -164,7 +162,7 @@ class FeatureCache:
             return None
         try:
             return _read(path, count)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except Exception as error:
             _log.warning("cached features %s cannot be read (%s) and are computed again", path, error)
             return None
 

@@ -146,7 +146,7 @@ def read_baseline(path: str | os.PathLike[str]) -> Baseline:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no baseline at {path}; write one first (`update=True`)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is broken ({error}); {remedy}") from None
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
         raise InputError(f"{path} is not a baseline of nvgbench; {remedy}")

@@ -97,7 +97,7 @@ def load_rules(path: str | os.PathLike[str] | None = None) -> RuleSet:
         tree = tomllib.loads(text)
     except FileNotFoundError:
         raise InputError(f"no rules at {origin}; leave out `rules=` for the built-in rules") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{origin} is not valid TOML: {error}") from None
     for key in tree:
         if key not in ("alpha", "rule"):

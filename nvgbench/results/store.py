@@ -74,7 +74,9 @@ def decode_record(line: str, origin: str) -> RunRecord:
 
     try:
         tree = json.loads(line, parse_constant=refuse)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{origin}: broken line ({error}); a crash probably cut it short: delete that line, the others are complete"
         ) from None

@@ -179,7 +179,7 @@ def read_state(checkpoint: Path) -> CheckpointState:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         raise _damaged(path, f"{'.'.join(map(str, problem['loc'])) or 'all of it'}: {problem['msg']}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from None
     if WEIGHTS not in state.files:
         raise _damaged(path, f"it does not list {WEIGHTS}")

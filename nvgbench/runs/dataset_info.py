@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from nvgbench.errors import InputError
 
@@ -44,7 +44,7 @@ def read_dataset_info(path: Path) -> DatasetInfo:
         return TypeAdapter(DatasetInfo).validate_python(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: the training of this run has not started") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); remove it and train again") from None
 
 

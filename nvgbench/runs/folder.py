@@ -218,7 +218,7 @@ class RunFolder:
             return found | {"name": json.loads(path.read_text(encoding="utf-8"))["name"]}
         except FileNotFoundError:
             return found
-        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, RecursionError, KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); remove it") from None
 
     @property

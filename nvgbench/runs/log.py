@@ -26,6 +26,6 @@ def parse_row(line: str) -> dict[str, Any] | None:
     """A row of a training log: phase, step, losses by name …; None if the line is incomplete."""
     try:
         row = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) and "phase" in row and "step" in row else None

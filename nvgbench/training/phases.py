@@ -118,6 +118,8 @@ def _start(job: Job, phase: Phase, module: nn.Module) -> bool:
         return False
     initial.load(module, job.config.train.seed)
     job.report(initial.describe())
+    if phase == "generator" and job.run.tokenizer_fingerprint() != initial.source.tokenizer_fingerprint():
+        job.report("warning: generator: these weights were trained with another tokenizer than the run has")
     if job.processes.is_first:
         job.run.note_origin(phase, initial.origin)
     return True

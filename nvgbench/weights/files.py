@@ -65,7 +65,7 @@ def _load(path: Path) -> Any:
         raise InputError(f"no file {path}; expected a file of weights")
     with path.open("rb") as handle:
         is_archive = handle.read(2) == b"PK"
-    if is_archive and not zipfile.is_zipfile(path):
+    if is_archive and not _is_whole_zip(path):
         raise InputError(f"{path} is truncated at {path.stat().st_size:,} bytes; download or copy it again")
     try:
         with warnings.catch_warnings():
@@ -79,9 +79,16 @@ def _load(path: Path) -> Any:
             f"{path} contains Python objects ({found[1]}), and loading them could execute code; if you "
             "trust the file, save only its state dict: torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except Exception as error:  # damaged bytes raise anything, also in torch's own unpickler
         reason = str(error).strip().splitlines()[:1]
         raise InputError(f"{path} cannot be read as weights ({''.join(reason)[:200]}); download or copy it again") from None
+
+
+def _is_whole_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # raised for some damages of the end
+        return False
 
 
 def _kind(value: object) -> str:

@@ -137,7 +137,7 @@ def test_a_cache_is_refused_before_anything_is_trained(tmp_path: Path, monkeypat
     assert not (tmp_path / "run").exists()
     # An objective of another family may ask for images, too.
     monkeypatch.setattr(alignment_target, "load_target", found)
-    with pytest.raises(InputError, match=r"needs the images.*`train\.cache_tokens=false`"):
+    with pytest.raises(InputError, match=r"needs the images.*`continue_with=train\.cache_tokens=false`"):
         train(tmp_path / "run", "nvg", "model.alignment_block=1", "train.cache_tokens=true")
 
 

@@ -59,6 +59,9 @@ def test_dry_run_makes_nothing(app: typer.Typer, tmp_path: Path) -> None:
         (["ar-tiny", "--tokenizer", "nobody"], "no run 'nobody'"),
         (["ar-tiny", "--seeds", "1-4"], "0..4"),
         (["ar-tiny", "--device", "cuda:99"], "--device"),
+        (["ar-tiny", "--continue-with", "train.generator.steps=3"], "to continue; without it, use --set"),
+        (["ar-tiny", "--continue-with", "steps"], "is not section.key=value"),
+        (["ar-tiny", "--rewind", "3"], "to continue; without it, use --set"),
     ],
 )
 def test_bad_input_leaves_no_folder(app: typer.Typer, tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import resource
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +22,9 @@ from PIL import Image
 from nvgbench.data.image_set import open_images
 from nvgbench.data.moments import read_statistics
 from nvgbench.data.source import open_dataset
-from nvgbench.errors import InputError
+from tests.helpers.damage import damaged, tolerated
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
-MOST_MEMORY = 1 << 30
-"""Bytes that reading a small file may add to the process."""
 
 
 def picture(format_: str, mode: str = "RGB", **options: object) -> bytes:
@@ -105,34 +102,8 @@ STATISTICS: dict[str, Callable[[], bytes]] = {
 valid = functools.cache(lambda kind: (PICTURES | ARRAYS | STATISTICS)[kind]())
 
 
-@st.composite
-def damaged(draw: st.DrawFn, kinds: list[str]) -> bytes:
-    """A valid file with some bytes replaced, then perhaps cut, repeated or prolonged."""
-    content = bytearray(valid(draw(st.sampled_from(kinds))))
-    for _ in range(draw(st.integers(0, 8))):
-        # Most of what a reader believes stands at the beginning or, of archives, at the end.
-        place = draw(st.one_of(st.integers(0, 200), st.integers(0, len(content) - 1), st.integers(-200, -1)))
-        new = draw(st.one_of(st.binary(min_size=1, max_size=4), st.sampled_from([b"\0" * 4, b"\xff" * 4, b"\x7f\xff"])))
-        place %= len(content)
-        content[place : place + len(new)] = new
-    change = draw(st.sampled_from(["none", "none", "cut", "tail", "twice"]))
-    if change == "cut":
-        return bytes(content[: draw(st.integers(0, len(content)))])
-    if change == "tail":
-        return bytes(content) + draw(st.binary(max_size=40))
-    return bytes(content) * (2 if change == "twice" else 1)
-
-
-def tolerated(read: Callable[[], object]) -> None:
-    """Read; one line and no great memory, or a result."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    said = "one line"
-    try:
-        read()
-    except InputError as error:
-        said = str(error)
-    assert len(said.splitlines()) == 1
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_MEMORY / 1024
+def mutated(kinds: dict[str, Callable[[], bytes]]) -> st.SearchStrategy[bytes]:
+    return damaged(st.sampled_from(list(kinds)).map(valid))
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +118,10 @@ quick = settings(
 
 @pytest.mark.filterwarnings("ignore")
 @quick
-@given(content=st.one_of(damaged(list(PICTURES)), st.binary(max_size=600)), suffix=st.sampled_from([".png", ".tga"]))
+@given(
+    content=st.one_of(mutated(PICTURES), st.binary(max_size=600)),
+    suffix=st.sampled_from([".png", ".tga"]),
+)
 def test_image_files(place: Path, content: bytes, suffix: str) -> None:
     folder = place / suffix[1:]
     folder.mkdir(exist_ok=True)
@@ -157,7 +131,7 @@ def test_image_files(place: Path, content: bytes, suffix: str) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @quick
-@given(content=st.one_of(damaged(list(ARRAYS)), st.binary(max_size=600), st.text(max_size=50).map(str.encode)))
+@given(content=st.one_of(mutated(ARRAYS), st.binary(max_size=600), st.text(max_size=50).map(str.encode)))
 def test_arrays_and_archives(place: Path, content: bytes) -> None:
     path = place / "x.npz"
     path.write_bytes(content)
@@ -167,7 +141,7 @@ def test_arrays_and_archives(place: Path, content: bytes) -> None:
 
 
 @quick
-@given(content=st.one_of(damaged(list(STATISTICS)), st.binary(max_size=300)))
+@given(content=st.one_of(mutated(STATISTICS), st.binary(max_size=300)))
 def test_statistics(place: Path, content: bytes) -> None:
     (place / "x").write_bytes(content)
     tolerated(lambda: read_statistics(place / "x"))
@@ -188,3 +162,21 @@ def test_any_json_as_a_list_of_labels(tmp_path_factory: pytest.TempPathFactory, 
         target.writestr("0.png", picture("PNG"))
         target.writestr("dataset.json", json.dumps(listed))
     tolerated(lambda: open_images(path))
+
+
+@pytest.mark.parametrize("read", ["open_images", "read_statistics"])
+@pytest.mark.parametrize("depth", [1_000, 100_000])
+def test_deep_nesting(read: str, depth: int, tmp_path: Path) -> None:
+    """In a header, and in the list of labels."""
+    header = b"[" * depth
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as target:
+        target.write(tmp_path / "x.npy", "mu.npy")
+        target.write(tmp_path / "x.npy", "sigma.npy")
+        target.write(tmp_path / "x.npy", "arr_0.npy")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as target:
+        target.writestr("0.png", picture("PNG"))
+        target.writestr("dataset.json", header)
+    reader = {"open_images": open_images, "read_statistics": read_statistics}[read]
+    for name in ("x.npy", "x.npz", "x.zip"):
+        tolerated(functools.partial(reader, tmp_path / name))

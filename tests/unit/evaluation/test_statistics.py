@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from nvgbench.cli.app import build_app
 from nvgbench.data.moments import Statistics, StoredMoments, read_statistics, write_statistics
 from nvgbench.errors import InputError
 from nvgbench.evaluation import evaluate
@@ -180,3 +182,19 @@ def test_a_short_last_split_is_warned_of() -> None:
     found = adm._inception(logits, "in the order given")
     assert found.value == pytest.approx((1000 + 1000 + 50) / 3, rel=1e-6)
     assert "; 1000 without the last split, of 50 images" in found.note
+
+
+def test_the_command_writes_what_a_reference_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvgbench.evaluation.statistics.open_extractor", lambda *_, **__: INCEPTION)
+    samples, runs = write_samples(tmp_path / "theirs.npz"), ["--runs", str(tmp_path), "--device", "cpu"]
+    out = tmp_path / "stats.npz"
+    done = CliRunner().invoke(build_app(), ["stats", str(samples), "--out", str(out), *runs], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "statistics of 60 images of 16 px" in done.output
+    reference = open_reference(str(out), 16)
+    assert reference.statistics_only
+    assert reference.count == 60
+    scores = evaluate_samples(image_set(60, 1), reference, INCEPTION, ScoreSettings(metrics=("FID",)), cache=CACHE)
+    assert scores["FID"].value == pytest.approx(0, abs=1e-6)
+    with pytest.raises(InputError, match=r"does not end in .npz"):
+        CliRunner().invoke(build_app(), ["stats", "absent", "--out", "x.pt", *runs], catch_exceptions=False)

@@ -120,6 +120,9 @@ def test_the_tokenizer_alone_can_be_tuned(sources: Path, tmp_path: Path) -> None
     assert all(torch.equal(here[name], there[name]) for name in there if name.startswith("encoder."))
     assert not torch.equal(here["decoder.stem.weight"], there["decoder.stem.weight"])
     assert RunFolder(tmp_path / "run").origins["tokenizer"]["run"] == "var"
+    said: list[str] = []
+    train(tmp_path / "run", "var", frozen, init=sources / "var", progress=lambda event: said.append(str(event.get("message"))))
+    assert any("trained with another tokenizer" in text for text in said)
 
 
 def test_an_interrupted_start_wants_the_same_weights_again(sources: Path, tmp_path: Path) -> None:
