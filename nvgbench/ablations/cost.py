@@ -34,7 +34,7 @@ class Cost(Study):
     }
     limits = (
         "Times hold for this machine, and a busy machine shows it in the range of the repetitions. An exponent over three "
-        "batch sizes describes them and is no law. Parts of a model are not timed apart; the profile of a run has the formulas of "
+        "batch sizes describes them and is no law. Parts of a model are not timed apart; the profile of a run has "
         "their FLOPs."
     )
 
