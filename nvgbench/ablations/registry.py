@@ -19,6 +19,7 @@ STUDIES: Registry[type[Study]] = Registry(
         "levels": "nvgbench.ablations.levels:Levels",
         "components": "nvgbench.ablations.components:Components",
         "sampling": "nvgbench.ablations.sampling:Sampling",
+        "error-propagation": "nvgbench.ablations.error_propagation:ErrorPropagation",
         "transfer": "nvgbench.ablations.transfer:Transfer",
         "cost": "nvgbench.ablations.cost:Cost",
         "seeds": "nvgbench.ablations.seeds:Seeds",

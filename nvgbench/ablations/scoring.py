@@ -13,6 +13,7 @@ from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.registry import ExtractorRequest, open_extractor
+from nvgbench.interfaces import ImageGenerator
 from nvgbench.runs.folder import RunFolder
 from nvgbench.sampling.job import sample_job
 
@@ -22,7 +23,13 @@ _BATCH = 64
 
 
 def sampled_scores(
-    run: RunFolder, context: Context, *, seed: int, settings: Mapping[str, Any] | None = None, split: Literal["train", "eval"]
+    run: RunFolder,
+    context: Context,
+    *,
+    seed: int,
+    settings: Mapping[str, Any] | None = None,
+    split: Literal["train", "eval"],
+    generator: ImageGenerator | None = None,
 ) -> list[Row]:
     """Draw samples into a temporary folder and score them: rows of metric, value, higher_is_better.
 
@@ -32,6 +39,7 @@ def sampled_scores(
         seed: of the samples.
         settings: overrides of the sampling settings.
         split: the reference: the first images of the training set, or the held-out ones.
+        generator: what draws the samples; the run's own if None.
     """
     data = run.config.data
     dataset = open_dataset(
@@ -43,7 +51,7 @@ def sampled_scores(
     with tempfile.TemporaryDirectory(prefix="nvgbench-study-") as folder:
         with context.report(f"sampling {run.name}") as progress:
             samples = sample_job(
-                run.load_generator(context.device), context.samples, folder,
+                generator or run.load_generator(context.device), context.samples, folder,
                 batch_size=_BATCH, seed=seed, settings=settings or {}, progress=progress,
             )  # fmt: skip
         scores = evaluate_samples(

@@ -11,6 +11,7 @@ import torch
 
 from nvgbench.ablations.components import Components
 from nvgbench.ablations.cost import fitted
+from nvgbench.ablations.error_propagation import WithRealStructure
 from nvgbench.ablations.levels import Levels
 from nvgbench.ablations.plan import plan_jobs
 from nvgbench.ablations.registry import STUDIES, get_study
@@ -22,6 +23,7 @@ from nvgbench.ablations.transfer import Transfer
 from nvgbench.config.load import load_preset
 from nvgbench.results.study import study_page
 from nvgbench.runs.folder import RunFolder
+from nvgbench.types import SampleRequest
 from tests.helpers.training_jobs import train
 
 CPU = torch.device("cpu")
@@ -147,6 +149,35 @@ class Pooled:
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         small = torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 2).flatten(1)
         return small, small[:, :0]
+
+
+def test_given_structure_is_scored_stage_by_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvgbench.ablations.scoring.open_extractor", lambda *_: Pooled())
+    train(tmp_path / "nvg", "nvg", "data.eval_images=16", "train.steps=2")
+    targets = [RunFolder(tmp_path / "nvg")]
+    request = StudyRequest(study="error-propagation", root=tmp_path, device=CPU, targets=targets, samples=16, images=16)
+    record = run_study(plan_study(request))
+    rows = [row for row in record.tables["given_structure"] if row["metric"] == "FD[pooled]"]
+    assert [row["given stages"] for row in rows] == list(range(5))  # a grid of 4 x 4
+    assert len({row["value"] for row in rows}) == 5
+    page = study_page(record)
+    assert page is not None
+    assert "with all structure of real images" in page.findings[0].text
+
+
+def test_real_structure_is_of_images_of_the_class_in_turn() -> None:
+    asked: list[list[int]] = []
+
+    class Model:
+        spec = None
+
+        def generate(self, request: Any, structure: Any) -> None:
+            asked.append(structure.structure_BL[:, 0].tolist())
+
+    model: Any = WithRealStructure(Model(), torch.arange(5)[:, None], torch.tensor([0, 1, 0, 1, 0]), 1)  # type: ignore[arg-type]
+    for labels in ([0, 1, 0], [0, 0, 1, 2]):
+        model.generate(SampleRequest(labels_B=torch.tensor(labels), seeds_B=torch.zeros(len(labels))))
+    assert asked == [[0, 1, 2], [4, 0, 3, 0]]
 
 
 def test_the_sampling_studies_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
