@@ -43,6 +43,8 @@ _BATCH = 16
 _REPLICATES = 1000
 _BASE = "quadtree"
 _ORACLE = "oracle"
+_DRAWN = (*FAST, "k-means", "SLIC of pixels", _ORACLE)
+"""In figures; the others are in the tables."""
 
 
 class Alignment(Study):
@@ -91,7 +93,7 @@ class Alignment(Study):
         several = ("run",) if len({row["run"] for row in rows}) > 1 else ()
         charts = [
             Chart(
-                table="alignment", y=f"{measure}_mean", x="tokens", series="clustering", panel=(*several, "level"),
+                table="alignment", y=f"{measure}_mean", x="tokens", series="clustering", only=_DRAWN, panel=(*several, "level"),
                 label=measure, log_x=True,
                 caption=f"{measure} by number of tokens in the stage"
                 f"{', lower is better' if measure in LOWER_IS_BETTER else ''}; bands are 95 % intervals over images.",

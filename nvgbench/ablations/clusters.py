@@ -34,6 +34,8 @@ _BATCH = 32
 _SLOW_IMAGES = 16
 """Images for the clusterings that take a second per image and view."""
 _REPLICATES = 1000
+_DRAWN = (*FAST, "matching", "k-means", "Ward")
+"""In figures; the others are in the tables."""
 _STRENGTH = "0.01"
 """The noise level of the finding's sentence."""
 
@@ -103,14 +105,15 @@ class Clusters(Study):
         several = ("run",) if len(runs) > 1 else ()
         images = max((row["n"] for row in stability), default=0)
         agreement = Chart(
-            table="cluster_stability", y="ari_mean", x="tokens", series="clustering", panel=(*several, "perturbation", "level"),
+            table="cluster_stability", y="ari_mean", x="tokens", series="clustering", only=_DRAWN,
+            panel=(*several, "perturbation", "level"),
             label="ARI", log_x=True, limits=(-0.05, 1.05),
             caption="Agreement of structure maps before and after a change of the image or its features, as adjusted Rand "
             f"index (1: the same map, 0: chance), by number of tokens in the stage. Up to {images:,} images; bands are 95 % "
             "intervals over images.",
         )  # fmt: skip
         explained = Chart(
-            table="cluster_quality", y="explained_mean", x="tokens", series="clustering", panel=several,
+            table="cluster_quality", y="explained_mean", x="tokens", series="clustering", only=_DRAWN, panel=several,
             label="share", log_x=True, limits=(0, 1.05),
             caption="Share of the features' sum of squares that the cluster means explain, by number of tokens in the stage.",
         )  # fmt: skip
@@ -303,7 +306,8 @@ def _summary(name: str, values_N: Floats) -> Row:
     if len(values_N) < 2:
         return {f"{name}_mean": float(values_N.mean()) if len(values_N) else None, f"{name}_low": None, f"{name}_high": None}
     interval = mean_interval(values_N, _REPLICATES, seed=0)
-    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    # Neither measure exceeds 1, which an interval around a mean close to it does not know.
+    low, high = (None, None) if interval is None else (interval.low, min(interval.high, 1.0))
     return {f"{name}_mean": float(values_N.mean()), f"{name}_low": low, f"{name}_high": high}
 
 

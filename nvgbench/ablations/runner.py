@@ -197,6 +197,7 @@ def _run_row(outcome: Outcome) -> Row:
     return row | {"config_hash": run.folder.hash, "tokenizer": run.folder.tokenizer_fingerprint()}
 
 
-def _dataset(first: RunFolder | None, request: StudyRequest) -> dict[str, Any]:
+def _dataset(first: RunFolder | None, request: StudyRequest) -> dict[str, Any] | None:
     """The images of a probe; trainings name theirs in their own records."""
-    return {"name": request.data or (first.config.data.source if first is not None else "the preset's own")}
+    name = request.data or (None if first is None else first.config.data.source)
+    return None if name is None else {"name": name}

@@ -38,13 +38,13 @@ class StudySection:
 
 
 def study_sections(records: Iterable[RunRecord]) -> list[StudySection]:
-    """The newest record of every study and subject; records that do not describe their study are left out."""
-    newest: dict[tuple[str, str], tuple[RunRecord, StudyPage]] = {}
+    """The newest record of every study, subject and data source; records that do not describe their study are left out."""
+    newest: dict[tuple[str, str, str], tuple[RunRecord, StudyPage]] = {}
     for record in records:
         page = study_page(record)
         if page is None:
             continue
-        key = page.name, record.subject
+        key = page.name, record.subject, _data(record)
         if key not in newest or record.created >= newest[key][0].created:
             newest[key] = record, page
     return [_section(record, page, number) for number, (record, page) in enumerate(newest.values())]
@@ -63,7 +63,7 @@ def _section(record: RunRecord, page: StudyPage, number: int) -> StudySection:
         text = f"{failed} of {len(record.tables['runs'])} runs failed and are not part of it; run the study again."
         statements.append(Statement(text=text, tone="warning", word="incomplete"))
     return StudySection(
-        heading=f"{page.name}: {record.subject}",
+        heading=f"{page.name}: {record.subject}" + (f" on {_data(record)}" if _data(record) else ""),
         question=page.question,
         statements=statements,
         figures=figures,
@@ -73,14 +73,18 @@ def _section(record: RunRecord, page: StudyPage, number: int) -> StudySection:
     )
 
 
+def _data(record: RunRecord) -> str:
+    dataset = record.provenance.get("dataset")
+    return str(dataset.get("name", "")) if isinstance(dataset, Mapping) else ""
+
+
 def _statement(finding: Finding) -> Statement:
-    word = "" if finding.verdict == "measured" else finding.verdict
-    return Statement(text=finding.text, tone=_TONES.get(finding.verdict, "plain"), word=word)
+    return Statement(text=finding.text, tone=_TONES.get(finding.verdict, "plain"), word=finding.verdict)
 
 
 def _figure(chart: Chart, rows: Rows, name: str) -> Figure | None:
     """The panels of one chart; None without values."""
-    rows = [row for row in rows if row.get(chart.y) is not None]
+    rows = [row for row in rows if row.get(chart.y) is not None and (not chart.only or row.get(chart.series) in chart.only)]
     if not rows:
         return None
     series = _series(rows, chart.series)

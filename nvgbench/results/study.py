@@ -51,6 +51,7 @@ class Chart:
         y: column of the values. Intervals are in ``{stem}_low`` and ``{stem}_high``, where the stem is ``y`` without ``_mean``.
         x: column of the numbers on the horizontal axis of ``lines``.
         series: column whose values get a line (or a dot) each.
+        only: the series that are drawn; all if empty. There are six distinct styles.
         panel: columns that tell the panels apart; none for a single panel.
         label: of the values' axis.
         log_x: powers of two on the horizontal axis.
@@ -64,6 +65,7 @@ class Chart:
     y: str = "value"
     x: str = ""
     series: str = "variant"
+    only: tuple[str, ...] = ()
     panel: tuple[str, ...] = ()
     label: str = ""
     log_x: bool = False
