@@ -76,7 +76,7 @@ class Clusters(Study):
             if fingerprint in seen:
                 raise InputError(
                     f"{folder.name} and {seen[fingerprint]} have the same tokenizer: nothing to compare; "
-                    "name each tokenizer once (`retrain=1` trains another)"
+                    "name each tokenizer once, or train one with another seed"
                 )
             seen[fingerprint] = folder.name
             sizes = [one.config.data.image_size for one in (folder, folders[0])]

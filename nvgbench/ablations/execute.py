@@ -113,7 +113,8 @@ def measure_runs(
     """
     context = context if workers == 1 else dataclasses.replace(context, report=quiet)
     tasks = [(study, run, context, keep_going) for run in runs]
-    outcomes = _each(_measure, tasks, workers)
+    # The first one alone: what all of them need, such as a trained classifier, is made once and not by every process.
+    outcomes = _each(_measure, tasks[:1], 1) + _each(_measure, tasks[1:], workers)
     return [one if isinstance(one, Outcome) else Outcome(run, {}, one) for run, one in zip(runs, outcomes, strict=True)]
 
 
