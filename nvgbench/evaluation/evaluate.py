@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from nvgbench.config.load import config_hash, override_dataclass, to_dict
+from nvgbench.config.load import changed_settings, config_hash, override_dataclass, to_dict
 from nvgbench.config.schema import DataConfig, RunConfig
 from nvgbench.data.catalog import is_source
 from nvgbench.data.image_set import ImageSet, from_dataset, open_images
@@ -131,6 +131,7 @@ class Evaluator:
                 n=images.count,
                 model=dict(generator.spec.provenance),
                 replicate=run.replicate,
+                changed=changed_settings(config),
                 **_joined(scores.provenance, again.provenance),
             ),
         )

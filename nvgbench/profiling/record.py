@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nvgbench.config.load import config_hash, override_dataclass, to_dict
+from nvgbench.config.load import changed_settings, config_hash, override_dataclass, to_dict
 from nvgbench.config.schema import ExecutionConfig, RunConfig
 from nvgbench.device import describe_device, resolve_compile, resolve_precision, resolved_settings
 from nvgbench.interfaces import ImageGenerator
@@ -74,6 +74,7 @@ def profile_record(
             gpu=described.get("gpu"),
             device=described,
             model=dict(generator.spec.provenance),
+            changed=changed_settings(config),
             settings=resolved_settings(to_dict(sampling), device),
             image_size=generator.spec.image_size,
         ),

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from nvgbench.config.load import changed_settings
 from nvgbench.results.provenance import collect
 from nvgbench.results.records import Records
 from nvgbench.results.schema import RunRecord
@@ -45,7 +46,7 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
     phases = sorted(states)
     written = Records(store.records()).select(kind="train", subject=run.name)
     segments = run.segments
-    changed: dict[str, Any] = {"segments": [asdict(segment) for segment in segments]} if len(segments) > 1 else {}
+    parts: dict[str, Any] = {"segments": [asdict(segment) for segment in segments]} if len(segments) > 1 else {}
     current = {"phases": phases, "config_hash": segments[-1].hash}
     if not states or (written and all(written[-1].provenance.get(key) == value for key, value in current.items())):
         return None
@@ -73,10 +74,11 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
             phases=phases,
             seeds=[config.train.seed],
             replicate=run.replicate,
+            changed=changed_settings(config),
             weights={phase: _weights(state) for phase, state in states.items()},
             dataset={"name": dataset.name, "images": dataset.images, "fingerprint": dataset.fingerprint}
             | ({"accepted": list(dataset.accepted)} if dataset.accepted else {}),
-            **changed,
+            **parts,
             precision=resolve_precision(config.train.precision, device),
             notes={phase: list(state.notes) for phase, state in states.items() if state.notes},
             **origins,

@@ -193,6 +193,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
     monkeypatch.setattr("nvgbench.evaluation.reconstructions.load_lpips", lambda device: (None, "LPIPS: not here"))
     monkeypatch.setattr(evaluate, "config_hash", lambda config: "0123456789abcdef")
+    monkeypatch.setattr(evaluate, "changed_settings", lambda config: {})
 
 
 def stub_run(root: Path, model: Mapping[str, Any] | None = None) -> SimpleNamespace:
