@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -33,6 +34,21 @@ def resolve_precision(setting: Literal["auto", "fp32", "bf16"], device: torch.de
     if setting != "auto":
         return setting
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
+def resolve_compile(setting: Literal["auto"] | bool, device: torch.device) -> bool:
+    """``auto`` compiles on CUDA only: on the CPU the compiler takes longer than most samples."""
+    return device.type == "cuda" if setting == "auto" else setting
+
+
+def resolved_settings(settings: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Sampling settings for a record: ``precision`` and ``compile``, if any, as they are on this device instead of ``auto``."""
+    found = dict(settings)
+    if "precision" in found:
+        found["precision"] = resolve_precision(found["precision"], device)
+    if "compile" in found:
+        found["compile"] = resolve_compile(found["compile"], device)
+    return found
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:

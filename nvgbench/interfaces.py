@@ -56,6 +56,15 @@ class CodebookTokenizer(Tokenizer, Protocol):
 
 
 @runtime_checkable
+class CompilableBlocks(Protocol):
+    """A generator that says how its blocks are compiled, for training and sampling."""
+
+    def compile_blocks(self) -> None:
+        """Compile what all blocks share, with torch.compile."""
+        ...
+
+
+@runtime_checkable
 class LatentTokenizer(Protocol):
     """A tokenizer whose continuous latents can be studied."""
 

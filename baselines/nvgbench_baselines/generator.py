@@ -39,12 +39,16 @@ class BaselineGenerator(ABC):
         self, tokenizer: ConvTokenizer, transformer: SampledTransformer, settings: ExecutionConfig, spec: ModelSpec
     ) -> None:
         self.tokenizer, self.transformer, self.settings = tokenizer, transformer, settings
-        self.device = next(transformer.parameters()).device
         if resolve_precision(settings.precision, self.device) == "bf16":
             spec = dataclasses.replace(spec, provenance={**spec.provenance, "precision": "bf16"})
         self.spec = spec
         self.graphs = GraphCache(True, (tokenizer, transformer))
         self._batches = FittingBatches(self.graphs.clear)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer is."""
+        return next(self.transformer.parameters()).device
 
     @torch.no_grad()
     def generate(self, request: SampleRequest) -> SampleResult:

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from nvgbench.config.schema import ExecutionConfig
-from nvgbench.device import resolve_precision
+from nvgbench.device import resolve_compile, resolve_precision
 from nvgbench.sampling.capture import weights_version
-from nvgbench.sampling.compiling import resolve_compile
 from nvgbench.sampling.precision import bf16_copy
 
 

@@ -19,6 +19,7 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.ceilings import matmul_peak
 from nvgbench.config.load import load_preset
 from nvgbench.config.schema import RunConfig
+from nvgbench.device import resolved_settings
 from nvgbench.nvg.sampler import GivenStructure
 from nvgbench.profiling.machine import synchronize
 from nvgbench.registry import get_family
@@ -94,9 +95,8 @@ def _calls(generator: Any, cases: tuple[Case, ...]) -> Iterator[tuple[Case, Call
 
 def _measure_case(bench: Bench, config: RunConfig, case: Case, call: Callable[[], object], peak: float) -> None:
     how: dict[str, Any] = {"what": case.what, "batch": case.batch, **case.settings}
-    for setting in ("precision", "compile"):
-        if hasattr(config.sampling, setting):
-            how[setting] = str(getattr(config.sampling, setting))
+    settings = {name: getattr(config.sampling, name) for name in ("precision", "compile")}
+    how |= resolved_settings(settings, bench.device)
     began = time.perf_counter()
     try:
         call()

@@ -40,9 +40,10 @@ def steps(device: str) -> dict[str, Step]:
         "ceilings": Step(30, partial(_module, "ceilings")),
         "clustering": Step(60, partial(_module, "clustering")),
         "generation": Step(150, partial(_module, "generation")),
-        "training": Step(90, partial(_module, "training")),
+        "decoder": Step(30, partial(_module, "decoder")),
+        "training": Step(130, partial(_module, "training")),
+        "tests": Step(60, _tests),
         **{f"verify-{name}-{dtype}": Step(60, partial(_verify, name, dtype)) for name, dtype in verified},
-        "tests": Step(90, _tests),
         # For work on the samplers and the kernel: each path by itself, and all paths against each other.
         **{name: Step(300, partial(_module, name), optional=True) for name in ("baselines", "kernel")},
         "sampling": Step(300, partial(_script, "sampling"), optional=True),

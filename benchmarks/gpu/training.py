@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.ceilings import matmul_peak
@@ -19,11 +18,12 @@ from nvgbench.config.schema import RunConfig
 from nvgbench.interfaces import Objective
 from nvgbench.profiling.flops import count_flops
 from nvgbench.registry import get_family
-from nvgbench.runs.models import seeded_generator, seeded_tokenizer
+from nvgbench.runs.models import seeded_tokenizer
 from nvgbench.training.log import TrainLog
 from nvgbench.training.loop import LoopSettings, TrainingLoop
 from nvgbench.training.precision import resolve_precision
-from nvgbench.types import ImageBatch, TokenBatch
+from nvgbench.training.trial import Trial
+from nvgbench.types import ImageBatch
 
 # Without networks whose weights would have to be downloaded.
 _SETTINGS = ("tokenizer.losses.perceptual=none", "tokenizer.losses.adversarial=none", "data.source=shapes")
@@ -36,14 +36,17 @@ def measure(bench: Bench) -> None:
     """Micro-batch of 16 images, eager and with compiled blocks."""
     peak = matmul_peak(bench, torch.bfloat16 if bench.cuda else torch.float32)
     batch = 4 if bench.tiny else 16
-    for preset in ("nvg-tiny",) if bench.tiny else ("nvg-d16", "var-d16"):
-        for compiled in (False, True) if bench.cuda else (False,):
-            _generator(bench, preset, batch, compiled, peak)
-    _tokenizer(bench, "nvg-tiny" if bench.tiny else "nvg-d16", batch, peak)
+    preset = "nvg-tiny" if bench.tiny else "nvg-d16"
+    _generator(bench, preset, batch, compiled=False, peak=peak)
+    _tokenizer(bench, preset, batch, peak)
+    if bench.cuda:
+        _generator(bench, preset, batch, compiled=True, peak=peak)
+    for compiled in (True, False) if not bench.tiny else ():
+        _generator(bench, "var-d16", batch, compiled=compiled, peak=peak)
 
 
-def _config(preset: str, batch: int) -> RunConfig:
-    settings = [*_SETTINGS, *_ALIGNMENT.get(preset.partition("-")[0], ())]
+def _config(preset: str, batch: int, *more: str) -> RunConfig:
+    settings = [*_SETTINGS, *_ALIGNMENT.get(preset.partition("-")[0], ()), *more]
     return load_preset(preset, [*settings, f"train.generator.batch_size={batch}", f"train.tokenizer.batch_size={batch}"])
 
 
@@ -54,39 +57,27 @@ def _images(bench: Bench, config: RunConfig, batch: int) -> ImageBatch:
 
 
 def _generator(bench: Bench, preset: str, batch: int, compiled: bool, peak: float) -> None:
-    config = _config(preset, batch)
-    family = get_family(config.family)
-    tokenizer = seeded_tokenizer(config, 0).to(bench.device).eval().requires_grad_(False)
-    generator = seeded_generator(config, tokenizer, _CLASSES, 0).to(bench.device)
-    images = _images(bench, config, batch)
-    with torch.no_grad():
-        tokens: Any = tokenizer.encode(images.images_B3HW)  # type: ignore[operator]
-    family.prepare(generator, tokenizer, tokens)
-    objective = family.objective(config, tokenizer, generator)
-    if compiled:
-        for blocks in (module for module in generator.modules() if isinstance(module, nn.ModuleList)):
-            for block in blocks:
-                block.compile()
-    flops = family.cost(config, _CLASSES).training_flops
+    config = _config(preset, batch, f"train.compile={str(compiled).lower()}")
+    flops = get_family(config.family).cost(config, _CLASSES).training_flops
     assert flops is not None, preset
-    step = _steps(bench, "generator", config, objective, TokenBatch(tokens, images.labels_B))
+    step = Trial(config, _CLASSES, bench.device).steps(batch)
     _report(bench, f"{preset} generator training", step, batch, flops, peak, config, compiled=compiled)
 
 
 def _tokenizer(bench: Bench, preset: str, batch: int, peak: float) -> None:
     config = _config(preset, batch)
     tokenizer: Any = seeded_tokenizer(config, 0).to(bench.device)
-    step = _steps(bench, "tokenizer", config, TokenizerObjective(config, tokenizer, 1000), _images(bench, config, batch))
+    step = _step(bench, config, TokenizerObjective(config, tokenizer, 1000), _images(bench, config, batch))
     flops = count_flops(step) / batch
     _report(bench, f"{preset} tokenizer training", step, batch, flops, peak, config, compiled=False)
 
 
-def _steps(bench: Bench, phase: Any, config: RunConfig, objective: Objective, batch: Any) -> Callable[[], None]:
+def _step(bench: Bench, config: RunConfig, objective: Objective, batch: ImageBatch) -> Callable[[], None]:
     """One optimizer step per call."""
     folder = Path(tempfile.mkdtemp())
     settings = LoopSettings(
-        phase=phase,
-        config=getattr(config.train, phase),
+        phase="tokenizer",
+        config=config.train.tokenizer,
         total_steps=10**6,
         seed=0,
         folder=folder / "checkpoints",

@@ -1,143 +1,223 @@
 """The study ``clusters``: how stable structure maps are, and how much of the features they explain.
 
-Stages 0 (one cluster) and K (one position per cluster) are the same in every map and left out. The clusterings without features
-are the controls: a fixed quadtree never changes unless the image moves, a random split agrees with nothing.
+Stages with one cluster, or with one position per cluster, are the same in every map and left out. The clusterings without
+features are the controls: a fixed quadtree never changes unless the image moves, a random split agrees with nothing.
 
-Shape letters: B batch, N images, S stages, T inner stages (S - 2), L positions, C latent channels, h and w the latent grid.
+Shape letters: B batch, N images, L positions, C latent channels, h and w the latent grid.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nvgbench.ablations.views import View, same_place, views
+from nvgbench.ablations.clusterings import FAST, Clustering, Maps, nested, slow_clusterings
+from nvgbench.ablations.study import Conclusion, Context, Row, StudiedRun, Study, Tables
+from nvgbench.ablations.subject import Subject, held_out, open_subject
+from nvgbench.ablations.views import CROP_CELLS, NOISE_LEVELS, SHIFT_CELLS, View, same_place, views
 from nvgbench.data.dataset import ImageDataset
 from nvgbench.data.loader import sequential_batches
 from nvgbench.errors import InputError
 from nvgbench.metrics.stability import adjusted_rand_index, normalized_mutual_information
 from nvgbench.metrics.uncertainty import mean_interval
-from nvgbench.nvg.clustering import build_structure
-from nvgbench.nvg.quantizer import cluster_means, stage_tokens
+from nvgbench.progress import Report, quiet
+from nvgbench.results.study import Chart, Finding
 
-Clustering = Literal["greedy", "quadtree", "random"]
-CLUSTERINGS: tuple[Clustering, ...] = get_args(Clustering)
-Row = dict[str, Any]
-Count = Callable[[int, int], None]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 _BATCH = 32
+_SLOW_IMAGES = 16
+"""Images for the clusterings that take a second per image and view."""
 _REPLICATES = 1000
+_DRAWN = (*FAST, "matching", "k-means", "Ward")
+"""In figures; the others are in the tables."""
+_STRENGTH = "0.01"
+"""The noise level of the finding's sentence."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What the study measures: an encoder and the hierarchy built on it.
+class Clusters(Study):
+    """Stability of structure maps under changes of the features, the image and the tokenizer."""
 
-    Attributes:
-        name: of the run, for tables.
-        encode: float images ``[B, 3, H, W]`` in [-1, 1] to float latents ``[B, C, h, w]``.
-        grid: height and width of the latent grid.
-        group_size: clusters of a stage merged into one of the stage before.
-        device: where the encoder is.
-    """
+    name = "clusters"
+    version = 2
+    question = "How stable is the hierarchy of structure maps, and how much of the features does it explain?"
+    varies: ClassVar = {
+        "clustering": "greedy (the method's), quadtree (fixed, ignores features), random (drawn anew for every view); "
+        f"on the first {_SLOW_IMAGES} images other group sizes, optimal matching (up to 64 positions), balanced k-means, Ward "
+        "and SLIC",
+        "seed": "tokenizers trained with different seeds, every pair of runs",
+        "noise": f"on the features, {', '.join(f'{level:g}' for level in NOISE_LEVELS)} of their standard deviation",
+        "flip": "the image mirrored left to right",
+        "shift": f"the image shifted right by {' and '.join(map(str, SHIFT_CELLS))} cells of the latent grid",
+        "crop": f"{' and '.join(map(str, CROP_CELLS))} cells cropped from every side, the rest enlarged to full size",
+        "bf16": "features rounded to bfloat16",
+        "ties": "equal distances resolved by raster index instead of by exclusive or",
+        "chance": "maps of other images",
+    }
+    reports: ClassVar = {
+        "cluster_stability": "adjusted Rand index (95 % interval over images) and mutual information at every inner stage",
+        "cluster_quality": "share of the features' sum of squares that the cluster means explain, at every inner stage",
+    }
+    limits = (
+        "Agreement with a perturbed copy of itself does not make a map right or useful; the study alignment compares maps with "
+        "what people mark. The order of the children is not compared: the index ignores the clusters' numbers."
+    )
 
-    name: str
-    encode: Callable[[Tensor], Tensor]
-    grid: tuple[int, int]
-    group_size: int = 2
-    device: torch.device | str = "cpu"
+    def check(self, runs: Sequence[StudiedRun], context: Context) -> None:
+        folders = [run.folder for run in runs]
+        seen: dict[str, str] = {}
+        for folder in folders:
+            fingerprint = folder.tokenizer_fingerprint()
+            if fingerprint in seen:
+                raise InputError(
+                    f"{folder.name} and {seen[fingerprint]} have the same tokenizer: nothing to compare; "
+                    "name each tokenizer once, or train one with another seed"
+                )
+            seen[fingerprint] = folder.name
+            sizes = [one.config.data.image_size for one in (folder, folders[0])]
+            if sizes[0] != sizes[1]:
+                raise InputError(
+                    f"{folder.name} has images of {sizes[0]} px, {folders[0].name} of {sizes[1]} px; "
+                    "compare runs with the same image size"
+                )
+        check_subjects([open_subject(folder, context.device) for folder in folders])
 
-    def latent(self, images_B3HW: Tensor) -> Tensor:
-        """Latents in full float32: TF32 rounds inputs to 10 bits of mantissa, which changes hierarchies."""
-        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            return self.encode(images_B3HW.to(self.device)).float()
+    def measure(self, run: StudiedRun, context: Context) -> Tables:
+        subject = open_subject(run.folder, context.device)
+        return study_clusters(subject, held_out(run.folder, context), seed=context.seed, report=context.report)
 
-    def tokens(self) -> tuple[int, ...]:
-        """Clusters of every stage.
+    def measure_together(self, runs: Sequence[StudiedRun], context: Context) -> Tables:
+        if len(runs) < 2:
+            return {}
+        subjects = [open_subject(run.folder, context.device) for run in runs]
+        rows = compare_tokenizers(subjects, held_out(runs[0].folder, context), seed=context.seed, report=context.report)
+        return {"cluster_stability": rows}
 
-        Raises:
-            InputError: the grid's positions cannot be grouped down to one cluster, or there is no inner stage.
-        """
-        try:
-            tokens = stage_tokens(self.grid[0] * self.grid[1], self.group_size)
-        except InputError as error:
-            raise InputError(f"{self.name} has no hierarchy of structure maps: {error}") from None
-        if len(tokens) < 3:
-            raise InputError(f"{self.name} has {len(tokens)} stages, all of them trivial; use a larger grid or smaller groups")
-        return tokens
+    def conclude(self, tables: Mapping[str, list[Row]]) -> Conclusion:
+        stability = tables.get("cluster_stability", [])
+        runs = list(dict.fromkeys(row["run"] for row in stability if row["run"]))
+        findings = [_finding(run, [row for row in stability if row["run"] == run]) for run in runs]
+        several = ("run",) if len(runs) > 1 else ()
+        images = max((row["n"] for row in stability), default=0)
+        agreement = Chart(
+            table="cluster_stability", y="ari_mean", x="tokens", series="clustering", only=_DRAWN,
+            panel=(*several, "perturbation", "level"),
+            label="ARI", log_x=True, limits=(-0.05, 1.05),
+            caption="Agreement of structure maps before and after a change of the image or its features, as adjusted Rand "
+            f"index (1: the same map, 0: chance), by number of tokens in the stage. Up to {images:,} images; bands are 95 % "
+            "intervals over images.",
+        )  # fmt: skip
+        explained = Chart(
+            table="cluster_quality", y="explained_mean", x="tokens", series="clustering", only=_DRAWN, panel=several,
+            label="share", log_x=True, limits=(0, 1.05),
+            caption="Share of the features' sum of squares that the cluster means explain, by number of tokens in the stage.",
+        )  # fmt: skip
+        return Conclusion(findings=findings, charts=[agreement, explained])
 
 
 def study_clusters(
-    subjects: Sequence[Subject], dataset: ImageDataset, *, images: int, seed: int, progress: Count
-) -> dict[str, list[Row]]:
-    """Measure agreement of structure maps and explained variance.
-
-    Perturbations and quality are measured on the first subject; the perturbation ``seed`` compares every pair of subjects
-    and is left out if there is only one.
+    subject: Subject, dataset: ImageDataset, *, seed: int, slow_images: int = _SLOW_IMAGES, report: Report = quiet
+) -> Tables:
+    """Agreement of one tokenizer's maps under every view, and explained variance.
 
     Args:
-        dataset: images of the subjects' size; the first ``images`` of it are used.
+        subject: the tokenizer.
+        dataset: images of its size.
         seed: of noise and random splits.
-        progress: called with images done and images in all.
+        slow_images: how many of the images the slow clusterings get.
+        report: opens a progress display.
 
     Returns:
-        ``cluster_stability``: rows of perturbation, level, clustering, stage, tokens, ari_mean, ari_low, ari_high (95 %
-        bootstrap over images), nmi_mean, n. ``cluster_quality``: rows of clustering, stage, tokens, explained_mean,
-        explained_low, explained_high, n (flat images, which have nothing to explain, are left out).
+        ``cluster_stability``: rows of perturbation, level, clustering, tokens, ari_mean, ari_low, ari_high (95 % bootstrap over
+        images), nmi_mean, n. ``cluster_quality``: rows of clustering, tokens, explained_mean, explained_low, explained_high, n
+        (flat images, which have nothing to explain, are left out).
 
     Raises:
-        InputError: no subject, subjects that cannot be compared, or fewer than two images.
+        InputError: a subject without inner stages, or fewer than two images.
     """
-    _check(subjects, dataset, images)
-    count = min(images, len(dataset))
-    subject, tokens = subjects[0], subjects[0].tokens()
-    work = [*views(subject.grid, dataset.image_size)]
-    draws = _Draws(seed)
-    scores = _Scores()
-    first_maps: dict[Clustering, list[Tensor]] = {clustering: [] for clustering in CLUSTERINGS}
-    done = 0
-    progress(0, count)
-    for batch in sequential_batches(dataset, _BATCH, limit=count):
-        latents = [each.latent(batch.images_B3HW) for each in subjects]
-        maps = [_all_maps(each, latent_BChw, draws, each.name) for each, latent_BChw in zip(subjects, latents, strict=True)]
-        for clustering, structure_BSL in maps[0].items():
-            first_maps[clustering].append(structure_BSL.cpu())
-            scores.add("explained", "", clustering, explained_variance(latents[0], structure_BSL[:, 1:-1]))
-        for (a, maps_a), (b, maps_b) in itertools.combinations(zip(subjects, maps, strict=True), 2):
-            for clustering in CLUSTERINGS:
-                pair = f"{a.name} / {b.name}"
-                scores.compare("seed", pair, clustering, maps_a[clustering], maps_b[clustering], same_place, subject.grid)
-        for view in work:
-            viewed_BChw = _viewed_latent(subject, view, batch.images_B3HW, latents[0], draws)
-            viewed = _all_maps(subject, viewed_BChw, draws, f"{view.perturbation} {view.level}")
-            for clustering in CLUSTERINGS:
-                first, other = maps[0][clustering], viewed[clustering]
-                scores.compare(view.perturbation, view.level, clustering, first, other, view.align, subject.grid)
-        done += len(batch.labels_B)
-        progress(done, count)
-    for clustering, parts in first_maps.items():
-        structure_NSL = torch.cat(parts)
-        scores.compare("chance", "", clustering, structure_NSL, structure_NSL.roll(1, 0), same_place, subject.grid)
-    return scores.tables(tokens)
+    _check_images(dataset)
+    subject.tokens()
+    slow, count = slow_clusterings(subject), len(dataset)
+    work, draws, scores = views(subject.grid, dataset.image_size), _Draws(seed), _Scores()
+    plain_maps: dict[str, list[Maps]] = {}
+    with report("structure maps") as progress:
+        for done, images_B3HW in _batches(dataset):
+            few = slice(0, max(0, min(len(images_B3HW), slow_images - done)))
+            plain_BChw = subject.latent(images_B3HW)
+            first = _all_maps(subject, plain_BChw, few, slow, draws, subject.name)
+            for name, maps in first.items():
+                plain_maps.setdefault(name, []).append(maps)
+                rows = few if name in slow else slice(None)
+                scores.add("explained", "", name, "explained", explained_variance(plain_BChw[rows], maps))
+            other = nested("greedy", tie_break="index")(subject, plain_BChw, draws["ties"])
+            scores.compare("ties", "", "greedy", first["greedy"], other, same_place, subject.grid)
+            for view in work:
+                viewed_BChw = _viewed(subject, view, images_B3HW, plain_BChw, draws)
+                viewed = _all_maps(subject, viewed_BChw, few, slow, draws, f"{view.perturbation} {view.level}")
+                for name, maps in viewed.items():
+                    scores.compare(view.perturbation, view.level, name, first[name], maps, view.align, subject.grid)
+            progress(min(done + len(images_B3HW), count), count)
+    for name, parts in plain_maps.items():
+        maps = {tokens: torch.cat([part[tokens].cpu() for part in parts]) for tokens in parts[0]}
+        rolled = {tokens: labels_NL.roll(1, 0) for tokens, labels_NL in maps.items()}
+        scores.compare("chance", "", name, maps, rolled, same_place, subject.grid)
+    return {"cluster_stability": scores.stability(), "cluster_quality": scores.quality()}
 
 
-def explained_variance(latent_BChw: Tensor, structure_BTL: Tensor) -> np.ndarray:
-    """Share of the sum of squares around the image's mean that cluster means explain, float64 ``[B, T]``; NaN if flat."""
-    values_BLC = latent_BChw.flatten(2).transpose(1, 2).double()
+def compare_tokenizers(subjects: Sequence[Subject], dataset: ImageDataset, *, seed: int, report: Report = quiet) -> list[Row]:
+    """Agreement of the maps of every pair of tokenizers: rows of perturbation ``seed`` as in `study_clusters`.
+
+    Raises:
+        InputError: subjects that cannot be compared, or fewer than two images.
+    """
+    check_subjects(subjects)
+    _check_images(dataset)
+    draws, scores = _Draws(seed), _Scores()
+    with report("tokenizer seeds") as progress:
+        for done, images_B3HW in _batches(dataset):
+            maps = [_all_maps(each, each.latent(images_B3HW), slice(0), {}, draws, each.name) for each in subjects]
+            for (a, maps_a), (b, maps_b) in itertools.combinations(zip(subjects, maps, strict=True), 2):
+                for name in FAST:
+                    scores.compare("seed", f"{a.name} / {b.name}", name, maps_a[name], maps_b[name], same_place, a.grid)
+            progress(done + len(images_B3HW), len(dataset))
+    return scores.stability()
+
+
+def check_subjects(subjects: Sequence[Subject]) -> None:
+    """Refuse tokenizers that have no inner stages or cannot be compared.
+
+    Raises:
+        InputError: says which and why.
+    """
+    names = [subject.name for subject in subjects]
+    if len(set(names)) < len(names):
+        raise InputError(f"two runs have the same name ({', '.join(sorted(names))}); rename one folder")
+    for subject in subjects:
+        subject.tokens()
+        if (subject.grid, subject.group_size) != (subjects[0].grid, subjects[0].group_size):
+            raise InputError(
+                f"{subject.name} has grid {subject.grid} and group size {subject.group_size}, {subjects[0].name} has "
+                f"{subjects[0].grid} and {subjects[0].group_size}; compare runs with the same grid and group size"
+            )
+
+
+def explained_variance(latent_BChw: Tensor, maps: Maps) -> dict[int, Floats]:
+    """Share of the sum of squares around the image's mean that cluster means explain: tokens -> ``[B]``, NaN if flat."""
+    values_BLC = latent_BChw.flatten(2).transpose(1, 2).double().cpu()
     values_BLC = values_BLC - values_BLC.mean(1, keepdim=True)
     total_B = values_BLC.square().sum((1, 2))
-    shares = []
-    for structure_BL in structure_BTL.unbind(1):
-        clusters = int(structure_BL.max()) + 1
-        means_BnC = cluster_means(values_BLC, structure_BL, clusters)
-        shares.append(means_BnC.square().sum((1, 2)) * (values_BLC.shape[1] / clusters) / total_B)
-    return torch.stack(shares, dim=1).cpu().numpy()
+    shares = {}
+    for tokens, labels_BL in maps.items():
+        member_BLn = torch.nn.functional.one_hot(labels_BL.long().cpu()).double()
+        sums_BnC = member_BLn.transpose(1, 2) @ values_BLC
+        sizes_Bn = member_BLn.sum(1).clamp(min=1)
+        shares[tokens] = ((sums_BnC.square().sum(2) / sizes_Bn).sum(1) / total_B).numpy()
+    return shares
 
 
 class _Draws:
@@ -158,69 +238,103 @@ class _Scores:
     """Scores per image, by what was compared."""
 
     def __init__(self) -> None:
-        self._values: dict[tuple[str, str, str, str], list[np.ndarray]] = {}
+        self._values: dict[tuple[str, str, str, str, int], list[Floats]] = {}
 
-    def add(self, perturbation: str, level: str, clustering: str, scores_BT: np.ndarray, measure: str = "") -> None:
-        self._values.setdefault((perturbation, level, clustering, measure), []).append(scores_BT)
+    def add(self, perturbation: str, level: str, clustering: str, measure: str, scores: Mapping[int, Floats]) -> None:
+        for tokens, scores_B in scores.items():
+            self._values.setdefault((perturbation, level, clustering, measure, tokens), []).append(scores_B)
 
     def compare(
         self,
         perturbation: str,
         level: str,
         clustering: str,
-        first_BSL: Tensor,
-        other_BSL: Tensor,
+        first: Maps,
+        other: Maps,
         align: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
         grid: tuple[int, int],
     ) -> None:
         """Agreement of two sets of maps at every inner stage."""
-        pairs = [
-            align(first_BSL[:, stage].unflatten(1, grid), other_BSL[:, stage].unflatten(1, grid))
-            for stage in range(1, first_BSL.shape[1] - 1)
-        ]
+        pairs = {tokens: align(first[tokens].unflatten(1, grid), other[tokens].unflatten(1, grid)) for tokens in first}
         for name, measure in (("ari", adjusted_rand_index), ("nmi", normalized_mutual_information)):
-            self.add(perturbation, level, clustering, np.stack([measure(*pair) for pair in pairs], axis=1), name)
+            self.add(perturbation, level, clustering, name, {tokens: measure(*pair) for tokens, pair in pairs.items()})
 
-    def tables(self, tokens: Sequence[int]) -> dict[str, list[Row]]:
-        found = {key: np.concatenate(parts) for key, parts in self._values.items()}
-        stability, quality = [], []
-        for (perturbation, level, clustering, measure), scores_NT in found.items():
-            for stage, scores_N in enumerate(scores_NT.T, start=1):
-                place = {"clustering": clustering, "stage": stage, "tokens": tokens[stage]}
-                if measure == "ari":
-                    nmi_N = found[perturbation, level, clustering, "nmi"][:, stage - 1]
-                    row = {"perturbation": perturbation, "level": level, **place, **_summary("ari", scores_N)}
-                    stability.append({**row, "nmi_mean": float(nmi_N.mean()), "n": len(scores_N)})
-                elif perturbation == "explained":
-                    finite_N = scores_N[np.isfinite(scores_N)]
-                    quality.append({**place, **_summary("explained", finite_N), "n": len(finite_N)})
-        return {"cluster_stability": stability, "cluster_quality": quality}
+    def stability(self) -> list[Row]:
+        """Agreement by what was changed, clustering and tokens."""
+        return [
+            {
+                "perturbation": key[0], "level": key[1], "clustering": key[2], "tokens": key[4], **_summary("ari", scores_N),
+                "nmi_mean": float(self._joined(*key[:3], "nmi", key[4]).mean()), "n": len(scores_N),
+            }
+            for key, scores_N in self._of("ari")
+        ]  # fmt: skip
+
+    def quality(self) -> list[Row]:
+        """Explained variance by clustering and tokens."""
+        rows = []
+        for (_, _, clustering, _, tokens), scores_N in self._of("explained"):
+            finite_N = scores_N[np.isfinite(scores_N)]
+            rows.append({"clustering": clustering, "tokens": tokens, **_summary("explained", finite_N), "n": len(finite_N)})
+        return rows
+
+    def _of(self, measure: str) -> Iterable[tuple[tuple[str, str, str, str, int], Floats]]:
+        return [(key, self._joined(*key)) for key in self._values if key[3] == measure]
+
+    def _joined(self, *key: Any) -> Floats:
+        return np.concatenate(self._values[key])
 
 
-def _summary(name: str, values_N: np.ndarray) -> Row:
+def _finding(run: str, rows: Sequence[Row]) -> Finding:
+    """Greedy maps under 1 % noise at the coarsest and the finest inner stage."""
+    own = [row for row in rows if (row["perturbation"], row["level"], row["clustering"]) == ("noise", _STRENGTH, "greedy")]
+    own.sort(key=lambda row: row["tokens"])
+    coarse, fine = own[0], own[-1]
+    ends = [f"{row['ari_mean']:.2f}{_brackets(row)} at {row['tokens']} tokens" for row in (coarse, fine)]
+    return Finding(
+        text=f"{run}: after noise of 1 % of the features' standard deviation, greedy maps agree with themselves by an adjusted "
+        f"Rand index of {' and '.join(ends if len(own) > 1 else ends[:1])} (1: the same map, 0: chance; {coarse['n']} images).",
+        subject=run, metric="ARI", value=coarse["ari_mean"], low=coarse["ari_low"], high=coarse["ari_high"], level=0.95,
+        n=coarse["n"],
+    )  # fmt: skip
+
+
+def _brackets(row: Row) -> str:
+    return "" if row["ari_low"] is None else f" [{row['ari_low']:.2f}, {row['ari_high']:.2f}]"
+
+
+def _summary(name: str, values_N: Floats) -> Row:
     if len(values_N) < 2:
-        return {f"{name}_mean": None, f"{name}_low": None, f"{name}_high": None}
+        return {f"{name}_mean": float(values_N.mean()) if len(values_N) else None, f"{name}_low": None, f"{name}_high": None}
     interval = mean_interval(values_N, _REPLICATES, seed=0)
-    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    # Neither measure exceeds 1, which an interval around a mean close to it does not know.
+    low, high = (None, None) if interval is None else (interval.low, min(interval.high, 1.0))
     return {f"{name}_mean": float(values_N.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
-def _all_maps(subject: Subject, latent_BChw: Tensor, draws: _Draws, purpose: str) -> Mapping[Clustering, Tensor]:
-    """Structure maps ``[B, S, L]`` by every clustering."""
-    latent_BLC = latent_BChw.flatten(2).transpose(1, 2)
-    return {
-        clustering: build_structure(
-            latent_BLC,
-            group_size=subject.group_size,
-            method=clustering,
-            grid=subject.grid,
-            generator=draws[f"split {purpose}"],
-        )
-        for clustering in CLUSTERINGS
-    }
+def _batches(dataset: ImageDataset) -> Iterable[tuple[int, Tensor]]:
+    """Images done before, and the next batch."""
+    done = 0
+    for batch in sequential_batches(dataset, _BATCH):
+        yield done, batch.images_B3HW
+        done += len(batch.labels_B)
 
 
-def _viewed_latent(subject: Subject, view: View, images_B3HW: Tensor, latent_BChw: Tensor, draws: _Draws) -> Tensor:
+def _all_maps(
+    subject: Subject,
+    latent_BChw: Tensor,
+    few: slice,
+    slow: Mapping[str, Clustering],
+    draws: _Draws,
+    purpose: str,
+) -> dict[str, Maps]:
+    """Maps by every clustering; by the slow ones of the ``few`` first images alone."""
+    found = {name: cluster(subject, latent_BChw, draws[f"split {purpose}"]) for name, cluster in FAST.items()}
+    if few.stop:
+        found |= {name: cluster(subject, latent_BChw[few], draws[f"{name} {purpose}"]) for name, cluster in slow.items()}
+    return found
+
+
+def _viewed(subject: Subject, view: View, images_B3HW: Tensor, latent_BChw: Tensor, draws: _Draws) -> Tensor:
     if view.image is not None:
         latent_BChw = subject.latent(view.image(images_B3HW))
     if view.features is not None:
@@ -228,18 +342,6 @@ def _viewed_latent(subject: Subject, view: View, images_B3HW: Tensor, latent_BCh
     return latent_BChw
 
 
-def _check(subjects: Sequence[Subject], dataset: ImageDataset, images: int) -> None:
-    if not subjects:
-        raise InputError("`runs=` is empty; name at least one run with a trained tokenizer")
-    if min(images, len(dataset)) < 2:
-        raise InputError(f"{min(images, len(dataset))} images: chance agreement compares different images; use 2 or more")
-    names = [subject.name for subject in subjects]
-    if len(set(names)) < len(names):
-        raise InputError(f"two runs have the same name ({', '.join(sorted(names))}); rename one folder")
-    for subject in subjects:
-        subject.tokens()
-        if (subject.grid, subject.group_size) != (subjects[0].grid, subjects[0].group_size):
-            raise InputError(
-                f"{subject.name} has grid {subject.grid} and group size {subject.group_size}, {subjects[0].name} has "
-                f"{subjects[0].grid} and {subjects[0].group_size}; compare runs with the same grid and group size"
-            )
+def _check_images(dataset: ImageDataset) -> None:
+    if len(dataset) < 2:
+        raise InputError(f"{len(dataset)} images: chance agreement compares different images; use 2 or more")

@@ -1,50 +1,223 @@
-"""The ablation studies and what each of them varies. Imports no torch."""
+"""The trainings of a study: which there are, which are finished already, which tokenizers they share, what the rest costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from nvgbench.ablations.study import Budget, StudiedRun, Study, Variant
+from nvgbench.config.load import config_hash, load_preset, replicate_hash, to_dict
+from nvgbench.config.schema import RunConfig
+from nvgbench.errors import InputError
+from nvgbench.runs.find import find_runs
+from nvgbench.runs.folder import PHASES, RunFolder
+from nvgbench.training.dry_run import estimate
+from nvgbench.training.plan import resolve_config
+
+FOLDER = "studies"
+"""Subfolder of the folder of runs for trainings started by studies."""
+_UTILISATION = 0.2
+"""Assumed share of a matrix product's speed that training reaches, if no finished run tells it."""
+_RATED_RUNS = 4
+
+State = Literal["finished", "started", "new"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
-    """What a study asks, varies and reports.
+class Job:
+    """One training of a study.
 
     Attributes:
-        name: the command: ``nvgbench ablate NAME``.
-        question: one line.
-        varies: what is changed, with its levels in words.
-        reports: the tables of its record, one line each.
+        variant, seed: its place in the design.
+        config: resolved for the device.
+        folder: where it is, or will be trained.
+        state: ``finished`` runs are used as they are.
+        tokenizer: identifies what is trained before the generator; jobs with equal ones share a tokenizer.
     """
 
-    name: str
-    question: str
-    varies: Mapping[str, str]
-    reports: Mapping[str, str]
+    variant: str
+    seed: int
+    config: RunConfig
+    folder: Path
+    state: State
+    tokenizer: str
+
+    @property
+    def run(self) -> StudiedRun:
+        return StudiedRun(self.variant, self.seed, RunFolder(self.folder))
 
 
-NOISE_LEVELS = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Standard deviation of the noise on the features, relative to that of the image's features."""
-SHIFT_CELLS = (1, 2)
-CROP_CELLS = (1, 2)
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a job still costs.
 
-CLUSTERS = Study(
-    name="clusters",
-    question="How stable is the hierarchy of structure maps, and how much of the features does it explain?",
-    varies={
-        "clustering": "greedy (the method's), quadtree (fixed, ignores features), random (drawn anew for every view)",
-        "seed": "tokenizers trained with different seeds, every pair of runs",
-        "noise": f"on the features, {', '.join(f'{level:g}' for level in NOISE_LEVELS)} of their standard deviation",
-        "flip": "the image mirrored left to right",
-        "shift": f"the image shifted right by {' and '.join(map(str, SHIFT_CELLS))} cells of the latent grid",
-        "crop": f"{' and '.join(map(str, CROP_CELLS))} cells cropped from every side, the rest enlarged to full size",
-        "bf16": "features rounded to bfloat16",
-        "chance": "maps of other images",
-    },
-    reports={
-        "cluster_stability": "adjusted Rand index (95 % interval over images) and mutual information at every inner stage",
-        "cluster_quality": "share of the features' sum of squares that the cluster means explain, at every inner stage",
-    },
-)
+    Attributes:
+        flops: of the phases that are not trained yet; None if unknown.
+        seconds: estimated duration; None if unknown.
+        shares_tokenizer: whether its tokenizer comes from an earlier job.
+    """
 
-STUDIES: dict[str, Study] = {study.name: study for study in (CLUSTERS,)}
+    flops: float | None
+    seconds: float | None
+    shares_tokenizer: bool
+
+
+def study_variants(study: Study, preset: str, chosen: Sequence[str] | None) -> tuple[Variant, ...]:
+    """The study's variants, or the chosen ones with their baselines.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    known = {variant.name: variant for variant in study.variants(preset)}
+    if not chosen:
+        return tuple(known.values())
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise InputError(f"study {study.name} has no variant {unknown[0]!r}; known: {', '.join(known)}")
+    first = next(iter(known))
+    kept = {name for one in chosen for name in (one, known[one].baseline or first)}
+    return tuple(variant for name, variant in known.items() if name in kept)
+
+
+def plan_jobs(
+    variants: Sequence[Variant],
+    preset: str,
+    budget: Budget,
+    *,
+    seeds: Sequence[int] | None,
+    root: Path,
+    device: torch.device,
+    settings: Mapping[str, Any] | None = None,
+    data: str | None = None,
+) -> list[Job]:
+    """The jobs of a study, variant by variant.
+
+    Args:
+        variants: of the study.
+        preset: of the variants that name none.
+        budget: seeds and overrides.
+        seeds: training seeds; the first of the budget's number if None.
+        root: folder of runs, searched for finished runs of the same configuration.
+        device: where it will be trained; a CPU may reduce batches, which makes another configuration.
+        settings: overrides of all variants, above those of the budget and below those of the variant.
+        data: data source of all variants.
+
+    Raises:
+        InputError: an unknown preset or setting.
+    """
+    finished = _finished_runs(root)
+    jobs = []
+    for variant in variants:
+        for seed in seeds or range(budget.seeds):
+            overrides = {**budget.settings, **(settings or {}), **variant.settings, "train.seed": seed}
+            config, _ = resolve_config(load_preset(variant.preset or preset, overrides, data), device)
+            key = tokenizer_key(config)
+            known = finished.get((config_hash(config), key))
+            folder = known or root / FOLDER / f"{config.name}-{replicate_hash(config)[:8]}-seed{seed}"
+            state: State = "finished" if known else "started" if (folder / "config.toml").exists() else "new"
+            jobs.append(Job(variant=variant.name, seed=seed, config=config, folder=folder, state=state, tokenizer=key))
+    return jobs
+
+
+def tokenizer_key(config: RunConfig) -> str:
+    """Identifies everything that a tokenizer's training depends on, its seed included."""
+    tree = to_dict(config)
+    train = {name: value for name, value in tree["train"].items() if name in ("tokenizer", "steps", "seed", "precision")}
+    data = {name: value for name, value in tree["data"].items() if name not in ("eval_images", "workers")}
+    parts = {"family": config.family, "data": data, "tokenizer": tree["tokenizer"], "train": train}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def finished_tokenizers(root: Path) -> dict[str, Path]:
+    """Finished tokenizers that were trained here, by `tokenizer_key`."""
+    found: dict[str, Path] = {}
+    for run in _readable(root):
+        state = run.state("tokenizer")
+        if state is not None and state.final and not _origin(state.source):
+            found.setdefault(tokenizer_key(run.config), run.path)
+    return found
+
+
+def job_costs(jobs: Sequence[Job], root: Path, device: torch.device) -> list[Cost]:
+    """What each job still costs; a shared tokenizer is counted once.
+
+    Durations follow from the speed of finished runs on this machine, or from that of a matrix product.
+    """
+    have = set(finished_tokenizers(root))
+    rate = _flops_per_second(root, device)
+    costs = []
+    for job in jobs:
+        phases = estimate(job.config, device).phases
+        run = RunFolder(job.folder)
+        shared = job.tokenizer in have and not run.is_finished("tokenizer")
+        open_phases = [name for name in PHASES if not (run.is_finished(name) or (name == "tokenizer" and shared))]
+        flops = [phases[name].flops for name in open_phases]
+        total = None if None in flops else float(sum(value for value in flops if value is not None))
+        costs.append(Cost(flops=total, seconds=None if total is None else total / rate, shares_tokenizer=shared))
+        have.add(job.tokenizer)
+    return costs
+
+
+def _finished_runs(root: Path) -> dict[tuple[str, str], Path]:
+    """Finished runs by the hash of their configuration and their tokenizer's key.
+
+    A run with another run's tokenizer counts only if that is the tokenizer which it would have trained itself.
+    """
+    runs = [(run, run.hash) for run in _readable(root)]
+    by_hash: dict[str, RunFolder] = {hash_: run for run, hash_ in runs}
+    found: dict[tuple[str, str], Path] = {}
+    for run, hash_ in runs:
+        tokenizer = run.state("tokenizer")
+        if tokenizer is None or not run.is_finished("generator"):
+            continue
+        key, source = tokenizer_key(run.config), _origin(tokenizer.source)
+        donor = by_hash.get(str(source.get("config_hash"))) if source else None
+        if not source or (donor is not None and tokenizer_key(donor.config) == key):
+            found.setdefault((hash_, key), run.path)
+    return found
+
+
+def _origin(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where a tokenizer was taken from; empty if it was trained in place, or needs no training."""
+    return {} if "untrained" in source else source
+
+
+def _readable(root: Path) -> list[RunFolder]:
+    """Runs whose configuration and checkpoints can be read; damaged ones are no help to a study."""
+    found = []
+    for run in find_runs(root) if root.is_dir() else []:
+        try:
+            assert run.config is not None
+            for phase in PHASES:
+                run.state(phase)
+        except InputError:
+            continue
+        found.append(run)
+    return found
+
+
+def _flops_per_second(root: Path, device: torch.device) -> float:
+    """Training speed: the median of some finished runs, else a share of a matrix product's."""
+    rates = []
+    for run in _readable(root)[-_RATED_RUNS:]:
+        for phase, planned in estimate(run.config, device).phases.items():
+            state = run.state(phase)
+            if state is not None and state.final and state.seconds > 1 and planned.flops is not None:
+                rates.append(planned.flops / state.seconds)
+    if rates:
+        return sorted(rates)[len(rates) // 2]
+    side = 1024
+    factor = torch.randn(side, side, device=device)
+    product = factor @ factor
+    start = time.perf_counter()
+    for _ in range(5):
+        product = factor @ product / side
+    float(product.sum())  # waits for the device
+    return _UTILISATION * 5 * 2 * side**3 / (time.perf_counter() - start)

@@ -12,7 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nvgbench.ablations.plan import CROP_CELLS, NOISE_LEVELS, SHIFT_CELLS
+NOISE_LEVELS = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Standard deviation of the noise on the features, relative to that of the image's features."""
+SHIFT_CELLS = (1, 2)
+CROP_CELLS = (1, 2)
 
 Aligned = tuple[Tensor, Tensor]
 """Labels ``[B, M]`` of the first map and of the other at corresponding positions of the image."""

@@ -218,45 +218,74 @@ def known_classes(source: str) -> int:
 
 def ablate(
     study: str,
-    targets: Sequence[StrPath],
+    targets: Sequence[StrPath] = (),
     *,
-    images: int = 128,
+    budget: str = "standard",
+    preset: str | None = None,
+    variants: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+    set: Mapping[str, Any] | None = None,
+    images: int | None = None,
+    samples: int | None = None,
     seed: int = 0,
     data: str | None = None,
+    extractor: str = "classifier",
+    jobs: int = 1,
     device: str = "auto",
     runs: StrPath = "runs",
     progress: Callable[[int, int], None] | None = None,
 ) -> RunRecord:
-    """Run a study on trained runs.
+    """Run a study: on trained runs (``clusters`` …), or on variants that it trains with several seeds (``components`` …).
+
+    Called again, it resumes: finished trainings and measurements are used as they are, failed ones are tried again. What failed
+    is in the record's table ``runs``.
 
     Args:
-        study: ``clusters``: the stability of structure maps.
-        targets: runs with a trained tokenizer; the first one is perturbed.
-        images: number of held-out images.
-        seed: of noise and random splits.
-        data: other images than the held-out ones of the first run.
+        study: see ``nvgbench ablate list``, or an entry point of the group ``nvgbench.studies``.
+        targets: runs with a trained tokenizer, for studies that probe runs.
+        budget: ``quick``, ``standard`` or ``paper``: number of seeds, images and samples, length of trainings.
+        preset: of the trainings; the study's own for the budget if None.
+        variants: names of the variants to compare, with their baselines; all if empty.
+        seeds: training seeds; the first of the budget's number if None.
+        set: settings of every training by key.
+        images, samples: number of held-out and of generated images; the budget's if None.
+        seed: of noise, random splits and samples.
+        data: other data than the run's or the preset's own.
+        extractor: feature extractor of the scores.
+        jobs: processes that train and measure at once.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        runs: the folder of runs.
-        progress: called with (images done, images).
+        runs: the folder of runs; trainings go to its ``studies``.
+        progress: called with (done, total) by every measurement in turn.
 
     Raises:
-        InputError: no such study, or runs that cannot be compared.
+        InputError: no such study or setting, runs that cannot be studied, or nothing that could be measured.
     """
-    from nvgbench.ablations.plan import STUDIES
-    from nvgbench.ablations.runner import cluster_record
+    from contextlib import nullcontext
+
+    from nvgbench.ablations.runner import StudyRequest, plan_study, run_study
     from nvgbench.device import resolve_device
+    from nvgbench.progress import quiet
     from nvgbench.runs.find import find_run
 
-    if study not in STUDIES:
-        raise InputError(f"no study {study!r}{did_you_mean(study, STUDIES)}; known: {', '.join(STUDIES)}")
-    return cluster_record(
-        [find_run(os.fspath(target), Path(runs)) for target in targets],
-        images=images,
-        seed=seed,
+    root = Path(runs)
+    request = StudyRequest(
+        study=study,
+        root=root,
         device=resolve_device(device),
-        progress=progress or (lambda done, total: None),
+        targets=[find_run(os.fspath(target), root) for target in targets],
+        budget=budget,
+        preset=preset,
+        variants=variants,
+        seeds=seeds,
+        settings=set or {},
+        images=images,
+        samples=samples,
+        seed=seed,
         data=data,
+        extractor=extractor,
+        jobs=jobs,
     )
+    return run_study(plan_study(request, quiet if progress is None else lambda _: nullcontext(progress)))
 
 
 def records(*places: StrPath, runs: StrPath = "runs") -> Records:

@@ -2,86 +2,155 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nvgbench.cli.options import DEFAULT_RUNS, Device, RunsRoot
+from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
+from nvgbench.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from nvgbench.results.schema import RunRecord
+    from nvgbench.ablations.runner import StudyPlan
     from nvgbench.runs.folder import RunFolder
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command group to ``app``."""
+    """Add the command group to ``app``, with a command per study; the studies themselves are imported when they run."""
+    from nvgbench.ablations.registry import STUDIES
+
     group = typer.Typer(no_args_is_help=True, help="Studies: change one thing, measure the effect.")
     group.command("list")(_list)
-    group.command("clusters")(_clusters)
+    for name in STUDIES.names():
+        group.command(name, help=f"Run the study {name}; 'nvgbench ablate list' shows its question and design.")(_command(name))
     app.add_typer(group, name="ablate")
 
 
 def _list() -> None:
-    """List the studies, what they vary and what they report."""
-    from nvgbench.ablations.plan import STUDIES
+    """List the studies: question, what varies, what is reported."""
+    from nvgbench.ablations.registry import STUDIES, get_study
 
-    for study in STUDIES.values():
-        typer.echo(f"{study.name}: {study.question}")
+    for name in STUDIES.names():
+        study = get_study(name)
+        typer.echo(f"{name}: {study.question}")
         for title, entries in (("varies", study.varies), ("reports", study.reports)):
             typer.echo(f"  {title}")
-            for name, text in entries.items():
-                typer.echo(f"    {name}: {text}")
+            for entry, text in entries.items():
+                typer.echo(f"    {entry}: {text}")
 
 
-def _clusters(
-    runs: Annotated[
-        list[str], typer.Argument(metavar="RUN…", help="Runs with a trained tokenizer; the first one is perturbed.")
-    ],
-    images: Annotated[int, typer.Option("--images", "-n", min=2, help="Number of held-out images.")] = 128,
-    retrain: Annotated[
-        int, typer.Option(min=0, help="First train this many more tokenizers like the first run's, with other seeds.")
-    ] = 0,
-    data: Annotated[str | None, typer.Option(help="Data source of the images; the first run's by default.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the noise and of the random splits.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Records file or folder; the folder of runs by default.")] = None,
-    root: RunsRoot = DEFAULT_RUNS,
-    device: Device = "auto",
-) -> None:
-    """Stability of structure maps: tokenizer seeds, noise, flips, shifts, crops, bf16; three clusterings, against chance.
+def _command(study: str) -> Callable[..., None]:
+    def run(
+        runs: Annotated[
+            list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs to probe, for studies that train none.")
+        ] = None,
+        budget: Annotated[
+            Literal["quick", "standard", "paper"], typer.Option(help="Seeds, images, training length.")
+        ] = "standard",
+        preset: Annotated[str | None, typer.Option(help="Preset of the trainings; the study's own by default.")] = None,
+        variant: Annotated[list[str] | None, typer.Option(help="Only this variant and its baseline. Repeatable.")] = None,
+        seeds: Annotated[str | None, typer.Option(help="Training seeds: 0,1,2 or 0..4; by default as the budget says.")] = None,
+        settings: Overrides = [],  # noqa: B006 - typer only reads the default
+        images: Annotated[int | None, typer.Option("--images", "-n", min=2, help="Number of held-out images.")] = None,
+        samples: Annotated[int | None, typer.Option(min=2, help="Number of generated images per training.")] = None,
+        retrain: Annotated[
+            int, typer.Option(min=0, help="First train this many more tokenizers like the first run's, with other seeds.")
+        ] = 0,
+        data: Annotated[str | None, typer.Option(help="Data source; the run's or the preset's own by default.")] = None,
+        extractor: Annotated[str, typer.Option(help="Feature extractor of the scores.")] = "classifier",
+        seed: Annotated[int, typer.Option(help="Seed of noise, random splits and samples.")] = 0,
+        jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that train and measure at once.")] = 1,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be trained, and its cost.")] = False,
+        out: Annotated[Path | None, typer.Option(help="Records file or folder; the folder of runs by default.")] = None,
+        root: RunsRoot = DEFAULT_RUNS,
+        device: Device = "auto",
+    ) -> None:
+        from nvgbench.ablations.runner import StudyRequest, plan_study
+        from nvgbench.cli.progress import counting
+        from nvgbench.cli.train import parse_seeds
+        from nvgbench.config.load import parse_overrides
+        from nvgbench.device import resolve_device
+        from nvgbench.runs.find import find_run
 
-    With one run the comparison of tokenizer seeds is skipped; name several, or use --retrain.
-    """
-    from rich.console import Console
-
-    from nvgbench.api.jobs import ablate, append
-    from nvgbench.cli.progress import counting
-    from nvgbench.device import resolve_device
-    from nvgbench.runs.find import find_run
-
-    targets = [find_run(run, root) for run in runs]
-    if retrain:
-        targets += _retrain(targets[0], retrain, root, resolve_device(device))
-    with counting("structure maps") as progress:
-        record = ablate(
-            "clusters", [run.path for run in targets],
-            images=images, seed=seed, data=data, device=device, runs=root, progress=progress,
+        place = resolve_device(device)
+        targets = [find_run(run, root) for run in runs or []]
+        if retrain and not targets:
+            raise InputError(f"--retrain {retrain} needs a run whose tokenizer is trained again with other seeds")
+        if retrain and not dry_run:
+            targets += _retrain(targets[0], retrain, root, place)
+        request = StudyRequest(
+            study=study, root=root, device=place, targets=targets, budget=budget, preset=preset, variants=variant or (),
+            seeds=parse_seeds(seeds) or None, settings=parse_overrides(settings), images=images, samples=samples, seed=seed,
+            data=data, extractor=extractor, jobs=jobs,
         )  # fmt: skip
-    path = append(record, root if out is None else out)
-    console = Console()
-    for table in cluster_tables(record):
-        console.print(table)
-        console.print()
-    if len(targets) == 1:
-        typer.echo("one run: tokenizer seeds were not compared (name more runs, or use --retrain 1)")
+        plan = plan_study(request, counting)
+        if dry_run:
+            _show_plan(plan)
+        else:
+            _execute(plan, root if out is None else out)
+
+    return run
+
+
+def _execute(plan: StudyPlan, out: Path) -> None:
+    from nvgbench.ablations.runner import run_study
+    from nvgbench.api.jobs import append
+    from nvgbench.cli.studies import show_study
+    from nvgbench.cli.training_progress import training_progress
+    from nvgbench.training.interrupt import Interrupted
+
+    try:
+        record = run_study(plan, training_progress)
+    except Interrupted:
+        typer.echo("interrupted; run the same command to resume", err=True)
+        raise typer.Exit(130) from None
+    path = append(record, out)
+    show_study(record)
     typer.echo(f"added to {path}")
+    failed = [row for row in record.tables["runs"] if row["error"]]
+    for row in failed:
+        typer.echo(f"failed: {row['variant']}, seed {row['seed']}: {row['error']}", err=True)
+    if failed:
+        typer.echo("run the same command to try the failed runs again", err=True)
+        raise typer.Exit(1)
 
 
-def _retrain(run: RunFolder, count: int, root: Path, device: Any) -> list[RunFolder]:
-    from nvgbench.ablations.runner import retrained_tokenizers
+def _show_plan(plan: StudyPlan) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not plan.jobs:
+        typer.echo(f"{plan.study.name} trains nothing; it probes {', '.join(run.folder.name for run in plan.runs)}")
+        return
+    table = Table(title=f"{plan.study.name}: trainings of {plan.preset}", title_justify="left", box=None)
+    for name in ("variant", "seed", "run", "state", "tokenizer"):
+        table.add_column(name)
+    for name in ("FLOPs", "time"):
+        table.add_column(name, justify="right")
+    costs = plan.costs()
+    for job, cost in zip(plan.jobs, costs, strict=True):
+        tokenizer = "shared" if cost.shares_tokenizer else "own"
+        cells = (job.variant, str(job.seed), job.folder.name, job.state, tokenizer, _flops(cost.flops), _time(cost.seconds))
+        table.add_row(*cells)
+    Console().print(table)
+    total = [sum(value for one in costs if (value := getattr(one, name)) is not None) for name in ("flops", "seconds")]
+    seconds = total[1] / min(plan.request.jobs, len(costs))
+    typer.echo(f"in all {_flops(total[0])} and roughly {_time(seconds)} of training, measurements not included")
+
+
+def _flops(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3g}"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _retrain(run: RunFolder, count: int, root: Path, device: Any) -> Sequence[RunFolder]:
+    from nvgbench.ablations.subject import retrained_tokenizers
     from nvgbench.cli.training_progress import training_progress
     from nvgbench.training.interrupt import Interrupted
 
@@ -90,35 +159,3 @@ def _retrain(run: RunFolder, count: int, root: Path, device: Any) -> list[RunFol
     except Interrupted:
         typer.echo("interrupted; run the same command to resume", err=True)
         raise typer.Exit(130) from None
-
-
-def cluster_tables(record: RunRecord) -> list[Table]:
-    """The record's two tables for a terminal: one column per stage, headed by its number of tokens."""
-    from rich.table import Table
-
-    stability, quality = record.tables["cluster_stability"], record.tables["cluster_quality"]
-    tokens = [str(row["tokens"]) for row in quality if row["clustering"] == quality[0]["clustering"]]
-    title = f"Agreement of structure maps by tokens: adjusted Rand index, then NMI ({stability[0]['n']} images)"
-    agreement = Table("perturbed", "level", "clustering", *tokens, title=title, box=None, title_justify="left")
-    for rows in _lines(stability, len(tokens)):
-        cells = [f"{_short(row['ari_mean'])} {_short(row['nmi_mean'])}" for row in rows]
-        agreement.add_row(rows[0]["perturbation"], rows[0]["level"], rows[0]["clustering"], *cells)
-    title = "Share of the features' sum of squares that the cluster means explain"
-    explained = Table("clustering", *tokens, title=title, box=None, title_justify="left")
-    for rows in _lines(quality, len(tokens)):
-        explained.add_row(rows[0]["clustering"], *[_short(row["explained_mean"]) for row in rows])
-    return [agreement, explained]
-
-
-def _lines(rows: Sequence[dict[str, Any]], stages: int) -> Iterator[Sequence[dict[str, Any]]]:
-    """The rows of each setting in turn, one per stage."""
-    for start in range(0, len(rows), stages):
-        yield rows[start : start + stages]
-
-
-def _short(score: float | None) -> str:
-    """Two decimals without the leading zero; narrow enough for seven stages with two scores each."""
-    if score is None:
-        return "-"
-    text = f"{round(score, 2) + 0.0:.2f}"
-    return "1" if text == "1.00" else text.replace("0.", ".", 1)

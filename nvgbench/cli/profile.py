@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -66,18 +66,14 @@ def register(app: typer.Typer) -> None:
             batch_sizes=_parse_batch_sizes(batch_sizes), repeats=repeats, warmup=warmup, energy_seconds=energy_seconds
         )
         targets, changed = targets or [], parse_overrides(settings)
+        if not targets and not paper:
+            raise InputError("nothing to profile; name presets or runs, or give --paper")
+        chosen: dict[str, Any] = {"set": changed, "classes": classes, "seed": seed, "device": device, "runs": runs}
         if paper:
-            models = paper_models(targets, set=changed, classes=classes, seed=seed, device=device, runs=runs)
+            models = paper_models(targets, **chosen)
         else:
-            if not targets:
-                raise InputError("nothing to profile; name presets or runs, or give --paper")
             import_first(targets, runs, weights, tokenizer)
-            models = [
-                profiled_model(
-                    target, set=changed, classes=classes, seed=seed, device=device, runs=runs, weights=weights_kind, step=step
-                )
-                for target in targets
-            ]
+            models = [profiled_model(target, **chosen, weights=weights_kind, step=step) for target in targets]
         records = []
         for model in models:
             with counting(f"profiling {model.name}", "steps") as progress:

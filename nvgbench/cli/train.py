@@ -54,6 +54,9 @@ def register(app: typer.Typer) -> None:
         accept_data: Annotated[
             bool, typer.Option("--accept-data", help="Resume although images were repaired, removed or replaced.")
         ] = False,
+        find_batch: Annotated[
+            bool, typer.Option("--find-batch", help="Only find the largest micro-batch that fits into the GPU's memory.")
+        ] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate the cost; needs no data.")] = False,
         executor: Executor = None,
         job: JobSettings = [],  # noqa: B006 - typer only reads the default
@@ -79,6 +82,13 @@ def register(app: typer.Typer) -> None:
             typer.echo(describe(estimate(jobs[0][1], resolve_device(device))))
             if len(jobs) > 1:
                 typer.echo(f"{len(jobs)} seeds: {len(jobs)} times this cost")
+            return
+        if find_batch:
+            from nvgbench.device import resolve_device
+            from nvgbench.training.trial import largest_micro_batch
+
+            found = largest_micro_batch(jobs[0][1], resolve_device(device), lambda text: typer.echo(text, err=True))
+            typer.echo(f"--set train.generator.micro_batch_size={found}")
             return
         if executor is not None:
             submit(context.obj, executor, job, runs)

@@ -24,6 +24,7 @@ FREE = frozenset(
         "train.wandb",
         "train.compile",
         "train.parallel",
+        "train.activation_checkpointing",
     }
 )
 """Settings that do not determine the weights."""
@@ -50,12 +51,17 @@ _ADDED: Mapping[str, Any] = {
     "train.keep_last": 1,
     "train.keep_optimizer": False,
     "train.parallel": "ddp",
+    "train.activation_checkpointing": False,
     "train.tokenizer.frozen": [],
     "train.generator.frozen": [],
     "sampling.precision": "auto",
     "sampling.compile": "auto",
     "sampling.kv_cache": True,
 }
+
+
+# What a value stands for in hashes: what it was called, or did, when records with hashes were written.
+_FORMERLY: Mapping[str, Mapping[Any, Any]] = {"train.compile": {"auto": False}}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -81,5 +87,5 @@ def hashed_part(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             found[key] = hashed_part(value, f"{name}.")
         elif not (name in _ADDED and value == _ADDED[name]):
-            found[key] = value
+            found[key] = _FORMERLY.get(name, {}).get(value, value) if isinstance(value, str) else value
     return found

@@ -16,12 +16,17 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from nvgbench.config.forms import expected_form
-from nvgbench.config.identity import hashed_part
+from nvgbench.config.identity import FREE, differing, hashed_part
 from nvgbench.config.schema import DataConfig, RunConfig, TokenizerConfig, TokenizerLossConfig, TrainConfig
 from nvgbench.errors import InputError, did_you_mean
 from nvgbench.files import StrPath
 from nvgbench.registry import get_family, get_preset
 
+_NOT_THE_MODEL = frozenset(
+    {"name", "train.seed", "train.cpu_batch_size", "train.cache_tokens", "train.tokenizer.micro_batch_size",
+     "train.generator.micro_batch_size", "model.alignment_folder"}
+)  # fmt: skip
+"""Settings that can differ between two trainings of one model, beside the free ones."""
 _BUDGETS = importlib.resources.files("nvgbench.config") / "budgets"
 
 
@@ -89,6 +94,24 @@ def to_toml(config: RunConfig) -> str:
 def config_hash(config: RunConfig) -> str:
     """First 16 hexadecimal digits of the SHA-256 of the configuration, independent of key order and formatting."""
     return _digest(to_dict(config))
+
+
+def changed_settings(config: RunConfig) -> dict[str, Any]:
+    """Settings by key that make this another model than its preset, for records; empty if none do.
+
+    Left out are the training's seed, what does not determine the weights (`nvgbench.config.identity.FREE`) and the sampling
+    settings, which records hold in full. Empty as well if the preset is not installed.
+    """
+    try:
+        preset = load_preset(config.name)
+    except InputError:
+        return {}
+    changes = differing(to_dict(preset), to_dict(config))
+    return {
+        key: value
+        for key, (_, value) in changes.items()
+        if key not in FREE | _NOT_THE_MODEL and not key.startswith("sampling.")
+    }
 
 
 def replicate_hash(config: RunConfig) -> str:

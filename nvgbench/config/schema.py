@@ -153,8 +153,10 @@ class TrainConfig:
     tensorboard: bool = False
     wandb: str | None = None
     """Also log to this project of Weights & Biases."""
-    compile: bool = False
-    """Compile the generator with torch.compile."""
+    compile: Literal["auto"] | bool = "auto"
+    """torch.compile of the generator's blocks: auto compiles on CUDA only."""
+    activation_checkpointing: bool = False
+    """Recompute the activations of each block in the backward pass: less memory, about a third more time."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """With several processes: each has all weights (ddp), or a share of weights, gradients and optimizer state (fsdp)."""
 

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 import torch
 
-from nvgbench.config.load import config_hash, override_dataclass, to_dict
+from nvgbench.config.load import changed_settings, config_hash, override_dataclass, to_dict
 from nvgbench.config.schema import DataConfig, RunConfig
 from nvgbench.data.catalog import is_source
 from nvgbench.data.image_set import ImageSet, from_dataset, open_images
 from nvgbench.data.source import open_dataset
+from nvgbench.device import resolved_settings
 from nvgbench.errors import InputError
 from nvgbench.evaluation import anchors, recording
 from nvgbench.evaluation.lint.checks import Finding, as_rows, check_classes_fit, check_extractor_fit, check_predicted_order
@@ -130,6 +131,7 @@ class Evaluator:
                 n=images.count,
                 model=dict(generator.spec.provenance),
                 replicate=run.replicate,
+                changed=changed_settings(config),
                 **_joined(scores.provenance, again.provenance),
             ),
         )
@@ -391,7 +393,8 @@ class Evaluator:
 
     def _drawing(self, config: RunConfig) -> dict[str, Any]:
         """For the record: seeds and sampling settings of a model of this configuration."""
-        settings = to_dict(override_dataclass(config.sampling, self.options.settings, "sampling"))
+        sampling = override_dataclass(config.sampling, self.options.settings, "sampling")
+        settings = resolved_settings(to_dict(sampling), torch.device(self.device))
         return {"seeds": {"sampling": self.options.seed, "scores": self.options.seed}, "settings": settings}
 
     def _store(

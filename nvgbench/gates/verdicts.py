@@ -23,6 +23,7 @@ from nvgbench.gates.schema import Verdict
 from nvgbench.gates.trainings import judged_by_group, with_groups
 from nvgbench.results.compare import Difference, Scored, compare, latest_metrics
 from nvgbench.results.grouping import members
+from nvgbench.results.models import other_model
 from nvgbench.results.schema import RunRecord
 
 NOTICED = 0.97725
@@ -118,6 +119,8 @@ def _judge_score(empty: Verdict, rule: Rule, olds: list[tuple[Environment, Score
     if old is None:
         reason = no_baseline_here([environment for environment, _ in olds], here)
         return dataclasses.replace(empty, value=new.metric.value, reason=reason, blocking=rule.blocking_elsewhere)
+    if (other := other_model(old.record, new.record)) is not None:
+        return dataclasses.replace(empty, value=new.metric.value, reason=f"not judged: {other}")
     for side, caution in (("the baseline", old.caution), ("the new record", new.caution)):
         if caution:
             return dataclasses.replace(empty, value=new.metric.value, reason=f"not judged: {side} is {caution}")

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvgbench.nvg.arithmetic import BlockWeights, modulated_norm, single_stream, single_stream_in_place, works_in_place
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.rope import Rotation
 from nvgbench.sampling.compiling import compiled
 
-EPSILON = 1e-6
 TIME_CHANNELS = 64
 
 
@@ -33,78 +33,6 @@ class Modulation(nn.Module):
         """``[B, parts, W]``, in the order shift, scale, gate."""
         linear = self.linear
         return linear(F.silu(condition_BW).to(linear.weight.dtype)).unflatten(-1, (self.parts, -1))
-
-
-def modulated_norm(x_BNW: Tensor, shift_B1W: Tensor, scale_B1W: Tensor) -> Tensor:
-    """Layer norm without weights, then scale and shift; at least float32."""
-    normed_BNW = F.layer_norm(_wide(x_BNW), x_BNW.shape[-1:], eps=EPSILON)
-    return torch.addcmul(_wide(shift_B1W), normed_BNW, 1 + _wide(scale_B1W))
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype.itemsize >= 4 else x.float()
-
-
-class BlockWeights(NamedTuple):
-    """The weights of a block outside its modulation. Rows of ``in_weight``: q, k, v (each heads x head size), MLP."""
-
-    in_weight: Tensor
-    in_bias: Tensor
-    out_weight: Tensor
-    out_bias: Tensor
-    query_scale_D: Tensor
-    key_scale_D: Tensor
-
-
-def single_stream(
-    x_BNW: Tensor,
-    vectors_B3W: Tensor,
-    rotation: Rotation,
-    weights: BlockWeights,
-    last: int | None = None,
-    keep_B11: Tensor | None = None,
-) -> Tensor:
-    """The arithmetic of `SingleStreamBlock`, a function of tensors only, so that all blocks share one compiled code.
-
-    Args:
-        x_BNW, rotation, last: as there.
-        vectors_B3W: shift, scale and gate.
-        weights: of the block.
-        keep_B11: factor of each sample's update (stochastic depth); None for 1.
-    """
-    shift_B1W, scale_B1W, gate_B1W = vectors_B3W.split(1, dim=1)
-    normed_BNW = modulated_norm(x_BNW, shift_B1W, scale_B1W).to(weights.in_weight.dtype)
-    query, key, value, mlp = _project(normed_BNW, weights, last)
-    if last is not None:
-        x_BNW = x_BNW[:, -last:]
-    attended_BNW = _attend(query, key, value, rotation, weights, last)
-    joined = torch.cat((attended_BNW, F.gelu(mlp, approximate="tanh")), dim=-1)
-    update_BNW = gate_B1W * F.linear(joined, weights.out_weight, weights.out_bias)
-    return x_BNW + (update_BNW if keep_B11 is None else update_BNW * keep_B11)
-
-
-def _project(x_BNW: Tensor, weights: BlockWeights, last: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    width, weight, bias = x_BNW.shape[-1], weights.in_weight, weights.in_bias
-    if last is None:
-        query, key, value, mlp = F.linear(x_BNW, weight, bias).split((width, width, width, len(weight) - 3 * width), -1)
-        return query, key, value, mlp
-    key, value = F.linear(x_BNW, weight[width : 3 * width], bias[width : 3 * width]).chunk(2, dim=-1)
-    kept_BNW = x_BNW[:, -last:]
-    query = F.linear(kept_BNW, weight[:width], bias[:width])
-    return query, key, value, F.linear(kept_BNW, weight[3 * width :], bias[3 * width :])
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, rotation: Rotation, weights: BlockWeights, last: int | None) -> Tensor:
-    size = len(weights.query_scale_D)
-    query, key, value = (part.unflatten(-1, (-1, size)).transpose(1, 2) for part in (query, key, value))
-    query = rotation.of_last(last).apply(_rms_norm(query, weights.query_scale_D)).to(value.dtype)
-    key = rotation.apply(_rms_norm(key, weights.key_scale_D)).to(value.dtype)
-    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-
-
-def _rms_norm(x_BHND: Tensor, scale_D: Tensor) -> Tensor:
-    """In float32: a half-precision mean of squares would blur the rotation's angles."""
-    return F.rms_norm(x_BHND.float(), x_BHND.shape[-1:], scale_D.float(), eps=EPSILON)
 
 
 class SingleStreamBlock(nn.Module):
@@ -147,6 +75,8 @@ class SingleStreamBlock(nn.Module):
             query_scale_D=self.query_scale,
             key_scale_D=self.key_scale,
         )
+        if self._arithmetic is single_stream and works_in_place(x_BNW):
+            return single_stream_in_place(x_BNW, vectors_B3W, rotation, weights, last)
         return self._arithmetic(x_BNW, vectors_B3W, rotation, weights, last, self._keep(x_BNW))
 
     def compile_arithmetic(self) -> None:

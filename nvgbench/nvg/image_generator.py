@@ -14,7 +14,7 @@ from torch import Tensor
 from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.config.load import override_dataclass
 from nvgbench.data.images import to_uint8
-from nvgbench.device import resolve_precision
+from nvgbench.device import resolve_compile, resolve_precision
 from nvgbench.errors import InputError
 from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.nvg.generator import NvgGenerator
@@ -22,7 +22,6 @@ from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.sampler import GivenStructure, NvgSampler, Sample, StageState
 from nvgbench.sampling.batches import FittingBatches
 from nvgbench.sampling.capture import Calls, GraphCache
-from nvgbench.sampling.compiling import resolve_compile
 from nvgbench.sampling.noise import SeededNoise
 from nvgbench.sampling.parts import part
 from nvgbench.sampling.precision import bf16_copy
@@ -86,9 +85,10 @@ class NvgImageGenerator:
         """The sampler for a request, and its labels and given structure on the device."""
         settings = override_dataclass(self.settings, request.settings, "sampling")
         device = self.generator.content.scale_factors.device
-        labels_B = self._labels(request).to(device)
+        labels_B = self._labels(request)
         if (labels_B == self.generator.num_classes).all():
             settings = dataclasses.replace(settings, content_guidance=(1.0, 1.0), structure_guidance=(1.0, 1.0))
+        labels_B = labels_B.to(device)
         given = None if structure is None else structure.for_batch(labels_B, self.generator.layout)
         if self.graphs.check_weights():
             self._variants.clear()

@@ -53,6 +53,11 @@ class Rotation(NamedTuple):
         unit_B1NP = torch.view_as_complex(self.unit_B1NP2)
         return torch.view_as_real(torch.view_as_complex(pairs_BHNP2.contiguous()) * unit_B1NP).flatten(-2)
 
+    def turn_(self, x_BNHD: Tensor) -> None:
+        """`apply` in place, to contiguous float32 tokens whose heads come second; without autograd."""
+        unit_BN1P = torch.view_as_complex(self.unit_B1NP2).transpose(1, 2)
+        torch.view_as_complex(x_BNHD.unflatten(-1, (-1, 2))).mul_(unit_BN1P)
+
 
 def axis_sizes(head_size: int, structure_channels: int) -> tuple[int, ...]:
     """Channels of each axis: identity, the structure axes, row, column.

@@ -8,16 +8,15 @@ from typing import Any
 
 import torch
 
-from nvgbench.config.load import config_hash, override_dataclass, to_dict
+from nvgbench.config.load import changed_settings, config_hash, override_dataclass, to_dict
 from nvgbench.config.schema import ExecutionConfig, RunConfig
-from nvgbench.device import describe_device, resolve_precision
+from nvgbench.device import describe_device, resolve_compile, resolve_precision, resolved_settings
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.profiling.details import Computation, Details
 from nvgbench.profiling.profile import ProfilePlan, profile_generator
 from nvgbench.registry import get_family
 from nvgbench.results.provenance import collect
 from nvgbench.results.schema import RunRecord
-from nvgbench.sampling.compiling import resolve_compile
 from nvgbench.types import Measurement
 
 
@@ -75,9 +74,8 @@ def profile_record(
             gpu=described.get("gpu"),
             device=described,
             model=dict(generator.spec.provenance),
-            settings=to_dict(sampling),
-            precision=computation.precision,
-            compiled=computation.compiled,
+            changed=changed_settings(config),
+            settings=resolved_settings(to_dict(sampling), device),
             image_size=generator.spec.image_size,
         ),
     )

@@ -29,6 +29,7 @@ from nvgbench.reporting import (
     provenance_table,
     published_tables,
     scores,
+    studies,
 )
 from nvgbench.reporting.claims import Evidence, Judged, load_claims
 from nvgbench.reporting.galleries import artifact_count, galleries
@@ -143,6 +144,8 @@ def _report(
     judged, scaled = [evidence.judge(claim) for claim in claims], evidence.at_this_scale(claims)
     warned = cautions.cautions(records)
     tables = _tables(records, found, judged, scaled, force)
+    sections = studies.study_sections(records)
+    tables["studies"] = [table for section in sections for table in section.tables]
     tables["gate"] = gate.gate_table(verdicts) if verdicts else None
     found_entries = entries.entries({section: _listed(found) for section, found in tables.items()})
     statements = [
@@ -179,7 +182,7 @@ def _report(
             figures.tradeoff_figure(records, models, series),
         ),
         "curves": figures.training_figures(records, series),
-        "stability": figures.all_stability_figures(records),
+        "studies": sections,
         "provenance": provenance_table.provenance_table(records),
     }
     return _Report(content, document, found_entries, located)

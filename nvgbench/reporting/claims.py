@@ -1,7 +1,8 @@
 """Claims of the paper: the published figures, what was measured here, and a verdict.
 
-Only runs of the very models that a claim names judge it: their preset, ImageNet at 256 px, the Inception of the papers, and as
-many training images if they were trained here. Scores of unfinished trainings and of earlier weights judge nothing. Scores by
+Only runs of the very models that a claim names judge it: their preset without other settings than the claim's, ImageNet at
+256 px, the Inception of the papers, and as many training images if they were trained here. Between variants of one preset,
+nothing else may differ. Scores of unfinished trainings and of earlier weights judge nothing. Scores by
 the papers' protocol are preferred. Costs ask for the preset alone.
 Smaller models may answer the same question at their scale; their answers are in a table of their own.
 """
@@ -13,7 +14,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from nvgbench.reporting.breakdowns import codebook_use
 from nvgbench.reporting.costs import find_measurement, newest
@@ -22,6 +23,7 @@ from nvgbench.reporting.quantities import noise, quantity, score, significant
 from nvgbench.reporting.scores import ANCHOR, AllScores, has_value
 from nvgbench.results.compare import Scored, compare, score_key, why_not_comparable
 from nvgbench.results.grouping import members
+from nvgbench.results.models import models
 from nvgbench.results.numbers import Number, of_measurement, of_metric, of_record
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.scores import SCORES, score_of
@@ -45,6 +47,8 @@ class Claim:
     Attributes:
         metric: a score's name in the table of scores, a measurement's name, or ``codebook use, first stage``.
         unit: of the figures of a measurement (``s``, ``MiB``); empty for everything else.
+        settings_a, settings_b: what the models have set otherwise than the preset, for claims about variants of one preset;
+            None for a variant that this package cannot train.
     """
 
     text: str
@@ -56,6 +60,13 @@ class Claim:
     value_b: float
     table: str
     unit: str = ""
+    settings_a: Mapping[str, Any] | None = None
+    settings_b: Mapping[str, Any] | None = None
+
+    @property
+    def of_variants(self) -> bool:
+        """Whether it compares variants of one preset: ``NVG-d12 (pure noise)``."""
+        return "(" in self.a and "(" in self.b
 
     @property
     def of_cost(self) -> bool:
@@ -107,6 +118,8 @@ def load_claims() -> list[Claim]:
             value_b=entry["b"]["value"],
             table=entry["table"],
             unit=entry.get("unit", ""),
+            settings_a=entry["a"].get("settings"),
+            settings_b=entry["b"].get("settings"),
         )
         for entry in tomllib.loads(text)["claim"]
     ]
@@ -128,8 +141,9 @@ class Evidence:
         presets = {record.subject: record.preset for record in records if record.preset and record.family != ANCHOR}
         # Groups of trainings answer before their members.
         self._presets = dict(sorted(presets.items(), key=lambda entry: entry[0] in self._group_of))
+        self._models = models(records)
         self._imagenet = {record.subject for record in records if _on_imagenet(record)}
-        epochs = {row.model: re.fullmatch(r"(\d+) ep", row.train) for row in published_results() if row.table == "1"}
+        epochs = {row.model: re.fullmatch(r"(\d+) ep", row.train) for row in published_results() if row.table in ("1", "3")}
         self._epochs = {_preset(model): int(found[1]) for model, found in epochs.items() if found}
         self._seen = {subject: _images_seen(record) for subject, record in newest(records, "train").items()}
 
@@ -145,10 +159,7 @@ class Evidence:
         answered = {(claim.metric, a, b) for claim in claims for a, b in self._judging(claim)}
         asked: dict[tuple[str, str, str], Judged] = {}
         for claim in claims:
-            families = _family(claim.a), _family(claim.b)
-            if families[0] == families[1] or not all(families) or "(" in claim.a + claim.b:
-                continue
-            for a, b in self._pairs(*families):
+            for a, b in self._alike(claim):
                 key = claim.metric, self._group_of.get(a, a), self._group_of.get(b, b)
                 if (claim.metric, a, b) not in answered and key not in asked and self._has(claim, a) and self._has(claim, b):
                     asked[key] = self._answer(claim, a, b)
@@ -158,10 +169,35 @@ class Evidence:
         """Pairs of runs of the claim's own models that have its metric as the papers define it."""
         return [
             (a, b)
-            for a in self._named(claim.a, claim)
-            for b in self._named(claim.b, claim)
+            for a in self._named(claim.a, claim, claim.settings_a)
+            for b in self._named(claim.b, claim, claim.settings_b)
             if self._has(claim, a, strict=True) and self._has(claim, b, strict=True)
+            if not claim.of_variants or self._differ_only(claim, a, b)
         ]
+
+    def _alike(self, claim: Claim) -> list[tuple[str, str]]:
+        """Subjects that answer a claim's question at another scale: nothing differs but what the claim is about."""
+        if claim.of_variants:
+            chosen = [subject for subject, preset in self._presets.items() if preset.startswith(f"{_family(claim.a)}-")]
+            return [
+                (a, b)
+                for a in chosen
+                for b in chosen
+                if self._presets[a] == self._presets[b] and self._differ_only(claim, a, b)
+            ]
+        families = _family(claim.a), _family(claim.b)
+        if families[0] == families[1] or not all(families) or "(" in claim.a + claim.b:
+            return []
+        return [(a, b) for a, b in self._pairs(*families) if self._models[a].changed == self._models[b].changed]
+
+    def _differ_only(self, claim: Claim, a: str, b: str) -> bool:
+        """Whether two variants of one preset have what the claim says of each, and everything else in common."""
+        one, other = self._models[a], self._models[b]
+        if claim.settings_a is None or claim.settings_b is None or one.sampling != other.sampling:
+            return False
+        about = claim.settings_a.keys() | claim.settings_b.keys()
+        rests = [{key: value for key, value in model.changed.items() if key not in about} for model in (one, other)]
+        return one.chosen(about) == claim.settings_a and other.chosen(about) == claim.settings_b and rests[0] == rests[1]
 
     def _pairs(self, family_a: str, family_b: str) -> list[tuple[str, str]]:
         """Subjects of both families whose presets differ only in the family: ``nvg-tiny`` and ``var-tiny``."""
@@ -174,14 +210,22 @@ class Evidence:
             and preset_a.removeprefix(family_a) == preset_b.removeprefix(family_b)
         ]
 
-    def _named(self, model: str, claim: Claim) -> list[str]:
+    def _named(self, model: str, claim: Claim, settings: Mapping[str, Any] | None) -> list[str]:
         """Subjects that are the published ``model``, as far as the claim asks for it: costs do not depend on training.
+
+        Their settings are those of the preset, changed in ``settings`` alone.
 
         A claim about a tokenizer means that of any size.
         """
         wanted = _preset(model)
         pattern = rf"{wanted}-d\d+" if wanted in _FAMILIES else re.escape(wanted)
-        found = [subject for subject, preset in self._presets.items() if re.fullmatch(pattern, preset)]
+        if claim.of_variants and settings is None:
+            return []
+        found = [
+            subject
+            for subject, preset in self._presets.items()
+            if re.fullmatch(pattern, preset) and self._models[subject].is_preset_with(settings or {}, trained=not claim.of_cost)
+        ]
         if claim.of_cost:
             return found
         return [subject for subject in found if subject in self._imagenet and not self._cut_short(subject)]
@@ -192,7 +236,10 @@ class Evidence:
         return seen is not None and seen < _ENOUGH * epochs * _IMAGENET_IMAGES
 
     def _missing(self, claim: Claim) -> str:
-        absent = [model for model in (claim.a, claim.b) if not self._named(model, claim)]
+        sides = ((claim.a, claim.settings_a), (claim.b, claim.settings_b))
+        if claim.of_variants and (untrainable := [model for model, settings in sides if settings is None]):
+            return f"nvgbench has no {untrainable[0]}"
+        absent = [model for model, settings in sides if not self._named(model, claim, settings)]
         if absent:
             return "no run of either model" if len(absent) == 2 else f"no run of {absent[0]}"
         return "not measured for both models"
@@ -263,8 +310,10 @@ def _images_seen(record: RunRecord) -> int:
 
 
 def _preset(model: str) -> str:
-    """The preset that reproduces the published ``model``."""
-    return _PRESETS.get(model.lower(), model.lower())
+    """The preset that reproduces the published ``model``, or of which it is a variant in parentheses."""
+    name = model.lower()
+    name = name.partition(" (")[0] if name not in _PRESETS and re.fullmatch(r"[a-z]+-d\d+ \(.*", name) else name
+    return _PRESETS.get(name, name)
 
 
 def _family(model: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from nvgbench.reporting import charts
 from nvgbench.reporting.charts import Dot, Line
@@ -13,7 +12,6 @@ from nvgbench.reporting.quantities import interval_text, score
 from nvgbench.reporting.scores import Scores, primary_metric
 from nvgbench.results.schema import RunRecord
 
-_CLUSTERINGS = ("greedy", "quadtree", "random")
 _MOST_PANELS = 24
 _MOST_POINTS = 400
 """Points of a curve, about one per pixel; of longer ones every second, third … point is drawn."""
@@ -129,87 +127,4 @@ def _loss_panel(name: str, loss: str, curves: Mapping[str, Sequence[tuple[float,
         title=loss,
         xlabel="step",
         y_range=(low - room, high + room),
-    )
-
-
-def all_stability_figures(records: Iterable[RunRecord]) -> list[Figure]:
-    """The figures of every subject's newest study of structure maps."""
-    studies = [record for record in records if "cluster_stability" in record.tables or "cluster_quality" in record.tables]
-    newest_ones = newest(studies, "ablation").values()
-    return [figure for number, record in enumerate(newest_ones) for figure in stability_figures(record, number)]
-
-
-def stability_figures(record: RunRecord, number: int) -> list[Figure]:
-    """Agreement of structure maps and explained variance by stage, from an ablation record's tables."""
-    figures = []
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in record.tables.get("cluster_stability", ()):
-        groups.setdefault((str(row.get("perturbation", "")), str(row.get("level", "") or "")), []).append(row)
-    svgs = [
-        _stage_panel(f"stability{number}-{index}", " ".join(part for part in key if part), rows, "ari", "ARI", (-0.05, 1.05))
-        for index, (key, rows) in enumerate(list(groups.items())[:_MOST_PANELS])
-    ]
-    rows = [row for group in groups.values() for row in group]
-    legend = [(name, index) for name, index in _clustering_series(rows).items()]
-    if svgs:
-        images = max((int(row.get("n") or 0) for row in rows), default=0)
-        caption = (
-            f"{record.subject}: agreement of structure maps before and after a change of the image or its features, as "
-            "adjusted Rand index (1: the same map, 0: chance), by number of tokens in the stage. "
-            f"{images:,} images; bands are 95 % intervals over images."
-        )
-        figures.append(Figure(svgs=svgs, caption=caption, legend=legend))
-    quality = record.tables.get("cluster_quality", ())
-    if quality:
-        svg = _stage_panel(f"explained{number}", "explained variance", quality, "explained", "share", (0, 1.05))
-        caption = (
-            f"{record.subject}: share of the features' sum of squares that the cluster means explain, by number of tokens in "
-            "the stage."
-        )
-        figures.append(Figure(svgs=[svg], caption=caption, legend=[(n, i) for n, i in _clustering_series(quality).items()]))
-    return figures
-
-
-def _clustering_series(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    names = dict.fromkeys([*_CLUSTERINGS, *(str(row.get("clustering")) for row in rows)])
-    present = {str(row.get("clustering")) for row in rows}
-    return {name: index % charts.series_count() for index, name in enumerate(names) if name in present}
-
-
-def _stage_panel(
-    name: str,
-    title: str,
-    rows: Sequence[Mapping[str, Any]],
-    measure: str,
-    ylabel: str,
-    y_range: tuple[float, float],
-) -> str:
-    lines, described = [], []
-    for clustering, series in _clustering_series(rows).items():
-        own = [row for row in rows if str(row.get("clustering")) == clustering and row.get(f"{measure}_mean") is not None]
-        if not own:
-            continue
-        own.sort(key=lambda row: row["tokens"])
-        tokens, means = [row["tokens"] for row in own], [row[f"{measure}_mean"] for row in own]
-        low, high = ([row.get(f"{measure}_{end}") for row in own] for end in ("low", "high"))
-        banded = any(value is not None for value in low)
-        # Where all images agree there is no interval, and the band is as thin as the line.
-        low, high = (
-            [mean if value is None else value for mean, value in zip(means, ends, strict=True)] for ends in (low, high)
-        )
-        lines.append(
-            Line(label=clustering, series=series, x=tokens, y=means, low=low if banded else None, high=high if banded else None)
-        )
-        described.append(
-            f"{clustering} " + ", ".join(f"{mean:.2f} at {count} tokens" for count, mean in zip(tokens, means, strict=True))
-        )
-    return charts.line_chart(
-        lines,
-        name=name,
-        alt=f"{title}, {ylabel}: {'; '.join(described)}.",
-        title=title,
-        xlabel="tokens",
-        ylabel=ylabel,
-        log_x=True,
-        y_range=y_range,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from nvgbench.reporting.published import SENTENCE, Published, match_published, published_results
 from nvgbench.reporting.tables import BLANK, Cell, Column, Group, Table
+from nvgbench.results.models import models
 from nvgbench.results.numbers import Number
 from nvgbench.results.schema import RunRecord
 
@@ -42,7 +43,10 @@ def matched_table(records: Sequence[RunRecord], measured: Mapping[str, str]) -> 
     """
     published = published_results()
     rows = []
+    known = models(records)
     for subject, preset in dict.fromkeys((record.subject, record.preset) for record in records if record.preset):
+        if not known[subject].is_preset_with({}, trained=False):
+            continue  # another architecture than the published one
         found = match_published(preset, published)
         if found is not None:
             cells = [Cell(text=subject, sub=preset), Cell(text=measured.get(subject, "not scored"))]

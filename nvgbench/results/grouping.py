@@ -12,6 +12,7 @@ from scipy.stats import t
 
 from nvgbench.errors import InputError
 from nvgbench.results.compare import LEVEL, Scored, latest_metrics, why_not_comparable
+from nvgbench.results.models import model_name
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.scores import score_of
 from nvgbench.types import Interval, MetricValue
@@ -49,10 +50,11 @@ def training_groups(
 ) -> list[RunRecord]:
     """A record for each group of trainings: runs whose configurations differ only in the training's seed.
 
-    The group has the name that its trainings were started under, else that of the preset; a name that is a subject's already is
-    followed by the beginning of the configuration's hash. Its intervals are Student's over the runs, so they cover training and
-    the sampling noise within it. Scores that a run lacks, or that are not comparable between two runs, are left out. What the
-    first run has from several evaluations (by other protocols, with other extractors) makes a record each, with its provenance.
+    The group has the name that its trainings were started under, else that of the model: its preset and changed settings. A
+    name that is a subject's already is followed by the beginning of the configuration's hash. Its intervals are Student's over
+    the runs, so they cover training and the sampling noise within it. Scores that a run lacks, or that are not comparable
+    between two runs, are left out. What the first run has from several evaluations (by other protocols, with other extractors)
+    makes a record each, with its provenance.
 
     A member that is not of its finished run makes the whole group a group with a caution.
 
@@ -118,7 +120,10 @@ def _caution(scores: Mapping[str, Scored]) -> str:
 def _common_name(runs: Sequence[Sequence[RunRecord]]) -> str:
     replicates = [replicate_of(record) for records in runs for record in records]
     names = {one.name for one in replicates if one is not None and one.name}
-    return names.pop() if len(names) == 1 else runs[0][0].preset or runs[0][0].subject
+    if len(names) == 1:
+        return names.pop()
+    first = runs[0][0]
+    return model_name(first) if first.preset else first.subject
 
 
 def members(record: RunRecord) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from nvgbench import __version__
 from nvgbench.results.paths import without_machine_paths
 
 NOT_AVAILABLE = "not available"
-LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "torch-fidelity", "clean-fid", "lpips", "scikit-learn", "safetensors")
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "torch-fidelity", "clean-fid", "lpips", "scikit-image", "safetensors")
 _SOURCE_PATHS = ("nvgbench", "baselines", "pyproject.toml")
 
 

@@ -45,7 +45,7 @@ class RunRecord:
         tables: longer results by name, each a list of flat rows (ablation studies, codebook use per stage, curves).
         artifacts: pictures.
         provenance: see `nvgbench.results.provenance.collect`: commit, dirty, machine, versions …; the command adds
-            config_hash, replicate, seeds, dataset, extractor, settings.
+            config_hash, replicate, changed (`nvgbench.config.load.changed_settings`), seeds, dataset, extractor, settings.
     """
 
     kind: Kind

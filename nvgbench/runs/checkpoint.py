@@ -69,6 +69,7 @@ class CheckpointState:
         means: sums since the last line of the training log, so that a resumed run logs the same means.
         notes: the objective's notes (which loss network ``auto`` selected …).
         metrics: the losses logged last, by name.
+        memory: bytes by part.
         parameters: number of trained parameters of each module.
         source: origin of the weights, for a phase that was not trained here.
         files: SHA-256 of every other file of the checkpoint.
@@ -83,6 +84,7 @@ class CheckpointState:
     means: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)

@@ -9,6 +9,7 @@ Whatever varies between calls is a tensor argument; whatever is fixed inside (st
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from collections import OrderedDict
@@ -55,8 +56,11 @@ class CudaGraphs:
                 graph.capture_begin(pool=pool, capture_error_mode="thread_local")
                 try:
                     outputs = function(*inputs)
-                finally:
-                    graph.capture_end()
+                except BaseException:
+                    with contextlib.suppress(RuntimeError):  # the error to report is the function's
+                        graph.capture_end()
+                    raise
+                graph.capture_end()
             torch.cuda.current_stream().wait_stream(side)
         return graph.replay, outputs
 
@@ -191,13 +195,20 @@ class _Scoped:
 
 
 def weights_version(modules: Iterable[nn.Module]) -> Hashable:
-    """Changes whenever a parameter or buffer is replaced, moved, or written to in place."""
-    return tuple(
-        (tensor.data_ptr(), tensor.dtype, tensor_version(tensor))
-        for module in modules
-        for tensors in (module.parameters(), module.buffers())
-        for tensor in tensors
-    )
+    """Changes whenever a parameter or buffer is replaced, moved, or written to in place.
+
+    It runs before every sample, so it walks the modules itself: `nn.Module.parameters` takes several times as long.
+    """
+    found: list[Hashable] = []
+    pending: list[nn.Module | None] = list(modules)
+    while pending:
+        module = pending.pop()
+        if module is None:
+            continue
+        pending.extend(module._modules.values())
+        for tensors in (module._parameters, module._buffers):
+            found.extend((id(t), t.data_ptr(), tensor_version(t)) for t in tensors.values() if t is not None)
+    return tuple(found)
 
 
 def tensor_version(tensor: Tensor) -> int | None:

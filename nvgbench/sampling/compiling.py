@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Literal, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
-
-CompileSetting = Literal["auto"] | bool
 
 F = TypeVar("F", bound=Callable)
 
 _VARIANTS = 64
-
-
-def resolve_compile(setting: CompileSetting, device: torch.device) -> bool:
-    """``auto`` compiles on CUDA only: on the CPU the C++ compiler takes longer than most samples."""
-    return device.type == "cuda" if setting == "auto" else setting
 
 
 @functools.cache

@@ -22,7 +22,7 @@ def top_k_filter(logits: Tensor, k: int) -> Tensor:
         raise InputError(f"top_k = {k}: give 0 (no limit) or a positive number of tokens")
     if k == 0 or k >= logits.shape[-1]:
         return logits
-    threshold = logits.topk(k, dim=-1).values[..., -1:]
+    threshold = logits.topk(k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
     return logits.masked_fill(logits < threshold, -torch.inf)
 
 

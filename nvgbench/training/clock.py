@@ -22,17 +22,28 @@ class Clock:
         """Start now, after ``images`` images."""
         self._started = time.perf_counter() - self._before
         self._last = images, self.seconds
+        self._waited = 0.0
 
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self._started
 
-    def rate(self, images: int) -> float:
-        """Images per second since the last call."""
+    def rate(self, images: int) -> tuple[float, float]:
+        """Images per second since the last call, and the share of that time spent `waiting`."""
         now = self.seconds
-        rate = (images - self._last[0]) / max(now - self._last[1], 1e-9)
-        self._last = images, now
-        return rate
+        elapsed = max(now - self._last[1], 1e-9)
+        rate, share = (images - self._last[0]) / elapsed, min(self._waited / elapsed, 1.0)
+        self._last, self._waited = (images, now), 0.0
+        return rate, share
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time within the block is spent waiting for data; it counts."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._waited += time.perf_counter() - began
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

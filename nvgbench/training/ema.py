@@ -24,6 +24,11 @@ class Ema:
         self._parameters = {name: value for name, value in module.named_parameters() if value.requires_grad}
         self._averages = {name: value.detach().float().clone() for name, value in self._parameters.items()}
 
+    @property
+    def averages(self) -> list[Tensor]:
+        """float32, one per trained parameter."""
+        return list(self._averages.values())
+
     def update(self, step: int) -> None:
         """Update the averages with the weights after training step ``step`` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))

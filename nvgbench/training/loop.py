@@ -29,6 +29,7 @@ from nvgbench.training.plan import micro_batch
 from nvgbench.training.precision import Precision, autocast, repeatable
 from nvgbench.training.schedule import learning_rate, weight_decay
 from nvgbench.training.snapshot import Snapshots
+from nvgbench.training.speed import SpeedMeter, memory_by_part
 from nvgbench.training.tally import Tally
 from nvgbench.training.validation import Validation
 
@@ -50,6 +51,7 @@ class LoopSettings:
         device: where the modules are.
         progress: called after every step with phase, done, total, and with losses and images_per_second if a line is logged.
         precision: see `nvgbench.training.precision`.
+        flops: forward and backward of one image; None if unknown.
         log_every, checkpoint_every: in steps.
         keep: which checkpoints are kept.
         keep_optimizer: whether the last checkpoint has the optimizers' state.
@@ -68,6 +70,7 @@ class LoopSettings:
     device: torch.device
     progress: Progress
     precision: Precision = "auto"
+    flops: float | None = None
     log_every: int = 50
     checkpoint_every: int = 5000
     keep: ckpt.Keep = field(default_factory=ckpt.Keep)
@@ -101,6 +104,7 @@ class TrainingLoop:
         self.metrics: dict[str, float] = {}
         self._finished = self._reported = False
         self._clock = Clock()
+        self._meter = SpeedMeter(settings.flops, settings.device, settings.precision, settings.processes.world_size)
         self._rng = torch.Generator(settings.device)
         self._tally = Tally(settings.phase, settings.device, _divergence_remedy(settings))
         self.model_name = next(iter(objective.modules))
@@ -149,7 +153,8 @@ class TrainingLoop:
         """The next batch; if it cannot be had in any process, the steps so far are saved before the error leaves the loop."""
         settings, batch, failure = self.settings, None, None
         try:
-            batch = next(source)
+            with self._clock.waiting():
+                batch = next(source)
         except Exception as error:
             failure = error
         if not settings.processes.any(failure is not None):
@@ -231,7 +236,7 @@ class TrainingLoop:
     def _log_line(self) -> dict[str, Any]:
         settings = self.settings
         means = self._tally.means(settings.processes)
-        rate = self._clock.rate(self.images)
+        rate, waiting = self._clock.rate(self.images)
         losses = {name: value for name, value in means.items() if not name.startswith("grad_norm/")} | self._validated()
         row = {
             "phase": settings.phase,
@@ -241,6 +246,7 @@ class TrainingLoop:
             "grad_norm": {name.removeprefix("grad_norm/"): value for name, value in means.items() if "grad_norm/" in name},
             "images_per_second": rate,
             "seconds": self._clock.seconds,
+            "speed": self._meter.row(rate, waiting),
         }
         self.metrics = {name: value for name, value in self.metrics.items() if name.startswith("heldout/")} | losses
         if settings.processes.is_first:
@@ -267,6 +273,7 @@ class TrainingLoop:
             means=self._tally.state_dict(),
             notes=self.objective.notes,
             metrics=self.metrics,
+            memory=memory_by_part(self.objective.modules, self._optimizers, self._ema),
             parameters=self._snapshots.parameters,
         )
         with self._clock.paused():

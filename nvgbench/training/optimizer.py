@@ -85,6 +85,10 @@ class ModuleOptimizer:
         """The parameters by their number in the state dict."""
         return dict(enumerate(value for group in self._adamw.param_groups for value in group["params"]))
 
+    def state_tensors(self) -> list[Tensor]:
+        """The moments of all parameters."""
+        return [value for state in self._adamw.state.values() for value in state.values() if isinstance(value, Tensor)]
+
     def state_dict(self) -> dict[str, Any]:
         return self._adamw.state_dict()
 

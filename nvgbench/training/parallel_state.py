@@ -24,6 +24,11 @@ def whole(tensor: Tensor) -> Tensor:
     return cast(Any, tensor).full_tensor() if _is_sharded(tensor) else tensor
 
 
+def local(tensor: Tensor) -> Tensor:
+    """This process's share of a sharded tensor."""
+    return cast(Any, tensor).to_local() if _is_sharded(tensor) else tensor
+
+
 def gather(state: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
     """A state dict with whole tensors, those that were sharded on the CPU; every process must call this.
 

@@ -20,6 +20,7 @@ from nvgbench.runs import checkpoint as ckpt
 from nvgbench.runs.folder import Phase, RunFolder
 from nvgbench.runs.models import seeded_generator, seeded_tokenizer
 from nvgbench.runs.seeding import mix_seed
+from nvgbench.training.acceleration import accelerate
 from nvgbench.training.batches import AnyBatch, join_tokens, to_device
 from nvgbench.training.distributed import Processes
 from nvgbench.training.initial import InitialWeights
@@ -101,8 +102,8 @@ def train_generator(job: Job) -> None:
         torch.manual_seed(mix_seed(config.train.seed, "prepare"))
         family.prepare(generator, tokenizer, _first_tokens(job, tokenizer))
     objective = family.objective(config, tokenizer, generator)
-    if config.train.compile:
-        _compile(generator)
+    for note in accelerate(generator, config.train, device):
+        job.report(f"generator: {note}")
     batches = _token_batches(job, tokenizer, keep_images=objective.needs_images)
     held_out = [encode(tokenizer, batch, device, objective.needs_images) for batch in _held_out(job, "generator")]
     picture = functools.partial(samples, config, tokenizer, generator, len(job.dataset.classes))
@@ -156,12 +157,14 @@ def _validation(job: Job, phase: Phase, batches: Sequence[AnyBatch], picture: Ca
 
 
 def _loop(job: Job, phase: Phase, objective: Objective, steps: int, validation: Validation | None) -> TrainingLoop:
+    cost = get_family(job.config.family).cost(job.config, len(job.dataset.classes))
     settings = LoopSettings(
         phase=phase,
         config=getattr(job.config.train, phase),
         total_steps=steps,
         seed=job.config.train.seed,
         precision=job.config.train.precision,
+        flops=cost.training_flops if phase == "generator" else None,
         log_every=job.config.train.log_every,
         checkpoint_every=job.config.train.checkpoint_every,
         keep=ckpt.Keep(job.config.train.keep_last, job.config.train.keep_best),
@@ -249,11 +252,3 @@ def copy_tokenizer(job: Job, source: RunFolder) -> None:
         copied = dataclasses.replace(state, source=origin, images=0, seconds=0.0, means={}, notes=())
         ckpt.save_checkpoint(job.run.checkpoints("tokenizer"), copied, {ckpt.WEIGHTS: ckpt.load_tensors(found, file)})
     job.processes.barrier()
-
-
-def _compile(generator: nn.Module) -> None:
-    """Compile the repeated blocks in place: families call other methods of their generators than ``forward``, and identical
-    blocks are compiled once."""
-    blocks = [block for module in generator.modules() if isinstance(module, nn.ModuleList) for block in module]
-    for block in blocks or [generator]:
-        block.compile()

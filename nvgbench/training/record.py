@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from nvgbench.config.load import changed_settings
 from nvgbench.results.provenance import collect
 from nvgbench.results.records import Records
 from nvgbench.results.schema import RunRecord
@@ -17,6 +18,12 @@ from nvgbench.runs.log import read_log
 from nvgbench.training.precision import resolve_precision
 from nvgbench.types import Measurement
 
+# Measurement -> key in the training log (see `nvgbench.training.speed`), unit, whether higher is better.
+_SPEED = {
+    "training_mfu": ("mfu", "of the matrix product's rate", True),
+    "training_data_share": ("data_share", "of the time", False),
+    "training_peak_memory": ("peak_memory", "B", False),
+}
 # More points than this cannot be seen in the report's curves.
 _CURVE_POINTS = 200
 
@@ -27,8 +34,9 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
     Settings that were changed on the way are listed as ``segments``.
 
     Tables: ``training`` (one row per phase: steps, images, seconds, images_per_second, parameters, final losses by name) and
-    ``curve`` (at most 200 rows per phase of the training log). Measurements: ``training_time`` (seconds) and
-    ``training_throughput`` (images/s) per phase.
+    ``curve`` (at most 200 rows per phase of the training log). Measurements per phase: ``training_time`` (seconds),
+    ``training_throughput`` (images/s), ``training_mfu`` and ``training_data_share`` (a sample per line of the log),
+    ``training_peak_memory`` and ``training_memory`` by part (bytes).
 
     Raises:
         OSError: the file cannot be written.
@@ -38,7 +46,7 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
     phases = sorted(states)
     written = Records(store.records()).select(kind="train", subject=run.name)
     segments = run.segments
-    changed: dict[str, Any] = {"segments": [asdict(segment) for segment in segments]} if len(segments) > 1 else {}
+    parts: dict[str, Any] = {"segments": [asdict(segment) for segment in segments]} if len(segments) > 1 else {}
     current = {"phases": phases, "config_hash": segments[-1].hash}
     if not states or (written and all(written[-1].provenance.get(key) == value for key, value in current.items())):
         return None
@@ -55,7 +63,7 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
         measurements=tuple(
             measurement
             for phase, state in trained.items()
-            for measurement in _measurements(phase, state, conditions | {"batch_size": getattr(config.train, phase).batch_size})
+            for measurement in _measurements(state, rows, conditions | {"batch_size": getattr(config.train, phase).batch_size})
         ),
         tables={
             "training": [_summary(state, rows) for state in states.values()],
@@ -66,10 +74,11 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
             phases=phases,
             seeds=[config.train.seed],
             replicate=run.replicate,
+            changed=changed_settings(config),
             weights={phase: _weights(state) for phase, state in states.items()},
             dataset={"name": dataset.name, "images": dataset.images, "fingerprint": dataset.fingerprint}
             | ({"accepted": list(dataset.accepted)} if dataset.accepted else {}),
-            **changed,
+            **parts,
             precision=resolve_precision(config.train.precision, device),
             notes={phase: list(state.notes) for phase, state in states.items() if state.notes},
             **origins,
@@ -81,13 +90,20 @@ def append_train_record(run: RunFolder, device: torch.device, world_size: int) -
     return record
 
 
-def _measurements(phase: str, state: CheckpointState, conditions: dict[str, Any]) -> list[Measurement]:
-    conditions = {"phase": phase, "steps": state.step, **conditions}
+def _measurements(state: CheckpointState, rows: list[dict[str, Any]], conditions: dict[str, Any]) -> list[Measurement]:
+    conditions = {"phase": state.phase, "steps": state.step, **conditions}
     rate = state.images / max(state.seconds, 1e-9)
-    return [
+    found = [
         Measurement(name="training_time", unit="s", samples=(state.seconds,), conditions=conditions),
         Measurement(name="training_throughput", unit="images/s", samples=(rate,), higher_is_better=True, conditions=conditions),
     ]
+    speeds = [row["speed"] for row in rows if row["phase"] == state.phase and "speed" in row]
+    for name, (key, unit, better) in _SPEED.items():
+        if samples := tuple(speed[key] for speed in speeds if key in speed):
+            found.append(Measurement(name=name, unit=unit, samples=samples, higher_is_better=better, conditions=conditions))
+    for part, size in state.memory.items():
+        found.append(Measurement(name="training_memory", unit="B", samples=(size,), conditions={**conditions, "part": part}))
+    return found
 
 
 def _summary(state: CheckpointState, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import nvgbench
 
 ROOT = Path(nvgbench.__file__).parent
-NOT_YET = {"ablations", "autoencoder", "nvg", "parity"}
+NOT_YET = {"autoencoder", "nvg", "parity"}
 """Rooms whose messages still name options."""
 OTHERS = {"--nproc-per-node", "--show-toplevel", "--porcelain", "--chart-grid", "--series-"}
 """Words that look like our options: torchrun's, git's, CSS variables."""

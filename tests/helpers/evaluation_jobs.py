@@ -100,6 +100,7 @@ def evaluate_run(root: Path, *, keep: bool = True, pause: float = 0.0) -> RunRec
     diary, folder = root / "diary", root / "painter"
     evaluate.open_extractor = lambda *_, **__: Thumbnails(diary, pause)  # type: ignore[assignment]
     evaluate.config_hash = lambda config: "0123456789abcdef"  # type: ignore[assignment]
+    evaluate.changed_settings = lambda config: {}  # type: ignore[assignment]
     from nvgbench.evaluation import reconstructions
 
     reconstructions.load_lpips = lambda device: (None, "LPIPS: not here")  # type: ignore[assignment]

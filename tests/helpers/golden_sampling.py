@@ -28,13 +28,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def golden_model(preset: str, device: str = "cpu") -> Any:
     """A model whose random weights are large enough that every part of it affects the image."""
-    generator: Any = untrained_generator(load_preset(preset), 10, seed=0)
+    generator: Any = untrained_generator(load_preset(preset), 10, seed=0, device=device)
     random = torch.Generator().manual_seed(0)
     for name, weight in generator.transformer.named_parameters():
-        weight.normal_(std=0.5 if "scale" in name else 0.1, generator=random)
-    generator.tokenizer.quantizer.codebook.weight.normal_(std=1.0, generator=random)
-    generator.transformer.to(device)
-    generator.tokenizer.to(device)
+        weight.copy_(torch.empty(weight.shape).normal_(std=0.5 if "scale" in name else 0.1, generator=random))
+    codebook_VC = generator.tokenizer.quantizer.codebook.weight
+    codebook_VC.copy_(torch.empty(codebook_VC.shape).normal_(std=1.0, generator=random))
     return generator
 
 

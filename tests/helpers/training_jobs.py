@@ -111,4 +111,4 @@ def weights(folder: Path) -> dict[str, bytes]:
 def log(folder: Path) -> list[dict]:
     """The training log without what depends on the clock."""
     rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in ("seconds", "images_per_second")} for row in rows]
+    return [{key: value for key, value in row.items() if key not in ("seconds", "images_per_second", "speed")} for row in rows]

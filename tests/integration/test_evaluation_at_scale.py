@@ -19,7 +19,7 @@ from tests.helpers.evaluation_jobs import REFERENCE, SAMPLES, diary_of, evaluate
 def restore_stubs() -> Any:
     """Undo what `evaluate_run` replaces in this process."""
     patch = pytest.MonkeyPatch()
-    for name in ("open_extractor", "config_hash"):
+    for name in ("open_extractor", "config_hash", "changed_settings"):
         patch.setattr(f"nvgbench.evaluation.evaluate.{name}", None)
     patch.setattr("nvgbench.evaluation.reconstructions.load_lpips", None)
     yield

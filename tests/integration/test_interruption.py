@@ -106,7 +106,7 @@ def test_unpacking_goes_on(runs: Path, tmp_path: Path, monkeypatch: pytest.Monke
         (["eval", "nvg-tiny"], "nvgbench.evaluation.evaluate.Evaluator.run"),
         (["compare", "nvg-tiny", "nvg-tiny"], "nvgbench.results.lookup.scores_of"),
         (["profile", "nvg-tiny"], "nvgbench.profiling.record.profile_generator"),
-        (["ablate", "clusters", "nvg-tiny"], "nvgbench.ablations.runner.cluster_record"),
+        (["ablate", "clusters", "nvg-tiny"], "nvgbench.ablations.runner.run_study"),
         (["gate", "--baseline", "x.json"], "nvgbench.api.jobs.gate"),
         (["gate", "cost", "nvg-tiny"], "nvgbench.training.cost_record.cost_record"),
         (["gate", "selftest"], "nvgbench.gates.selftest.selftest"),

@@ -40,13 +40,13 @@ class Placement:
     Attributes:
         cos_LP, sin_LP: of their rotary angles.
         place_1: the place of the one new token if only the device knows it, int64.
-        seen_11N: the places that this token attends to, bool ``[1, 1, N]``.
+        seen_111N: the places that this token attends to, bool.
     """
 
     cos_LP: Tensor
     sin_LP: Tensor
     place_1: Tensor | None = None
-    seen_11N: Tensor | None = None
+    seen_111N: Tensor | None = None
 
 
 def rotate(x_BHLE: Tensor, placement: Placement) -> Tensor:
@@ -85,7 +85,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, placement: Placement, cach
         key, value = cache.extend(key, value)
     else:
         key, value = cache.write(placement.place_1, key, value)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=placement.seen_11N)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=placement.seen_111N)
 
 
 class GatedFeedForward(nn.Module):

@@ -99,7 +99,7 @@ class ArTransformer(SampledTransformer):
         if isinstance(place, int):
             return Placement(self.cos_LP[place : place + 1], self.sin_LP[place : place + 1])
         cos_1P, sin_1P = (values.index_select(0, place) for values in (self.cos_LP, self.sin_LP))
-        return Placement(cos_1P, sin_1P, place, (self.order_L <= place).view(1, 1, -1))
+        return Placement(cos_1P, sin_1P, place, (self.order_L <= place).view(1, 1, 1, -1))
 
     def _run(self, x_BLD: Tensor, placement: Placement, caches: Sequence[LayerCache] | None) -> Tensor:
         for layer, block in enumerate(self.blocks):

@@ -6,6 +6,7 @@ Shape letters: B batch, L tokens, D width, H heads, E head size, N modulation ve
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,15 +29,25 @@ def modulate(x_BLD: Tensor, scale_B1D: Tensor, shift_B1D: Tensor) -> Tensor:
     return F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=NORM_EPS) * (1 + scale_B1D) + shift_B1D
 
 
-def drop_path(x_BLD: Tensor, rate: float, training: bool) -> Tensor:
-    """Drop the branch of an image with probability ``rate`` and scale up the others; identity in evaluation.
+class Kept(NamedTuple):
+    """Which images keep a branch in this step of training (drop path), and the share that is kept on average.
 
-    Draws from torch's global generator, which the training loop reseeds at every step.
+    Tensors, and drawn outside of what is compiled: one code then serves the rates of all blocks.
     """
-    if not training or rate == 0.0:  # in this order: compiled for evaluation, no block depends on its rate
-        return x_BLD
-    kept_B11 = torch.rand(len(x_BLD), 1, 1, device=x_BLD.device) >= rate
-    return x_BLD * kept_B11.to(x_BLD.dtype) / (1 - rate)
+
+    image_B11: Tensor
+    share: Tensor
+
+    @classmethod
+    def draw(cls, x_BLD: Tensor, rate: float) -> Kept:
+        """From torch's global generator, which the training loop reseeds at every step."""
+        kept_B11 = torch.rand(len(x_BLD), 1, 1, device=x_BLD.device) >= rate
+        return cls(kept_B11.to(x_BLD.dtype), torch.full((), 1 - rate, dtype=x_BLD.dtype, device=x_BLD.device))
+
+
+def drop_path(x_BLD: Tensor, kept: Kept | None) -> Tensor:
+    """Drop the branch of some images and scale up the others; identity if none is dropped."""
+    return x_BLD if kept is None else x_BLD * kept.image_B11 / kept.share
 
 
 class Modulation(nn.Module):
@@ -137,20 +148,24 @@ class Block(nn.Module):
 
     def forward(self, x_BLD: Tensor, vectors_B61D: Tensor, mask_LL: Tensor | None, cache: LayerCache | None) -> Tensor:
         project, finish = self._halves
+        dropping = self.training and self.drop_path > 0
+        kept = (Kept.draw(x_BLD, self.drop_path), Kept.draw(x_BLD, self.drop_path)) if dropping else (None, None)
         query, key, value = project(self, x_BLD, vectors_B61D)
         if cache is not None:
             key, value = cache.extend(key, value)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask_LL, scale=self.attention.softmax_scale)
-        return finish(self, x_BLD, mixed, vectors_B61D)
+        return finish(self, x_BLD, mixed, vectors_B61D, kept)
 
     def project(self, x_BLD: Tensor, vectors_B61D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values. This and `finish` can be compiled; the cache between them differs from call to call."""
         _, _, scale, _, shift, _ = vectors_B61D.unbind(1)
         return self.attention.project(modulate(x_BLD, scale, shift))
 
-    def finish(self, x_BLD: Tensor, mixed_BHLE: Tensor, vectors_B61D: Tensor) -> Tensor:
+    def finish(
+        self, x_BLD: Tensor, mixed_BHLE: Tensor, vectors_B61D: Tensor, kept: tuple[Kept | None, Kept | None] = (None, None)
+    ) -> Tensor:
         """Add both branches."""
         gate1, gate2, _, scale, _, shift = vectors_B61D.unbind(1)
-        x_BLD = x_BLD + drop_path(self.attention(mixed_BHLE) * gate1, self.drop_path, self.training)
+        x_BLD = x_BLD + drop_path(self.attention(mixed_BHLE) * gate1, kept[0])
         fed = self.feed_forward(modulate(x_BLD, scale, shift))
-        return x_BLD + drop_path(fed * gate2, self.drop_path, self.training)
+        return x_BLD + drop_path(fed * gate2, kept[1])

@@ -14,7 +14,8 @@ from nvgbench.nvg.clustering import batched
 from nvgbench.nvg.clustering.batched import TieBreak
 
 _FAST = {"cpu": "compiled", "cuda": "kernel"}
-_failures: dict[str, str] = {}
+# By implementation and number of positions: code is compiled for each.
+_failures: dict[tuple[str, int], str] = {}
 
 
 def finest_maps(points_BLC: Tensor, tie_break: TieBreak) -> Tensor:
@@ -31,16 +32,17 @@ def finest_maps(points_BLC: Tensor, tie_break: TieBreak) -> Tensor:
         int64 ``[B, L]``.
     """
     fast = fast_implementation(points_BLC.device.type)
-    if fast is None or fast.__name__ in _failures or points_BLC.shape[1] > fast.MAX_POSITIONS:
+    length = points_BLC.shape[1]
+    if fast is None or length > fast.MAX_POSITIONS or (fast.__name__, length) in _failures:
         return batched.finest_maps(points_BLC, tie_break)
     try:
         return fast.finest_maps(points_BLC, tie_break)
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a compiler raises
-        reason = (str(error).splitlines() or [""])[0]
-        _failures[fast.__name__] = f"{fast.__name__} failed ({type(error).__name__}: {reason})"
-        warnings.warn(f"{_failures[fast.__name__]}; using tensor operations", stacklevel=2)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        _failures[fast.__name__, length] = f"{fast.__name__} failed for {length} positions ({reason})"
+        warnings.warn(f"{_failures[fast.__name__, length]}; using tensor operations", stacklevel=2)
         return batched.finest_maps(points_BLC, tie_break)
 
 

@@ -37,7 +37,8 @@ def finest_maps(points_BLC: Tensor, tie_break: TieBreak, *, warps: int = _WARPS,
     return finest_BL
 
 
-@triton.jit
+# A loop counts "bits" down, which must not become a constant where it is 1.
+@triton.jit(do_not_specialize=["bits"])
 def _build(distance_BLL, joined_Bmm, shared_B3L, finest_BL, bits, LENGTH: tl.constexpr, ROWS: tl.constexpr, XOR: tl.constexpr):
     """Overwrites ``distance_BLL`` (levels 0, 2 …) and ``joined_Bmm`` (levels 1, 3 …) with the distances of the levels."""
     image = tl.program_id(0).to(tl.int64)

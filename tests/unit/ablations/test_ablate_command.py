@@ -9,12 +9,13 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from nvgbench.ablations.runner import cluster_record
-from nvgbench.cli import ablate
+from nvgbench.ablations.runner import StudyRequest, plan_study, run_study
+from nvgbench.cli.studies import short
 from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
 from nvgbench.results.records import Records
 from nvgbench.results.store import ResultStore
+from nvgbench.results.study import study_page
 from nvgbench.runs.folder import RunFolder
 from nvgbench.training.run import train_run
 
@@ -52,12 +53,15 @@ def test_one_run_is_studied_without_seeds(app: typer.Typer, root: Path, tmp_path
         app, ["ablate", "clusters", "one", "--runs", str(root), "--images", "3", "--out", str(tmp_path)], catch_exceptions=False
     )
     assert shown.exit_code == 0
-    assert "tokenizer seeds were not compared" in shown.stdout
+    assert "greedy maps agree with themselves" in shown.stdout
     (record,) = Records.read(tmp_path).select(kind="ablation", subject="one")
     rows = record.tables["cluster_stability"]
-    assert {row["perturbation"] for row in rows} == {"noise", "bf16", "flip", "shift", "crop", "chance"}
+    assert {row["perturbation"] for row in rows} == {"noise", "bf16", "flip", "shift", "crop", "ties", "chance"}
     assert {row["tokens"] for row in rows} == {2, 4, 8}
-    assert record.provenance["dataset"]["images"] == 3
+    assert record.provenance["images"] == 3
+    page = study_page(record)
+    assert page is not None
+    assert (page.name, page.tables) == ("clusters", ("cluster_stability", "cluster_quality"))
 
 
 def test_retrained_tokenizers_are_compared(app: typer.Typer, root: Path) -> None:
@@ -66,15 +70,16 @@ def test_retrained_tokenizers_are_compared(app: typer.Typer, root: Path) -> None
     record = ResultStore(root).records()[-1]
     levels = {row["level"] for row in record.tables["cluster_stability"] if row["perturbation"] == "seed"}
     assert levels == {"one / one-seed1"}
-    assert [run["seed"] for run in record.provenance["runs"]] == [0, 1]
+    assert [run["seed"] for run in record.tables["runs"]] == [0, 1]
 
 
 def test_bad_runs_end_with_one_line(app: typer.Typer, root: Path, tmp_path: Path) -> None:
     def study(*runs: RunFolder) -> None:
-        cluster_record(runs, images=2, seed=0, device=torch.device("cpu"), progress=lambda done, total: None)
+        request = StudyRequest(study="clusters", root=root, device=torch.device("cpu"), targets=runs, images=2)
+        run_study(plan_study(request))
 
     one = RunFolder(root / "one")
-    with pytest.raises(InputError, match="is empty"):
+    with pytest.raises(InputError, match="name at least one run"):
         study()
     with pytest.raises(InputError, match="same tokenizer"):
         study(one, one)
@@ -93,6 +98,6 @@ def test_a_grid_that_is_no_power_of_two_is_refused(tmp_path: Path) -> None:
 
 
 def test_scores_are_shown_short() -> None:
-    assert [ablate._short(score) for score in (None, 1.0, 0.996, 0.5, 0.0, -0.001, -0.25)] == [
+    assert [short(score) for score in (None, 1.0, 0.996, 0.5, 0.0, -0.001, -0.25)] == [
         "-", "1", "1", ".50", ".00", ".00", "-.25",
     ]  # fmt: skip

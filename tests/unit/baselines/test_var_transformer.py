@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from nvgbench_baselines.var.blocks import drop_path
+from nvgbench_baselines.var.blocks import Kept, drop_path
 from nvgbench_baselines.var.config import VarModelConfig
 from nvgbench_baselines.var.transformer import VarTransformer
 
@@ -40,11 +40,11 @@ def test_class_reaches_every_token(small: Callable) -> None:
 def test_drop_path_drops_whole_images_and_keeps_the_mean() -> None:
     torch.manual_seed(0)
     x = torch.ones(4000, 2, 3)
-    dropped = drop_path(x, 0.25, training=True)
+    dropped = drop_path(x, Kept.draw(x, 0.25))
     assert set(dropped.flatten(1).sum(1).round(decimals=3).tolist()) == {0.0, 8.0}
     # Standard error of the mean of 4,000 draws: 0.009.
     assert float(dropped.mean()) == pytest.approx(1.0, abs=0.04)
-    assert drop_path(x, 0.25, training=False) is x
+    assert drop_path(x, None) is x
 
 
 def test_untrained_model_is_uniform() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from nvgbench.config.identity import CONTINUABLE, FREE
 from nvgbench.config.load import (
+    changed_settings,
     config_hash,
     load_file,
     load_preset,
@@ -182,3 +183,10 @@ def test_every_number_of_the_sampling_settings_has_to_be_finite(preset: str) -> 
     for key, value in itertools.product(keys, (math.inf, -math.inf, math.nan)):
         with pytest.raises(InputError, match=f"sampling.{key}"):
             override_dataclass(settings, {key: value}, "sampling")
+
+
+def test_changed_settings_are_those_that_make_another_model() -> None:
+    assert changed_settings(load_preset("nvg-tiny", ["train.seed=3", "train.log_every=7", "sampling.top_k=5"])) == {}
+    other = load_preset("nvg-tiny", ["model.structure_rope=false", "train.generator.steps=9"], data="cifar10")
+    assert changed_settings(other) == {"model.structure_rope": False, "train.generator.steps": 9}
+    assert changed_settings(dataclasses.replace(other, name="not-installed")) == {}

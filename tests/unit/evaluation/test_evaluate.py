@@ -193,6 +193,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
     monkeypatch.setattr("nvgbench.evaluation.reconstructions.load_lpips", lambda device: (None, "LPIPS: not here"))
     monkeypatch.setattr(evaluate, "config_hash", lambda config: "0123456789abcdef")
+    monkeypatch.setattr(evaluate, "changed_settings", lambda config: {})
 
 
 def stub_run(root: Path, model: Mapping[str, Any] | None = None) -> SimpleNamespace:
@@ -254,7 +255,8 @@ def test_sampling_settings_are_recorded_with_their_overrides(tmp_path: Path) -> 
     options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10, settings={"top_k": 3})
     record = Evaluator(tmp_path, options).run(stub_run(tmp_path))
     assert record is not None
-    assert record.provenance["settings"] == {**to_dict(NvgSamplingConfig()), "top_k": 3}
+    resolved = {"precision": "fp32", "compile": False}  # what "auto" is on the CPU
+    assert record.provenance["settings"] == {**to_dict(NvgSamplingConfig()), "top_k": 3, **resolved}
 
 
 @pytest.mark.usefixtures("offline")

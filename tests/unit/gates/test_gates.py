@@ -263,3 +263,16 @@ def test_costs_are_exact_in_every_environment() -> None:
     assert [v.outcome for v in gate([cost(1000, "C")], [cost(1000, "D")])] == ["pass"]
     (fewer,) = gate([cost(1000, "C")], [cost(999, "D")])
     assert (fewer.outcome, fewer.reason.partition(":")[0]) == ("fail", "suspiciously good")
+
+
+def test_a_run_with_other_settings_is_another_model() -> None:
+    def of(changed: dict[str, Any] | None) -> RunRecord:
+        origin = {} if changed is None else {"changed": changed}
+        return evaluation(metric("FID", 1.0), preset="nvg-tiny", provenance=origin)
+
+    plain, rope = of({}), of({"model.structure_rope": False})
+    (verdict,) = gate([plain], [rope])
+    assert verdict.outcome == "inconclusive"
+    assert "another model: nvg-tiny (model.structure_rope=false) now, nvg-tiny in the baseline" in verdict.reason
+    assert gate([plain], [plain])[0].outcome == "pass"
+    assert gate([of(None)], [rope])[0].outcome == "pass"  # older records do not tell

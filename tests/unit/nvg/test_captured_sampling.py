@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
-from nvgbench.nvg.blocks import SingleStreamBlock, initialise, single_stream
+from nvgbench.nvg.arithmetic import single_stream
+from nvgbench.nvg.blocks import SingleStreamBlock, initialise
 from nvgbench.nvg.image_generator import NvgImageGenerator
 from nvgbench.nvg.rope import Rotation
 from nvgbench.sampling.capture import GraphCache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nvgbench.nvg.arithmetic import works_in_place
 from nvgbench.nvg.blocks import SingleStreamBlock, initialise, make_blocks
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.rope import Rotation, StructureRope
@@ -73,3 +74,16 @@ def test_bf16_autocast_stays_close() -> None:
     exact = block(*inputs)
     # bf16 has 8 bits of mantissa; the residual branch passes four products.
     assert (rough.float() - exact).abs().mean() < 0.02 * exact.abs().mean()
+
+
+@pytest.mark.parametrize("last", [None, 10])
+def test_working_in_place_gives_the_same_bits(last: int | None) -> None:
+    block, (x, vectors, turn) = _block().eval(), _inputs()
+    with torch.no_grad():
+        block.query_scale.normal_(), block.key_scale.normal_()
+    functional = block(x, vectors, turn, last=last).detach()
+    before = x.clone()
+    with torch.no_grad():
+        assert works_in_place(x)
+        assert torch.equal(block(x, vectors, turn, last=last), functional)
+    assert torch.equal(x, before)

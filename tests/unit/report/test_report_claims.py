@@ -225,3 +225,53 @@ def test_tables_statement_and_rows_agree() -> None:
     rows = claim_rows(judged, scaled)
     assert rows[0]["published"] == {"NVG-d16": 3.03, "VAR-d16": 3.3}
     assert [row["scale"] for row in rows].count("this one") == 1
+
+
+def variant(name: str, value: float, changed: dict, preset: str = "nvg-d12", **settings: object) -> RunRecord:
+    """An evaluation of a variant of one preset, by a subject of its own."""
+    found = scored(preset, "FID", value, 0.05)
+    origin = {**found.provenance, "changed": changed, "settings": settings or {"top_p": [1.0, 1.0]}}
+    return dataclasses.replace(found, subject=name, provenance=origin)
+
+
+PARTIAL = "Structure from partial noise gives a lower FID than from pure noise"
+ROPE = "Structure-aware RoPE gives a lower FID than none"
+PURE = {"model.structure_input": "pure-noise"}
+
+
+def test_variants_are_told_apart_by_their_settings() -> None:
+    full = variant("full", 37.6, {})
+    found = judge(full, variant("pure", 37.9, PURE), variant("plain", 39.0, {"model.structure_rope": False}))
+    assert (found[PARTIAL].outcome, found[PARTIAL].subject_a, found[PARTIAL].subject_b) == ("supported", "full", "pure")
+    assert (found[ROPE].outcome, found[ROPE].subject_b) == ("supported", "plain")
+    noised = found["Content from the plain canvas gives a lower FID than from a noised one"]
+    assert (noised.outcome, noised.reason) == ("not measured here", "nvgbench has no NVG-d12 (noised canvas)")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        variant("pure", 37.9, PURE | {"model.mlp_ratio": 2}),  # another width
+        variant("pure", 37.9, PURE | {"train.generator.learning_rate": 1e-3}),  # another recipe
+        variant("pure", 37.9, PURE, top_p=[1.0, 0.5]),  # sampled otherwise
+        variant("pure", 37.9, {}),  # the same model
+    ],
+)
+def test_nothing_else_may_differ_between_variants(other: RunRecord) -> None:
+    assert judge(variant("full", 37.6, {}), other)[PARTIAL].outcome == "not measured here"
+    assert PARTIAL not in {one.claim.text for one in at_this_scale(variant("full", 37.6, {}), other)}
+
+
+def test_variants_of_a_small_preset_answer_the_question_at_their_scale() -> None:
+    quick = {"train.generator.steps": 150}
+    records = [variant("full", 30.0, quick, "nvg-tiny"), variant("pure", 40.0, quick | PURE, "nvg-tiny")]
+    (one,) = at_this_scale(*records)
+    assert (one.claim.text, one.outcome, one.subject_a, one.subject_b) == (PARTIAL, "supported", "full", "pure")
+
+
+def test_a_run_with_another_setting_is_not_the_published_model() -> None:
+    nvg, var = scored("nvg-d16", "FID", 3.0, 0.05), scored("var-d16", "FID", 3.3, 0.05)
+    plain = dataclasses.replace(nvg, provenance={**nvg.provenance, "changed": {"model.structure_rope": False}})
+    assert judge(nvg, var)[FIRST].outcome == "supported"
+    assert judge(plain, var)[FIRST].outcome == "not measured here"
+    assert at_this_scale(plain, var) == []

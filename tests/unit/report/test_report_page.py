@@ -109,7 +109,7 @@ def test_one_self_contained_file(html: str, page: Page) -> None:
 
 def test_the_page_is_complete_without_scripts(html: str) -> None:
     bare = Page(re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL))
-    for section in ("summary", "claims", "scores", "budgets", "costs", "pictures", "tokenizers", "stability", "training"):
+    for section in ("summary", "claims", "scores", "budgets", "costs", "pictures", "tokenizers", "studies", "training"):
         assert section in [attributes.get("id") for attributes in bare.all("section")]
     for words in (
         "nvg-shapes has the lowest FD[classifier]: 21.40 [20.56, 22.24], n = 2,000.",

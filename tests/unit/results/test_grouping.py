@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -166,3 +167,16 @@ def test_sampling_seeds() -> None:
     for records in ([record("m", 1.0)], [record("m", 1.0), record("m", 2.0)], [record("m", 1.0), record("k", 2.0, seed=1)]):
         with pytest.raises(InputError, match="different seeds"):
             over_sampling_seeds(records)
+
+
+def test_a_group_of_changed_settings_is_named_after_them() -> None:
+    changed = {"model.structure_rope": False}
+    records = [trained("plain", seed, 1.0 + seed, changed=changed) for seed in range(2)]
+    records = [dataclasses.replace(one, provenance=_unnamed(one)) for one in records]
+    (group,) = training_groups(records)
+    assert group.subject == "tiny (model.structure_rope=false)"
+    assert group.provenance["changed"] == changed
+
+
+def _unnamed(one: RunRecord) -> dict[str, Any]:
+    return {**one.provenance, "replicate": {**one.provenance["replicate"], "name": ""}}

@@ -30,7 +30,8 @@ def final_bytes(folder: Path) -> dict[str, bytes]:
 def rows(folder: Path) -> list[dict]:
     """The log without what depends on the clock."""
     return [
-        {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in read_log(folder / "train.jsonl")
+        {k: v for k, v in row.items() if k not in ("seconds", "images_per_second", "speed")}
+        for row in read_log(folder / "train.jsonl")
     ]
 
 

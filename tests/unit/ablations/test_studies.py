@@ -1,0 +1,201 @@
+"""The studies' designs and answers on made-up rows, and the sampling studies on a run trained for a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nvgbench.ablations.components import Components
+from nvgbench.ablations.cost import fitted
+from nvgbench.ablations.error_propagation import WithRealStructure
+from nvgbench.ablations.levels import Levels
+from nvgbench.ablations.plan import plan_jobs
+from nvgbench.ablations.registry import STUDIES, get_study
+from nvgbench.ablations.runner import StudyRequest, plan_study, run_study
+from nvgbench.ablations.sampling import sweeps
+from nvgbench.ablations.seeds import Seeds, variance_row
+from nvgbench.ablations.study import BUDGETS
+from nvgbench.ablations.transfer import Transfer
+from nvgbench.config.load import load_preset
+from nvgbench.results.study import study_page
+from nvgbench.runs.folder import RunFolder
+from nvgbench.types import SampleRequest
+from tests.helpers.training_jobs import train
+
+CPU = torch.device("cpu")
+
+
+def rows(values: dict[str, list[float]], **more: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "variant": name,
+            "seed": seed,
+            "run": f"{name}-{seed}",
+            "metric": "FD[x]",
+            "value": value,
+            "higher_is_better": False,
+            **more,
+        }
+        for name, per_seed in values.items()
+        for seed, value in enumerate(per_seed)
+    ]
+
+
+@pytest.mark.parametrize("name", STUDIES.names())
+def test_every_study_says_what_it_asks_varies_reports_and_leaves_open(name: str) -> None:
+    study = get_study(name)
+    assert study.name == name
+    assert study.question.endswith("?")
+    assert study.varies
+    assert study.reports
+    assert study.limits.endswith(".")
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES.names() if get_study(name).variants("nvg-tiny")])
+def test_every_design_can_be_configured_on_the_tiny_presets(name: str, tmp_path: Path) -> None:
+    study = get_study(name)
+    jobs = plan_jobs(study.variants("nvg-tiny"), "nvg-tiny", BUDGETS["quick"], seeds=None, root=tmp_path, device=CPU)
+    assert len({job.folder for job in jobs}) == len(jobs) == len(study.variants("nvg-tiny"))
+    assert len({one.name for one in study.variants("nvg-tiny")}) == len(jobs)
+
+
+def test_table_3_with_one_seed_is_inconclusive() -> None:
+    names = [variant.name for variant in Components().variants("nvg-tiny")]
+    found = Components().conclude({"scores": rows({name: [float(number)] for number, name in enumerate(names)})})
+    assert {one.verdict for one in found.findings} == {"inconclusive"}
+
+
+def test_a_failed_baseline_is_not_replaced() -> None:
+    found = Components().conclude({"scores": rows({"pure noise": [1.0, 2.0], "no structure RoPE": [3.0, 5.0]})})
+    assert [(one.verdict, one.n) for one in found.findings] == [("inconclusive", 0)] * 2
+    assert found.tables["differences"] == []
+
+
+def test_variants_of_table_3_share_their_tokenizer_and_group_sizes_do_not(tmp_path: Path) -> None:
+    def tokenizers(study: Any) -> int:
+        variants = study.variants("nvg-tiny")
+        jobs = plan_jobs(variants, "nvg-tiny", BUDGETS["quick"], seeds=[0], root=tmp_path, device=CPU)
+        return len({job.tokenizer for job in jobs})
+
+    assert tokenizers(Components()) == 1
+    assert tokenizers(Levels()) == len(Levels().variants("nvg-tiny")) == 2  # 16 positions: by 16 there is no inner stage
+
+
+def test_families_are_compared_within_a_data_set() -> None:
+    values = {"VAR, shapes": [5.0, 6.0], "NVG, shapes": [3.0, 4.5], "NVG, cifar10": [9.0, 9.5], "VAR, cifar10": [7.0, 7.25]}
+    found = Transfer().conclude({"scores": rows(values)})
+    assert {one.subject: one.value for one in found.findings} == pytest.approx({"NVG, shapes": -1.75, "NVG, cifar10": 2.125})
+
+
+def test_variances_are_split_as_an_analysis_of_variance_does() -> None:
+    """Known components, 400 trainings of 3 samplings: their standard errors are below 8 % and 5 %."""
+    rng = np.random.default_rng(0)
+    values_NM = 10 + 2 * rng.standard_normal((400, 1)) + rng.standard_normal((400, 3))
+    panel = [{"seed": seed, "value": value} for seed, one in enumerate(values_NM) for value in one]
+    found = variance_row(panel, "FD")
+    assert found["between trainings"] == pytest.approx(4, rel=0.25)
+    assert found["within training"] == pytest.approx(1, rel=0.15)
+    assert found["training share"] == pytest.approx(0.8, abs=0.06)
+    # The normal approximation of the smallest difference, at 798 degrees of freedom.
+    assert found["detectable"] == pytest.approx((1.96 + 0.842) * np.sqrt(2 / 400 * (4 + 1 / 3)), rel=0.1)
+
+
+def test_one_training_or_a_constant_score_has_no_split() -> None:
+    def answer(values: list[list[float]]) -> Any:
+        panel = [
+            {"variant": "the model", "seed": seed, "run": f"r{seed}", "sampling": number, "metric": "FD", "value": value}
+            for seed, one in enumerate(values)
+            for number, value in enumerate(one)
+        ]
+        (finding,) = Seeds().conclude({"scores": panel}).findings
+        return finding
+
+    assert answer([[1.0, 2.0, 3.0]]).verdict == "inconclusive"
+    assert answer([[2.0] * 3] * 3).verdict == "no difference"
+    assert answer([[1.0, 1.1, 1.2], [3.0, 3.1, 3.2]]).verdict == "measured"
+
+
+def test_sweeps_change_one_setting_of_each_family_at_a_time() -> None:
+    for preset, names in {
+        "nvg-tiny": {"content_guidance", "structure_guidance", "top_p", "temperature", "gumbel"},
+        "var-tiny": {"guidance", "top_p"},
+        "ar-tiny": {"guidance", "top_p", "temperature"},
+    }.items():
+        sampling = load_preset(preset).sampling
+        found = list(sweeps(sampling))
+        assert found[0] == ("", 1.0, {})
+        assert {setting for setting, _, _ in found[1:]} == names
+        assert all(set(changes) == {setting} for setting, _, changes in found[1:])
+        guidance = {strength: changes for setting, strength, changes in found if setting.endswith("guidance")}
+        assert all(np.allclose(value, getattr(sampling, name)) for name, value in guidance[1.0].items())
+
+
+def test_growth_is_fitted_by_its_exponent() -> None:
+    rows = [{"value": value, "seconds": 0.2 * value**1.5} for value in (1, 4, 16)]
+    found = fitted(rows)
+    assert found["exponent"] == pytest.approx(1.5)
+    assert (found["seconds from"], found["seconds to"]) == pytest.approx((0.2, 12.8))
+
+
+class Pooled:
+    """Features without a network: mean colours of the four quarters."""
+
+    name, fingerprint, provenance = "pooled", "f" * 64, {"weights_sha256": "0" * 64}
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        small = torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 2).flatten(1)
+        return small, small[:, :0]
+
+
+def test_given_structure_is_scored_stage_by_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvgbench.ablations.scoring.open_extractor", lambda *_: Pooled())
+    train(tmp_path / "nvg", "nvg", "data.eval_images=16", "train.steps=2")
+    targets = [RunFolder(tmp_path / "nvg")]
+    request = StudyRequest(study="error-propagation", root=tmp_path, device=CPU, targets=targets, samples=16, images=16)
+    record = run_study(plan_study(request))
+    rows = [row for row in record.tables["given_structure"] if row["metric"] == "FD[pooled]"]
+    assert [row["given stages"] for row in rows] == list(range(5))  # a grid of 4 x 4
+    assert len({row["value"] for row in rows}) == 5
+    page = study_page(record)
+    assert page is not None
+    assert "with all structure of real images" in page.findings[0].text
+
+
+def test_real_structure_is_of_images_of_the_class_in_turn() -> None:
+    asked: list[list[int]] = []
+
+    class Model:
+        spec = None
+
+        def generate(self, request: Any, structure: Any) -> None:
+            asked.append(structure.structure_BL[:, 0].tolist())
+
+    model: Any = WithRealStructure(Model(), torch.arange(5)[:, None], torch.tensor([0, 1, 0, 1, 0]), 1)  # type: ignore[arg-type]
+    for labels in ([0, 1, 0], [0, 0, 1, 2]):
+        model.generate(SampleRequest(labels_B=torch.tensor(labels), seeds_B=torch.zeros(len(labels))))
+    assert asked == [[0, 1, 2], [4, 0, 3, 0]]
+
+
+def test_the_sampling_studies_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvgbench.ablations.scoring.open_extractor", lambda *_: Pooled())
+    train(tmp_path / "ar", "ar", "data.eval_images=16")
+    targets = [RunFolder(tmp_path / "ar")]
+    before = targets[0].records_path.read_text()
+    request = StudyRequest(study="sampling", root=tmp_path, device=CPU, targets=targets, samples=16)
+    record = run_study(plan_study(request))
+    assert targets[0].records_path.read_text() == before  # a sweep is no evaluation of the run
+    assert {row["setting"] for row in record.tables["sweep"]} == {"", "guidance", "top_p", "temperature"}
+    page = study_page(record)
+    assert page is not None
+    assert [finding.subject for finding in page.findings] == ["ar"] * 3
+    cost = run_study(plan_study(StudyRequest(study="cost", root=tmp_path, device=CPU, targets=targets)))
+    assert [row["value"] for row in cost.tables["costs"]] == [1, 4, 16]
+    assert all(0 < row["seconds_low"] <= row["seconds"] <= row["seconds_high"] for row in cost.tables["costs"])
+    assert all(row["flops"] > 0 and row["peak_memory_cuda"] is None for row in cost.tables["costs"])
+    strength = [row for row in record.tables["sweep"] if (row["setting"], row["position"]) == ("guidance", 1.0)]
+    own = [row for row in record.tables["sweep"] if row["own"]]
+    assert [row["value"] for row in strength] == [row["value"] for row in own]
