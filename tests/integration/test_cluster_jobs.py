@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from nvgbench.cli.app import main
 from nvgbench.cli.cluster import Command, _without_options, submit
 from nvgbench.errors import InputError
 from nvgbench.runs.folder import RunFolder
@@ -42,6 +43,16 @@ def test_without_submitit_one_line_says_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(InputError, match=r"`executor=slurm` needs submitit; install nvgbench\[cluster\]"):
         submit(["train", "ar-tiny"], "slurm", [], tmp_path)
+
+
+def test_scores_are_submitted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted: list[tuple] = []
+    monkeypatch.setattr("nvgbench.cli.evaluate.submit", lambda *arguments: submitted.append(arguments))
+    line = ["eval", "some-run", "--executor", "slurm", "--job", "nodes=2"]
+    with pytest.raises(SystemExit) as end:
+        main(line)
+    assert end.value.code == 0
+    assert submitted == [(tuple(line), "slurm", ["nodes=2"], Path("runs"))]
 
 
 @pytest.fixture
@@ -76,6 +87,11 @@ def test_the_command_line_submits_itself(submitit: SimpleNamespace, tmp_path: Pa
     assert "submitted; it writes its output to" in done.stdout
     _wait(lambda: list((tmp_path / "_jobs").glob("*_result.pkl")), "a result")
     assert RunFolder(tmp_path / "ar-tiny").is_finished("generator")
+
+
+def test_a_machine_without_the_cluster_is_reported(submitit: SimpleNamespace, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"`executor=slurm`: .*srun"):
+        submit(["train", "ar-tiny"], "slurm", [], tmp_path)
 
 
 def test_parameters_that_submitit_does_not_know_are_refused(submitit: SimpleNamespace, tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_a_sharded_training_validates_and_leaves_a_run_that_can_be_used(tmp_path
         "train.steps=4",
         "data.eval_images=8",
         "tokenizer.losses.adversarial=patch",
+        "train.activation_checkpointing=true",
         "train.generator.frozen=['*embed*']",
     )
     for process in _start_two(tmp_path, family, *settings):
@@ -70,6 +71,9 @@ def test_a_sharded_training_validates_and_leaves_a_run_that_can_be_used(tmp_path
     numbers = torch.arange(2)
     result = RunFolder(tmp_path).load_generator().generate(SampleRequest(labels_B=numbers, seeds_B=numbers))
     assert result.images_B3HW.shape == (2, 3, 16, 16)
+    # The mode is no part of the run's identity.
+    train(tmp_path, family, *settings[1:], continue_with={"train.generator.steps": 6})
+    assert RunFolder(tmp_path).state("generator").step == 6
 
 
 def test_an_image_that_one_process_cannot_read_stops_both_with_a_checkpoint(tmp_path: Path) -> None:
