@@ -53,7 +53,8 @@ def _lines(description: str, unit: str, every: float = 15.0) -> Callable[[int, i
             return
         last = now
         rate = (done - first) / max(now - began, 1e-9)
+        speed = f", {rate:.1f} {unit}/s" if rate > 0 else ""  # unknown after a single update
         left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
-        print(f"{description}: {done}/{total} {unit}, {rate:.1f} {unit}/s{left}", file=sys.stderr, flush=True)
+        print(f"{description}: {done}/{total} {unit}{speed}{left}", file=sys.stderr, flush=True)
 
     return update

@@ -20,7 +20,7 @@ from nvgbench.sampling.export import write_trace
 from nvgbench.sampling.job import check_classes
 
 PRECISION = "float32"
-"""Precision of models, tokenizers and extractors when scores are computed."""
+"""Precision of tokenizers and extractors when scores are computed; that of the sampled model is in the settings."""
 
 
 def provenance(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
@@ -368,8 +368,28 @@ def compare_all(
             for name, scores in zip(names, (baseline, candidate), strict=True)
             for caution in dict.fromkeys(scores[key].caution for key in keys)
             if caution
-        ),
+        )
+        + _unequal_precision([baseline[key].record for key in keys], [candidate[key].record for key in keys], names),
     )
+
+
+def _unequal_precision(
+    baseline: Sequence[RunRecord], candidate: Sequence[RunRecord], names: tuple[str, str]
+) -> tuple[str, ...]:
+    """A remark if one model was sampled in another precision than the other."""
+    first, second = ({found for record in records if (found := _precision(record))} for records in (baseline, candidate))
+    if not first or not second or first == second:
+        return ()
+    told = " and ".join(f"{name} in {', '.join(sorted(used))}" for name, used in zip(names, (first, second), strict=True))
+    return (f"sampled in unequal precision: {told}",)
+
+
+def _precision(record: RunRecord) -> str:
+    """The precision that a model was sampled in; empty if it was not sampled here. float32 was the only one at first."""
+    settings, seeds = record.provenance.get("settings"), record.provenance.get("seeds")
+    if not isinstance(settings, Mapping) or not isinstance(seeds, Mapping) or "sampling" not in seeds:
+        return ""
+    return str(settings.get("precision", "fp32"))
 
 
 def _shared_keys(

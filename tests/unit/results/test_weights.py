@@ -17,7 +17,7 @@ from nvgbench.reporting.pairs import pair_table
 from nvgbench.reporting.score_statements import score_statements
 from nvgbench.reporting.score_table import score_table
 from nvgbench.reporting.scores import collect_scores
-from nvgbench.results.compare import compare_all, latest_metrics
+from nvgbench.results.compare import Scored, compare_all, latest_metrics
 from nvgbench.results.grouping import training_groups
 from nvgbench.results.records import to_frame
 from nvgbench.results.schema import RunRecord
@@ -146,3 +146,16 @@ def test_claims_are_never_judged_by_unfinished_runs() -> None:
 
     assert judged(HALF) == {"not measured here"}
     assert judged(WHOLE) > {"not measured here"}
+
+
+def test_unequal_precision_is_remarked() -> None:
+    def drawn(precision: str | None) -> dict[str, Scored]:
+        settings = {} if precision is None else {"precision": precision}
+        record = evaluated(WHOLE)
+        provenance = {**record.provenance, "settings": settings, "seeds": {"sampling": 0}}
+        return latest_metrics([dataclasses.replace(record, provenance=provenance)], ("eval",))["run"]
+
+    found = compare_all(drawn("fp32"), drawn("bf16"), names=("a", "b"))
+    assert found.cautions == ("sampled in unequal precision: a in fp32 and b in bf16",)
+    assert compare_all(drawn(None), drawn("fp32")).cautions == ()  # records of before precision was a setting
+    assert compare_all(drawn("bf16"), drawn("bf16")).cautions == ()
