@@ -37,8 +37,8 @@ def steps(device: str) -> dict[str, Step]:
     if device != "cpu":
         verified += [("nvg", "bf16"), ("var", "float32"), ("nvg", "float32")]
     return {
-        "ceilings": Step(30, partial(_module, "ceilings")),
-        "clustering": Step(60, partial(_module, "clustering")),
+        "ceilings": Step(20, partial(_module, "ceilings")),
+        "clustering": Step(50, partial(_module, "clustering")),
         "generation": Step(150, partial(_module, "generation")),
         "decoder": Step(30, partial(_module, "decoder")),
         "training": Step(130, partial(_module, "training")),

@@ -65,6 +65,9 @@ def prepared(request: Request, device: torch.device, processes: Processes, progr
         progress({"message": warning})
     run = RunFolder(request.folder)
     request = dataclasses.replace(request, config=_with_images(asked, run))
+    if request.config is not asked:
+        own = request.config.data.source
+        progress({"message": f"warning: {asked.data.source} is not there; the images are those of the run, {own}"})
     with contextlib.ExitStack() as stack:
 
         def lock() -> None:

@@ -155,7 +155,7 @@ CASES = {
         ["train", "nvg-tiny", "--name", "x2", "--data", "imagefolder:{root}/strange"],
         "val/b is not among the training classes",
     ),
-    "train: no data": (["train", "nvg-tiny", "--data", "imagefolder:{root}/nowhere"], "nowhere"),
+    "train: no data": (["train", "nvg-tiny", "--name", "x", "--data", "imagefolder:{root}/nowhere"], "nowhere"),
     "train: empty data": (["train", "nvg-tiny", "--data", "imagefolder:{root}/empty"], "empty"),
     "train: unknown data": (["train", "nvg-tiny", "--name", "x", "--data", "shapse"], "did you mean"),
     "train: no ImageNet": (["train", "nvg-d16", "--set", "train.steps=2"], "--data imagenet:PATH"),

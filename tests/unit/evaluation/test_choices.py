@@ -31,6 +31,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
     monkeypatch.setattr("nvgbench.evaluation.reconstructions.load_lpips", lambda device: (None, "LPIPS: not here"))
     monkeypatch.setattr(evaluate, "config_hash", lambda config: "0123456789abcdef")
+    monkeypatch.setattr(evaluate, "changed_settings", lambda config: {})
 
 
 def write_images(path: Path, count: int, height: int = 16, width: int = 16, key: str = "arr_0") -> Path:

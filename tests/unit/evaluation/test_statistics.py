@@ -35,6 +35,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
     monkeypatch.setattr("nvgbench.evaluation.reconstructions.load_lpips", lambda device: (None, "LPIPS: not here"))
     monkeypatch.setattr(evaluate, "config_hash", lambda config: "0123456789abcdef")
+    monkeypatch.setattr(evaluate, "changed_settings", lambda config: {})
 
 
 def write_reference(path: Path, seed: int = 2, *, moments_of: int | None = None, images: bool = True) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,16 @@ from nvgbench.training.interrupt import StopSignal
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
+@pytest.fixture
+def hangups_stop() -> Iterator[None]:
+    """Also if the tests themselves run under ``nohup``."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", STOPPING)
+@pytest.mark.usefixtures("hangups_stop")
 def test_signals_are_noted_and_handlers_restored(number: signal.Signals) -> None:
     before = [signal.getsignal(one) for one in STOPPING]
     with StopSignal() as stop:
