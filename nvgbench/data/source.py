@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nvgbench.config.schema import DataConfig
 from nvgbench.data.catalog import SOURCES, is_source
 from nvgbench.data.dataset import Augment, DataRequest, ImageDataset, Sample, Split
 from nvgbench.data.remarks import Remark
@@ -80,3 +81,17 @@ def _path_hint(source: str) -> str:
     if Path(source).is_file():
         return f" (did you mean 'npz:{source}'?)"
     return ""
+
+
+def training_set(data: DataConfig) -> ImageDataset:
+    """The training images of a run with these data."""
+    return open_dataset(
+        data.source,
+        image_size=data.image_size,
+        split="train",
+        augment=data.augment,
+        limit=data.train_images,
+        seed=data.seed,
+        flip=data.flip,
+        unconditional=data.classes == "none",
+    )

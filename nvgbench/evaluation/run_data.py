@@ -9,7 +9,7 @@ import numpy as np
 from nvgbench.config.schema import DataConfig
 from nvgbench.data.dataset import ImageDataset
 from nvgbench.data.image_set import ImageSet, from_dataset
-from nvgbench.data.source import open_dataset
+from nvgbench.data.source import training_set
 from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.checks import Finding
 from nvgbench.evaluation.lint.pixels import chunk_statistics
@@ -56,20 +56,6 @@ def data_of(run: RunFolder, moved: str | None, *, force: bool = False) -> tuple[
     if not force:
         raise InputError(f"{message}; restore the images, give their new place with `data=`, or score anyway with `force=True`")
     return data, [Finding("data", "forced", message)]
-
-
-def training_set(data: DataConfig) -> ImageDataset:
-    """The training images of a run with these data."""
-    return open_dataset(
-        data.source,
-        image_size=data.image_size,
-        split="train",
-        augment=data.augment,
-        limit=data.train_images,
-        seed=data.seed,
-        flip=data.flip,
-        unconditional=data.classes == "none",
-    )
 
 
 def check_reference(run: RunFolder, data: DataConfig, reference: ImageSet, *, force: bool = False) -> list[Finding]:

@@ -12,7 +12,7 @@ import torch
 
 from nvgbench.config.schema import RunConfig
 from nvgbench.data.dataset import ImageDataset
-from nvgbench.data.source import open_dataset
+from nvgbench.data.source import training_set
 from nvgbench.errors import InputError
 from nvgbench.interfaces import Progress
 from nvgbench.registry import get_family
@@ -151,16 +151,7 @@ def _check_tokenizer(config: RunConfig, source: RunFolder) -> None:
 def _open(config: RunConfig, existing: RunFolder | None) -> ImageDataset:
     data = config.data
     try:
-        return open_dataset(
-            data.source,
-            image_size=data.image_size,
-            split="train",
-            augment=data.augment,
-            limit=data.train_images,
-            seed=data.seed,
-            flip=data.flip,
-            unconditional=data.classes == "none",
-        )
+        return training_set(data)
     except InputError as error:
         location = data.source.partition(":")[2]
         if existing is None or not location or os.path.exists(location):

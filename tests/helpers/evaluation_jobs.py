@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from nvgbench.config.schema import DataConfig
+from nvgbench.data.source import training_set
 from nvgbench.evaluation import evaluate
 from nvgbench.evaluation.evaluate import Evaluator
 from nvgbench.evaluation.options import EvaluationOptions
-from nvgbench.evaluation.run_data import training_set
 from nvgbench.nvg.config import NvgSamplingConfig
 from nvgbench.results.schema import RunRecord
 from nvgbench.runs.folder import DatasetInfo

@@ -13,9 +13,9 @@ from PIL import Image
 
 from nvgbench.config.schema import DataConfig
 from nvgbench.data.image_set import from_dataset, open_images
-from nvgbench.data.source import open_dataset
+from nvgbench.data.source import open_dataset, training_set
 from nvgbench.errors import InputError
-from nvgbench.evaluation.run_data import check_reference, data_of, training_set
+from nvgbench.evaluation.run_data import check_reference, data_of
 from nvgbench.runs.folder import DatasetInfo
 from tests.helpers.evaluation_jobs import noted
 
