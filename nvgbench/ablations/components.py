@@ -9,8 +9,7 @@ from nvgbench.ablations.study import Context, StudiedRun, Tables, Variant
 from nvgbench.ablations.trained import TrainedVariants
 from nvgbench.config.load import load_preset
 
-_BASELINE = "as published"
-_GENERATED, _GIVEN = "generated structure", "given structure"
+_BASELINE, _GIVEN = "as published", "given structure"
 
 
 class Components(TrainedVariants):
@@ -52,14 +51,12 @@ class Components(TrainedVariants):
         )
 
     def probes(self) -> Sequence[Variant]:
-        return (Variant(name=_GENERATED, baseline=_GENERATED), Variant(name=_GIVEN, baseline=_GENERATED))
+        return (Variant(name=_GIVEN),)
 
     def measure(self, run: StudiedRun, context: Context) -> Tables:
         tables = super().measure(run, context)
         if run.variant == _BASELINE:
-            from nvgbench.ablations.given_structure import scores_by_structure
+            from nvgbench.ablations.given_structure import scores_with_given_structure
 
-            by_structure = scores_by_structure(run.folder, context)
-            for name, rows in zip((_GENERATED, _GIVEN), by_structure, strict=True):
-                tables["scores"] += [{"variant": name} | row for row in rows]
+            tables["scores"] += [{"variant": _GIVEN} | row for row in scores_with_given_structure(run.folder, context)]
         return tables

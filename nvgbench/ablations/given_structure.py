@@ -1,4 +1,4 @@
-"""Scores of a model with its own structure maps and with those of real images."""
+"""Scores of a model whose structure maps are those of real images."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from nvgbench.runs.folder import RunFolder
 _BATCH = 64
 
 
-def scores_by_structure(run: RunFolder, context: Context) -> tuple[list[Row], list[Row]]:
-    """Scores with generated structure, and with the structure of training images of the same class at all stages.
+def scores_with_given_structure(run: RunFolder, context: Context) -> list[Row]:
+    """Scores with the structure of training images of the same class at all stages; content, labels and seeds as usual.
 
     Training images, because the maps of the held-out ones belong to the images that samples are compared with.
 
@@ -35,7 +35,4 @@ def scores_by_structure(run: RunFolder, context: Context) -> tuple[list[Row], li
             maps.append(generator.tokenizer.encode(batch.images_B3HW.to(context.device)).structure_BL)
         labels.append(batch.labels_B)
     given: Any = WithRealStructure(generator, torch.cat(maps), torch.cat(labels), generator.generator.layout.last)
-    own, real = (
-        sampled_scores(run, context, seed=context.seed, split="eval", generator=source) for source in (generator, given)
-    )
-    return own, real
+    return sampled_scores(run, context, seed=context.seed, split="eval", generator=given)
