@@ -243,7 +243,7 @@ def copy_tokenizer(job: Job, source: RunFolder) -> None:
     found = source.checkpoint("tokenizer")
     file = ckpt.model_file(found)
     state = ckpt.read_state(found)
-    origin = {"run": source.name, "config_hash": source.hash, "weights": state.files[file]}
+    origin = {"run": source.name, "config_hash": source.hash, "weights": state.digest(file)}
     origin |= {key: state.source[key] for key in ("file", "sha256") if key in state.source}
     have = job.run.state("tokenizer")
     if have is not None:
