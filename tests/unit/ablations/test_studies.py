@@ -23,9 +23,12 @@ from nvgbench.ablations.study import BUDGETS, Context, StudiedRun
 from nvgbench.ablations.transfer import Transfer
 from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
-from nvgbench.results.study import study_page
+from nvgbench.reporting.studies import study_sections
+from nvgbench.results.schema import RunRecord
+from nvgbench.results.study import StudyPage, study_page
 from nvgbench.runs.folder import RunFolder
 from nvgbench.types import SampleRequest
+from tests.helpers.report_records import provenance
 from tests.helpers.training_jobs import train
 
 CPU = torch.device("cpu")
@@ -138,6 +141,17 @@ def test_families_are_compared_within_a_data_set() -> None:
     values = {"VAR, shapes": [5.0, 6.0], "NVG, shapes": [3.0, 4.5], "NVG, cifar10": [9.0, 9.5], "VAR, cifar10": [7.0, 7.25]}
     found = Transfer().conclude({"scores": rows(values)})
     assert {one.subject: one.value for one in found.findings} == pytest.approx({"NVG, shapes": -1.75, "NVG, cifar10": 2.125})
+
+
+def test_transfer_draws_a_row_per_data_set() -> None:
+    values = {"VAR, shapes": [5.0, 6.0], "NVG, shapes": [3.0, 4.5], "VAR, cifar10": [7.0], "NVG, cifar10": [9.0]}
+    found = Transfer().conclude({"scores": rows(values)})
+    page = StudyPage(name="transfer", question="?", charts=tuple(found.charts), tables=("differences",))
+    record = RunRecord(kind="ablation", subject="x", tables=dict(found.tables), provenance=provenance(study=page.as_tree()))
+    ((figure,),) = [section.figures for section in study_sections([record])]
+    (svg,) = figure.svgs
+    # t(1 - 0.025 / 2) of one degree of freedom is 25.45, and the standard error of -2 and -1.5 is 0.25.
+    assert "NVG minus VAR in FD[x]: shapes -1.75 [-8.11, 4.61]; cifar10 2." in svg
 
 
 def test_variances_are_split_as_an_analysis_of_variance_does() -> None:
