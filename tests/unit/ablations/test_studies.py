@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from nvgbench.ablations.components import Components
 from nvgbench.ablations.cost import fitted
@@ -165,6 +166,35 @@ def test_variances_are_split_as_an_analysis_of_variance_does() -> None:
     assert found["training share"] == pytest.approx(0.8, abs=0.06)
     # The normal approximation of the smallest difference, at 798 degrees of freedom.
     assert found["detectable"] == pytest.approx((1.96 + 0.842) * np.sqrt(2 / 400 * (4 + 1 / 3)), rel=0.1)
+
+
+def test_the_panel_agrees_with_sums_of_squares() -> None:
+    """Rows in any order. The table of the one-way analysis of variance with random effects, and the power of the t test."""
+    trainings, samplings = 4, 3
+    values_NM = np.random.default_rng(3).standard_normal((trainings, samplings)) + np.array([[0.0], [2.0], [1.0], [5.0]])
+    panel = [{"seed": 7 * n, "value": values_NM[n, m]} for m in range(samplings) for n in reversed(range(trainings))]
+    found = variance_row(panel, "FD")
+    total, means_N = values_NM.sum() / 12, values_NM.sum(1) / samplings
+    of_trainings = samplings * sum((mean - total) ** 2 for mean in means_N) / (trainings - 1)
+    of_samplings = sum((values_NM[n, m] - means_N[n]) ** 2 for n in range(4) for m in range(3)) / (trainings * (samplings - 1))
+    between = (of_trainings - of_samplings) / samplings
+    assert found["within training"] == pytest.approx(of_samplings)
+    assert found["between trainings"] == pytest.approx(between)
+    assert found["training share"] == pytest.approx(between / (between + of_samplings))
+    error = np.sqrt(2 / trainings * (between + of_samplings / samplings))
+    assert found["detectable"] == pytest.approx((stats.t.ppf(0.975, 6) + stats.t.ppf(0.8, 6)) * error)
+    # A two-sided t test of two such models finds that difference in 80 % of cases; the formula is an approximation.
+    power = stats.nct.sf(stats.t.ppf(0.975, 6), 6, found["detectable"] / error)
+    assert power == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_training_that_varies_less_than_its_samplings_has_no_share() -> None:
+    panel = [{"seed": seed, "value": value} for seed in (0, 1) for value in (1.0 + 0.01 * seed, 3.0)]
+    found = variance_row(panel, "FD")
+    assert (found["between trainings"], found["training share"]) == (0.0, 0.0)
+    # The smaller spread that was seen between the means of trainings would promise too much.
+    error = np.sqrt(2 / 2 * found["within training"] / 2)
+    assert found["detectable"] == pytest.approx((stats.t.ppf(0.975, 2) + stats.t.ppf(0.8, 2)) * error)
 
 
 def test_one_training_or_a_constant_score_has_no_split() -> None:
