@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nvgbench.ablations.subject import Subject
 from nvgbench.errors import InputError
-from nvgbench.nvg.clustering import Method, build_structure
+from nvgbench.nvg.clustering import ChildOrder, Method, build_structure
 from nvgbench.nvg.quantizer import stage_tokens
 
 Maps = Mapping[int, Tensor]
@@ -28,14 +28,17 @@ _LARGEST_MATCHING = 64
 """Positions above which an optimal matching takes minutes per image."""
 
 
-def nested(method: Method, *, group_size: int | None = None, tie_break: Any = "xor") -> Clustering:
+def nested(
+    method: Method, *, group_size: int | None = None, child_order: ChildOrder = "matched", tie_break: Any = "xor"
+) -> Clustering:
     """The stages of `nvgbench.nvg.clustering.build_structure`, with the subject's group size or another one."""
 
     def cluster(subject: Subject, latent_BChw: Tensor, rng: torch.Generator) -> Maps:
         size = group_size or subject.group_size
         structure_BSL = build_structure(
-            _rows(latent_BChw), group_size=size, method=method, grid=subject.grid, generator=rng, tie_break=tie_break
-        )
+            _rows(latent_BChw), group_size=size, method=method, child_order=child_order, grid=subject.grid, generator=rng,
+            tie_break=tie_break,
+        )  # fmt: skip
         tokens = stage_tokens(subject.positions, size)
         return {tokens[stage]: structure_BSL[:, stage] for stage in range(1, len(tokens) - 1)}
 
