@@ -56,7 +56,7 @@ class Alignment(Study):
         "clustering": "greedy (the method's), quadtree (a fixed grid), random balanced, balanced k-means and SLIC of the "
         "features, SLIC of the pixels (compactness 10), and an oracle: greedy maps of the annotation, equally balanced",
         "parts": "maps as they are, and split into connected components, since clusters may be scattered",
-        "level": "shapes: semantic, object, part; BSDS500: several people, whose scores are averaged",
+        "level": "shapes: semantic, object, part; BSDS500 and ADE20K: several people, whose scores are averaged",
     }
     reports: ClassVar = {
         "alignment": "segmentation measures at every inner stage, with 95 % intervals over images",

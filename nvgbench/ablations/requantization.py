@@ -45,7 +45,7 @@ def schedules(tokens: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     found = {ALL_STAGES: tokens}
     size = tokens[1]
     for step in (2, 4):
-        if last % step == 0 and last > step:
+        if last % step == 0 and last > step and tokens[-1] == size**last:
             found[f"groups of {size**step}"] = tokens[::step]
     powers = {0, last, *(2**power for power in range(last.bit_length()) if 2**power < last)}
     if len(powers) < last + 1:
