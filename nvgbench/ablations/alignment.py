@@ -6,7 +6,7 @@ Shape letters: B batch, N images, L positions, h and w the latent grid, H and W 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -80,8 +80,10 @@ class Alignment(Study):
             for batch in _batches(images):
                 maps = all_maps(subject, batch, rng)
                 for place, one in enumerate(batch):
+                    truths = {level: [_Truth.of(regions_HW) for regions_HW in found] for level, found in one.levels.items()}
                     for clustering, found in maps.items():
-                        _score(scores, clustering, {tokens: labels[place] for tokens, labels in found.items()}, one)
+                        own = {tokens: labels[place] for tokens, labels in found.items()}
+                        _score(scores, clustering, own, one.image_HW3, truths)
                 done += len(batch)
                 progress(done, count)
         arrays = {key: np.array(values) for key, values in scores.items()}
@@ -156,20 +158,39 @@ def best_stages(scores: Mapping[Key, Floats]) -> list[Row]:
     return rows
 
 
-def _score(scores: dict[Key, list[float]], clustering: str, maps: Mapping[int, Labels], one: Annotated) -> None:
+class _Truth(NamedTuple):
+    """One annotator's regions, their boundaries, and what lies within the tolerance of these."""
+
+    regions_HW: Labels
+    edges_HW: seg.Masks
+    reached_HW: seg.Masks
+
+    @classmethod
+    def of(cls, regions_HW: Labels) -> _Truth:
+        edges_HW = seg.boundaries(regions_HW)
+        return cls(regions_HW, edges_HW, seg.reached(edges_HW, TOLERANCE))
+
+
+def _score(
+    scores: dict[Key, list[float]],
+    clustering: str,
+    maps: Mapping[int, Labels],
+    image_HW3: NDArray[np.uint8],
+    truths: Mapping[str, Sequence[_Truth]],
+) -> None:
     """All measures of one image's maps, averaged over annotators."""
     for tokens, labels_HW in maps.items():
         edges_HW = seg.boundaries(labels_HW)
-        colours = seg.explained_variation(labels_HW, one.image_HW3)
-        for level, annotators in one.levels.items():
+        reached_HW = seg.reached(edges_HW, TOLERANCE)
+        colours = seg.explained_variation(labels_HW, image_HW3)
+        for level, annotators in truths.items():
             if clustering.startswith(_ORACLE) and clustering != f"{_ORACLE} {level}":
                 continue
             name = _ORACLE if clustering.startswith(_ORACLE) else clustering
-            tables = [seg.overlaps(labels_HW, regions_HW) for regions_HW in annotators]
-            lines = [seg.boundaries(regions_HW) for regions_HW in annotators]
+            tables = [seg.overlaps(labels_HW, one.regions_HW) for one in annotators]
             found = {measure: np.mean([compute(table) for table in tables]) for measure, compute in _OVERLAPS.items()}
-            found["boundary recall"] = np.mean([seg.boundary_recall(edges_HW, line, TOLERANCE) for line in lines])
-            found["boundary precision"] = np.mean([seg.boundary_recall(line, edges_HW, TOLERANCE) for line in lines])
+            found["boundary recall"] = np.mean([seg.share_reached(reached_HW, one.edges_HW) for one in annotators])
+            found["boundary precision"] = np.mean([seg.share_reached(one.reached_HW, edges_HW) for one in annotators])
             found["explained variation"] = np.float64(colours)
             found["segments"] = np.float64(len(np.unique(labels_HW)))
             for measure, value in found.items():
