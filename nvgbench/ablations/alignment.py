@@ -51,6 +51,7 @@ class Alignment(Study):
     """Structure maps against masks and annotations, at equal numbers of clusters."""
 
     name = "alignment"
+    version = 2
     question = "Do structure maps follow what people see, beyond what a fixed grid does?"
     varies: ClassVar = {
         "clustering": "greedy (the method's), quadtree (a fixed grid), random balanced, balanced k-means and SLIC of the "

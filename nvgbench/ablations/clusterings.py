@@ -102,16 +102,18 @@ def ward(subject: Subject, latent_BChw: Tensor, rng: torch.Generator) -> Maps:
 def slic(subject: Subject, latent_BChw: Tensor, rng: torch.Generator) -> Maps:
     """SLIC superpixels of the latents with about as many clusters as the stage has (scikit-image).
 
-    Latents are scaled to unit variance per image; compactness 1 then weighs a whole grid step of the seeds as much as that.
+    A grid step of the seeds weighs as much as the standard deviation of the image's latents. scikit-image divides what it gets
+    by its range, and the compactness undoes that.
     """
     from skimage.segmentation import slic as segment
 
     h, w = subject.grid
 
     def cluster(points_LC: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-        scaled = (points_LC - points_LC.mean(0)) / max(float(points_LC.std()), 1e-12)
+        deviation = float((points_LC - points_LC.mean(0)).std())
+        compactness = deviation / float(np.ptp(points_LC)) if deviation > 0 else 1.0
         found = segment(
-            scaled.reshape(h, w, -1), n_segments=n, compactness=1.0, channel_axis=-1, convert2lab=False,
+            points_LC.reshape(h, w, -1), n_segments=n, compactness=compactness, channel_axis=-1, convert2lab=False,
             enforce_connectivity=False, start_label=0,
         )  # fmt: skip
         return np.asarray(found, np.int64).reshape(-1)
