@@ -20,8 +20,9 @@ from nvgbench.data.dataset import ImageDataset
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
 from nvgbench.interfaces import LatentTokenizer
-from nvgbench.nvg.config import GranularityConfig
-from nvgbench.nvg.quantizer import GranularityQuantizer, stage_tokens
+from nvgbench.nvg.config import GranularityConfig, GroupSize
+from nvgbench.nvg.quantizer import GranularityQuantizer
+from nvgbench.nvg.stages import stage_tokens
 from nvgbench.runs.folder import RunFolder
 
 
@@ -41,7 +42,7 @@ class Subject:
     name: str
     encode: Callable[[Tensor], Tensor]
     grid: tuple[int, int]
-    group_size: int = 2
+    group_size: GroupSize = 2
     device: torch.device | str = "cpu"
     tokenizer: ConvTokenizer | None = None
 
