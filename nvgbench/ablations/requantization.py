@@ -33,6 +33,8 @@ Floats = NDArray[np.float64]
 ALL_STAGES = "all"
 _BATCH = 16
 _REPLICATES = 1000
+_FEWEST = 3
+"""Images of a Fréchet distance."""
 
 
 def schedules(tokens: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -108,7 +110,7 @@ def requantize(
         ``quantization_error``: rows of clustering, tokens, error_mean, error_low, error_high (95 % bootstrap over images), n:
         the error after the stage with so many clusters. ``reconstruction``: rows of clustering, stages, tokens (of all stages
         used), error and PSNR with intervals, the error's difference from the method's own maps on the same images, and
-        ``rFD[extractor]``, which slow clusterings lack: they have too few images.
+        ``rFD[extractor]``, which slow clusterings lack: they have fewer images.
     """
     work = _Work(subject, extractor, seed)
     slow = {name: one for name, one in slow_clusterings(subject).items() if not name.startswith("greedy")}
@@ -190,7 +192,7 @@ class _Work:
                 **summary("PSNR", np.concatenate(self._psnr[clustering, schedule])), "n": len(error_N),
             }  # fmt: skip
             if self.extractor is not None:
-                whole = len(error_N) == len(own_N) > 1
+                whole = len(error_N) == len(own_N) >= _FEWEST
                 row[f"rFD[{self.extractor.name}]"] = self._distance(clustering, schedule) if whole else None
             rows.append(row)
         return rows
