@@ -27,7 +27,6 @@ class VendiMetric:
     """The Vendi score, with its exact jackknife error."""
 
     scores = (SCORES["Vendi"],)
-    needs_reference = False
     fewest_images = 1
 
     def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:
