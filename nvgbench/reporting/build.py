@@ -46,6 +46,7 @@ LIMIT = 5_000_000
 """Largest size of the page, bytes."""
 _MOST_DATA = 1_500_000
 """Size of the embedded data, bytes, above which the records' tables, then the records, are only in the JSON beside the page."""
+_SCRIPTS = ("sort", "models", "copy")
 _PICTURE_TEXT = 2_000
 """Bytes of HTML around a picture."""
 
@@ -170,7 +171,10 @@ def _report(
         "gate": [dataclasses.asdict(verdict) for verdict in verdicts],
         "numbers": [entries.as_tree(entry) for entry in found_entries],
     }
+    subjects = list(dict.fromkeys([*rank, *anchors, *series]))
     content = _content(tables, statements) | {
+        "models": subjects,
+        "models_json": Markup(data.for_page(subjects)),
         "title": title,
         "newest": newest.replace("T", " ").removesuffix("+00:00"),
         "count": len(records),
@@ -232,7 +236,7 @@ def _content(tables: dict[str, Any], statements: Sequence[Statement]) -> dict[st
         "tables": tables,
         "published_sentence": SENTENCE,
         "css": Markup(_asset("report.css")),
-        "script": Markup(_asset("sort.js")),
+        "script": Markup("\n".join(_asset(f"{name}.js") for name in _SCRIPTS)),
     }
 
 
