@@ -26,6 +26,9 @@ def register(app: typer.Typer) -> None:
         data_pictures: Annotated[
             bool, typer.Option("--data-pictures/--no-data-pictures", help="With or without images of the data set.")
         ] = True,
+        history: Annotated[
+            list[Path] | None, typer.Option(help="JSON beside an earlier report, part of the scores' history; repeatable.")
+        ] = None,
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
         """Build one self-contained HTML page from records and their pictures."""
@@ -37,6 +40,6 @@ def register(app: typer.Typer) -> None:
             places.append(runs)
         written = jobs.report(
             *places, out=out, title=title or DEFAULT_TITLE, baseline=baseline, rules=rules, force=force,
-            data_pictures=data_pictures, runs=runs,
+            data_pictures=data_pictures, history=history or (), runs=runs,
         )  # fmt: skip
         typer.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB; numbers in .json and .csv beside it")

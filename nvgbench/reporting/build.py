@@ -25,6 +25,7 @@ from nvgbench.reporting import (
     entries,
     figures,
     gate,
+    history,
     pairs,
     provenance_table,
     published_tables,
@@ -68,6 +69,7 @@ def render_report(
     title: str = DEFAULT_TITLE,
     verdicts: Sequence[Verdict] = (),
     force: bool = False,
+    earlier: Sequence[StrPath] = (),
 ) -> Path:
     """Write the page for ``located`` records to ``out``, and its numbers beside it as ``.json`` and ``.csv``.
 
@@ -79,18 +81,19 @@ def render_report(
         title: heading of the page.
         verdicts: of a gate, if one was run.
         force: also show differences of scores that are not comparable, marked as forced.
+        earlier: JSON files of earlier reports, whose scores are part of the history.
 
     Returns:
         ``out``.
 
     Raises:
-        InputError: no records, or so many that their tables alone exceed 5 MB.
+        InputError: no records, so many that their tables alone exceed 5 MB, or an earlier report that cannot be read.
         OSError: a file cannot be written.
     """
     out = Path(out)
     if not located:
         raise InputError("no records to report on; evaluate or profile a run first, or choose another folder (`runs=`)")
-    report = _report(located, title, verdicts, force)
+    report = _report(located, title, verdicts, force, earlier)
     page = _fitting_page(report)
     records = data.record_trees([one.record for one in report.located])
     write_text(out.with_suffix(".json"), data.for_file({**report.document, "records": records}))
@@ -131,7 +134,9 @@ def _report(
     title: str,
     verdicts: Sequence[Verdict],
     force: bool,
+    earlier: Sequence[StrPath],
 ) -> _Report:
+    over_time = history.histories((one.record for one in located), history.earlier_numbers(earlier))
     groups = training_groups(one.record for one in located)
     located = [*located, *(LocatedRecord(group, located[0].file, 0) for group in groups)]
     found = scores.collect_scores(one.record for one in located)
@@ -147,6 +152,8 @@ def _report(
     tables = _tables(records, found, judged, scaled, force)
     sections = studies.study_sections(records)
     tables["studies"] = [table for section in sections for table in section.tables]
+    past = history.history_section(over_time, series)
+    tables["history"] = None if past is None or past.table.empty else past.table
     tables["gate"] = gate.gate_table(verdicts) if verdicts else None
     found_entries = entries.entries({section: _listed(found) for section, found in tables.items()})
     statements = [
@@ -154,6 +161,7 @@ def _report(
         *cautions.caution_statements(warned),
         *pairs.forced_statements(tables["differences"]),
         *score_statements(models, anchors),
+        *(past.statements if past else ()),
         claim_tables.claim_statement(judged, scaled),
         *costs.budget_statements(records, models),
         *costs.cost_statements(records, models),
@@ -187,6 +195,7 @@ def _report(
         ),
         "curves": figures.training_figures(records, series),
         "studies": sections,
+        "history": past,
         "provenance": provenance_table.provenance_table(records),
     }
     return _Report(content, document, found_entries, located)

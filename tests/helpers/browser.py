@@ -35,7 +35,9 @@ addEventListener("load", async () => {{
 </script>"""
 
 
-def measure(page: Path, script: str, tmp_path: Path, *, widths: Sequence[int] = (1300,), query: str = "", dark: bool = False) -> Any:
+def measure(
+    page: Path, script: str, tmp_path: Path, *, widths: Sequence[int] = (1300,), query: str = "", dark: bool = False
+) -> Any:
     """What ``script``, the body of an async function, returns in the page: width in pixels -> JSON value.
 
     One browser holds a frame of each width.
