@@ -37,6 +37,7 @@ from nvgbench.reporting.galleries import artifact_count, galleries
 from nvgbench.reporting.published import SENTENCE
 from nvgbench.reporting.score_statements import score_statements
 from nvgbench.reporting.score_table import score_table
+from nvgbench.reporting.side_by_side import side_by_side
 from nvgbench.reporting.tables import Statement, Table
 from nvgbench.results.grouping import training_groups
 from nvgbench.results.schema import RunRecord
@@ -47,7 +48,9 @@ LIMIT = 5_000_000
 """Largest size of the page, bytes."""
 _MOST_DATA = 1_500_000
 """Size of the embedded data, bytes, above which the records' tables, then the records, are only in the JSON beside the page."""
-_SCRIPTS = ("sort", "models", "copy")
+_SCRIPTS = ("sort", "compare", "models", "copy")
+_SIDE_BY_SIDE = 0.4
+"""Largest share of the space for pictures that the side-by-side view takes, in bytes of PNG."""
 _PICTURE_TEXT = 2_000
 """Bytes of HTML around a picture."""
 
@@ -105,7 +108,7 @@ def render_report(
 def _fitting_page(report: _Report) -> str:
     """The page with as much data and as many pictures as fit."""
     template = _environment().get_template("page.html.j2")
-    content = {**report.content, "data": Markup(_embedded(report)), "galleries": []}
+    content = {**report.content, "data": Markup(_embedded(report)), "galleries": [], "side_by_side": None}
     bare = len(template.render(content).encode())
     room = LIMIT - bare - _PICTURE_TEXT * artifact_count(report.located)
     if room < 0:
@@ -113,6 +116,8 @@ def _fitting_page(report: _Report) -> str:
             f"a page of {len(report.located)} records would have {bare / 1e6:.1f} MB without pictures, more than "
             f"{LIMIT / 1e6:.0f} MB; choose fewer runs"
         )
+    content["side_by_side"] = side_by_side(report.located, int(room * _SIDE_BY_SIDE))
+    room -= len(template.render(content).encode()) - bare
     # Base64 turns three bytes into four.
     page = template.render({**content, "galleries": galleries(report.located, room * 3 // 4)})
     assert len(page.encode()) <= LIMIT
