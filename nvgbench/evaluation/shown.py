@@ -95,6 +95,7 @@ def structure_grid(
     rows = shown_rows(images)
     wanted = [index for row in rows.values() for index in row]
     maps: list[Image.Image] = []
+    tokens = 0
     # One image first, which tells whether the model has structure maps at all.
     for batch in [wanted[:1], *(wanted[start : start + batch_size] for start in range(1, len(wanted), batch_size))]:
         if not batch:
@@ -108,12 +109,13 @@ def structure_grid(
         stage = _middle(generator.generate(request).trace)
         if stage is None or stage.structure_BHW is None:
             return []
-        maps += [colour_structure(map_HW, stage.tokens, images.image_size) for map_HW in stage.structure_BHW]
+        tokens = stage.tokens
+        maps += [colour_structure(map_HW, tokens, images.image_size) for map_HW in stage.structure_BHW]
     if not maps:
         return []
     tiles_N3HW = torch.from_numpy(np.stack([np.asarray(one) for one in maps])).permute(0, 3, 1, 2)
     save_grid(tiles_N3HW, folder / path, columns=len(next(iter(rows.values()))))
-    caption = f"structure maps of {stage.tokens} tokens, of the samples at the same place"
+    caption = f"structure maps of {tokens} tokens, of the samples at the same place"
     return [Artifact(kind="structure", path=str(path), caption=caption, rows=row_labels(rows, names))]
 
 

@@ -16,7 +16,7 @@ from nvgbench.reporting.data import FORMAT
 from nvgbench.reporting.figures import Figure
 from nvgbench.reporting.quantities import decimals, ends_text, score, signed
 from nvgbench.reporting.steps import FEWEST, Step, find_steps
-from nvgbench.reporting.tables import Cell, Column, Group, Statement, Table
+from nvgbench.reporting.tables import Cell, Column, Group, Statement, Table, Tone
 from nvgbench.results.compare import Scored
 from nvgbench.results.numbers import NUMBER_FIELDS, Number, of_metric
 from nvgbench.results.schema import RunRecord
@@ -162,15 +162,16 @@ def _table(steps: Sequence[tuple[str, Sequence[Number], Step]]) -> Table:
 
 
 def _statement(subject: str, values: Sequence[Number], step: Step) -> Statement:
-    word = {"better": "Better since", "worse": "Worse since"}.get(tone := _tone(values, step), "Step")
+    tone = _tone(values, step)
+    word = {"better": "Better since", "worse": "Worse since"}.get(tone, "Step")
     text = (
         f"{values[0].metric} of {subject} changed by {_change(step)} [{_ends(step)}] at {_date(values[step.place])} "
         f"(95 % interval of the place: {_span(values, step)})."
     )
-    return Statement(text=text, tone=tone, word=word)  # type: ignore[arg-type]  # one of the tones
+    return Statement(text=text, tone=tone, word=word)
 
 
-def _tone(values: Sequence[Number], step: Step) -> str:
+def _tone(values: Sequence[Number], step: Step) -> Tone:
     higher = values[0].higher_is_better
     if higher is None:
         return "warning"
