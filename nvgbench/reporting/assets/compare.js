@@ -32,7 +32,9 @@ for (const source of document.querySelectorAll("#nvgbench-side-by-side")) {
   const order = choice("first", [["", "as drawn"], ...orders], "");
   const cut = element("input", { type: "range", min: 0, max: 100, value: 50 });
   cut.setAttribute("aria-label", "How much of the left model is seen");
-  const cards = element("div", { className: "cards" });
+  const cards = element("div", { className: "cards", tabIndex: 0 });
+  cards.setAttribute("role", "region");
+  cards.setAttribute("aria-label", "Images of both models");
   const status = element("p", { className: "note" });
   status.setAttribute("role", "status");
   cut.addEventListener("input", () => {

@@ -94,7 +94,7 @@ def test_only_settings_that_differ_are_listed(tmp_path: Path) -> None:
 def test_the_page_has_every_image_without_scripts(tmp_path: Path) -> None:
     models = [model(tmp_path, "a", 10, maps=True), model(tmp_path, "b", 20), model(tmp_path, "c", 30, seed=1)]
     page = render_report(models, tmp_path / "r.html").read_text(encoding="utf-8")
-    section = page[page.index('<section id="side-by-side">') :].partition("</section>")[0]
+    section = page[page.index('<section id="side-by-side"') :].partition("</section>")[0]
     assert section.count('class="strip"') == len(ROWS) * 3
     assert section.count("tiles structure-0") == len(ROWS)
     assert "only those of equal sampling seeds have the same seed (sampling seed 0: a, b; 1: c)" in section
