@@ -115,10 +115,7 @@ class Evaluator:
         folder = run.records_path.parent
         artifacts = recording.pictures(images, reference.images, folder, record_id)
         artifacts += recording.trace(generator, folder, record_id, seed=options.seed, settings=options.settings)
-        artifacts += structure_grid(
-            generator, images, folder, Path("pictures") / f"{record_id}-structure.png",
-            names=reference.images.classes, seed=options.seed, settings=options.settings, batch_size=options.batch_size,
-        )  # fmt: skip
+        artifacts += structure_grid(generator, images, folder, record_id, reference.images.classes, options)
         record = RunRecord(
             id=record_id,
             kind="eval",

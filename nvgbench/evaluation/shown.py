@@ -5,7 +5,7 @@ Shape letters: N generated, M reference images, D features, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image
 from nvgbench.data.image_set import ImageSet
 from nvgbench.data.images import save_grid
 from nvgbench.evaluation.gallery import row_labels, shown_rows
+from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reference import Reference
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.interfaces import FeatureExtractor, ImageGenerator
@@ -73,12 +74,9 @@ def structure_grid(
     generator: ImageGenerator,
     images: ImageSet,
     folder: Path,
-    path: Path,
-    *,
+    record_id: str,
     names: Sequence[str],
-    seed: int,
-    settings: Mapping[str, Any],
-    batch_size: int,
+    options: EvaluationOptions,
 ) -> list[Artifact]:
     """A grid of structure maps at the middle stage, tile by tile below the gallery of samples; none without structure.
 
@@ -86,14 +84,13 @@ def structure_grid(
         generator: draws the images of the gallery again, with their stages.
         images: the samples, with the requested classes.
         folder: of the record that the artifact belongs to.
-        path: PNG file to write, relative to ``folder``.
+        record_id: of that record, the beginning of the picture's name.
         names: of the classes, if known.
-        seed: of the sampling job.
-        settings: of the sampling.
-        batch_size: images drawn at once.
+        options: seed and settings of the sampling, and how many images are drawn at once.
     """
     rows = shown_rows(images)
     wanted = [index for row in rows.values() for index in row]
+    path, batch_size = Path("pictures") / f"{record_id}-structure.png", options.batch_size
     maps: list[Image.Image] = []
     tokens = 0
     # One image first, which tells whether the model has structure maps at all.
@@ -102,8 +99,8 @@ def structure_grid(
             continue
         request = SampleRequest(
             labels_B=torch.from_numpy(images.labels_N[batch]),  # type: ignore[index]  # there are rows, so there are labels
-            seeds_B=torch.tensor([image_seed(seed, index) for index in batch]),
-            settings=settings,
+            seeds_B=torch.tensor([image_seed(options.seed, index) for index in batch]),
+            settings=options.settings,
             trace=True,
         )
         stage = _middle(generator.generate(request).trace)

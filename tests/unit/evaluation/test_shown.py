@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from nvgbench.data.image_set import in_memory
+from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.shown import image_rows, structure_grid
 from nvgbench.sampling.job import image_seed
 from nvgbench.sampling.pictures import structure_colours
@@ -55,14 +56,12 @@ def test_structure_maps_are_of_the_shown_images(tmp_path: Path) -> None:
             return SampleResult(images, trace=stages)
 
     def grid(model: Halves) -> list:
-        return structure_grid(
-            model, IMAGES, tmp_path, Path("maps.png"), names=("ring", "disc"), seed=7, settings={}, batch_size=2
-        )
+        return structure_grid(model, IMAGES, tmp_path, "r", ("ring", "disc"), EvaluationOptions(seed=7, batch_size=2))
 
     (artifact,) = grid(Halves())
     assert (artifact.kind, artifact.rows) == ("structure", ("disc",))  # three images of it, two rings
     assert asked == [(1, image_seed(7, 1)), (1, image_seed(7, 2)), (1, image_seed(7, 4))]
-    pixels = np.asarray(Image.open(tmp_path / "maps.png"))
+    pixels = np.asarray(Image.open(tmp_path / "pictures" / "r-structure.png"))
     shown = pixels[3, 3 :: SIDE + 2]
     assert shown.tolist() == structure_colours(2)[[1, 0, 0]].tolist()
     plain = Halves()
