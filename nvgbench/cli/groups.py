@@ -18,6 +18,7 @@ COMMANDS = (
     "stats",
     "evaluate",
     "compare",
+    "doctor",
     "profile",
     "ablate",
     "gate",
