@@ -21,6 +21,7 @@ COMMANDS = (
     "doctor",
     "profile",
     "ablate",
+    "selftest",
     "gate",
     "report",
 )
