@@ -159,6 +159,22 @@ SCORES: dict[str, Score] = {
             highest=1,
         ),
         Score(
+            name="clipped-density",
+            metric="neighbours",
+            higher_is_better=True,
+            definition="equivalent share of realistic samples: density with radii clipped to their median and terms to 1, over "
+            "that of the reference, k = 5 (Salvy et al. 2025)",
+            highest=1,
+        ),
+        Score(
+            name="clipped-coverage",
+            metric="neighbours",
+            higher_is_better=True,
+            definition="equivalent share of samples that cover: samples per reference ball over k = 5, clipped to 1 and "
+            "calibrated (Salvy et al. 2025)",
+            highest=1,
+        ),
+        Score(
             name="KID",
             stem="KD",
             metric="kernel",
@@ -167,11 +183,33 @@ SCORES: dict[str, Score] = {
             lowest=-math.inf,
         ),
         Score(
+            name="KID-RBF",
+            stem="KD-RBF",
+            metric="rbf-kernel",
+            higher_is_better=False,
+            definition="unbiased squared MMD, Gaussian kernel, bandwidth from the reference's variance (Gretton et al. 2012)",
+            lowest=-math.inf,
+        ),
+        Score(
+            name="MIND",
+            metric="mind",
+            higher_is_better=False,
+            definition="3 D x squared sliced Wasserstein distance, at least 1,000 directions (Berthet et al. 2026)",
+        ),
+        Score(
             name="CMMD",
             metric="cmmd",
             higher_is_better=False,
             definition="1,000 x squared MMD of CLIP embeddings, Gaussian kernel, sigma 10 (Jayasumana et al. 2024)",
             extractor="clip",
+        ),
+        Score(
+            name="Vendi",
+            metric="vendi",
+            higher_is_better=None,
+            definition="effective number of different samples: exp of the entropy of the eigenvalues of their cosine "
+            "similarities (Friedman and Dieng 2023); read beside that of real images",
+            lowest=1,
         ),
         Score(
             name="accuracy",
@@ -188,6 +226,15 @@ SCORES: dict[str, Score] = {
             definition="median distance of samples to the nearest training image over that of held-out images; well below 1: "
             "memorised",
             needs=frozenset({"features", "training"}),
+        ),
+        Score(
+            name="novelty",
+            metric="nearest-training",
+            higher_is_better=None,
+            definition="diagnostic: share of pairs in which the sample is further from the training images than the held-out "
+            "image is; 0.5 for new images, 0 for copies (Meehan et al. 2020)",
+            needs=frozenset({"features", "training"}),
+            highest=1,
         ),
         Score(
             name="rFID",
