@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nvgbench.data.remarks import counted
 from nvgbench.errors import InputError
 from nvgbench.metrics.arrays import Floats
 from nvgbench.metrics.metric import Metric, MetricInputs
@@ -39,9 +40,13 @@ _TASKS: dict[str, Kind] = {
     "precision": "fidelity",
     "density": "fidelity",
     "accuracy": "fidelity",
+    "clipped-density": "fidelity",
     "recall": "diversity",
     "coverage": "diversity",
+    "clipped-coverage": "diversity",
+    "Vendi": "diversity",
     "nearest-training-ratio": "copying",
+    "novelty": "copying",
 }
 """What scores are meant to see; those that are not listed compare whole distributions."""
 
@@ -238,7 +243,7 @@ class SelfTest:
             for score in scores:
                 cells = [_cell(own.get((score, failure))) for failure in self.failures]
                 lines.append(f"| {score} | {' | '.join(cells)} |")
-            about = f"n = {n:,} samples, {n:,} reference images, {n:,} training images; {repeats} pairs of sets"
+            about = f"n = {n:,} samples, {n:,} reference images, {n:,} training images; {counted(repeats, 'pair')} of sets"
             parts.append("\n".join([f"{about}, {self.dimension} features, {MODES} modes, seed {self.seed}.", "", *lines]))
         return "\n\n".join(parts) + "\n"
 
