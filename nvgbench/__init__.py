@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from nvgbench.api.doctor import doctor
     from nvgbench.api.jobs import ablate, gate, profile, records, report, train
+    from nvgbench.api.paper import profile_paper
     from nvgbench.api.runs import Run, Samples, load_run
     from nvgbench.api.scoring import compare, density_coverage, fid, inception_score, kid, precision_recall, score
     from nvgbench.api.structure import build_structure
@@ -31,6 +32,7 @@ _HOMES = {
     "nvgbench.api.doctor": ("doctor",),
     "nvgbench.api.runs": ("Run", "Samples", "load_run"),
     "nvgbench.api.jobs": ("ablate", "gate", "profile", "records", "report", "train"),
+    "nvgbench.api.paper": ("profile_paper",),
     "nvgbench.api.structure": ("build_structure",),
     "nvgbench.errors": ("InputError",),
     "nvgbench.evaluation.doctor.diagnosis": ("Diagnosis",),
@@ -61,6 +63,7 @@ __all__ = [
     "load_run",
     "precision_recall",
     "profile",
+    "profile_paper",
     "records",
     "report",
     "score",
