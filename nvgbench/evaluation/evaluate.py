@@ -19,7 +19,14 @@ from nvgbench.data.source import open_dataset
 from nvgbench.device import resolved_settings
 from nvgbench.errors import InputError
 from nvgbench.evaluation import anchors, recording
-from nvgbench.evaluation.lint.checks import Finding, as_rows, check_classes_fit, check_extractor_fit, check_predicted_order
+from nvgbench.evaluation.lint.checks import (
+    Finding,
+    as_rows,
+    check_classes_fit,
+    check_extractor_fit,
+    check_predicted_order,
+    check_training_networks,
+)
 from nvgbench.evaluation.lint.inspection import inspect
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
@@ -94,6 +101,7 @@ class Evaluator:
         check_statistics(reference, self.scoring, options.extractor)
         if options.reference is not None:
             findings += check_reference(run, data, reference.images, force=options.force)
+        findings += check_training_networks(config, options.extractor)
         if self.share.is_first:
             self._report_findings(findings)
         generator = run.load_generator(self.device, weights=options.weights, step=options.step)
@@ -387,7 +395,7 @@ class Evaluator:
         """The set with the cache keys of its chunks, whose features every process helps to extract."""
         with self.report(what) as update:
             keys = self.cache.fill(
-                images.chunks(lazy=self.share.count > 1), extractor, self.share, lambda done: update(done, images.count)
+                images.chunks(lazy=self.share.count > 1), [extractor], self.share, lambda done: update(done, images.count)
             )
         return dataclasses.replace(images, keys=dict(enumerate(keys)))
 
