@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from nvgbench.evaluation.lint.checks import (
 )
 from nvgbench.evaluation.lint.inspection import inspect
 from nvgbench.evaluation.options import EvaluationOptions
+from nvgbench.evaluation.ratio import ratio_scores, real_images
 from nvgbench.evaluation.reconstructions import evaluate_reconstructions
 from nvgbench.evaluation.reference import Reference, match_labels, open_reference, run_reference
 from nvgbench.evaluation.rules.adm import short_split
@@ -39,8 +41,10 @@ from nvgbench.evaluation.statistics import check_moments, feature_count
 from nvgbench.evaluation.subjects import check_subject, read_origin, subject_name
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.registry import ExtractorRequest, open_extractor
-from nvgbench.interfaces import FeatureExtractor, ImageGenerator
+from nvgbench.extractors.sets import ExtractorSet, open_set
+from nvgbench.interfaces import ImageGenerator
 from nvgbench.metrics.frechet_extrapolated import fewest_images
+from nvgbench.metrics.registry import select_metrics
 from nvgbench.progress import Report, quiet
 from nvgbench.results.grouping import over_sampling_seeds
 from nvgbench.results.schema import RunRecord
@@ -55,7 +59,7 @@ T = TypeVar("T")
 
 
 class Evaluator:
-    """Evaluates with one extractor, one protocol and one feature cache.
+    """Evaluates with one extractor or a set of them, one protocol and one feature cache.
 
     Args:
         root: folder of the runs; features are kept in its ``_features``, classifiers in its ``_extractors``.
@@ -87,7 +91,15 @@ class Evaluator:
         self.scoring = options.score_settings(device)
 
     def run(self, run: RunFolder) -> RunRecord | None:
-        """Sample from a trained run, score samples and reconstructions, and append the record to the run's.
+        """As `records_of`; the record, or that of the set if there are several extractors."""
+        found = self.records_of(run)
+        return found[-1] if found else None
+
+    def records_of(self, run: RunFolder) -> list[RunRecord]:
+        """Sample from a trained run, score samples and reconstructions, and append the records to the run's.
+
+        Returns:
+            A record per extractor, then FDr of a set; nothing in all processes but the first.
 
         Raises:
             InputError: the run is not trained, unknown sampling settings, or an unusable reference or extractor.
@@ -98,64 +110,67 @@ class Evaluator:
         reference = self._reference(data)
         if not reference.statistics_only:
             check_counts(self.scoring, {f"reference {reference.images.name}": reference.images.count})
-        check_statistics(reference, self.scoring, options.extractor)
+        self._check_statistics(reference)
         if options.reference is not None:
             findings += check_reference(run, data, reference.images, force=options.force)
-        findings += check_training_networks(config, options.extractor)
+        for name in options.extractor_names:
+            findings += check_training_networks(config, name)
         if self.share.is_first:
             self._report_findings(findings)
         generator = run.load_generator(self.device, weights=options.weights, step=options.step)
         if self.share.is_first and (early := unfinished(generator.spec.provenance)):
             self.warn(f"warning: {run.name} is {early}; its scores are marked, and no gate or claim is judged by them")
-        extractor = self._extractor(data)
-        self._check_extrapolation(options.n, reference, extractor)
-        record_id = _new_id()
+        extractors = self._extractors(data)
+        self._check_extrapolation(options.n, reference, extractors)
         samples = self._sample(generator, run.samples_path)
         images = open_images(samples)
         findings += check_classes_fit(images, reference.images, generator.spec.num_classes, force=options.force)
         if not generator.spec.num_classes and self.share.is_first:
             self.warn(f"{run.name} was trained without classes: conditional accuracy is left out")
-        scores = self._score(images, reference, extractor, data, findings)
-        if scores is None:
-            return None
-        again = self._reconstructions(run, data, extractor)
-        folder = run.records_path.parent
-        artifacts = recording.pictures(images, reference.images, folder, record_id)
-        artifacts += recording.trace(generator, folder, record_id, seed=options.seed, settings=options.settings)
-        record = RunRecord(
-            id=record_id,
-            kind="eval",
-            subject=run.name,
-            family=config.family,
-            preset=config.name,
-            metrics=scores.metrics + again.metrics,
-            tables=scores.tables | again.tables,
-            artifacts=tuple(artifacts),
-            provenance=recording.provenance(
-                options.protocol,
-                self.device,
-                generator.spec.provenance.get("config_hash", config_hash(config)),
-                **self._drawing(config),
-                n=images.count,
-                model=dict(generator.spec.provenance),
-                replicate=run.replicate,
-                changed=changed_settings(config),
-                **_joined(scores.provenance, again.provenance),
-            ),
-        )
-        ResultStore(run.records_path).append(record)
+        scores = self._score(images, reference, extractors, data, findings)
+        if not scores:
+            return []
+        again = self._reconstructions(run, data, extractors)
+        folder, picture = run.records_path.parent, _new_id()
+        artifacts = recording.pictures(images, reference.images, folder, picture)
+        artifacts += recording.trace(generator, folder, picture, seed=options.seed, settings=options.settings)
+        records = []
+        for one, other in itertools.zip_longest(scores, again, fillvalue=Scores(metrics=())):
+            record = RunRecord(
+                id=_new_id() if records else picture,
+                kind="eval",
+                subject=run.name,
+                family=config.family,
+                preset=config.name,
+                metrics=one.metrics + other.metrics,
+                tables=one.tables | other.tables,
+                artifacts=tuple(artifacts),
+                provenance=recording.provenance(
+                    options.protocol,
+                    self.device,
+                    generator.spec.provenance.get("config_hash", config_hash(config)),
+                    **self._drawing(config),
+                    n=images.count,
+                    model=dict(generator.spec.provenance),
+                    replicate=run.replicate,
+                    changed=changed_settings(config),
+                    **_joined(one.provenance, other.provenance),
+                ),
+            )
+            ResultStore(run.records_path).append(record)
+            records.append(record)
         if not options.keep_samples:
             shutil.rmtree(samples.parent, ignore_errors=True)
-        return record
+        return records
 
-    def _reconstructions(self, run: RunFolder, data: DataConfig, extractor: FeatureExtractor) -> Scores:
-        """Scores of the tokenizer; none if only some scores of generated images are wanted."""
+    def _reconstructions(self, run: RunFolder, data: DataConfig, extractors: ExtractorSet) -> list[Scores]:
+        """Scores of the tokenizer by each extractor; none if only some scores of generated images are wanted."""
         if self.options.metrics is not None:
-            return Scores(metrics=())
+            return []
         return evaluate_reconstructions(
             run.load_tokenizer(self.device),  # type: ignore[arg-type]  # a module with the protocol's methods
             run_reference(data).images,
-            extractor,
+            extractors.members,
             self.scoring,
             cache=self.cache,
             rules=self.rules,
@@ -165,25 +180,33 @@ class Evaluator:
         )
 
     def over_seeds(self, run: RunFolder, seeds: Sequence[int]) -> RunRecord | None:
-        """Evaluate a run with each sampling seed, then append a record of the mean scores with intervals over the seeds.
+        """As `records_over_seeds`; the record, or that of the set if there are several extractors."""
+        found = self.records_over_seeds(run, seeds)
+        return found[-1] if found else None
+
+    def records_over_seeds(self, run: RunFolder, seeds: Sequence[int]) -> list[RunRecord]:
+        """Evaluate a run with each sampling seed, then append records of the mean scores with intervals over the seeds.
 
         Returns:
-            That record; None in all processes but the first.
+            Those records, one per extractor and FDr of a set; nothing in all processes but the first.
         """
-        records = []
+        found = []
         for seed in seeds:
             options = dataclasses.replace(self.options, seed=seed)
             single = Evaluator(self.root, options, self.device, self.report, self.share, self.warn)
-            records.append(single.run(run))
-        found = [record for record in records if record is not None]
-        if not found:
-            return None
-        mean = over_sampling_seeds(found)
-        ResultStore(run.records_path).append(mean)
-        return mean
+            found.append(single.records_of(run))
+        means = [over_sampling_seeds(list(records)) for records in zip(*found, strict=True)]
+        for mean in means:
+            ResultStore(run.records_path).append(mean)
+        return means
 
     def files(self, samples: Path, name: str | None = None) -> RunRecord | None:
-        """Score third-party samples against ``options.reference``; the record goes to ``_external``.
+        """As `records_of_files`; the record, or that of the set if there are several extractors."""
+        found = self.records_of_files(samples, name)
+        return found[-1] if found else None
+
+    def records_of_files(self, samples: Path, name: str | None = None) -> list[RunRecord]:
+        """Score third-party samples against ``options.reference``; the records go to ``_external``.
 
         Args:
             samples: what `nvgbench.data.image_set.open_images` takes.
@@ -207,15 +230,13 @@ class Evaluator:
             self.warn(f"warning: name: {replaced}")
         data = DataConfig(source=source, image_size=images.image_size)
         check_sets(images, reference.images, self.scoring)  # before a classifier is trained
-        check_statistics(reference, self.scoring, options.extractor)
+        self._check_statistics(reference)
         findings = check_classes_fit(images, reference.images, force=self.options.force)
-        extractor = self._extractor(data)
-        self._check_extrapolation(images.count, reference, extractor)
-        scores = self._score(images, reference, extractor, data, findings)
-        if scores is None:
-            return None
+        extractors = self._extractors(data)
+        self._check_extrapolation(images.count, reference, extractors)
         origin = read_origin(samples)
         about = {"model": origin["model"]} if origin else {}
+        scores = self._score(images, reference, extractors, data, findings)
         return self._store(subject, "external", scores, images, reference, folder, about=about)
 
     def anchors(self, configs: Iterable[RunConfig]) -> Iterator[RunRecord]:
@@ -247,15 +268,14 @@ class Evaluator:
             yield from self._anchor(f"untrained {config.name}", images, data, preset=config.name, drawing=drawing)
 
     def _anchor(self, name: str, images: ImageSet, data: DataConfig, **about: Any) -> Iterator[RunRecord]:
-        reference, extractor = self._reference(data), self._extractor(data)
+        reference, extractors = self._reference(data), self._extractors(data)
         try:
-            self._check_extrapolation(images.count, reference, extractor)
+            self._check_extrapolation(images.count, reference, extractors)
         except InputError as error:  # fewer images than requested; the runs are already scored
             if self.share.is_first:
                 self.warn(f"{name}: {error}")
-        scores = self._score(images, reference, extractor, data)
-        if scores is not None:
-            yield self._store(name, "anchor", scores, images, reference, self.root / "_anchors", **about)
+        scores = self._score(images, reference, extractors, data)
+        yield from self._store(name, "anchor", scores, images, reference, self.root / "_anchors", **about)
 
     def _sample(self, generator: ImageGenerator, folder: Path, *, plain: bool = False) -> Path:
         options = self.options
@@ -275,11 +295,11 @@ class Evaluator:
         self,
         images: ImageSet,
         reference: Reference,
-        extractor: FeatureExtractor,
+        extractors: ExtractorSet,
         data: DataConfig,
         findings: list[Finding] | None = None,
-    ) -> Scores | None:
-        """Features by all processes, scores by the first.
+    ) -> list[Scores]:
+        """Features by all processes, scores by the first: by each extractor, then FDr of a set.
 
         Args:
             findings: problems found with the samples so far; None for anchors, which are neither linted nor searched for
@@ -294,88 +314,131 @@ class Evaluator:
                 )
             training = from_dataset(open_dataset(data.source, image_size=data.image_size, split="train", seed=data.seed))
         if findings is not None:
-            findings += self._lint(images, reference, extractor)
+            findings += self._lint(images, reference, extractors)
+            findings += self._check_moments(reference, extractors)
+        real = self._real_images(images, data, extractors)
+        images = self._fill(images, extractors, "features of the samples")
+        if not reference.statistics_only:
+            filled = self._fill(reference.images, extractors, "features of the reference")
+            reference = dataclasses.replace(reference, images=filled)
+        if training is not None:
+            training = self._fill(training, extractors, "features of the training images")
+        if real is not None:
+            real = self._fill(real, extractors, "features of real images")
+        if not self.share.is_first:
+            return []
+        if findings is not None and images.labels_N is None:
+            logits_NK = self.cache.extract(images.chunks(), extractors.members[0]).logits_NK
+            seen = check_predicted_order(logits_NK) if logits_NK.shape[1] else []
+            self._report_findings(seen)
+            findings += seen
+        scores = []
+        for extractor in extractors.members:
+            found = evaluate_samples(
+                images,
+                reference,
+                extractor,
+                self.scoring,
+                cache=self.cache,
+                training=training,
+                rules=self.rules,
+                report=self.report,
+            )
+            if findings is not None:
+                found = dataclasses.replace(found, provenance={**found.provenance, "lint": as_rows(findings)})
+            scores.append(found)
+        if real is None:
+            return scores
+        ratio = ratio_scores(extractors, scores, images, reference, real, self.scoring, cache=self.cache, report=self.report)
+        return [*scores, ratio]
+
+    def _real_images(self, images: ImageSet, data: DataConfig, extractors: ExtractorSet) -> ImageSet | None:
+        """As many real images as samples, for FDr; None for a single extractor, without FID, and if there are none."""
+        options = self.options
+        if not extractors.name or not any(metric.scores[0].name == "FID" for metric in select_metrics(options.metrics)):
+            return None
+        try:
+            return real_images(
+                data, images.count, source=options.real, seed=options.seed, resize=options.resize, crop=options.crop
+            )
+        except InputError as error:
+            if options.real is not None:
+                raise
+            if self.share.is_first:
+                self.warn(f"FDr is left out: {error}")
+            return None
+
+    def _check_moments(self, reference: Reference, extractors: ExtractorSet) -> list[Finding]:
+        """Findings about moments stored with images that are not theirs."""
+        found: list[Finding] = []
+        for extractor in extractors.members:
             moments, _ = reference.used_moments(self.options.protocol, extractor.name)
             if moments is not None and not reference.statistics_only:
                 known = (reference.images, moments, extractor)
                 pool = None if self.rules is None else self.rules.pool
-                findings += self._first_alone(
-                    lambda: check_moments(*known, pool=pool, cache=self.cache, force=self.options.force)
+                found += self._first_alone(
+                    lambda known=known, pool=pool: check_moments(*known, pool=pool, cache=self.cache, force=self.options.force)
                 )
-        images = self._fill(images, extractor, "features of the samples")
-        if not reference.statistics_only:
-            filled = self._fill(reference.images, extractor, "features of the reference")
-            reference = dataclasses.replace(reference, images=filled)
-        if training is not None:
-            training = self._fill(training, extractor, "features of the training images")
-        if not self.share.is_first:
-            return None
-        if findings is not None and images.labels_N is None:
-            logits_NK = self.cache.extract(images.chunks(), extractor).logits_NK
-            seen = check_predicted_order(logits_NK) if logits_NK.shape[1] else []
-            self._report_findings(seen)
-            findings += seen
-        scores = evaluate_samples(
-            images,
-            reference,
-            extractor,
-            self.scoring,
-            cache=self.cache,
-            training=training,
-            rules=self.rules,
-            report=self.report,
-        )
-        if findings is None:
-            return scores
-        return dataclasses.replace(scores, provenance={**scores.provenance, "lint": as_rows(findings)})
+        return found
 
-    def _lint(self, images: ImageSet, reference: Reference, extractor: FeatureExtractor) -> list[Finding]:
+    def _lint(self, images: ImageSet, reference: Reference, extractors: ExtractorSet) -> list[Finding]:
         """Problems of the samples, reported by the first process."""
         if not self.share.is_first:
             return []
-        dimension = feature_count(reference, extractor, self.rules)
+        dimension = max(feature_count(reference, extractor, self.rules) for extractor in extractors.members)
         protocol = self.options.protocol
-        used = any(reference.used_moments(protocol, extractor.name))
+        used = any(any(reference.used_moments(protocol, extractor.name)) for extractor in extractors.members)
         seen = None if reference.statistics_only else reference
         findings = inspect(images, seen, dimension=dimension, stored_moments=used, report=self.report)
         if protocol == "adm" and (shorter := short_split(images.count)):
             findings.append(Finding("number", "warning", shorter))
         # With another extractor than Inception they cannot be used, whatever the rules say.
-        findings += check_extractor_fit(extractor, any(reference.used_moments(protocol, INCEPTION)))
+        for extractor in extractors.members:
+            findings += check_extractor_fit(extractor, any(reference.used_moments(protocol, INCEPTION)))
         self._report_findings(findings)
         return findings
 
-    def _check_extrapolation(self, n: int, reference: Reference, extractor: FeatureExtractor) -> None:
+    def _check_statistics(self, reference: Reference) -> None:
+        for name in self.options.extractor_names:
+            check_statistics(reference, self.scoring, name)
+
+    def _check_extrapolation(self, n: int, reference: Reference, extractors: ExtractorSet) -> None:
         """Refuse FID∞ with too few images before any are sampled or read.
 
         Raises:
             InputError: says how many are needed.
         """
-        if not self.options.fid_infinity:
-            return
-        fewest = fewest_images(feature_count(reference, extractor, self.rules))
-        if n < fewest:
-            raise InputError(
-                f"`fid_infinity=True` with {n} images: the extractor {extractor.name} needs at least {fewest}; "
-                "use more, or leave it out"
-            )
+        for extractor in extractors.members if self.options.fid_infinity else ():
+            fewest = fewest_images(feature_count(reference, extractor, self.rules))
+            if n < fewest:
+                raise InputError(
+                    f"`fid_infinity=True` with {n} images: the extractor {extractor.name} needs at least {fewest}; "
+                    "use more, or leave it out"
+                )
 
     def _report_findings(self, findings: list[Finding]) -> None:
         for finding in findings:
             self.warn(str(finding))
 
-    def _extractor(self, data: DataConfig) -> FeatureExtractor:
+    def _extractors(self, data: DataConfig) -> ExtractorSet:
+        options, rules = self.options, self.rules
         request = ExtractorRequest(
             device=self.device,
-            weights=self.options.extractor_weights,
+            weights=options.extractor_weights,
             data=data if is_source(data.source) else None,
             folder=self.root / "_extractors",
             report=self.report,
         )
-        rules = self.rules
-        return self._first_alone(
-            lambda: open_extractor(self.options.extractor, request) if rules is None else rules.extractor(request)
-        )
+        if options.extractors is None:
+            single = self._first_alone(
+                lambda: open_extractor(options.extractor, request) if rules is None else rules.extractor(request)
+            )
+            return ExtractorSet("", (single,))
+        choice = options.extractors
+        found = self._first_alone(lambda: open_set(choice, request))
+        if found.missing and self.share.is_first:
+            self.warn(f"extractors {choice}: {', '.join(found.missing)} not available; the records say why")
+        return found
 
     def _reference(self, data: DataConfig) -> Reference:
         given = self.options.reference
@@ -391,11 +454,14 @@ class Evaluator:
         self.share.wait()
         return make() if made is None else made
 
-    def _fill(self, images: ImageSet, extractor: FeatureExtractor, what: str) -> ImageSet:
+    def _fill(self, images: ImageSet, extractors: ExtractorSet, what: str) -> ImageSet:
         """The set with the cache keys of its chunks, whose features every process helps to extract."""
         with self.report(what) as update:
             keys = self.cache.fill(
-                images.chunks(lazy=self.share.count > 1), [extractor], self.share, lambda done: update(done, images.count)
+                images.chunks(lazy=self.share.count > 1),
+                extractors.members,
+                self.share,
+                lambda done: update(done, images.count),
             )
         return dataclasses.replace(images, keys=dict(enumerate(keys)))
 
@@ -409,7 +475,7 @@ class Evaluator:
         self,
         subject: str,
         family: str,
-        scores: Scores,
+        scores: Sequence[Scores],
         images: ImageSet,
         reference: Reference,
         folder: Path,
@@ -417,30 +483,34 @@ class Evaluator:
         preset: str = "",
         drawing: Mapping[str, Any] | None = None,
         about: Mapping[str, Any] | None = None,
-    ) -> RunRecord:
-        """Append the record of images that are not a run's.
+    ) -> list[RunRecord]:
+        """Append the records of images that are not a run's.
 
         Args:
             about: more provenance.
             drawing: seeds and settings, see `_drawing`; None for third-party samples.
         """
         drawing = drawing or {"seeds": {"scores": self.options.seed}}
-        record_id = _new_id()
-        record = RunRecord(
-            id=record_id,
-            kind="eval",
-            subject=subject,
-            family=family,
-            preset=preset,
-            metrics=scores.metrics,
-            tables=scores.tables,
-            artifacts=tuple(recording.pictures(images, reference.images, folder, record_id)),
-            provenance=recording.provenance(
-                self.options.protocol, self.device, **drawing, n=images.count, **scores.provenance, **(about or {})
-            ),
-        )
-        ResultStore(folder).append(record)
-        return record
+        picture = _new_id()
+        artifacts = tuple(recording.pictures(images, reference.images, folder, picture)) if scores else ()
+        records: list[RunRecord] = []
+        for one in scores:
+            record = RunRecord(
+                id=_new_id() if records else picture,
+                kind="eval",
+                subject=subject,
+                family=family,
+                preset=preset,
+                metrics=one.metrics,
+                tables=one.tables,
+                artifacts=artifacts,
+                provenance=recording.provenance(
+                    self.options.protocol, self.device, **drawing, n=images.count, **one.provenance, **(about or {})
+                ),
+            )
+            ResultStore(folder).append(record)
+            records.append(record)
+        return records
 
 
 def _joined(scores: Mapping[str, Any], reconstructions: Mapping[str, Any]) -> dict[str, Any]:

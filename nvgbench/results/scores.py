@@ -94,6 +94,12 @@ SCORES: dict[str, Score] = {
             definition="squared Fréchet distance of Gaussians fitted to the features, ddof 1 (Heusel et al. 2017)",
         ),
         Score(
+            name="FDr",
+            metric="frechet-ratio",
+            higher_is_better=False,
+            definition="FD of samples / FD of as many real images, mean over extractors; real images: 1 (arXiv 2604.28190)",
+        ),
+        Score(
             name="FID∞",
             stem="FD∞",
             metric="frechet-extrapolated",

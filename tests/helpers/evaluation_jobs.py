@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from nvgbench.config.schema import DataConfig
+from nvgbench.config.schema import DataConfig, TokenizerConfig
 from nvgbench.data.source import training_set
 from nvgbench.evaluation import evaluate
 from nvgbench.evaluation.evaluate import Evaluator
@@ -109,7 +109,9 @@ def evaluate_run(root: Path, *, keep: bool = True, pause: float = 0.0) -> RunRec
         name="painter",
         path=folder,
         dataset=noted(data),
-        config=SimpleNamespace(data=data, family="nvg", name="nvg-tiny", sampling=NvgSamplingConfig()),
+        config=SimpleNamespace(
+            data=data, family="nvg", name="nvg-tiny", tokenizer=TokenizerConfig(), model=None, sampling=NvgSamplingConfig()
+        ),
         samples_path=folder / "samples",
         records_path=folder / "records.jsonl",
         replicate={"of": "0123456789abcdef", "seed": 0},
