@@ -11,8 +11,8 @@ import torch
 
 from nvgbench.errors import InputError
 from nvgbench.evaluation.scores import ScoreSettings
-from nvgbench.extractors.registry import EXTRACTORS, check_extractor
-from nvgbench.extractors.sets import SETS, set_members
+from nvgbench.extractors.registry import check_extractor
+from nvgbench.extractors.sets import set_members
 from nvgbench.results.protocols import OWN, named_protocol
 from nvgbench.results.scores import INCEPTION
 from nvgbench.runs.folder import Weights
@@ -79,8 +79,7 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         for name in self.extractor_names:
-            if self.extractors not in SETS or name in EXTRACTORS.names():
-                check_extractor(name, self.extractor_weights)
+            check_extractor(name, self.extractor_weights)
         if self.extractors is not None and (self.protocol != OWN or self.extractor_weights is not None):
             raise InputError(
                 f"`extractors={self.extractors!r}` goes with `protocol={OWN!r}` and the published weights; for another "

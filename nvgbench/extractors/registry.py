@@ -70,6 +70,9 @@ _BUILT_IN = {
     "efficientnet-lite2": "nvgbench.extractors.efficientnet:LITE2",
     "dinov2": "nvgbench.extractors.dinov2:EXTRACTOR",
     "clip": "nvgbench.extractors.clip:EXTRACTOR",
+    "convnext": "nvgbench.extractors.convnext:EXTRACTOR",
+    "mae": "nvgbench.extractors.mae:EXTRACTOR",
+    "siglip2": "nvgbench.extractors.siglip2:EXTRACTOR",
 }
 EXTRACTORS: Registry[ExtractorEntry | Callable[[ExtractorRequest], FeatureExtractor]] = Registry(
     "extractor", "nvgbench.extractors", _BUILT_IN, importable=True

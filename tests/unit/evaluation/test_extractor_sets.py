@@ -38,13 +38,12 @@ class Halves(Thumbnails):
 @pytest.fixture(autouse=True)
 def a_set(offline: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     def opened(name: str, request: object) -> Thumbnails:
-        if name == "absent":
-            raise InputError("absent needs weights")
+        if name == "clip":
+            raise InputError("clip needs weights")
         return Halves(name) if name == "dinov2" else Thumbnails(name, 10)
 
     monkeypatch.setattr(sets, "open_extractor", opened)
-    monkeypatch.setattr(sets, "SETS", {"trio": ("classifier", "absent", "dinov2")})
-    monkeypatch.setattr("nvgbench.evaluation.options.SETS", sets.SETS)
+    monkeypatch.setattr(sets, "SETS", {"trio": ("classifier", "clip", "dinov2")})
     monkeypatch.setattr(catalog, "SHAPES", dataclasses.replace(catalog.SHAPES, train_images=120))
 
 
@@ -65,7 +64,7 @@ def test_a_run_gets_a_record_per_extractor_and_one_of_the_set(tmp_path: Path) ->
     assert len({record.id for record in records}) == 3
     (score,) = ratio.metrics
     assert (score.name, score.n, score.n_reference) == ("FDr[trio]", 40, 30)
-    assert score.note == "mean over classifier, dinov2; without absent"
+    assert score.note == "mean over classifier, dinov2; without clip"
     rows = ratio.tables["FDr[trio] by extractor"]
     assert [row["extractor"] for row in rows] == ["classifier", "dinov2"]
     for row, record in zip(rows, records, strict=False):
@@ -73,9 +72,9 @@ def test_a_run_gets_a_record_per_extractor_and_one_of_the_set(tmp_path: Path) ->
         assert row["FDr"] == pytest.approx(row["FD"] / row["FD of real images"])
         assert row["low"] < row["FDr"] < row["high"]
     assert score.value == pytest.approx(np.mean([row["FDr"] for row in rows]))
-    assert ratio.provenance["missing"] == {"FD[absent]": "absent needs weights"}
+    assert ratio.provenance["missing"] == {"FD[clip]": "clip needs weights"}
     assert warned == [line for line in warned if "flatter" not in line]
-    assert [line for line in warned if "absent" in line] == ["extractors trio: absent not available; the records say why"]
+    assert [line for line in warned if "trio" in line] == ["extractors trio: clip not available; the records say why"]
     assert ratio.provenance["seeds"] == first.provenance["seeds"]
 
 
