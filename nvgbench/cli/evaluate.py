@@ -49,6 +49,11 @@ FidInfinity = Annotated[
     typer.Option("--fid-infinity", help="Also FID∞ for more than 512 features (takes minutes; always computed for fewer)."),
 ]
 
+NearestTraining = Annotated[
+    bool, typer.Option("--nearest-training", help="Also the distance of each sample to its nearest training image.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Score although images or classes are not the run's own, and record it.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
@@ -86,13 +91,9 @@ def register(app: typer.Typer) -> None:
         settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
         anchors: Annotated[bool, typer.Option("--anchors", help="Also score real images and class means.")] = False,
         per_class: Annotated[bool, typer.Option("--per-class", help="Also the Fréchet distance of every class.")] = False,
-        nearest_training: Annotated[
-            bool, typer.Option("--nearest-training", help="Also the distance of each sample to its nearest training image.")
-        ] = False,
+        nearest_training: NearestTraining = False,
         keep_samples: Annotated[bool, typer.Option(help="Keep the samples on disk after scoring.")] = True,
-        force: Annotated[
-            bool, typer.Option("--force", help="Score although images or classes are not the run's own, and record it.")
-        ] = False,
+        force: Force = False,
         batch_size: Annotated[int, typer.Option(min=1)] = 64,
         kid_subsets: Annotated[int, typer.Option(min=1, help="Number of subsets of KID.")] = 100,
         kid_subset_size: Annotated[int, typer.Option(min=2, help="Images per subset of KID.")] = 1000,
@@ -106,8 +107,7 @@ def register(app: typer.Typer) -> None:
         """Score samples and reconstructions. If interrupted, the same command resumes. torchrun spreads it over devices."""
         _check_choice(names or [], all_runs, samples, name)
         _check_data(data, samples)
-        if extractor is not None and extractors is not None:
-            raise InputError(f"--extractor {extractor} and --extractors {extractors}: leave one of them out")
+        _check_extractors(extractor, extractors)
         if executor is not None:
             submit(context.obj, executor, job, runs)
             return
@@ -166,6 +166,11 @@ def _check_choice(names: list[str], all_runs: bool, samples: Path | None, name: 
 def _check_data(data: str | None, samples: Path | None) -> None:
     if data is not None and samples is not None:
         raise InputError(f"--data {data} is the place of a run's own data; --samples are compared with --reference")
+
+
+def _check_extractors(extractor: str | None, extractors: str | None) -> None:
+    if extractor is not None and extractors is not None:
+        raise InputError(f"--extractor {extractor} and --extractors {extractors}: leave one of them out")
 
 
 def _weights(extractor: str | None, weights: Path | None, inception_weights: Path | None) -> Path | None:
