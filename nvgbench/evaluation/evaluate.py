@@ -86,7 +86,7 @@ class Evaluator(Scorer):
         folder, picture = run.records_path.parent, _new_id()
         artifacts = recording.pictures(images, reference.images, folder, picture)
         artifacts += recording.trace(generator, folder, picture, seed=options.seed, settings=options.settings)
-        records = []
+        records: list[RunRecord] = []
         for one, other in itertools.zip_longest(scores, again, fillvalue=Scores(metrics=())):
             record = RunRecord(
                 id=_new_id() if records else picture,

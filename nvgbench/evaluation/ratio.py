@@ -73,7 +73,7 @@ def _chosen(images: ImageSet, chosen: np.ndarray, indices: Sequence[int]) -> Any
     """The images at these places of the choice, in its order; `ImageSet.load` takes ascending indices."""
     wanted = chosen[list(indices)]
     order = np.argsort(wanted)
-    return images.load(wanted[order])[np.argsort(order)]
+    return images.load(wanted[order].tolist())[np.argsort(order)]
 
 
 def ratio_scores(

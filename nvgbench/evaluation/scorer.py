@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -150,11 +151,9 @@ class Scorer:
         for extractor in extractors.members:
             moments, _ = reference.used_moments(self.options.protocol, extractor.name)
             if moments is not None and not reference.statistics_only:
-                known = (reference.images, moments, extractor)
+                check = functools.partial(check_moments, reference.images, moments, extractor, cache=self.cache)
                 pool = None if self.rules is None else self.rules.pool
-                found += self.first_alone(
-                    lambda known=known, pool=pool: check_moments(*known, pool=pool, cache=self.cache, force=self.options.force)
-                )
+                found += self.first_alone(functools.partial(check, pool=pool, force=self.options.force))
         return found
 
     def _lint(self, images: ImageSet, reference: Reference, extractors: ExtractorSet) -> list[Finding]:
