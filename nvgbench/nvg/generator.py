@@ -118,7 +118,13 @@ class NvgGenerator(nn.Module):
         )
 
     def forward(
-        self, canvas_BSLC: Tensor, structure_BL: Tensor, z_BTLK: Tensor, t_BT: Tensor, labels_B: Tensor
+        self,
+        canvas_BSLC: Tensor,
+        structure_BL: Tensor,
+        z_BTLK: Tensor,
+        t_BT: Tensor,
+        labels_B: Tensor,
+        noise_BLC: Tensor | None = None,
     ) -> GeneratorOutput:
         """All stages at once, with the stage axis folded into the batch.
 
@@ -128,6 +134,7 @@ class NvgGenerator(nn.Module):
             z_BTLK: noised structure of each structure stage, around -1 … +1.
             t_BT: flow times.
             labels_B: int64 classes, ``num_classes`` for none.
+            noise_BLC: standard normal noise of the canvases, for models that are trained with it.
         """
         layout, batch = self.layout, len(labels_B)
         se_BSLK = self.stage_embeddings(structure_BL)
@@ -137,6 +144,7 @@ class NvgGenerator(nn.Module):
             se_BSLK.flatten(0, 1),
             stages_S.repeat(batch),
             labels_B.repeat_interleave(layout.stages),
+            None if noise_BLC is None else noise_BLC.repeat_interleave(layout.stages, dim=0),
             self._aligned_block,
         )
         final_BSLC = final.unflatten(0, (batch, -1))

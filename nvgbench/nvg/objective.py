@@ -51,9 +51,14 @@ class StageLosses:
     accuracy_S: Tensor
     structure_T: Tensor
 
-    def total(self) -> Tensor:
-        """Equation 3, averaged over the stages, plus the structure's loss, averaged over the structure stages."""
-        return (self.canvas_S + self.tokens_S).mean() + self.structure_T.mean()
+    def total(self, *, canvas: bool = True) -> Tensor:
+        """Equation 3, averaged over the stages, plus the structure's loss, averaged over the structure stages.
+
+        Args:
+            canvas: whether the first term of equation 3 counts.
+        """
+        content_S = self.canvas_S + self.tokens_S if canvas else self.tokens_S
+        return content_S.mean() + self.structure_T.mean()
 
 
 def stage_losses(output: GeneratorOutput, structure_T: Tensor, tokens: TokenSequence, final_BLC: Tensor) -> StageLosses:
@@ -99,6 +104,7 @@ class NvgObjective(Objective):
         self.num_classes = generator.num_classes
         self.notes = notes
         self._flow = generator.flow
+        self._predicts_canvas, self._takes_noise = generator.content.predicts_canvas, generator.content.takes_noise
         self._target = target if config.alignment_weight > 0 else None
         self._alignment_weight = config.alignment_weight
         self.needs_images = self._target is not None
@@ -118,9 +124,12 @@ class NvgObjective(Objective):
         dropped_B = torch.rand(len(tokens), generator=rng, device=rng.device).to(structure_BL.device) < self.label_drop
         labels_B = batch.labels_B.masked_fill(dropped_B, self.num_classes)
         before_BSLC, final_BLC = canvases_of(self.tokenizer, tokens)
-        output = self.modules["generator"](before_BSLC, structure_BL, noised.z_BTLK, noised.t_BT, labels_B)
+        noise: tuple[Tensor, ...] = ()
+        if self._takes_noise:
+            noise = (torch.randn(final_BLC.shape, generator=rng, device=rng.device).to(final_BLC.device),)
+        output = self.modules["generator"](before_BSLC, structure_BL, noised.z_BTLK, noised.t_BT, labels_B, *noise)
         terms = stage_losses(output, self._flow.losses(output.velocity_BTLK, noised), tokens, final_BLC)
-        total = terms.total()
+        total = terms.total(canvas=self._predicts_canvas)
         logged = {
             "canvas_mse": terms.canvas_S.detach().mean(),
             "token_cross_entropy": terms.tokens_S.detach().mean(),
