@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nvgbench.api.jobs import ablate, gate, profile, records, report, train
+    from nvgbench.api.paper import profile_paper
     from nvgbench.api.runs import Run, Samples, load_run
     from nvgbench.api.scoring import compare, density_coverage, fid, inception_score, kid, precision_recall, score
     from nvgbench.api.structure import build_structure
@@ -28,6 +29,7 @@ _HOMES = {
     "nvgbench.api.scoring": ("compare", "density_coverage", "fid", "inception_score", "kid", "precision_recall", "score"),
     "nvgbench.api.runs": ("Run", "Samples", "load_run"),
     "nvgbench.api.jobs": ("ablate", "gate", "profile", "records", "report", "train"),
+    "nvgbench.api.paper": ("profile_paper",),
     "nvgbench.api.structure": ("build_structure",),
     "nvgbench.errors": ("InputError",),
     "nvgbench.evaluation.scores": ("Scores",),
@@ -55,6 +57,7 @@ __all__ = [
     "load_run",
     "precision_recall",
     "profile",
+    "profile_paper",
     "records",
     "report",
     "score",

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -37,8 +45,48 @@ def resolve_precision(setting: Literal["auto", "fp32", "bf16"], device: torch.de
 
 
 def resolve_compile(setting: Literal["auto"] | bool, device: torch.device) -> bool:
-    """``auto`` compiles on CUDA only: on the CPU the compiler takes longer than most samples."""
-    return device.type == "cuda" if setting == "auto" else setting
+    """Whether blocks are compiled.
+
+    ``auto`` compiles on CUDA only (on the CPU the compiler takes longer than most samples), and only where torch.compile can
+    work; where it cannot, a warning says so once.
+
+    Raises:
+        InputError: True, and torch.compile cannot work on this machine.
+    """
+    if setting is False or (setting == "auto" and device.type != "cuda"):
+        return False
+    missing = missing_for_compilation(device.type)
+    if missing is not None and setting != "auto":
+        raise InputError(f"torch.compile needs {missing}; install it, or leave compilation out by `compile=False`")
+    if missing is not None:
+        _warn_uncompiled(missing)
+    return missing is None
+
+
+@functools.cache
+def missing_for_compilation(device_type: str) -> str | None:
+    """What torch.compile lacks on this machine, if anything: Triton for CUDA, a compiler, Python's headers."""
+    variable, names = ("CC", ("gcc", "clang")) if device_type == "cuda" else ("CXX", ("g++", "clang++"))
+    given = os.environ.get(variable)
+    if device_type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "Triton, which is not installed"
+    if not any(shutil.which(name) for name in ([given] if given else names)):
+        named = f"{variable}={given} is not found" if given else f"neither {' nor '.join(names)} is found"
+        return f"a {'C' if device_type == 'cuda' else 'C++'} compiler ({named})"
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        return "the header files of Python (Python.h is not found)"
+    return None
+
+
+@functools.cache
+def _warn_uncompiled(missing: str) -> None:
+    warnings.warn(f"blocks are not compiled, as torch.compile needs {missing}; sampling and training are slower", stacklevel=3)
+
+
+def compilation_seconds() -> float:
+    """Seconds that torch.compile has taken in this process so far."""
+    utils = sys.modules.get("torch._dynamo.utils")  # imported with the first compiled function
+    return 0.0 if utils is None else utils.calculate_time_spent()["total_wall_time"]
 
 
 def resolved_settings(settings: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

@@ -41,11 +41,11 @@ def steps(device: str) -> dict[str, Step]:
         "clustering": Step(50, partial(_module, "clustering")),
         "generation": Step(150, partial(_module, "generation")),
         "decoder": Step(30, partial(_module, "decoder")),
-        "training": Step(130, partial(_module, "training")),
         "tests": Step(60, _tests),
+        "training": Step(130, partial(_module, "training")),
         **{f"verify-{name}-{dtype}": Step(60, partial(_verify, name, dtype)) for name, dtype in verified},
         # For work on the samplers and the kernel: each path by itself, and all paths against each other.
-        **{name: Step(300, partial(_module, name), optional=True) for name in ("baselines", "kernel")},
+        **{name: Step(300, partial(_module, name), optional=True) for name in ("baselines", "block", "kernel")},
         "sampling": Step(300, partial(_script, "sampling"), optional=True),
     }
 

@@ -7,12 +7,15 @@ import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nvgbench.api.jobs import ProfiledModel, known_classes
+from nvgbench.api.jobs import ProfiledModel, append, known_classes
 from nvgbench.files import StrPath
 from nvgbench.reporting.published import Published, published_results
 from nvgbench.results.schema import RunRecord
+
+if TYPE_CHECKING:
+    import pandas
 
 TABLE_4 = ("nvg-d16", "nvg-d20", "nvg-d24", "var-d16", "var-d20", "var-d24", "var-d30", "ar-l", "ar-xl")
 """The presets of the table, with more depths of VAR, and LlamaGen's sizes for its autoregressive row."""
@@ -112,6 +115,51 @@ def _measure(case: Case, config: Any, classes: int, seed: int, device: Any, limi
     return measure
 
 
+def profile_paper(
+    presets: Sequence[str] = (),
+    *,
+    largest_batch: int | None = None,
+    repeats: int = 10,
+    warmup: int = 2,
+    energy_seconds: float = 3.0,
+    set: Mapping[str, Any] | None = None,
+    classes: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    runs: StrPath = "runs",
+    progress: Callable[[int, int], None] | None = None,
+) -> PaperTable:
+    """Measure the NVG paper's Table 4 on this machine, with random weights, beside the published figures.
+
+    NVG with generated and with given structure, VAR with and without its key-value cache, the raster baseline: one image, and
+    the largest batch that pays, as ``nvgbench profile --paper``.
+
+    Args:
+        presets: rows for these presets instead of `TABLE_4`, which needs a GPU of 24 GB or patience.
+        largest_batch: where the search for the batch that pays ends; 64 on a GPU and 16 on the CPU if None.
+        repeats, warmup: timed calls per batch size, and calls before them that are not timed.
+        energy_seconds: shortest window over which energy is read.
+        set, classes, seed, device: as for `nvgbench.profile`.
+        runs: the folder whose ``records.jsonl`` gets the record of a row as soon as it is measured.
+        progress: called with (rows done, rows).
+
+    Raises:
+        InputError: an unknown preset or setting, or no such device.
+    """
+    from nvgbench.profiling.profile import ProfilePlan
+
+    plan = ProfilePlan(repeats=repeats, warmup=warmup, energy_seconds=energy_seconds)
+    chosen: dict[str, Any] = {"set": set, "classes": classes, "seed": seed, "device": device, "runs": runs}
+    models = paper_models(presets, largest_batch=largest_batch, **chosen)
+    found = []
+    for done, model in enumerate(models, start=1):
+        found.append(model.measure(plan, None))
+        append(found[-1], model.records)
+        if progress is not None:
+            progress(done, len(models))
+    return PaperTable(tuple(found))
+
+
 @dataclass(frozen=True, kw_only=True)
 class PaperRow:
     """A measured row beside the published one.
@@ -134,6 +182,48 @@ class PaperRow:
     images_per_s: float | None
     mfu: float | None
     published: Published | None
+
+
+@dataclass(frozen=True, repr=False)
+class PaperTable(Sequence[PaperRow]):
+    """The rows that were measured, each beside the published one.
+
+    Attributes:
+        records: of the rows, in their order.
+    """
+
+    records: tuple[RunRecord, ...]
+
+    @property
+    def rows(self) -> list[PaperRow]:
+        return paper_rows(self.records)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per model: seconds, bytes, images/s, and the paper's seconds and bytes."""
+        import pandas
+
+        own = [{key: value for key, value in vars(row).items() if key != "published"} for row in self]
+        theirs = [{} if row.published is None else _published(row.published) for row in self]
+        return pandas.DataFrame([one | other for one, other in zip(own, theirs, strict=True)]).set_index("name")
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[PaperRow]:
+        return iter(self.rows)
+
+    def __repr__(self) -> str:
+        return str(self.to_frame())
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html())
+
+
+def _published(row: Published) -> dict[str, float]:
+    return {"published_s": float(row.time_s), "published_memory": float(row.memory_mib) * 2**20}
 
 
 def paper_rows(records: Sequence[RunRecord]) -> list[PaperRow]:

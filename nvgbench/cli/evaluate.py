@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nvgbench.cli.cluster import Executor, JobSettings, submit
-from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot, Step, WeightsKind
+from nvgbench.cli.options import DEFAULT_RUNS, Compile, Device, Overrides, RunsRoot, Step, WeightsKind, compile_setting
 from nvgbench.cli.published import PublishedTokenizer, Weights, import_first
 from nvgbench.errors import InputError
 
@@ -89,6 +89,7 @@ def register(app: typer.Typer) -> None:
             typer.Option(help="Where a run's own data are now, if moved; with --weights, the data source (default imagenet)."),
         ] = None,
         settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
+        compile: Compile = None,
         anchors: Annotated[bool, typer.Option("--anchors", help="Also score real images and class means.")] = False,
         per_class: Annotated[bool, typer.Option("--per-class", help="Also the Fréchet distance of every class.")] = False,
         nearest_training: NearestTraining = False,
@@ -111,9 +112,9 @@ def register(app: typer.Typer) -> None:
         if executor is not None:
             submit(context.obj, executor, job, runs)
             return
-        from nvgbench.cli.progress import of_first
-        from nvgbench.config.load import override_dataclass
-        from nvgbench.device import resolve_device
+        from nvgbench.cli.progress import of_first, tell_compilation
+        from nvgbench.config.load import override_dataclass, to_dict
+        from nvgbench.device import resolve_device, resolved_settings
         from nvgbench.evaluation.evaluate import Evaluator
         from nvgbench.evaluation.options import EvaluationOptions
         from nvgbench.sampling.export import parse_settings
@@ -124,7 +125,8 @@ def register(app: typer.Typer) -> None:
             extractor=extractor or ("inception" if inception_weights or protocol != "nvgbench" else "classifier"),
             extractors=extractors, real=real,
             extractor_weights=_weights(extractor, extractor_weights, inception_weights),
-            settings=parse_settings(settings), reference=reference, per_class=per_class, nearest_training=nearest_training,
+            settings=parse_settings([*settings, *compile_setting(compile, "sampling")]), reference=reference,
+            per_class=per_class, nearest_training=nearest_training,
             metrics=None if metrics is None else tuple(name.strip() for name in metrics.split(",")),
             weights=weights_kind, step=step,
             key=key, resize=resize, crop=crop, kid_subsets=kid_subsets, kid_subset_size=kid_subset_size, is_splits=is_splits,
@@ -137,11 +139,13 @@ def register(app: typer.Typer) -> None:
             processes.barrier()
             chosen = [] if samples is not None else _choose(names or [], all_runs, runs)
             for run in chosen:  # before the classifier is trained
-                override_dataclass(run.config.sampling, options.settings, "sampling")
+                resolved_settings(to_dict(override_dataclass(run.config.sampling, options.settings, "sampling")), place)
             share = processes.share()
             evaluator = Evaluator(runs, options, place, of_first(share), share, _warn)
             for record in _records(evaluator, chosen, samples, name, seeds, anchors):
                 _show(record)
+            if share.is_first:
+                tell_compilation()
 
 
 def _records(

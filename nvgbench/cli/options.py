@@ -21,12 +21,23 @@ WeightsKind = Annotated[
     typer.Option("--weights-kind", help="The moving average of the generator's weights, if any, or the weights themselves."),
 ]
 
+Compile = Annotated[
+    bool | None,
+    typer.Option("--compile/--no-compile", help="torch.compile of the blocks; by default on CUDA, if a compiler is found."),
+]
+
 RunNames = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs; everything below --runs if none.")]
 RecordFiles = Annotated[list[Path] | None, typer.Option(help="A records.jsonl, or a folder with such files. Repeatable.")]
 RulesFile = Annotated[Path | None, typer.Option(help="TOML file with the gate's rules; built-in rules if not given.")]
 Force = Annotated[bool, typer.Option("--force", help="Also compare scores that are not comparable, and mark them.")]
 
 DEFAULT_RUNS = Path("runs")
+
+
+def compile_setting(choice: bool | None, section: Literal["sampling", "train"]) -> list[str]:
+    """The override that ``--compile`` or ``--no-compile`` stands for; none if neither is given."""
+    return [] if choice is None else [f"{section}.compile={str(choice).lower()}"]
+
 
 _ARGUMENT = re.compile(r"`([a-z][a-z0-9_.]*)=([^`]*)`")
 

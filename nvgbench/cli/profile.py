@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot, Step, WeightsKind
+from nvgbench.cli.options import DEFAULT_RUNS, Compile, Device, Overrides, RunsRoot, Step, WeightsKind, compile_setting
 from nvgbench.cli.published import PublishedTokenizer, Weights, import_first
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
         step: Step = None,
         weights_kind: WeightsKind = "averaged",
         settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
+        compile: Compile = None,
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,
         as_json: Annotated[bool, typer.Option("--json", help="Print the records instead of tables.")] = False,
@@ -65,7 +66,7 @@ def register(app: typer.Typer) -> None:
         plan = ProfilePlan(
             batch_sizes=_parse_batch_sizes(batch_sizes), repeats=repeats, warmup=warmup, energy_seconds=energy_seconds
         )
-        targets, changed = targets or [], parse_overrides(settings)
+        targets, changed = targets or [], parse_overrides([*settings, *compile_setting(compile, "sampling")])
         if not targets and not paper:
             raise InputError("nothing to profile; name presets or runs, or give --paper")
         chosen: dict[str, Any] = {"set": changed, "classes": classes, "seed": seed, "device": device, "runs": runs}
@@ -125,6 +126,7 @@ def _print_details(record: RunRecord, console: Console) -> None:
     for row in record.tables.get("calls", ()):
         shares = [f"{row[key]:.1%}" if key in row else "" for key in ("mfu", "bandwidth_share")]
         first = quantity(row["first_call_s"], "s") if "first_call_s" in row else ""
+        first += f" ({quantity(row['compile_s'], 's')} compiling)" if "compile_s" in row else ""
         rate = f"{row['images_per_s']:.4g}"
         calls.add_row(row["call"], row["how"], str(row["batch_size"]), quantity(row["median_s"], "s"), rate, *shares, first)
     parts = Table("part", "batch", "eager call", "share", box=None)

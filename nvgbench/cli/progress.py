@@ -30,6 +30,14 @@ def of_first(share: Share) -> Report:
     return counting if share.is_first else quiet
 
 
+def tell_compilation() -> None:
+    """Print how long torch.compile took, if it was used."""
+    from nvgbench.device import compilation_seconds
+
+    if seconds := compilation_seconds():
+        print(f"compilation took {seconds:.1f} s", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def _bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console

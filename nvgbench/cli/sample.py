@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot, Step, WeightsKind
+from nvgbench.cli.options import DEFAULT_RUNS, Compile, Device, Overrides, RunsRoot, Step, WeightsKind, compile_setting
 from nvgbench.cli.published import PublishedTokenizer, Weights, import_first
 from nvgbench.errors import InputError
 
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
         step: Step = None,
         weights_kind: WeightsKind = "averaged",
         settings: Overrides = [],  # noqa: B006 - read by typer, never modified
+        compile: Compile = None,
         structure_image: Annotated[Path | None, typer.Option(help="NVG: take the structure of this image.")] = None,
         structure_mask: Annotated[Path | None, typer.Option(help="NVG: take the structure from this mask.")] = None,
         structure_sample: Annotated[int | None, typer.Option(help="NVG: take the structure of this image of the job.")] = None,
@@ -38,7 +39,7 @@ def register(app: typer.Typer) -> None:
         runs: RunsRoot = DEFAULT_RUNS,
     ) -> None:
         """Draw samples; after an interruption the same command resumes. Under torchrun, on several devices."""
-        from nvgbench.cli.progress import of_first
+        from nvgbench.cli.progress import of_first, tell_compilation
         from nvgbench.device import resolve_device
         from nvgbench.registry import get_family
         from nvgbench.results.weights import unfinished
@@ -66,7 +67,7 @@ def register(app: typer.Typer) -> None:
             names = folder.dataset.classes
             unconditional = get_family(folder.config.family).unconditional
             chosen = select_classes(None if classes is None else classes.split(","), names, unconditional=unconditional)
-            options = export.parse_settings(settings)
+            options = export.parse_settings([*settings, *compile_setting(compile, "sampling")])
             if guided:
                 from nvgbench.nvg.structure_control import with_structure
 
@@ -85,6 +86,7 @@ def register(app: typer.Typer) -> None:
                 )  # fmt: skip
             if not share.is_first:
                 return
+            tell_compilation()
             if classes is not None:
                 typer.echo(f"classes: {', '.join(f'{label} ({class_name(label, names)})' for label in chosen)}")
             typer.echo(f"samples: {export.place(made, out) if out else made}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from nvgbench.cli.cluster import Executor, JobSettings, submit
-from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
+from nvgbench.cli.options import DEFAULT_RUNS, Compile, Device, Overrides, RunsRoot, compile_setting
 from nvgbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
         preset: Annotated[str, typer.Argument(help="A name from 'nvgbench presets'.")],
         data: Annotated[str | None, typer.Option(help="Use another data source, e.g. cifar10 or imagefolder:PATH.")] = None,
         settings: Overrides = [],  # noqa: B006 - typer only reads the default
+        compile: Compile = None,
         name: Annotated[str | None, typer.Option(help="Name of the run; by default that of the preset.")] = None,
         runs: RunsRoot = DEFAULT_RUNS,
         device: Device = "auto",
@@ -71,6 +72,7 @@ def register(app: typer.Typer) -> None:
         run_name = name or preset
         if ".." in Path(run_name).parts:
             raise InputError(f"--name {run_name!r} leads out of the runs folder; use a plain name, and --runs for the folder")
+        settings = [*settings, *compile_setting(compile, "train")]
         jobs = [
             (f"{run_name}-seed{seed}", load_preset(preset, [*settings, f"train.seed={seed}"], data))
             for seed in parse_seeds(seeds)

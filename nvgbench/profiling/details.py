@@ -96,8 +96,8 @@ class Details:
         how = [word for word, on in (("captured", self._captures), ("compiled", self.computation.compiled)) if on]
         named = " and ".join(how) or "eager"
         whole = [one if measured.name == "latency" else batch / one for one in measured.samples]
-        first = measured.conditions.get("first_call_s")
-        yield self._row("images", named, batch, whole) | ({} if first is None else {"first_call_s": first})
+        once = {key: measured.conditions[key] for key in ("first_call_s", "compile_s") if key in measured.conditions}
+        yield self._row("images", named, batch, whole) | once
         if isinstance(generator, TokenGenerator):
             yield self._row("tokens", named, batch, self._time(generator.tokens, batch, self.settings))
         if len(how) == 2:

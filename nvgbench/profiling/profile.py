@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from nvgbench.device import describe_device
+from nvgbench.device import compilation_seconds, describe_device
 from nvgbench.errors import InputError
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.profiling.details import sample_request, without_graphs
@@ -87,7 +87,10 @@ def _at_batch_size(generator: ImageGenerator, batch_size: int, plan: ProfilePlan
     try:
         if plan.warmup:
             # It captures and compiles, loads kernels and allocates.
+            before = compilation_seconds()
             (conditions["first_call_s"],) = time_repetitions(workload, device, repeats=1, warmup=0)
+            if compiling := compilation_seconds() - before:
+                conditions["compile_s"] = compiling
         seconds = time_repetitions(workload, device, repeats=plan.repeats, warmup=max(plan.warmup - 1, 0))
         measured = [
             _speed(seconds, batch_size),

@@ -1,9 +1,9 @@
 """Checkpoints: one folder each, which appears complete or not at all.
 
 ``checkpoints/<phase>/step-00001000/`` holds ``weights.safetensors`` (the model), ``ema.safetensors`` (its moving average, if
-any), a safetensors file for each other trained module, the optimizers' state (until the phase is finished, or longer on
-request) and ``state.json``. The optimizers' state is the file ``optimizer.pt`` or, from a sharded training, the folder
-``optimizer`` of `torch.distributed.checkpoint`.
+any), a safetensors file for each other trained module, the optimizers' state in ``optimizer.pt`` (until the phase is finished,
+or longer on request) and ``state.json``. A sharded training writes folders of `torch.distributed.checkpoint` instead:
+``optimizer`` and, until the phase is finished, ``weights-shards``, ``ema-shards`` … of safetensors files.
 Batches and random numbers depend on (seed, step) alone, so the step determines the position in the data.
 Importing this file does not import torch, so that states of runs can be listed quickly.
 """
@@ -13,13 +13,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import math
 import os
 import pickle
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,13 +29,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from nvgbench.errors import InputError
 from nvgbench.files import file_sha256, is_disk_full, write_text
+from nvgbench.runs.shards import read_whole
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 WEIGHTS, EMA, OPTIMIZER, STATE = "weights.safetensors", "ema.safetensors", "optimizer.pt", "state.json"
-_SHARDS = "optimizer"
+OPTIMIZER_SHARDS = "optimizer"
 _FOLDER = re.compile(r"step-(\d{8,})")
 
 
@@ -89,13 +91,32 @@ class CheckpointState:
     source: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 
+    def shards(self, name: str) -> list[str]:
+        """The files that hold a safetensors file in shards; none if it is whole, or not there at all."""
+        return sorted(file for file in self.files if file.startswith(f"{shards_folder(name)}/"))
+
+    def has(self, name: str) -> bool:
+        """Whether the checkpoint has a file, whole or in shards."""
+        return name in self.files or bool(self.shards(name))
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of a file; of one in shards, of the digests of its shards."""
+        shards = self.shards(name)
+        return hashlib.sha256("".join(self.files[one] for one in shards).encode()).hexdigest() if shards else self.files[name]
+
+
+def shards_folder(name: str) -> str:
+    """The folder in a checkpoint with the shards of a safetensors file."""
+    return f"{name.removesuffix('.safetensors')}-shards"
+
 
 def save_checkpoint(
     root: Path,
     state: CheckpointState,
     tensors: Mapping[str, Mapping[str, Tensor]],
-    optimizers: Mapping[str, Any] | Path | None = None,
+    optimizers: Mapping[str, Any] | None = None,
     keep: Keep = Keep(),
+    shards: Path | None = None,
 ) -> Path:
     """Write a checkpoint into ``root``, then remove older ones.
 
@@ -103,9 +124,9 @@ def save_checkpoint(
         root: the phase's folder.
         state: its ``files`` are filled in here.
         tensors: file name -> state dict.
-        optimizers: module name -> optimizer state, or the folder from `new_shards`, which is moved; not needed in the last
-            checkpoint of a phase.
+        optimizers: module name -> optimizer state; not needed in the last checkpoint of a phase.
         keep: which of the older ones are kept.
+        shards: the folder from `new_shards`, whose contents are moved into the checkpoint.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; earlier checkpoints are unchanged.
@@ -114,7 +135,6 @@ def save_checkpoint(
     from safetensors import SafetensorError
 
     root.mkdir(parents=True, exist_ok=True)
-    shards = optimizers if isinstance(optimizers, Path) else None
     clean(root, keep, spare=shards)
     target = root / f"step-{state.step:08d}"
     temporary = root / f".{target.name}.new"
@@ -122,9 +142,9 @@ def save_checkpoint(
         temporary.mkdir()
         for name, tree in tensors.items():
             _save_tensors(tree, temporary / name)
-        if shards is not None:
-            shards.rename(temporary / _SHARDS)
-        elif isinstance(optimizers, Mapping):
+        for part in () if shards is None else shards.iterdir():
+            part.rename(temporary / part.name)
+        if optimizers is not None:
             torch.save(dict(optimizers), temporary / OPTIMIZER)
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         hashes = {path.relative_to(temporary).as_posix(): file_sha256(path) for path in files}
@@ -190,13 +210,13 @@ def read_state(checkpoint: Path) -> CheckpointState:
         raise _damaged(path, f"{'.'.join(map(str, problem['loc'])) or 'all of it'}: {problem['msg']}") from None
     except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from None
-    if WEIGHTS not in state.files:
+    if not state.has(WEIGHTS):
         raise _damaged(path, f"it does not list {WEIGHTS}")
     return state
 
 
 def load_tensors(checkpoint: Path, name: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """A safetensors file of a checkpoint.
+    """A safetensors file of a checkpoint, put together if it is in shards.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -204,6 +224,13 @@ def load_tensors(checkpoint: Path, name: str, device: torch.device | str = "cpu"
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if shards := read_state(checkpoint).shards(name):
+        check_shards(checkpoint, shards)
+        folder = checkpoint / shards_folder(name)
+        try:
+            return read_whole(folder, device)
+        except (ValueError, OSError) as error:
+            raise _damaged(folder / "*", error) from None
     path = _checked(checkpoint, name)
     try:
         return load_file(path, device=str(device))
@@ -227,25 +254,23 @@ def load_optimizers(checkpoint: Path) -> dict[str, Any]:
 
 
 def new_shards(root: Path, step: int) -> Path:
-    """Where a sharded training writes its optimizers' state before `save_checkpoint` moves it into the checkpoint."""
+    """Where a sharded training writes its shards, in folders, before `save_checkpoint` moves them into the checkpoint."""
     return root / f".step-{step:08d}.shards"
 
 
 def has_optimizers(state: CheckpointState) -> bool:
     """Whether the checkpoint has the optimizers' state, in a file or sharded."""
-    return any(name == OPTIMIZER or name.startswith(f"{_SHARDS}/") for name in state.files)
+    return any(name == OPTIMIZER or name.startswith(f"{OPTIMIZER_SHARDS}/") for name in state.files)
 
 
-def checked_shards(checkpoint: Path) -> Path:
-    """The folder with the sharded state of the optimizers.
+def check_shards(checkpoint: Path, names: Iterable[str] | None = None) -> None:
+    """Check the shards of these names, or all of the checkpoint.
 
     Raises:
         InputError: a file is missing or damaged.
     """
-    for name in read_state(checkpoint).files:
-        if name.startswith(f"{_SHARDS}/"):
-            _checked(checkpoint, name)
-    return checkpoint / _SHARDS
+    for name in (file for file in read_state(checkpoint).files if "/" in file) if names is None else names:
+        _checked(checkpoint, name)
 
 
 def model_file(checkpoint: Path, ema: bool = True) -> str:
@@ -254,7 +279,7 @@ def model_file(checkpoint: Path, ema: bool = True) -> str:
     Raises:
         InputError: ``state.json`` is missing or damaged.
     """
-    return EMA if ema and EMA in read_state(checkpoint).files else WEIGHTS
+    return EMA if ema and read_state(checkpoint).has(EMA) else WEIGHTS
 
 
 def clean(root: Path, keep: Keep = Keep(), spare: Path | None = None) -> None:
@@ -329,7 +354,7 @@ def _checked(checkpoint: Path, name: str) -> Path:
 
 
 def _damaged(path: Path, reason: object) -> InputError:
-    checkpoint = path.parent.parent if path.parent.name == _SHARDS else path.parent
+    checkpoint = path.parent if _FOLDER.fullmatch(path.parent.name) else path.parent.parent
     if not checkpoint.exists():
         return VanishedError(f"{checkpoint} was removed while it was read; try again")
     others = [folder for folder in _folders(checkpoint.parent) if folder != checkpoint]

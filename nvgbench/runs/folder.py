@@ -374,7 +374,7 @@ class RunFolder:
     def tokenizer_fingerprint(self) -> str:
         """SHA-256 of the trained tokenizer's weights."""
         found = self.checkpoint("tokenizer")
-        return ckpt.read_state(found).files[ckpt.model_file(found)]
+        return ckpt.read_state(found).digest(ckpt.model_file(found))
 
     def provenance(self, weights: Weights = "averaged", step: int | None = None) -> dict[str, Any]:
         """Where the trained model comes from: run, step, configuration, weights, data set, published files.
@@ -402,7 +402,7 @@ class RunFolder:
             "finished": state.final,
             "config_hash": segments[-1].hash,
             "seed": self.config.train.seed,
-            "weights": state.files[ckpt.model_file(found, weights == "averaged")],
+            "weights": state.digest(ckpt.model_file(found, weights == "averaged")),
             "weights_kind": "averaged" if ckpt.model_file(found, weights == "averaged") == ckpt.EMA else "plain",
             "tokenizer_weights": self.tokenizer_fingerprint(),
             "dataset": self.dataset.name,

@@ -1,4 +1,4 @@
-"""One writer per run: a lock file with the owner's process id and host."""
+"""One writer per run: a lock file with the owner's process id, host and Slurm job."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the run's lock; the folder is created if needed, and removed again if nothing else was written into it.
 
     The kernel drops the lock of a process that is killed, so the next start takes it over. Record locks are used because forked
-    data workers, which can outlive a killed training for some seconds, do not inherit them.
+    data workers, which can outlive a killed training for some seconds, do not inherit them. A requeued Slurm job, which may
+    start on another host, takes over the lock of its own earlier start: Slurm has ended that one.
 
     Raises:
         InputError: another process is training the run.
@@ -38,7 +39,8 @@ def locked(folder: Path) -> Iterator[None]:
     with _owned(path, folder) as handle:
         _held.add(path)
         try:
-            handle.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%F %T")}))
+            own = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%F %T")}
+            handle.write(json.dumps(own | _slurm_start()))
             handle.flush()
             yield
         finally:
@@ -64,7 +66,7 @@ def _owned(path: Path, folder: Path) -> Iterator[IO[str]]:
                 continue  # its owner removed the file between opening and locking
             owner = _owner(handle)
             # Some network file systems keep locks within one host, so a foreign owner may still be alive.
-            if owner.get("host", socket.gethostname()) != socket.gethostname():
+            if owner.get("host", socket.gethostname()) != socket.gethostname() and not _is_requeued(owner):
                 raise _taken(folder, path, owner)
             handle.truncate(0)
             yield handle
@@ -98,6 +100,24 @@ def _is_alive(owner: dict[str, Any]) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def _slurm_start() -> dict[str, Any]:
+    """The Slurm job that this process belongs to, if any, and how often that job was restarted."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if not job:
+        return {}
+    restarts = os.environ.get("SLURM_RESTART_COUNT", "")
+    cluster = os.environ.get("SLURM_CLUSTER_NAME", "")
+    return {"slurm_job": job, "slurm_cluster": cluster, "slurm_restarts": int(restarts) if restarts.isdecimal() else 0}
+
+
+def _is_requeued(owner: dict[str, Any]) -> bool:
+    """Whether the owner was an earlier start of the Slurm job that this process belongs to."""
+    own, before = _slurm_start(), owner.get("slurm_restarts")
+    if not own or not isinstance(before, int):
+        return False
+    return before < own["slurm_restarts"] and all(owner.get(key) == own[key] for key in ("slurm_job", "slurm_cluster"))
 
 
 def _taken(folder: Path, path: Path, owner: dict[str, Any]) -> InputError:

@@ -68,7 +68,7 @@ def _generator(run: RunFolder, device: torch.device | str, weights: Weights, ste
         if weights == "averaged":
             raise
         tokenizer = _tokenizer(run, device, place, "plain")
-        provenance["tokenizer_weights"] = read_state(place).files[WEIGHTS]
+        provenance["tokenizer_weights"] = read_state(place).digest(WEIGHTS)
     generator = _load(family.build_generator(config, tokenizer, classes), found, device, weights)
     return family.image_generator(config, tokenizer, generator, _spec(config, run.name, classes, provenance))
 

@@ -103,7 +103,7 @@ class InitialWeights:
             "run": self.source.name,
             "config_hash": self.source.hash,
             "step": state.step,
-            "weights": state.files[self._file()],
+            "weights": state.digest(self._file()),
         }
         found |= {key: state.source[key] for key in ("file", "sha256") if key in state.source}
         return found | ({"classes": {"kept": kept, "new": len(self._rows) - kept}} if self.phase == "generator" else {})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,15 +66,46 @@ def save_optimizers(folder: Path, states: States, processes: Processes) -> None:
         OSError: a process could not write.
     """
     import torch.distributed.checkpoint as dcp
+
+    with _written(folder, "optimizers' state"):
+        dcp.save(_flat(states), checkpoint_id=folder, process_group=processes.control)
+
+
+def save_weights(folder: Path, state: Mapping[str, Tensor], processes: Processes) -> None:
+    """Write a state dict into ``folder`` as safetensors files, each process its shards; see `nvgbench.runs.shards`.
+
+    Raises:
+        OSError: a process could not write.
+    """
+    import torch.distributed.checkpoint as dcp
+
+    writer = dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    with _written(folder, "weights"):
+        dcp.save(dict(state), storage_writer=writer, process_group=processes.control)
+
+
+@contextlib.contextmanager
+def _written(folder: Path, what: str) -> Iterator[None]:
+    """Turns what `torch.distributed.checkpoint` raises into the error of the file system behind it."""
     from torch.distributed.checkpoint.api import CheckpointException
 
-    processes.first(lambda: shutil.rmtree(folder, ignore_errors=True))
     try:
-        dcp.save(_flat(states), checkpoint_id=folder, process_group=processes.control)
+        yield
     except CheckpointException as error:
         cause = next(iter(error.failures.values()))[0]
         number = getattr(cause, "errno", None) or errno.EIO
-        raise OSError(number, f"could not write the optimizers' state ({cause})", str(folder)) from error
+        raise OSError(number, f"could not write the {what} ({cause})", str(folder)) from error
+
+
+def new_folder(folder: Path, processes: Processes) -> Path:
+    """``folder``, empty, for what all processes are about to write."""
+
+    def make() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+
+    processes.first(make)
+    return folder
 
 
 def load_optimizers(folder: Path, parameters: Mapping[str, Mapping[int, Tensor]], processes: Processes) -> States:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nvgbench.config.schema import RunConfig
 from nvgbench.data.dataset import ImageDataset
 from nvgbench.data.loader import sequential_batches, training_batches
+from nvgbench.device import compilation_seconds
 from nvgbench.errors import InputError
 from nvgbench.interfaces import Objective, Progress
 from nvgbench.registry import get_family
@@ -110,6 +111,8 @@ def train_generator(job: Job) -> None:
     validation = _validation(job, "generator", [to_device(batch, torch.device("cpu")) for batch in held_out], picture)
     loop = _loop(job, "generator", objective, phase_steps(config, "generator", len(job.dataset)), validation)
     loop.run(batches)
+    if seconds := compilation_seconds():
+        job.report(f"generator: compilation took {seconds:.1f} s")
 
 
 def _start(job: Job, phase: Phase, module: nn.Module) -> bool:
@@ -240,7 +243,7 @@ def copy_tokenizer(job: Job, source: RunFolder) -> None:
     found = source.checkpoint("tokenizer")
     file = ckpt.model_file(found)
     state = ckpt.read_state(found)
-    origin = {"run": source.name, "config_hash": source.hash, "weights": state.files[file]}
+    origin = {"run": source.name, "config_hash": source.hash, "weights": state.digest(file)}
     origin |= {key: state.source[key] for key in ("file", "sha256") if key in state.source}
     have = job.run.state("tokenizer")
     if have is not None:

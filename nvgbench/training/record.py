@@ -114,10 +114,18 @@ def _summary(state: CheckpointState, rows: list[dict[str, Any]]) -> dict[str, An
         "images": state.images,
         "seconds": state.seconds,
         "images_per_second": state.images / state.seconds if state.seconds else None,
+        **_compilation(state, rows),
         **{f"parameters/{name}": count for name, count in state.parameters.items()},
         **({f"loss/{name}": value for name, value in last["losses"].items()} if last and not state.source else {}),
         "taken_from": state.source.get("run") or state.source.get("file", ""),
     }
+
+
+def _compilation(state: CheckpointState, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds of compilation in the process that logged most of it; none if nothing was compiled."""
+    speeds = [row.get("speed", {}) for row in rows if row["phase"] == state.phase]
+    found = max((speed.get("compile_seconds", 0.0) for speed in speeds), default=0.0)
+    return {"compile_seconds": found} if found else {}
 
 
 def _curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import torch
 
 from nvgbench.config.schema import RunConfig
 from nvgbench.data.dataset import ImageDataset
+from nvgbench.device import resolve_compile
 from nvgbench.files import StrPath
 from nvgbench.interfaces import Progress
 from nvgbench.runs.folder import PHASES, Phase, RunFolder
@@ -72,6 +73,8 @@ def train_run(
     with contextlib.ExitStack() as stack:
         processes, device = stack.enter_context(join_processes(device))
         stop = stack.enter_context(StopSignal())
+        if "generator" in phases:
+            resolve_compile(config.train.compile, device)  # before the tokenizer is trained
         progress = progress if processes.is_first else _silent
         ready = stack.enter_context(prepared(request, device, processes, progress))
         run, dataset = ready.run, ready.dataset

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nvgbench.errors import InputError
 from nvgbench.interfaces import Objective
 from nvgbench.runs import checkpoint as ckpt
+from nvgbench.runs.shards import read_shards
 from nvgbench.training.distributed import Processes
 from nvgbench.training.ema import Ema
 from nvgbench.training.optimizer import ModuleOptimizer, parameter_counts
-from nvgbench.training.parallel_state import gather, load_optimizers, save_optimizers, scatter
+from nvgbench.training.parallel_state import gather, load_optimizers, new_folder, save_optimizers, save_weights, scatter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +52,8 @@ class Snapshots:
     def save(self, state: ckpt.CheckpointState) -> None:
         """Write a checkpoint; every process must call this.
 
-        Weights and averages are written whole, by the first process, so that a run can be read whichever way it is trained. The
-        optimizers' state, which is twice as large as the weights, stays sharded.
+        Every process of a sharded training writes its share. Only the weights and averages of a finished phase are gathered,
+        by the first process, into whole files.
 
         Raises:
             OSError: it cannot be written; earlier ones are unchanged.
@@ -59,18 +61,27 @@ class Snapshots:
         first = self.processes.is_first
         if not first and not self.sharded:
             return
-        tensors = {self._file(name): gather(module.state_dict(), first) for name, module in self.objective.modules.items()}
+        tensors = {self._file(name): module.state_dict() for name, module in self.objective.modules.items()}
         if self.ema is not None:
-            tensors[ckpt.EMA] = gather(self.ema.state_dict(), first)
-        optimizers: Mapping[str, Any] | Path | None = None
+            tensors[ckpt.EMA] = self.ema.state_dict()
+        optimizers: Mapping[str, Any] | None = None
         if not state.final or self.keep_optimizer:
             optimizers = {name: item.state_dict() for name, item in self.optimizers.items()}
-            if self.sharded:
-                shards = ckpt.new_shards(self.folder, state.step)
-                save_optimizers(shards, {name: own["state"] for name, own in optimizers.items()}, self.processes)
-                optimizers = shards
+        shards: Path | None = None
+        if self.sharded:
+            shards = new_folder(ckpt.new_shards(self.folder, state.step), self.processes)
+            if optimizers is not None:
+                states = {name: own["state"] for name, own in optimizers.items()}
+                save_optimizers(shards / ckpt.OPTIMIZER_SHARDS, states, self.processes)
+                optimizers = None
+            if state.final:
+                tensors = {file: gather(own, first) for file, own in tensors.items()}
+            else:
+                for file, own in tensors.items():
+                    save_weights(shards / ckpt.shards_folder(file), own, self.processes)
+                tensors = {}
         if first:
-            ckpt.save_checkpoint(self.folder, state, tensors, optimizers, self.keep)
+            ckpt.save_checkpoint(self.folder, state, tensors, optimizers, self.keep, shards)
 
     def restore(self, device: torch.device) -> ckpt.CheckpointState | None:
         """Load the last checkpoint and return its state; None if there is none.
@@ -85,19 +96,38 @@ class Snapshots:
             return None
         state = ckpt.read_state(found)
         _check_same_modules(found, state.parameters, self.parameters)
+        self.processes.first(lambda: ckpt.check_shards(found))
         for name, module in self.objective.modules.items():
-            module.load_state_dict(scatter(ckpt.load_tensors(found, self._file(name)), module.state_dict()))
+            module.load_state_dict(self._tensors(found, state, self._file(name), module.state_dict()))
         if self.ema is not None:
-            self.ema.load_state_dict(scatter(ckpt.load_tensors(found, ckpt.EMA, device), self.ema.state_dict()))
+            self.ema.load_state_dict(self._tensors(found, state, ckpt.EMA, self.ema.state_dict(), device))
         if ckpt.OPTIMIZER in state.files:
             for name, saved in ckpt.load_optimizers(found).items():
                 self.optimizers[name].load_state_dict(saved)
         elif ckpt.has_optimizers(state):
-            shards = self.processes.first(lambda: ckpt.checked_shards(found))
             parameters = {name: item.numbered for name, item in self.optimizers.items()}
-            for name, entries in load_optimizers(shards, parameters, self.processes).items():
+            for name, entries in load_optimizers(found / ckpt.OPTIMIZER_SHARDS, parameters, self.processes).items():
                 self.optimizers[name].load_state_dict({"state": entries})
         return state
+
+    def _tensors(
+        self,
+        found: Path,
+        state: ckpt.CheckpointState,
+        file: str,
+        like: Mapping[str, Tensor],
+        device: torch.device | str = "cpu",
+    ) -> dict[str, Tensor]:
+        """A file of weights, sharded as the tensors of the same name in ``like``."""
+        if not state.shards(file):
+            return scatter(ckpt.load_tensors(found, file, device), like)
+        folder = found / ckpt.shards_folder(file)
+        tensors = {name: torch.empty_like(value) for name, value in like.items()}
+        try:
+            read_shards(folder, tensors)
+        except (ValueError, OSError) as error:
+            raise InputError(f"{folder} is damaged ({error}); remove {found}, and the training resumes from another") from error
+        return tensors
 
     def _file(self, name: str) -> str:
         return ckpt.WEIGHTS if name == next(iter(self.objective.modules)) else f"{name}.safetensors"

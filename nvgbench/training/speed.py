@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nvgbench.device import compilation_seconds
 from nvgbench.profiling.ceilings import measure_ceilings
 from nvgbench.training.ema import Ema
 from nvgbench.training.optimizer import ModuleOptimizer
@@ -39,7 +40,8 @@ class SpeedMeter:
 
         Returns:
             ``data_share``; with known FLOPs ``flops_per_second`` (of one device) and ``mfu``, the share of the rate of a large
-            matrix product in the training's precision, measured on this device; on CUDA ``peak_memory`` (bytes).
+            matrix product in the training's precision, measured on this device; on CUDA ``peak_memory`` (bytes);
+            ``compile_seconds`` so far in this process, if anything was compiled.
         """
         row = {"data_share": waiting}
         if self._flops is not None:
@@ -48,6 +50,8 @@ class SpeedMeter:
             row |= {"flops_per_second": rate, "mfu": rate / products.get(self._product, products["fp32"])}
         if self._device.type == "cuda":
             row["peak_memory"] = float(torch.cuda.max_memory_allocated(self._device))
+        if seconds := compilation_seconds():
+            row["compile_seconds"] = seconds
         return row
 
 

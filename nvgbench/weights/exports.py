@@ -104,7 +104,7 @@ def _prefixes(project: OriginalProject, part: Phase, checkpoint: Path) -> Mappin
     if "prefixes" in source:
         return source["prefixes"]
     plain, average = project.prefixes(part)
-    if part == "generator" and average is not None and (checkpoint / ckpt.EMA).exists():
+    if part == "generator" and average is not None and ckpt.read_state(checkpoint).has(ckpt.EMA):
         return {"weights": plain, "ema": average}
     return {"weights": plain}
 

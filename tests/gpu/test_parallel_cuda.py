@@ -10,10 +10,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from nvgbench.runs.shards import read_whole
 from nvgbench.training.distributed import Processes
 from nvgbench.training.optimizer import ModuleOptimizer
 from nvgbench.training.parallel import Parallel, Replicated, Sharded
-from nvgbench.training.parallel_state import gather, load_optimizers, save_optimizers
+from nvgbench.training.parallel_state import gather, load_optimizers, save_optimizers, save_weights
 from tests.helpers.toy_objective import phase_config
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -61,6 +62,9 @@ def test_weights_equal_those_of_a_single_process(make: Callable[[nn.Module], Par
             optimizer.load_state_dict({"state": states["model"]})
         _train(optimizer, parallel, range(3, 6))
         weights.append(gather(parallel.module.state_dict(), keep=True))
+    save_weights(tmp_path / "weights", parallel.module.state_dict(), Processes())
+    for name, value in read_whole(tmp_path / "weights", "cpu").items():
+        assert torch.equal(value, weights[1][name].cpu()), name
     for name, value in weights[0].items():
         # The same kernels on the same numbers; only the norm for clipping may be summed in another order.
         torch.testing.assert_close(weights[1][name].cpu(), value.cpu(), rtol=1e-4, atol=1e-5, msg=name)

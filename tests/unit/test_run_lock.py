@@ -61,6 +61,59 @@ def test_a_lock_of_another_host_is_refused_and_the_advice_helps(tmp_path: Path) 
         pass
 
 
+def slurm(monkeypatch: pytest.MonkeyPatch, job: str, restarts: str | None, cluster: str = "c") -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", job)
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", cluster)
+    if restarts is None:
+        monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+    else:
+        monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+
+
+def left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock of the first start of Slurm job 12, which was preempted on another host."""
+    slurm(monkeypatch, "12", None)
+    with monkeypatch.context() as there:
+        there.setattr("socket.gethostname", lambda: "elsewhere")
+        with locked(tmp_path):
+            text = (tmp_path / LOCK).read_text()
+    tmp_path.mkdir(exist_ok=True)
+    (tmp_path / LOCK).write_text(text)
+
+
+def test_a_requeued_job_takes_over_its_lock_from_another_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_behind(tmp_path, monkeypatch)
+    slurm(monkeypatch, "12", "1")
+    with locked(tmp_path):
+        owner = json.loads((tmp_path / LOCK).read_text())
+    assert (owner["pid"], owner["slurm_job"], owner["slurm_restarts"]) == (os.getpid(), "12", 1)
+    assert not (tmp_path / LOCK).exists()
+
+
+@pytest.mark.parametrize(
+    ("job", "restarts", "cluster"),
+    [("12", None, "c"), ("12", "0", "c"), ("12", "twice", "c"), ("13", "1", "c"), ("12", "1", "d"), ("", "1", "c")],
+)
+def test_another_job_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str, restarts: str | None, cluster: str
+) -> None:
+    left_behind(tmp_path, monkeypatch)
+    slurm(monkeypatch, job, restarts, cluster)
+    with pytest.raises(InputError, match="on elsewhere since"), locked(tmp_path):
+        pass
+
+
+def test_a_requeued_job_waits_for_an_owner_that_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: subprocess.Popen
+) -> None:
+    """Where locks reach other hosts, the earlier start still holds its lock."""
+    path = tmp_path / "run" / LOCK
+    path.write_text(json.dumps({"pid": 7, "host": "elsewhere", "slurm_job": "12", "slurm_cluster": "c", "slurm_restarts": 0}))
+    slurm(monkeypatch, "12", "1")
+    with pytest.raises(InputError, match="process 7 on elsewhere"), locked(tmp_path / "run"):
+        pass
+
+
 def test_without_locks_of_the_file_system_the_process_id_decides(
     tmp_path: Path, owner: subprocess.Popen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

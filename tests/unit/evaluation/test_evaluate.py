@@ -70,6 +70,9 @@ def image_set(n: int, seed: int, *, labels: bool = True, side: int = 16):
     return in_memory(f"set {seed}", images, classes if labels else None)
 
 
+NEIGHBOURS = ("precision", "recall", "density", "coverage", "clipped-density", "clipped-coverage")
+
+
 def named(metrics) -> dict:
     return {metric.name: metric for metric in metrics}
 
@@ -80,7 +83,7 @@ def test_scores_their_names_and_intervals() -> None:
     )
     metrics = named(scores.metrics)
     assert set(metrics) == {
-        f"{stem}[classifier]" for stem in ("FD", "IS", "KD", "precision", "recall", "density", "coverage", "accuracy")
+        f"{stem}[classifier]" for stem in ("FD", "IS", "KD", "KD-RBF", "MIND", "Vendi", "accuracy", *NEIGHBOURS)
     }
     x, y = (Thumbnails()(coloured(n, seed)[0])[0] for n, seed in ((60, 1), (50, 2)))
     assert metrics["FD[classifier]"].value == pytest.approx(frechet_from_features(x, y))
@@ -91,9 +94,9 @@ def test_scores_their_names_and_intervals() -> None:
         assert metric.interval is not None
         assert metric.interval.low <= metric.value <= metric.interval.high
         assert metric.interval.source == "sampling"
-        if metric.name != "KD[classifier]":
+        if metric.name not in ("KD[classifier]", "KD-RBF[classifier]"):
             assert metric.interval.low >= 0
-        if metric.name.split("[")[0] in ("precision", "recall", "coverage", "accuracy"):
+        if metric.name.split("[")[0] in ("precision", "recall", "coverage", "clipped-density", "accuracy"):
             assert metric.interval.high <= 1
     rows = scores.tables["FD[classifier] by class"]
     assert [row["n"] for row in rows] == [20, 20, 20]
@@ -105,7 +108,7 @@ def test_bare_names_are_for_inception_alone_and_stored_moments_count() -> None:
     moments = StoredMoments(np.zeros(12), np.eye(12))
     reference = Reference(image_set(50, 2), moments)
     found = named(evaluate_samples(image_set(60, 1), reference, Thumbnails("inception"), SETTINGS, cache=CACHE).metrics)
-    assert {"FID", "IS", "KID", "precision", "recall", "density", "coverage"} == set(found)
+    assert {"FID", "IS", "KID", "KID-RBF", "MIND", "Vendi", *NEIGHBOURS} == set(found)
     x = Thumbnails()(coloured(60, 1)[0])[0].double().numpy()
     expected = frechet_distance(x.mean(axis=0), np.cov(x, rowvar=False), np.zeros(12), np.eye(12))
     assert found["FID"].value == pytest.approx(expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from nvgbench.api.paper import TABLE_4, cases, paper_rows, published_only
+import nvgbench as nb
+from nvgbench.api.paper import TABLE_4, PaperTable, cases, paper_rows, published_only
 from nvgbench.errors import InputError
 from nvgbench.interfaces import ImageGenerator
 from nvgbench.profiling import batches
@@ -61,6 +63,32 @@ def test_the_table_of_small_presets(app: typer.Typer, tmp_path: Path) -> None:
     for name in names:
         flops = {m.name: m.samples[0] for m in records[name].measurements if m.name.startswith("flops")}
         assert flops["flops"] == pytest.approx(flops["flops_analytic"], rel=0.01), name
+
+
+def test_the_table_in_a_notebook(tmp_path: Path) -> None:
+    done: list[tuple[int, int]] = []
+    table = nb.profile_paper(
+        ["var-tiny"], largest_batch=1, repeats=1, warmup=1, device="cpu", set={"model.depth": 1}, runs=tmp_path,
+        progress=lambda *counts: done.append(counts),
+    )  # fmt: skip
+    names = ["var-tiny", "var-tiny (without KV cache)"]
+    assert [row.name for row in table] == [table[0].name, table[1].name] == names
+    assert done == [(1, 2), (2, 2)]
+    assert [record.subject for record in Records.read(tmp_path).select(kind="profile")] == names
+    frame = table.to_frame()
+    assert list(frame.index) == names
+    assert (frame["image_s"] > 0).all()
+    assert "var-tiny (without KV cache)" in repr(table)
+    assert "<table" in table._repr_html_()
+
+
+def test_published_figures_stand_in_the_frame() -> None:
+    table = PaperTable(
+        tuple(RunRecord(kind="profile", subject=name, tables={"parameters": []}) for name in ("var-d16", "ar-l"))
+    )
+    published = table.to_frame()["published_s"]
+    assert published["var-d16"] == float(table[0].published.time_s)
+    assert math.isnan(published["ar-l"])
 
 
 def test_nothing_to_profile_is_said(app: typer.Typer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ from torch import nn
 
 from nvgbench.errors import InputError
 from nvgbench.runs import checkpoint as ckpt
-from nvgbench.training.distributed import join_processes
+from nvgbench.training.distributed import Processes, join_processes
 from nvgbench.training.loop import TrainingLoop
+from nvgbench.training.parallel_state import new_folder, save_weights
 from nvgbench.types import ImageBatch
 from tests.helpers.process_group import run_together
 from tests.helpers.toy_objective import Denoiser, ToyObjective, image_batches, loop_settings, phase_config
@@ -92,6 +94,63 @@ def test_a_training_resumes_with_another_number_of_processes_and_in_the_other_mo
         sharded = any(path.suffix == ".distcp" for path in found.rglob("*"))
         assert (ckpt.read_state(found).step, sharded) == (steps, mode == "fsdp" and count > 1)
     _assert_close(tmp_path / "one", tmp_path / "many")
+
+
+class KilledError(Exception):
+    """A process ends at once."""
+
+
+def _train_until(folder: Path, mode: str, killed_after: int) -> None:
+    """Of three steps, with a checkpoint after each."""
+
+    def progress(event: dict) -> None:
+        # The checkpoint of a step is written after its progress is told.
+        if event.get("done") == killed_after + 1:
+            raise KilledError
+
+    with join_processes(torch.device("cpu")) as (processes, device), contextlib.suppress(KilledError):
+        config = phase_config(batch_size=16, clip_norm=0.5, schedule="constant", warmup_steps=0)
+        settings = loop_settings(folder, config=config, total_steps=3, checkpoint_every=1, progress=progress)
+        settings = dataclasses.replace(settings, processes=processes, device=device, parallel=mode)
+        TrainingLoop(Exact(), settings).run(image_batches(16, processes.rank, processes.world_size))
+
+
+def test_sharded_weights_are_read_by_any_number_of_processes(tmp_path: Path) -> None:
+    run_together(1, _train_until, tmp_path / "one", "ddp", 3)
+    many = tmp_path / "many"
+    for steps, (count, mode) in enumerate([(2, "fsdp"), (4, "fsdp"), (2, "ddp")], start=1):
+        run_together(count, _train_until, many, mode, steps)
+        found = ckpt.latest_checkpoint(many / "checkpoints" / "tokenizer")
+        state = ckpt.read_state(found)
+        assert (state.step, state.final) == (steps, steps == 3)
+        folders = sorted(path.name for path in found.iterdir() if path.is_dir())
+        assert folders == ([] if state.final else ["critic-shards", "ema-shards", "optimizer", "weights-shards"])
+        if not state.final:  # used before the training is finished
+            whole = ckpt.load_tensors(found, ckpt.model_file(found))
+            expected = Exact().model.state_dict()
+            assert {name: value.shape for name, value in whole.items()} == {name: v.shape for name, v in expected.items()}
+            assert torch.isfinite(whole["linear.weight"]).all()
+            assert len(state.shards(ckpt.EMA)) == count
+            assert len({state.digest(ckpt.EMA), state.digest(ckpt.WEIGHTS), *state.files.values()}) == len(state.files) + 2
+    _assert_close(tmp_path / "one", many)
+
+
+def test_damaged_shards_of_weights_are_reported_in_one_line(tmp_path: Path) -> None:
+    root, weights = tmp_path / "checkpoints" / "tokenizer", Exact().model.state_dict()
+    shards = new_folder(ckpt.new_shards(root, 1), Processes())
+    save_weights(shards / ckpt.shards_folder(ckpt.WEIGHTS), weights, Processes())
+    state = ckpt.CheckpointState(phase="tokenizer", step=1, total_steps=3, final=False)
+    found = ckpt.save_checkpoint(root, state, {}, shards=shards)
+    for name, value in ckpt.load_tensors(found, ckpt.WEIGHTS).items():
+        assert torch.equal(value, weights[name])
+    (shard,) = (found / "weights-shards").iterdir()
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-10])
+    with pytest.raises(InputError, match=r"step-00000001/weights-shards/\S+ is damaged \(its SHA-256 differs.*remove the"):
+        ckpt.load_tensors(found, ckpt.WEIGHTS)
+    shard.unlink()
+    with pytest.raises(InputError, match="the file is missing"):
+        ckpt.check_shards(found)
 
 
 def test_damaged_shards_are_reported_in_one_line(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from nvgbench.config.load import config_hash, load_preset
-from nvgbench.device import resolve_compile
 from nvgbench.errors import InputError
 from nvgbench.profiling.ceilings import measure_ceilings
+from nvgbench.runs.checkpoint import CheckpointState
 from nvgbench.runs.log import read_log
 from nvgbench.training.acceleration import accelerate
 from nvgbench.training.clock import Clock
 from nvgbench.training.loop import TrainingLoop
+from nvgbench.training.record import _summary
 from nvgbench.training.speed import SpeedMeter
 from nvgbench.training.trial import Trial, grow, largest_micro_batch
 from tests.helpers.toy_objective import ToyObjective, image_batches, loop_settings
@@ -39,15 +40,14 @@ def test_recomputed_activations_change_no_weight() -> None:
     assert all(torch.equal(a, b) for a, b in zip(plain, recomputed, strict=True))
 
 
-def test_auto_compiles_on_cuda_only_and_keeps_hashes() -> None:
-    assert not resolve_compile("auto", CPU)
-    assert resolve_compile("auto", torch.device("cuda"))
-    assert resolve_compile(True, CPU)
+def test_whether_blocks_are_compiled_does_not_change_hashes() -> None:
     auto, never = (load_preset("nvg-tiny", [f"train.compile={value}"]) for value in ("auto", "false"))
     assert config_hash(auto) == config_hash(never)  # of records written when false was the default
 
 
-def test_blocks_are_compiled_where_asked() -> None:
+def test_blocks_are_compiled_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvgbench.device.missing_for_compilation", lambda device_type: None)
+
     class Compilable(torch.nn.Module):
         compiled = False
 
@@ -60,6 +60,15 @@ def test_blocks_are_compiled_where_asked() -> None:
     notes = accelerate(model, config, torch.device("cuda"))
     assert model.compiled
     assert "compiled" in notes[0]
+
+
+def test_seconds_of_compilation_are_logged_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvgbench.training.speed.compilation_seconds", lambda: 12.5)
+    assert SpeedMeter(None, CPU, "fp32").row(100.0, 0.25) == {"data_share": 0.25, "compile_seconds": 12.5}
+    state = CheckpointState(phase="generator", step=2, total_steps=2, final=True)
+    rows = [{"phase": "generator", "losses": {}, "speed": {"compile_seconds": seconds}} for seconds in (12.5, 0.0)]
+    assert _summary(state, rows)["compile_seconds"] == 12.5
+    assert "compile_seconds" not in _summary(state, rows[1:])
 
 
 def test_the_log_has_rates_and_the_wait_for_data(tmp_path: Path) -> None:
