@@ -357,6 +357,8 @@ class FeatureExtractor(Protocol):
         name: ``inception`` or ``classifier`` …, the word in ``FD[name]``.
         fingerprint: SHA-256 (hex) that changes with the weights, the preprocessing or the code.
         provenance: SHA-256 of the weights, preprocessing, training data …
+
+    An extractor whose logits are of named classes may have them as ``class_names``; samples of these classes get an accuracy.
     """
 
     name: str

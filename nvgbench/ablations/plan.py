@@ -225,6 +225,6 @@ def _flops_per_second(root: Path, device: torch.device) -> float:
 
 def write_queue(jobs: Sequence[Job], study: str, root: Path) -> None:
     """Write ``studies/queue-<study>.json``: the trainings in their order, for those who follow them."""
-    home = root / FOLDER
+    home = root / STUDIES_FOLDER
     listed = [{"name": f"{job.variant}, seed {job.seed}", "folder": os.path.relpath(job.folder, home)} for job in jobs]
     write_text(home / f"queue-{study}.json", json.dumps({"study": study, "jobs": listed}, indent=1) + "\n")

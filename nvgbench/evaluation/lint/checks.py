@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from nvgbench.config.schema import RunConfig
 from nvgbench.data.image_set import ImageSet
 from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.pixels import BLOCK, Pixels
@@ -106,6 +107,24 @@ def check_extractor_fit(extractor: FeatureExtractor, stored_moments: bool) -> li
             f"the statistics stored with the reference are of {INCEPTION} features and are not used: FD[{extractor.name}] "
             "is computed from the images of the file"
         )
+    return [Finding("extractor", "warning", message) for message in found]
+
+
+def check_training_networks(config: RunConfig, extractor: str) -> list[Finding]:
+    """An extractor whose network, or one of its family, is part of the run's training losses."""
+    losses, model = config.tokenizer.losses, config.model
+    settings = {
+        "tokenizer.losses.perceptual": (losses.perceptual, losses.perceptual_weight),
+        "model.alignment": (getattr(model, "alignment", "none"), getattr(model, "alignment_weight", 0)),
+    }
+    found = []
+    for key, (value, weight) in settings.items():
+        network = "dinov2" if (key, value) == ("model.alignment", "auto") else value
+        if weight > 0 and network.partition("-")[0] == extractor.partition("-")[0]:
+            found.append(
+                f"`{key}={value}` trains with features of {network}: scores of {extractor} features flatter this run against "
+                "runs trained without them; score it with another extractor as well"
+            )
     return [Finding("extractor", "warning", message) for message in found]
 
 
