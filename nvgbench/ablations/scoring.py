@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from nvgbench.ablations.study import Context, Row
@@ -30,6 +30,7 @@ def sampled_scores(
     settings: Mapping[str, Any] | None = None,
     split: Literal["train", "eval"],
     generator: ImageGenerator | None = None,
+    metrics: Sequence[str] = METRICS,
 ) -> list[Row]:
     """Draw samples into a temporary folder and score them: rows of metric, value, higher_is_better.
 
@@ -40,6 +41,7 @@ def sampled_scores(
         settings: overrides of the sampling settings.
         split: the reference: the first images of the training set, or the held-out ones.
         generator: what draws the samples; the run's own if None.
+        metrics: to compute.
     """
     data = run.config.data
     dataset = open_dataset(
@@ -58,7 +60,7 @@ def sampled_scores(
             open_images(samples),
             Reference(from_dataset(dataset)),
             extractor,
-            ScoreSettings(metrics=METRICS, seed=context.seed, device=context.device),
+            ScoreSettings(metrics=metrics, seed=context.seed, device=context.device),
             cache=FeatureCache(context.root / "_features", batch_size=_BATCH),
         )
     return [
