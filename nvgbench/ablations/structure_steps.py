@@ -228,7 +228,7 @@ def _map_findings(rows: Sequence[Row]) -> list[Finding]:
                 text=f"{label}: two splits of a canvas agree in {mean['agreement']:.3f} of their bits; cross-entropy "
                 f"{mean['cross_entropy']:.3f} bits per real bit, calibration error {mean['calibration']:.3f}; pattern entropy "
                 f"{entropy:.2f} bits, {real:.2f} for real maps.",
-                subject=label, metric="agreement", value=mean["agreement"], n=len(own),
+                subject=label, metric="agreement", value=mean["agreement"], n=len({row["seed"] for row in own}),
             )
         )  # fmt: skip
     return found

@@ -53,7 +53,7 @@ class NvgModelConfig:
     flow_map_loss: Literal["endpoint", "lagrangian"] = "lagrangian"
     """Loss of the jumps of a ``flow-map``."""
     structure_target: Literal["data", "teacher"] = "data"
-    """What objectives with jumps are fitted to: structure maps of images, or the flow of a trained run (``--teacher``)."""
+    """What objectives with jumps are fitted to: structure maps of images, or the flow of a trained run (``teacher=``)."""
     structure_rope: bool = True
     """Whether the rotary embedding has structure axes (Table 3)."""
     token_head_start: Literal["random", "codebook"] = "random"

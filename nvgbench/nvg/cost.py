@@ -33,7 +33,7 @@ def cost_card(config: RunConfig, tokenizer: nn.Module, generator: NvgGenerator) 
     content = [content_flops(config, layout, stage) for stage in stages]
     structure = structure_flops(config, layout)
     content_training = 0 if _is_frozen(config, generator.content, "content") else _TRAINING_PASSES * sum(content)
-    structure_passes = generator.flow.training_passes + (config.model.structure_target == "teacher")
+    structure_passes = generator.flow.training_cost(config.model.structure_target == "teacher")
     content_scales = _scales(sampling.content_guidance, layout.stages)
     structure_scales = _scales(sampling.structure_guidance, layout.stages)[: layout.structure_stages]
     parts = {"tokenizer": tokenizer, "content": generator.content, "structure": generator.structure}

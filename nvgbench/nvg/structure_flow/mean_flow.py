@@ -17,8 +17,8 @@ from nvgbench.nvg.structure_flow.jump import JumpObjective, Rows, broadcast, log
 from nvgbench.nvg.structure_flow.objective import FlowInputs, Network
 
 _HALF_STEP = 0.01
-"""Of the central difference. The sinusoidal time embedding has angles up to 1000 t, whose ripples a true derivative would multiply
-by their frequency; this step bounds that factor."""
+"""Of the central difference. The sinusoidal time embedding has angles up to 1000 t, whose ripples a true derivative would
+multiply by their frequency; this step bounds that factor."""
 _ADAPTIVE = 0.01
 
 
@@ -28,6 +28,9 @@ class MeanFlow(JumpObjective):
     training_passes = 3 + 3 / 2  # half of the rows: tangent and two sides of the difference
 
     diagonal_mean = -0.4
+
+    def training_cost(self, taught: bool) -> float:
+        return self.training_passes + taught / 2  # the teacher's velocity is the tangent too
 
     def draw_jumps(self, rng: torch.Generator, shape: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
         return logit_normal_pairs(rng, shape, device, self.diagonal_mean)

@@ -64,7 +64,7 @@ class StructureObjective(ABC):
         partial_noise: whether the network sees the decided channels.
         two_times: whether the network gets a second time, the one to go to.
         distils: whether `losses` can use a teacher.
-        training_passes: cost of `losses` in forward passes of the network; a pass with gradient counts 3.
+        training_passes: cost of `losses` in forward passes of the network without a teacher; a pass with gradient counts 3.
         loss_name: of the loss in the training log.
     """
 
@@ -103,6 +103,10 @@ class StructureObjective(ABC):
     @abstractmethod
     def evaluations(self, settings: NvgSamplingConfig) -> list[tuple[float, ...]]:
         """The times (or time and target time) at which sampling evaluates the network, one per index of ``predict``."""
+
+    def training_cost(self, taught: bool) -> float:
+        """Forward passes of the network, the teacher's included, that a training step costs per image and stage."""
+        return self.training_passes + taught
 
     def passes(self, settings: NvgSamplingConfig) -> int:
         """Forward passes of the network per split."""

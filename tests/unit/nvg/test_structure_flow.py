@@ -134,6 +134,24 @@ def test_a_certain_structure_costs_nothing(name: str) -> None:
     assert objective.losses(network, inputs).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("taught", [False, True])
+@pytest.mark.parametrize("name", [*OBJECTIVES, "endpoint"])
+def test_the_cost_of_training_is_that_of_the_passes(name: str, taught: bool) -> None:
+    objective = toy_objective("flow-map", flow_map_loss="endpoint") if name == "endpoint" else toy_objective(name)
+    if taught and not objective.distils:
+        pytest.skip("there is no teacher")
+    inputs = objective.draw(torch.arange(4).expand(8, -1), torch.Generator().manual_seed(0))
+    passes = 0
+
+    def network(z: Tensor, t: Tensor, rows: Tensor | None) -> Tensor:
+        nonlocal passes
+        passes += len(z) * (3 if torch.is_grad_enabled() else 1)
+        return torch.zeros_like(z)
+
+    objective.losses(network, inputs, network if taught else None)
+    assert passes / 8 == objective.training_cost(taught)
+
+
 @pytest.mark.parametrize("name", JUMPS)
 def test_targets_are_no_later_than_times(name: str) -> None:
     objective = toy_objective(name)
