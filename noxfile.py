@@ -118,18 +118,27 @@ def benchmarks(session: nox.Session) -> None:
 def quickstart(session: nox.Session) -> None:
     """Train NVG, VAR and AR on procedural shapes, score them side by side, write reports/quickstart/index.html."""
     session.install("-e", ".", env=COMPILED)
-    runs = "runs/quickstart"
-    _train_side_by_side(session, runs)
-    session.run("nvgbench", "eval", "--all", "--anchors", "-n", "1000", "--runs", runs)
-    session.run("nvgbench", "profile", *TINY, "--runs", runs)
-    session.run("nvgbench", "ablate", "clusters", "nvg-tiny", "--runs", runs)
-    session.run("nvgbench", "report", "--all", "--runs", runs, "--out", "reports/quickstart/index.html")
-
-
-def _train_side_by_side(session: nox.Session, runs: str) -> None:
-    """Train in parallel, each process with its share of the cores: models this small make poor use of more than one."""
+    runs = ("--runs", "runs/quickstart")
     cores = os.cpu_count() or 1
+    session.log(f"1/4 train and score {', '.join(TINY)}, {min(len(TINY), cores)} at a time: about 12 minutes on two cores")
+    _train_side_by_side(session, runs, cores)
+    session.log("2/4 score real images and untrained models for comparison: about a minute")
+    session.run("nvgbench", "eval", "--all", "--anchors", "-n", "1000", *runs)
+    session.log("3/4 measure speed, memory and the stability of structure maps: less than a minute")
+    session.run("nvgbench", "profile", *TINY, *runs)
+    session.run("nvgbench", "ablate", "clusters", "nvg-tiny", *runs)
+    session.log("4/4 write the report: seconds")
+    session.run("nvgbench", "report", "--all", *runs, "--out", "reports/quickstart/index.html")
+
+
+def _train_side_by_side(session: nox.Session, runs: tuple[str, str], cores: int) -> None:
+    """Each process has its share of the cores: models this small make poor use of more than one. The longest comes first."""
     at_once = min(len(TINY), cores)
     threads = {"OMP_NUM_THREADS": str(max(1, cores // at_once))}
+
+    def train(preset: str) -> None:
+        session.run("nvgbench", "train", preset, *runs, env=threads)
+        session.run("nvgbench", "eval", preset, "-n", "1000", *runs, env=threads)
+
     with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(lambda preset: session.run("nvgbench", "train", preset, "--runs", runs, env=threads), TINY))
+        list(pool.map(train, TINY))

@@ -17,7 +17,7 @@ from torch import Tensor
 from nvgbench.ablations.subject import Subject
 from nvgbench.errors import InputError
 from nvgbench.nvg.clustering import Method, build_structure
-from nvgbench.nvg.quantizer import stage_tokens
+from nvgbench.nvg.stages import stage_tokens
 
 Maps = Mapping[int, Tensor]
 Clustering = Callable[[Subject, Tensor, torch.Generator], Maps]

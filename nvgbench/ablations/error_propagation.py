@@ -46,8 +46,8 @@ class ErrorPropagation(Study):
         generator = run.folder.load_generator(context.device)
         assert isinstance(generator, NvgImageGenerator)
         structure_NL, labels_N = _real_structure(run, context)
-        stages = len(run.folder.load_tokenizer(context.device).stage_tokens)  # type: ignore[arg-type]
-        maps_NSL = finest_to_stages(structure_NL, stages)
+        layout = generator.generator.layout
+        stages, maps_NSL = layout.stages, finest_to_stages(structure_NL, layout.tokens)
         rows: list[Row] = []
         for given in range(stages):
             source: Any = generator if given == 0 else WithRealStructure(generator, maps_NSL[:, given], labels_N, given)

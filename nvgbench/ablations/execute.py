@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,13 +15,12 @@ from typing import Any
 
 import torch
 
-from nvgbench import __version__
-from nvgbench.ablations.plan import FOLDER, Job, finished_tokenizers
+from nvgbench.ablations.memory import remembered
+from nvgbench.ablations.plan import Job, finished_tokenizers
 from nvgbench.ablations.registry import get_study
 from nvgbench.ablations.study import Context, StudiedRun, Tables
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
-from nvgbench.files import write_text
 from nvgbench.interfaces import Progress
 from nvgbench.progress import quiet
 from nvgbench.runs.folder import PHASES, Phase, RunFolder
@@ -194,17 +191,7 @@ def _measure(task: tuple[str, StudiedRun, Context, bool]) -> Outcome:
 def _remembered(name: str, run: StudiedRun, context: Context) -> Tables:
     """The rows of one run, each headed by the run's place in the design."""
     study = get_study(name)
-    measured = {field: str(getattr(context, field)) for field in ("images", "samples", "seed", "data", "extractor", "device")}
-    weights = [run.folder.state(phase) for phase in PHASES]
-    files = [state and dict(state.files) for state in weights]
-    key = [__version__, study.name, study.version, measured, run.folder.hash, files]
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    path = context.root / FOLDER / "measured" / f"{study.name}-{digest}.json"
-    try:
-        tables = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):  # not measured yet, or damaged
-        tables = study.measure(run, context)
-        write_text(path, json.dumps(tables))
+    tables = remembered(study.name, study.version, run.folder, context, lambda: study.measure(run, context))
     place = {"variant": run.variant, "seed": run.seed, "run": run.folder.name}
     return {table: [place | row for row in rows] for table, rows in tables.items()}
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from nvgbench.ablations.study import Budget, StudiedRun, Study, Variant
+from nvgbench.ablations.study import STUDIES_FOLDER, Budget, StudiedRun, Study, Variant
 from nvgbench.config.load import config_hash, load_preset, replicate_hash, to_dict
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
@@ -21,8 +21,6 @@ from nvgbench.runs.folder import PHASES, RunFolder
 from nvgbench.training.dry_run import estimate
 from nvgbench.training.plan import resolve_config
 
-FOLDER = "studies"
-"""Subfolder of the folder of runs for trainings started by studies."""
 _UTILISATION = 0.2
 """Assumed share of a matrix product's speed that training reaches, if no finished run tells it."""
 _RATED_RUNS = 4
@@ -127,7 +125,7 @@ def plan_jobs(
             teacher = next((job for job in jobs if (job.variant, job.seed) == (variant.teacher, seed)), None)
             assert bool(teacher) == bool(variant.teacher), f"the teacher of {variant.name} has to come before it"
             known = finished.get((config_hash(config), key, config_hash(teacher.config) if teacher else ""))
-            folder = known or root / FOLDER / f"{config.name}-{replicate_hash(config)[:8]}-seed{seed}"
+            folder = known or root / STUDIES_FOLDER / f"{config.name}-{replicate_hash(config)[:8]}-seed{seed}"
             state: State = "finished" if known else "started" if (folder / "config.toml").exists() else "new"
             jobs.append(Job(variant=variant.name, seed=seed, config=config, folder=folder, state=state, tokenizer=key,
                             teacher=teacher.folder if teacher else None))  # fmt: skip

@@ -37,7 +37,8 @@ class StudyRequest:
         settings: overrides of every training by key.
         images, samples: held-out and generated images; the budget's if None.
         seed: of noise, random splits and samples.
-        data: data source of trainings and images; the preset's or the run's own if None.
+        sources: data source of trainings and images; the preset's or the run's own if there is none. Several for studies that
+            compare them.
         extractor: feature extractor of the scores.
         jobs: processes that work at once.
     """
@@ -54,7 +55,7 @@ class StudyRequest:
     images: int | None = None
     samples: int | None = None
     seed: int = 0
-    data: str | None = None
+    sources: Sequence[str] = ()
     extractor: str = "classifier"
     jobs: int = 1
 
@@ -98,6 +99,10 @@ def plan_study(request: StudyRequest, report: Report = quiet) -> StudyPlan:
     """
     study, budget = get_study(request.study), BUDGETS[request.budget]
     preset = request.preset or study.presets[request.budget]
+    study.preset, study.sources = preset, request.sources
+    if len(request.sources) > 1 and not study.compares_sources:
+        raise InputError(f"study {study.name} has one data source, got {len(request.sources)}: {', '.join(request.sources)}")
+    data = None if study.compares_sources or not request.sources else request.sources[0]
     variants = study_variants(study, preset, request.variants)
     if variants and request.targets:
         raise InputError(f"study {study.name} trains its own runs and takes none; leave {request.targets[0].name} out")
@@ -105,7 +110,7 @@ def plan_study(request: StudyRequest, report: Report = quiet) -> StudyPlan:
         raise InputError(f"study {study.name} probes existing runs; name at least one run with a trained tokenizer")
     jobs = plan_jobs(
         variants, preset, budget, seeds=request.seeds, root=request.root, device=request.device,
-        settings=request.settings, data=request.data,
+        settings=request.settings, data=data,
     )  # fmt: skip
     context = Context(
         root=request.root,
@@ -113,7 +118,7 @@ def plan_study(request: StudyRequest, report: Report = quiet) -> StudyPlan:
         images=request.images or budget.images,
         samples=request.samples or budget.samples,
         seed=request.seed,
-        data=request.data,
+        data=data,
         extractor=request.extractor,
         report=report,
     )
@@ -179,7 +184,7 @@ def _record(plan: StudyPlan, tables: dict[str, list[Row]], outcomes: Sequence[Ou
             study=page.as_tree(),
             budget=request.budget,
             settings=dict(request.settings),
-            dataset=_dataset(first, request),
+            dataset=_dataset(first, request.sources),
             extractor_name=context.extractor if plan.jobs else None,
             images=context.images,
             samples=context.samples if plan.jobs else None,
@@ -197,7 +202,7 @@ def _run_row(outcome: Outcome) -> Row:
     return row | {"config_hash": run.folder.hash, "tokenizer": run.folder.tokenizer_fingerprint()}
 
 
-def _dataset(first: RunFolder | None, request: StudyRequest) -> dict[str, Any] | None:
+def _dataset(first: RunFolder | None, sources: Sequence[str]) -> dict[str, Any] | None:
     """The images of a probe; trainings name theirs in their own records."""
-    name = request.data or (None if first is None else first.config.data.source)
+    name = ", ".join(sources) or (None if first is None else first.config.data.source)
     return None if name is None else {"name": name}

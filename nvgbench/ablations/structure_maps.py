@@ -104,7 +104,7 @@ def _draws(sampler: NvgSampler, real: RealStages, stage: int, gumbel: bool, seed
         seeds = [(seed * DRAWS + draw) * count + image for image in range(count)]
         noise = SeededNoise(seeds, real.labels_N.device)
         noise_NLK = noise.normal(layout.positions, layout.channels)
-        uniforms = [noise.uniform(layout.positions) for _ in range(layout.bits if gumbel else 0)]
+        uniforms = [noise.uniform(layout.positions) for _ in range(layout.halvings(stage) if gumbel else 0)]
         with torch.no_grad():
             scores_NLb = torch.cat(
                 [

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
+STUDIES_FOLDER = "studies"
+"""Subfolder of the folder of runs for trainings started by studies, and what was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,8 @@ class Study(ABC):
         limits: what it does not show.
         version: raised when the measurement changes, so that it is repeated.
         presets: the preset of each budget, for studies with variants.
+        compares_sources: whether its variants differ in their data, so that several data sources may be given.
+        preset, sources: what it is run with, set by the runner; no sources mean the study's or the preset's own.
     """
 
     name: str
@@ -148,6 +152,9 @@ class Study(ABC):
     limits: str = ""
     version: int = 1
     presets: ClassVar[Mapping[str, str]] = {"quick": "nvg-tiny", "standard": "nvg-tiny", "paper": "nvg-d12"}
+    compares_sources: ClassVar[bool] = False
+    preset: str = "nvg-tiny"
+    sources: Sequence[str] = ()
 
     def variants(self, preset: str) -> Sequence[Variant]:
         """The models to train; none if the study probes existing runs."""

@@ -19,8 +19,8 @@ from nvgbench.data.dataset import ImageDataset
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
 from nvgbench.interfaces import LatentTokenizer
-from nvgbench.nvg.config import GranularityConfig
-from nvgbench.nvg.quantizer import stage_tokens
+from nvgbench.nvg.config import GranularityConfig, GroupSize
+from nvgbench.nvg.stages import stage_tokens
 from nvgbench.runs.folder import RunFolder
 
 
@@ -39,7 +39,7 @@ class Subject:
     name: str
     encode: Callable[[Tensor], Tensor]
     grid: tuple[int, int]
-    group_size: int = 2
+    group_size: GroupSize = 2
     device: torch.device | str = "cpu"
 
     def latent(self, images_B3HW: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from nvgbench.ablations.findings import compare_variants, difference_rows
+from nvgbench.ablations.memory import remembered
 from nvgbench.ablations.study import Conclusion, Context, Row, StudiedRun, Study, Tables, Variant
 from nvgbench.results.study import Chart, Finding
 
@@ -21,15 +22,22 @@ class TrainedVariants(Study):
     reports: ClassVar = {
         "differences": "every variant minus its baseline in the score that decides, with an interval over training seeds",
         "scores": "all scores of every training",
+        "costs": "tokens per image, FLOPs per image in training and sampling, and seconds that the generator's training took; "
+        "other jobs on the machine count",
     }
 
+    def probes(self) -> Sequence[Variant]:
+        """What is measured on trained variants under another name, in addition to them."""
+        return ()
+
     def measure(self, run: StudiedRun, context: Context) -> Tables:
-        return {"scores": score_rows(run, context)}
+        scores = remembered("scores", 1, run.folder, context, lambda: {"scores": score_rows(run, context)})
+        return scores | {"costs": [cost_row(run, context)]}
 
     def conclude(self, tables: Mapping[str, list[Row]]) -> Conclusion:
         rows = tables["scores"]
         metric, measured = str(rows[0]["metric"]), {str(row["variant"]) for row in rows}
-        known = self.variants("")
+        known = (*self.variants(self.preset), *self.probes())
         # A baseline that failed is not replaced by the next variant.
         variants = [dataclasses.replace(one, baseline=one.baseline or known[0].name) for one in known if one.name in measured]
         return conclude_variants([row for row in rows if row["metric"] == metric], variants, metric)
@@ -44,6 +52,23 @@ def conclude_variants(rows: Sequence[Row], variants: Sequence[Variant], metric: 
         "trainings that hold for all comparisons together; a dot without a bar has one training or no spread.",
     )  # fmt: skip
     return Conclusion(findings=findings, charts=[chart], tables={"differences": difference_rows(findings)})
+
+
+def cost_row(run: StudiedRun, context: Context) -> Row:
+    """What a training and an image cost, from the configuration; and the time that the training took."""
+    from nvgbench.training.dry_run import estimate
+    from nvgbench.training.plan import planned_modules
+
+    config, state = run.folder.config, run.folder.state("generator")
+    cost = estimate(config, context.device)
+    tokens = getattr(planned_modules(config, cost.classes)[0], "stage_tokens", ())
+    return {
+        "stages": len(tokens),
+        "tokens": sum(tokens),
+        "training_flops": cost.training_flops,
+        "sampling_flops": sum(cost.sampling_flops.values()),
+        "generator_seconds": None if state is None else state.seconds,
+    }
 
 
 def score_rows(run: StudiedRun, context: Context, **settings: object) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import ClassVar
 
 from nvgbench.ablations.study import Variant
@@ -18,18 +19,25 @@ class Transfer(TrainedVariants):
     question = "Does NVG's gain over VAR hold on other data?"
     varies: ClassVar = {
         "family": "NVG and VAR, presets of the same size and budget",
-        "data": f"{', '.join(SOURCES)}; those that are not on this machine fail and are left out of the answer",
+        "data": f"{', '.join(SOURCES)} or the sources given; those that are not available fail and are left out of the answer",
     }
     presets: ClassVar = {"quick": "nvg-tiny", "standard": "nvg-tiny", "paper": "nvg-cifar10"}
     limits = "Budgets are equal in images seen, not in time or FLOPs. Scores of different data sets cannot be compared."
+    compares_sources = True
 
     def variants(self, preset: str) -> Sequence[Variant]:
         other = preset.replace("nvg-", "var-", 1)
         return [
             variant
-            for source in SOURCES
+            for name, source in _names(self.sources or SOURCES).items()
             for variant in (
-                Variant(name=f"VAR, {source}", preset=other, settings={"data.source": source}, baseline=f"VAR, {source}"),
-                Variant(name=f"NVG, {source}", settings={"data.source": source}, baseline=f"VAR, {source}"),
+                Variant(name=f"VAR, {name}", preset=other, settings={"data.source": source}, baseline=f"VAR, {name}"),
+                Variant(name=f"NVG, {name}", settings={"data.source": source}, baseline=f"VAR, {name}"),
             )
         ]
+
+
+def _names(sources: Sequence[str]) -> dict[str, str]:
+    """Short name -> source: the last part of a path, unless two sources share it."""
+    short = [PurePath(source.partition(":")[2]).name or source for source in sources]
+    return {source if short.count(name) > 1 else name: source for name, source in zip(short, sources, strict=True)}

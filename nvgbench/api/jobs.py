@@ -238,7 +238,7 @@ def ablate(
     images: int | None = None,
     samples: int | None = None,
     seed: int = 0,
-    data: str | None = None,
+    data: str | Sequence[str] | None = None,
     extractor: str = "classifier",
     jobs: int = 1,
     device: str = "auto",
@@ -260,7 +260,7 @@ def ablate(
         set: settings of every training by key.
         images, samples: number of held-out and of generated images; the budget's if None.
         seed: of noise, random splits and samples.
-        data: other data than the run's or the preset's own.
+        data: other data than the run's or the preset's own; several sources for studies that compare them.
         extractor: feature extractor of the scores.
         jobs: processes that train and measure at once.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -291,7 +291,7 @@ def ablate(
         images=images,
         samples=samples,
         seed=seed,
-        data=data,
+        sources=(data,) if isinstance(data, str) else data or (),
         extractor=extractor,
         jobs=jobs,
     )

@@ -179,7 +179,7 @@ class Run:
             raise InputError(f"{self.name} is a {self.config.family} run and has no structure maps; use an NVG run")
         from nvgbench.nvg.structure import finest_to_stages
 
-        maps_BSL = finest_to_stages(tokens.structure_BL, len(self.tokenizer.stage_tokens))
+        maps_BSL = finest_to_stages(tokens.structure_BL, self.tokenizer.stage_tokens)
         return maps_BSL.unflatten(2, self.tokenizer.grid).cpu().numpy()
 
     def __repr__(self) -> str:

@@ -13,12 +13,15 @@ from nvgbench.errors import InputError
 from nvgbench.nvg import clustering
 
 
-def build_structure(latent: NDArray[np.floating[Any]] | Tensor, group_size: int = 2, **options: Any) -> Tensor:
+def build_structure(
+    latent: NDArray[np.floating[Any]] | Tensor, group_size: int | tuple[int, ...] = 2, **options: Any
+) -> Tensor:
     """Nested, balanced structure maps of latents (NVG's Algorithm 1), from one cluster to one cluster per position.
 
     Args:
         latent: float ``[B, L, C]`` in raster order, or ``[B, C, h, w]``; an array or a tensor.
-        group_size: clusters of a stage that form one cluster of the stage before; a power of two.
+        group_size: clusters of a stage that form one cluster of the stage before, a power of two; or one for each split,
+            coarse to fine.
         options: see `nvgbench.nvg.clustering.build_structure`: ``child_order``, ``method``, ``tie_break``, ``generator``.
 
     Returns:

@@ -57,7 +57,10 @@ def _command(study: str) -> Callable[..., None]:
         retrain: Annotated[
             int, typer.Option(min=0, help="First train this many more tokenizers like the first run's, with other seeds.")
         ] = 0,
-        data: Annotated[str | None, typer.Option(help="Data source; the run's or the preset's own by default.")] = None,
+        data: Annotated[
+            list[str] | None,
+            typer.Option(help="Data source; the run's or the preset's own by default. Repeatable for the study transfer."),
+        ] = None,
         extractor: Annotated[str, typer.Option(help="Feature extractor of the scores.")] = "classifier",
         seed: Annotated[int, typer.Option(help="Seed of noise, random splits and samples.")] = 0,
         jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes that train and measure at once.")] = 1,
@@ -73,7 +76,7 @@ def _command(study: str) -> Callable[..., None]:
         from nvgbench.device import resolve_device
         from nvgbench.runs.find import find_run
 
-        place = resolve_device(device)
+        place, sources = resolve_device(device), data or []
         targets = [find_run(run, root) for run in runs or []]
         if retrain and not targets:
             raise InputError(f"--retrain {retrain} needs a run whose tokenizer is trained again with other seeds")
@@ -82,7 +85,7 @@ def _command(study: str) -> Callable[..., None]:
         request = StudyRequest(
             study=study, root=root, device=place, targets=targets, budget=budget, preset=preset, variants=variant or (),
             seeds=parse_seeds(seeds) or None, settings=parse_overrides(settings), images=images, samples=samples, seed=seed,
-            data=data, extractor=extractor, jobs=jobs,
+            sources=sources, extractor=extractor, jobs=jobs,
         )  # fmt: skip
         plan = plan_study(request, counting)
         if dry_run:

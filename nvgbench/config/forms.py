@@ -64,9 +64,16 @@ def _without_none(annotation: Any) -> Any:
 
 def _describe(kind: Any) -> tuple[str, Any] | None:
     """The form in words, and an example."""
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Annotated:
+        return _describe(parts[0])
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        forms = [_describe(part) for part in parts]
+        known = [form for form in forms if form is not None]
+        return (" or ".join(form for form, _ in known), known[0][1]) if len(known) == len(forms) else None
     if kind in _NAMES:
         return _NAMES[kind], _EXAMPLES[kind]
-    parts = typing.get_args(kind)
+    parts = tuple(typing.get_args(part)[0] if typing.get_origin(part) is typing.Annotated else part for part in parts)
     if typing.get_origin(kind) is not tuple or parts[0] not in _PLURALS:
         return None
     if parts[-1] is Ellipsis:

@@ -246,11 +246,13 @@ def _explain(error: ValidationError, schema: Any, section: str) -> str:
     problem = min(error.errors(include_url=False), key=lambda found: found["type"] not in unknown)
     form = expected_form(schema, problem["loc"], problem["type"], section)
     loc = tuple(str(part) for part in problem["loc"])
+    if problem["type"] not in unknown:  # where several types are allowed, pydantic adds their names to the location
+        loc = tuple(part for part in loc if part.isdigit() or (part.isidentifier() and part not in _TYPES))
     where = ".".join(part for part in (section, *loc) if part)
     if problem["type"] in unknown:
         known = _known_keys(schema, loc[:-1])
         return f"unknown key '{where}'{did_you_mean(loc[-1], known)}; valid here: {', '.join(known)}"
-    if form is not None and form[0] != where:  # within a list
+    if form is not None and isinstance((section, *problem["loc"])[-1], int):  # within a list
         found = "is missing" if problem["type"] == "missing" else f"is {problem.get('input')!r}"
         return f"'{form[0]}': entry {int(loc[-1]) + 1} {found}; expected {form[1]}"
     if problem["type"] in ("missing", "missing_argument"):
@@ -258,6 +260,7 @@ def _explain(error: ValidationError, schema: Any, section: str) -> str:
     return f"'{where}' = {problem.get('input')!r}: {problem['msg'] if form is None else f'expected {form[1]}'}"
 
 
+_TYPES = ("int", "float", "bool", "str")
 _NESTED: dict[tuple[str, ...], Any] = {
     ("data",): DataConfig,
     ("tokenizer",): TokenizerConfig,

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvgbench.nvg.arithmetic import BlockWeights, modulated_norm, single_stream, single_stream_in_place, works_in_place
+from nvgbench.nvg.arithmetic import BlockWeights, is_plain, modulated_norm, single_stream, single_stream_in_place
 from nvgbench.nvg.config import NvgModelConfig
+from nvgbench.nvg.fused import single_stream_fused
 from nvgbench.nvg.rope import Rotation
 from nvgbench.sampling.compiling import compiled
 
@@ -75,8 +76,10 @@ class SingleStreamBlock(nn.Module):
             query_scale_D=self.query_scale,
             key_scale_D=self.key_scale,
         )
-        if self._arithmetic is single_stream and works_in_place(x_BNW):
-            return single_stream_in_place(x_BNW, vectors_B3W, rotation, weights, last)
+        if self._arithmetic is single_stream and is_plain(x_BNW):
+            if not torch.is_grad_enabled():
+                return single_stream_in_place(x_BNW, vectors_B3W, rotation, weights, last)
+            return single_stream_fused(x_BNW, vectors_B3W, rotation, weights, last, self._keep(x_BNW))
         return self._arithmetic(x_BNW, vectors_B3W, rotation, weights, last, self._keep(x_BNW))
 
     def compile_arithmetic(self) -> None:

@@ -6,20 +6,24 @@ because presets that carry a published model's name must be able to hold its wei
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from nvgbench.config.schema import STRICT, ExecutionConfig
 
+_Size = Annotated[int, Field(ge=2)]
+GroupSize = _Size | tuple[_Size, ...]
+"""Children of each cluster: the same at every stage, or one number for each split, coarse to fine."""
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GranularityConfig:
     """The multi-granularity quantizer (paper, section 3.1, Algorithm 1)."""
 
-    group_size: int = Field(default=2, ge=2)
-    """Children of each cluster; a power of two."""
+    group_size: GroupSize = 2
+    """Children of each cluster, powers of two: one for all stages, or a list with one for each split, coarse to fine."""
     clustering: Literal["greedy", "quadtree", "random"] = "greedy"
     """How the hierarchy is built; ``quadtree`` and ``random`` ignore the features and serve as controls."""
     child_order: Literal["matched", "raster", "random"] = "matched"
@@ -56,6 +60,14 @@ class NvgModelConfig:
     """What objectives with jumps are fitted to: structure maps of images, or the flow of a trained run (``teacher=``)."""
     structure_rope: bool = True
     """Whether the rotary embedding has structure axes (Table 3)."""
+    canvas_input: Literal["clean", "additive-noise", "vp-noise"] = "clean"
+    """Noise on the canvas that the content generator sees (Table 3): x + sd·noise, or sqrt(1 - sd²)·x + sd·noise, which
+    preserves the variance; x has unit variance."""
+    canvas_noise: float = Field(default=0.5, gt=0, le=1)
+    """sd at stage 1; it falls linearly and would reach 0 after the last stage. Our choice: the paper gives no schedule."""
+    content_target: Literal["final-canvas", "next-content"] = "final-canvas"
+    """What the content generator predicts: the final canvas, whose difference from the present one gives a stage's tokens
+    (equation 3); or what the tokens are read from directly, without a loss on the canvas."""
     token_head_start: Literal["random", "codebook"] = "random"
     """Initial weights of the token logits: random (the reference), or distances to the codes for trainings of minutes, see
     `nvgbench.nvg.content.ContentGenerator.start_at_codes`."""

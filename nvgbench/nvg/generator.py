@@ -126,6 +126,7 @@ class NvgGenerator(nn.Module):
         structure_BL: Tensor,
         task: StructureTask,
         labels_B: Tensor,
+        noise_BLC: Tensor | None = None,
         *,
         content: bool = True,
     ) -> GeneratorOutput:
@@ -136,12 +137,13 @@ class NvgGenerator(nn.Module):
             structure_BL: int64 structure map of the last stage.
             task: called with the conditions of the structure stages and the structure generator.
             labels_B: int64 classes, ``num_classes`` for none.
+            noise_BLC: standard normal noise of the canvases, for models that are trained with it.
             content: whether the content generator runs.
         """
         layout, batch = self.layout, len(labels_B)
         se_BSLK = self.stage_embeddings(structure_BL)
         stages_S = torch.arange(layout.stages, device=labels_B.device)
-        predicted = self._content(canvas_BSLC, structure_BL, se_BSLK, labels_B) if content else (None, None, None)
+        predicted = self._content(canvas_BSLC, structure_BL, se_BSLK, labels_B, noise_BLC) if content else (None, None, None)
         count = layout.structure_stages
         conditions = StageConditions(
             canvas_BSLC[:, 1 : count + 1].flatten(0, 1),
@@ -152,7 +154,12 @@ class NvgGenerator(nn.Module):
         return GeneratorOutput(task(conditions, self.structure), *predicted)
 
     def _content(
-        self, canvas_BSLC: Tensor, structure_BL: Tensor, se_BSLK: Tensor, labels_B: Tensor
+        self,
+        canvas_BSLC: Tensor,
+        structure_BL: Tensor,
+        se_BSLK: Tensor,
+        labels_B: Tensor,
+        noise_BLC: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Final canvas, token logits and, in a training with alignment, projected features of every stage."""
         layout, batch = self.layout, len(labels_B)
@@ -161,6 +168,7 @@ class NvgGenerator(nn.Module):
             se_BSLK.flatten(0, 1),
             torch.arange(layout.stages, device=labels_B.device).repeat(batch),
             labels_B.repeat_interleave(layout.stages),
+            None if noise_BLC is None else noise_BLC.repeat_interleave(layout.stages, dim=0),
             self._aligned_block,
         )
         final_BSLC = final.unflatten(0, (batch, -1))

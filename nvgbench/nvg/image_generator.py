@@ -116,7 +116,11 @@ class NvgImageGenerator:
     ) -> Sample:
         noise, layout = SeededNoise(seeds_B, labels_B.device), self.generator.layout
         noise_BLK = noise.normal(layout.positions, layout.channels)
-        return sampler.sample(labels_B, noise_BLK, noise.uniform, given=given, keep_stages=keep_stages)
+        content = self.generator.content
+        canvas_noise_BLC = noise.normal(*content.start_1LC.shape[1:]) if content.takes_noise else None
+        return sampler.sample(
+            labels_B, noise_BLK, noise.uniform, canvas_noise_BLC=canvas_noise_BLC, given=given, keep_stages=keep_stages
+        )
 
     def _variant(self, precision: Literal["fp32", "bf16"], compiles: bool) -> NvgGenerator:
         """The generator in this precision, with compiled blocks or not; it shares its other weights with the original."""

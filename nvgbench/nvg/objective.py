@@ -52,9 +52,14 @@ class StageLosses:
     accuracy_S: Tensor
     structure_T: Tensor
 
-    def total(self) -> Tensor:
-        """Equation 3, averaged over the stages, plus the structure's loss, averaged over the structure stages."""
-        return (self.canvas_S + self.tokens_S).mean() + self.structure_T.mean()
+    def total(self, *, canvas: bool = True) -> Tensor:
+        """Equation 3, averaged over the stages, plus the structure's loss, averaged over the structure stages.
+
+        Args:
+            canvas: whether the first term of equation 3 counts.
+        """
+        content_S = self.canvas_S + self.tokens_S if canvas else self.tokens_S
+        return content_S.mean() + self.structure_T.mean()
 
 
 def stage_losses(output: GeneratorOutput, structure_T: Tensor, tokens: TokenSequence, final_BLC: Tensor) -> StageLosses:
@@ -105,6 +110,7 @@ class NvgObjective(Objective):
         self._flow = generator.flow
         self.teacher: StructureGenerator | None = None
         self._content_weights = list(generator.content.parameters())
+        self._predicts_canvas, self._takes_noise = generator.content.predicts_canvas, generator.content.takes_noise
         self._target = target if config.alignment_weight > 0 else None
         self._alignment_weight = config.alignment_weight
         self.needs_images = self._target is not None
@@ -129,14 +135,17 @@ class NvgObjective(Objective):
             teacher = None if self.teacher is None else conditions.bind(self.teacher)
             return self._flow.losses(conditions.bind(own), noised, teacher)
 
+        noise: tuple[Tensor, ...] = ()
+        if self._takes_noise:
+            noise = (torch.randn(final_BLC.shape, generator=rng, device=rng.device).to(final_BLC.device),)
         learns_content = self._target is not None or any(weight.requires_grad for weight in self._content_weights)
-        output = self.modules["generator"](before_BSLC, structure_BL, structure, labels_B, content=learns_content)
+        output = self.modules["generator"](before_BSLC, structure_BL, structure, labels_B, *noise, content=learns_content)
         logged = {self._flow.loss_name: output.structure.detach().mean()}
         if not learns_content:
             yield "generator", output.structure.mean(), logged
             return
         terms = stage_losses(output, output.structure, tokens, final_BLC)
-        total = terms.total()
+        total = terms.total(canvas=self._predicts_canvas)
         logged = {
             "canvas_mse": terms.canvas_S.detach().mean(),
             "token_cross_entropy": terms.tokens_S.detach().mean(),

@@ -25,6 +25,7 @@ from nvgbench.autoencoder.quantization import (
 from nvgbench.errors import InputError
 from nvgbench.nvg.clustering import build_structure
 from nvgbench.nvg.config import GranularityConfig
+from nvgbench.nvg.stages import stage_tokens
 from nvgbench.nvg.structure import finest_to_stages
 from nvgbench.types import TokenSequence
 
@@ -61,12 +62,12 @@ class GranularityQuantizer(nn.Module):
         config: hierarchy and refiners.
         codebook_size: V.
         channels: C.
-        grid: height and width of the latent grid; their product is a power of ``config.group_size``.
+        grid: height and width of the latent grid; their product is a power of ``config.group_size``, or its product.
         commitment: weight of the encoder's term in the quantization loss.
         entropy: also compute the entropy term, averaged over the stages.
 
     Raises:
-        InputError: the number of positions is not a power of the group size.
+        InputError: the group sizes do not lead from one cluster to that many positions.
     """
 
     def __init__(
@@ -198,7 +199,7 @@ class GranularityQuantizer(nn.Module):
     def _stage_structure(self, tokens: TokenSequence) -> Tensor:
         if tokens.structure_BL is None:
             raise InputError("NVG's tokenizer was given tokens without a structure map; they come from another family")
-        return finest_to_stages(tokens.structure_BL, len(self.stage_tokens))
+        return finest_to_stages(tokens.structure_BL, self.stage_tokens)
 
     def _choose(self, means_NC: Tensor, soft: bool) -> tuple[Tensor, Tensor]:
         if soft:
@@ -211,23 +212,6 @@ class GranularityQuantizer(nn.Module):
             index_BLC = structure_BL[:, :, None].expand(-1, -1, codes_BnC.shape[2])
             assigned_BChw = codes_BnC.gather(1, index_BLC).transpose(1, 2).unflatten(2, self.grid)
             return self.refiners[stage if len(self.refiners) > 1 else 0](assigned_BChw)
-
-
-def stage_tokens(positions: int, group_size: int) -> tuple[int, ...]:
-    """Clusters of each stage: 1, k, k² … up to the number of positions.
-
-    Raises:
-        InputError: the number of positions is not a power of the group size.
-    """
-    counts = [1]
-    while counts[-1] < positions:
-        counts.append(counts[-1] * group_size)
-    if counts[-1] != positions or positions < 2:
-        raise InputError(
-            f"{positions} positions cannot be grouped by {group_size} down to one cluster; choose image_size, "
-            "channel_multipliers and group_size so that the grid has group_size^K positions"
-        )
-    return tuple(counts)
 
 
 def cluster_means(values_BLC: Tensor, structure_BL: Tensor, clusters: int) -> Tensor:

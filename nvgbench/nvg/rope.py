@@ -58,6 +58,11 @@ class Rotation(NamedTuple):
         unit_BN1P = torch.view_as_complex(self.unit_B1NP2).transpose(1, 2)
         torch.view_as_complex(x_BNHD.unflatten(-1, (-1, 2))).mul_(unit_BN1P)
 
+    def turn_back_(self, x_BNHD: Tensor) -> None:
+        """The inverse of `turn_`."""
+        unit_BN1P = torch.view_as_complex(self.unit_B1NP2).transpose(1, 2).conj()
+        torch.view_as_complex(x_BNHD.unflatten(-1, (-1, 2))).mul_(unit_BN1P)
+
 
 def axis_sizes(head_size: int, structure_channels: int) -> tuple[int, ...]:
     """Channels of each axis: identity, the structure axes, row, column.

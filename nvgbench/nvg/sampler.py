@@ -126,6 +126,7 @@ class NvgSampler:
         noise_BLK: Tensor,
         uniform: Callable[[int], Tensor],
         *,
+        canvas_noise_BLC: Tensor | None = None,
         given: GivenStructure | None = None,
         keep_stages: bool = False,
     ) -> Sample:
@@ -137,6 +138,7 @@ class NvgSampler:
             labels_B: int64 classes.
             noise_BLK: standard normal; every stage of an image starts its flow from this one noise map.
             uniform: called with n in a fixed order, returns numbers in [0, 1) ``[B, n]``.
+            canvas_noise_BLC: standard normal, for models whose canvas is noised; the same for every stage of an image.
             given: structure maps of the first stages; later ones are generated.
             keep_stages: return the state of every stage.
         """
@@ -148,6 +150,7 @@ class NvgSampler:
         scales_S = self._structure_scales()
         start = self.generator.content.start_1LC
         canvas_BLC = start.new_zeros((len(labels_B), *start.shape[1:]))
+        noise = () if canvas_noise_BLC is None else (canvas_noise_BLC,)
         structure_BL = torch.zeros_like(labels_B)[:, None].expand(-1, layout.positions)
         indices: list[Tensor] = []
         states: list[StageState] = []
@@ -155,7 +158,7 @@ class NvgSampler:
             used_BL = structure_BL
             with part("content"):
                 tokens_Bn, canvas_BLC, *predicted = self._content(
-                    stage, canvas_BLC, used_BL, labels_R, vectors[stage], draw.tokens_Bn, keep=keep_stages
+                    stage, canvas_BLC, used_BL, labels_R, vectors[stage], draw.tokens_Bn, *noise, keep=keep_stages
                 )
             indices.append(tokens_Bn)
             scores_BLb = None
@@ -190,8 +193,8 @@ class NvgSampler:
         layout = self.generator.layout
         tokens_Bn = uniform(layout.tokens[stage])
         generated = stage < layout.structure_stages and (given is None or stage >= given.stage)
-        bits = layout.bits if self.settings.gumbel and generated else 0
-        return _Draw(tokens_Bn, tuple(uniform(layout.positions) for _ in range(bits)))
+        halvings = layout.halvings(stage) if self.settings.gumbel and generated else 0
+        return _Draw(tokens_Bn, tuple(uniform(layout.positions) for _ in range(halvings)))
 
     def _both(self, labels_B: Tensor) -> Tensor:
         """The labels of both branches of guidance: the classes, then "no class"."""
@@ -216,33 +219,38 @@ class NvgSampler:
         labels_R: Tensor,
         vectors_RPW: Tensor,
         uniforms_Bn: Tensor,
-        *,
+        *noise: Tensor,
         keep: bool,
     ) -> tuple[Tensor, ...]:
         """Tokens of a stage and the canvas after it; with ``keep`` also logits and the prediction of the final canvas."""
         temperature, top_k, top_p = self.settings.temperature, self.settings.top_k, self.top_p[stage]
 
         def run(
-            canvas_BLC: Tensor, structure_BL: Tensor, labels_R: Tensor, vectors_RPW: Tensor, uniforms_Bn: Tensor
+            canvas_BLC: Tensor,
+            structure_BL: Tensor,
+            labels_R: Tensor,
+            vectors_RPW: Tensor,
+            uniforms_Bn: Tensor,
+            *noise: Tensor,
         ) -> tuple[Tensor, ...]:
-            logits_BnV, final_BLC = self._content_logits(stage, canvas_BLC, structure_BL, labels_R, vectors_RPW)
+            logits_BnV, final_BLC = self._content_logits(stage, canvas_BLC, structure_BL, labels_R, vectors_RPW, *noise)
             tokens_Bn = choose_tokens(logits_BnV, uniforms_Bn, temperature=temperature, top_k=top_k, top_p=top_p)
             with part("quantizer"):
                 after_BLC = canvas_BLC + self.quantizer.refine(tokens_Bn, structure_BL, stage)
             return (tokens_Bn, after_BLC, logits_BnV, final_BLC) if keep else (tokens_Bn, after_BLC)
 
         key = (stage, self.content_guidance[stage], temperature, top_k, top_p, keep)
-        return self.graphs.call("content", run, canvas_BLC, structure_BL, labels_R, vectors_RPW, uniforms_Bn, key=key)
+        return self.graphs.call("content", run, canvas_BLC, structure_BL, labels_R, vectors_RPW, uniforms_Bn, *noise, key=key)
 
     def _content_logits(
-        self, stage: int, canvas_BLC: Tensor, structure_BL: Tensor, labels_R: Tensor, vectors_RPW: Tensor
+        self, stage: int, canvas_BLC: Tensor, structure_BL: Tensor, labels_R: Tensor, vectors_RPW: Tensor, *noise: Tensor
     ) -> tuple[Tensor, Tensor]:
         content, layout, batch = self.generator.content, self.generator.layout, len(canvas_BLC)
         scale = self.content_guidance[stage]
         classes = labels_R[: _rows(labels_R, scale)]
         se_BLK = structure_embedding(structure_BL, layout.known(stage), layout.channels)
-        canvas, se, clusters = _repeated(len(classes), canvas_BLC, se_BLK, structure_BL)
-        final = content.predict_modulated(canvas, se, torch.full_like(classes, stage), classes, vectors_RPW)
+        canvas, se, clusters, *noise_R = _repeated(len(classes), canvas_BLC, se_BLK, structure_BL, *noise)
+        final = content.predict_modulated(canvas, se, torch.full_like(classes, stage), classes, vectors_RPW, *noise_R)
         logits = content.token_logits(cluster_means(final - canvas, clusters, layout.tokens[stage]))
         return (logits if scale == 1.0 else _guided(logits, scale)), final[:batch]
 

@@ -5,37 +5,44 @@ Shape letters: B batch, S stages (K + 1), L positions of the latent grid in rast
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from nvgbench.errors import InputError
 
 
-def finest_to_stages(structure_BL: Tensor, num_stages: int) -> Tensor:
+def finest_to_stages(structure_BL: Tensor, stages: int | Sequence[int]) -> Tensor:
     """All structure maps of a hierarchy from its last one.
 
     Class j of a stage is the parent of classes g·j … g·j + g - 1 of the next, so a coarser map is the last one without its low
-    bits: s_i = s_K >> (K - i) for group size g = 2. The group size follows from ``num_stages``.
+    bits: s_i = s_K >> (K - i) for group size g = 2.
 
     Args:
         structure_BL: int64, every row a permutation of 0 … L - 1, L a power of two.
-        num_stages: S = K + 1 with g^K = L.
+        stages: clusters of every stage, powers of two from 1 to L; or S = K + 1 for one group size, which follows from g^K = L.
 
     Returns:
         int64 ``[B, S, L]``, from all zeros (stage 0) to ``structure_BL`` itself (stage K).
 
     Raises:
-        InputError: no group size gives ``num_stages`` stages of L positions.
+        InputError: no group size gives that many stages of L positions, or they are not the clusters of balanced splits.
     """
     length = structure_BL.shape[-1]
     bits = length.bit_length() - 1
-    if num_stages < 2 or length != 1 << bits or bits % (num_stages - 1):
-        raise InputError(
-            f"{length} positions cannot be split into {num_stages} stages with one group size; "
-            "use a power of two of positions whose logarithm is a multiple of the number of stages - 1"
-        )
-    shifts_S = torch.arange(bits, -1, -(bits // (num_stages - 1)), device=structure_BL.device)
-    return structure_BL[:, None, :] >> shifts_S[None, :, None]
+    if isinstance(stages, int):
+        if stages < 2 or length != 1 << bits or bits % (stages - 1):
+            raise InputError(
+                f"{length} positions cannot be split into {stages} stages with one group size; "
+                "use a power of two of positions whose logarithm is a multiple of the number of stages - 1"
+            )
+        shifts = list(range(bits, -1, -(bits // (stages - 1))))
+    else:
+        shifts = [bits - (clusters.bit_length() - 1) for clusters in stages]
+        if [length >> shift for shift in shifts] != list(stages) or length != 1 << bits:
+            raise InputError(f"{length} positions cannot be split into stages of {tuple(stages)} clusters; use powers of two")
+    return structure_BL[:, None, :] >> torch.tensor(shifts, device=structure_BL.device)[None, :, None]
 
 
 def structure_embedding(structure_BL: Tensor, stage: int, num_channels: int) -> Tensor:

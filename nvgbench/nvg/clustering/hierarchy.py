@@ -5,7 +5,7 @@ Shape letters: B batch, S stages (K + 1), L positions in raster order, C latent 
 
 from __future__ import annotations
 
-import math
+import itertools
 from typing import Literal, get_args
 
 import torch
@@ -15,6 +15,8 @@ from nvgbench.errors import InputError, did_you_mean
 from nvgbench.nvg.clustering.backends import finest_maps
 from nvgbench.nvg.clustering.batched import TieBreak, inverse_permutation, matched_levels
 from nvgbench.nvg.clustering.lattice import integer_points
+from nvgbench.nvg.config import GroupSize
+from nvgbench.nvg.stages import stage_tokens
 from nvgbench.nvg.structure import finest_to_stages
 
 Method = Literal["greedy", "quadtree", "random"]
@@ -28,7 +30,7 @@ _CHUNK_ENTRIES_GPU = 2**26
 @torch.no_grad()
 def build_structure(
     latent_BLC: Tensor,
-    group_size: int = 2,
+    group_size: GroupSize = 2,
     *,
     child_order: ChildOrder = "matched",
     method: Method = "greedy",
@@ -43,8 +45,8 @@ def build_structure(
 
     Args:
         latent_BLC: float, L a power of ``group_size``. ``quadtree`` and ``random`` use its shape only.
-        group_size: k, a power of two; each stage has k times as many clusters as the previous one. Larger groups are built by
-            joining pairs repeatedly.
+        group_size: k, a power of two; each stage has k times as many clusters as the previous one. A list has one k for each
+            split, coarse to fine, with product L. Larger groups are built by joining pairs repeatedly.
         child_order: which child of class j becomes k·j: ``matched``, the one whose pair was joined earlier (the closer pair;
             at the last stage the lower raster index); ``raster``, the one with the first member in raster order; ``random``.
             ``quadtree`` numbers children in raster order unless it is ``random``; ``random`` clusters are in the order drawn.
@@ -63,7 +65,7 @@ def build_structure(
     """
     _check(latent_BLC, group_size, child_order, method, generator, grid, tie_break)
     batch, length, _ = latent_BLC.shape
-    stages = round(math.log(length, group_size)) + 1
+    tokens = stage_tokens(length, group_size)
     if method == "greedy":
         entries = _CHUNK_ENTRIES_CPU if latent_BLC.device.type == "cpu" else _CHUNK_ENTRIES_GPU
         chunks = latent_BLC.split(max(1, entries // length**2))
@@ -77,13 +79,13 @@ def build_structure(
             torch.rand((batch, length), generator=generator, device=generator.device).argsort(dim=-1).to(latent_BLC.device)
         )
     if child_order != "matched":
-        finest_BL = _reorder_children(finest_BL, stages, group_size, generator if child_order == "random" else None)
-    return finest_to_stages(finest_BL, stages)
+        finest_BL = _reorder_children(finest_BL, tokens, generator if child_order == "random" else None)
+    return finest_to_stages(finest_BL, tokens)
 
 
 def _check(
     latent_BLC: Tensor,
-    group_size: int,
+    group_size: GroupSize,
     child_order: str,
     method: str,
     generator: torch.Generator | None,
@@ -99,14 +101,17 @@ def _check(
             raise InputError(f"{name} {value!r} is unknown; use {', '.join(known)}{did_you_mean(str(value), known)}")
     if latent_BLC.dim() != 3 or not latent_BLC.is_floating_point() or 0 in latent_BLC.shape:
         raise InputError(f"latents must be a float tensor [B, L, C]; got {latent_BLC.dtype} {tuple(latent_BLC.shape)}")
-    if group_size < 2 or group_size & (group_size - 1):
+    sizes = (group_size,) if isinstance(group_size, int) else group_size
+    if any(size < 2 or size & (size - 1) for size in sizes):
         raise InputError(f"group_size {group_size} is not a power of two; use 2, 4, 8 …")
     length = latent_BLC.shape[1]
-    if length < group_size or group_size ** round(math.log(length, group_size)) != length:
+    try:
+        stage_tokens(length, group_size)
+    except InputError:
         raise InputError(
             f"{length} positions are not a power of the group size {group_size}, so they cannot be joined into one cluster; "
             "change the grid (e.g. 8x8 or 16x16) or the group size"
-        )
+        ) from None
     if generator is None and "random" in (method, child_order):
         raise InputError(
             "a random clustering or child order needs a generator; pass generator=torch.Generator().manual_seed(…)"
@@ -155,17 +160,16 @@ def _quadtree(height: int, width: int, device: torch.device) -> Tensor:
     return finest_L[None]
 
 
-def _reorder_children(finest_BL: Tensor, stages: int, group_size: int, generator: torch.Generator | None) -> Tensor:
+def _reorder_children(finest_BL: Tensor, tokens: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
     """Renumber siblings at each stage: randomly if a generator is given, else by their first member in raster order."""
     batch, length = finest_BL.shape
     position_BL = inverse_permutation(finest_BL)
     renamed_Bn = finest_BL.new_zeros((batch, 1))
-    for stage in range(1, stages):
-        count = group_size**stage
+    for parents, count in itertools.pairwise(tokens):
         if generator is None:
             key_Bn = position_BL.view(batch, count, length // count).amin(-1)
         else:
             key_Bn = torch.rand((batch, count), generator=generator, device=generator.device).to(finest_BL.device)
-        rank_Bnk = key_Bn.view(batch, count // group_size, group_size).argsort(dim=-1, stable=True).argsort(dim=-1)
-        renamed_Bn = (renamed_Bn[:, :, None] * group_size + rank_Bnk).flatten(1)
+        rank_Bnk = key_Bn.view(batch, parents, count // parents).argsort(dim=-1, stable=True).argsort(dim=-1)
+        renamed_Bn = (renamed_Bn[:, :, None] * (count // parents) + rank_Bnk).flatten(1)
     return renamed_Bn.gather(1, finest_BL)

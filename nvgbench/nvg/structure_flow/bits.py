@@ -90,9 +90,10 @@ class BitObjective(StructureObjective):
     def _next_channels(self, device: torch.device) -> Tensor:
         """Which channels each stage decides, float32 ``[T, K]``."""
         layout = self.layout
-        first_T1 = layout.bits * torch.arange(layout.structure_stages, device=device)[:, None]
+        first = [layout.known(stage) for stage in range(layout.structure_stages + 1)]
+        first_T1, after_T1 = (torch.tensor(ends, device=device)[:, None] for ends in (first[:-1], first[1:]))
         channel_K = torch.arange(layout.channels, device=device)
-        return ((channel_K >= first_T1) & (channel_K < first_T1 + layout.bits)).float()
+        return ((channel_K >= first_T1) & (channel_K < after_T1)).float()
 
 
 def logistic(normal: Tensor) -> Tensor:

@@ -162,8 +162,8 @@ class StructureObjective(ABC):
 
     def open_channels(self, device: torch.device) -> Tensor:
         """Whether a channel is not decided yet, float32 ``[T, 1, K]``; with pure noise, all are generated."""
-        stages_T11 = torch.arange(self.layout.structure_stages, device=device)[:, None, None]
-        known_T11 = self.layout.bits * stages_T11 * int(self.partial_noise)
+        known = [self.layout.known(stage) * self.partial_noise for stage in range(self.layout.structure_stages)]
+        known_T11 = torch.tensor(known, device=device)[:, None, None]
         return (torch.arange(self.layout.channels, device=device) >= known_T11).float()
 
     def _impose(self, values_BLK: Tensor, data_BLK: Tensor, known: int) -> Tensor:

@@ -17,10 +17,12 @@ from nvgbench.ablations.plan import plan_jobs
 from nvgbench.ablations.registry import STUDIES, get_study
 from nvgbench.ablations.runner import StudyRequest, plan_study, run_study
 from nvgbench.ablations.sampling import sweeps
+from nvgbench.ablations.scoring import sampled_scores
 from nvgbench.ablations.seeds import Seeds, variance_row
-from nvgbench.ablations.study import BUDGETS
+from nvgbench.ablations.study import BUDGETS, Context, StudiedRun
 from nvgbench.ablations.transfer import Transfer
 from nvgbench.config.load import load_preset
+from nvgbench.errors import InputError
 from nvgbench.results.study import study_page
 from nvgbench.runs.folder import RunFolder
 from nvgbench.types import SampleRequest
@@ -82,7 +84,54 @@ def test_variants_of_table_3_share_their_tokenizer_and_group_sizes_do_not(tmp_pa
         return len({job.tokenizer for job in jobs})
 
     assert tokenizers(Components()) == 1
-    assert tokenizers(Levels()) == len(Levels().variants("nvg-tiny")) == 2  # 16 positions: by 16 there is no inner stage
+    assert tokenizers(Levels()) == len(Levels().variants("nvg-tiny")) == 4
+
+
+def test_levels_are_those_of_the_grid() -> None:
+    names = [variant.name for variant in Levels().variants("nvg-tiny")]
+    assert names == ["1-2-4-8-16", "1-4-16", "1-2-16", "1-8-16"]  # by 16 there would be no inner stage
+    assert [variant.name for variant in Levels().variants("nvg-d12")] == [
+        "1-2-…-256", "1-4-16-64-256", "1-16-256", "1-2-256", "1-128-256",
+    ]  # fmt: skip
+
+
+def test_studies_of_trained_variants_share_their_baseline(tmp_path: Path) -> None:
+    """So that one finished training serves all of them, at any budget."""
+    for budget in ("quick", "standard"):
+        baselines = set()
+        for study, name in (
+            (Components(), "as published"), (Levels(), "1-2-4-8-16"), (Seeds(), "the model"), (Transfer(), "NVG, shapes"),
+        ):  # fmt: skip
+            variants = [variant for variant in study.variants("nvg-tiny") if variant.name == name]
+            (job,) = plan_jobs(variants, "nvg-tiny", BUDGETS[budget], seeds=[0], root=tmp_path, device=CPU)
+            baselines.add((job.folder, job.tokenizer))
+        assert len(baselines) == 1
+
+
+@pytest.mark.parametrize("study", [Components(), Levels(), Transfer()])
+def test_equal_scores_show_no_difference(study: Any) -> None:
+    """A metric that is constant, or one run under every name."""
+    names = [variant.name for variant in (*study.variants("nvg-tiny"), *study.probes())]
+    for values in ([7.0] * 3, [1.0, 2.0, 4.0]):
+        found = study.conclude({"scores": rows(dict.fromkeys(names, values))})
+        assert {one.verdict for one in found.findings} == {"no difference"}
+
+
+def test_given_structure_is_compared_with_the_generated_one_of_the_same_training() -> None:
+    values = {"as published": [5.5, 6.5], "given structure": [4.0, 5.25]}
+    (found,) = Components().conclude({"scores": rows(values)}).findings
+    assert (found.subject, found.value) == ("given structure", pytest.approx(-1.375))
+
+
+def test_transfer_takes_the_data_sources_that_are_given(tmp_path: Path) -> None:
+    sources = ["shapes", "imagefolder:data/birds", "npz:a/cars.npz", "imagefolder:b/cars.npz"]
+    plan = plan_study(StudyRequest(study="transfer", root=tmp_path, device=CPU, budget="quick", sources=sources))
+    assert [job.variant for job in plan.jobs][::2] == [
+        "VAR, shapes", "VAR, birds", "VAR, npz:a/cars.npz", "VAR, imagefolder:b/cars.npz",
+    ]  # fmt: skip
+    assert [job.config.data.source for job in plan.jobs][1::2] == sources
+    with pytest.raises(InputError, match="has one data source, got 4"):
+        plan_study(StudyRequest(study="levels", root=tmp_path, device=CPU, sources=sources))
 
 
 def test_families_are_compared_within_a_data_set() -> None:
@@ -149,6 +198,30 @@ class Pooled:
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         small = torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 2).flatten(1)
         return small, small[:, :0]
+
+
+def test_parts_of_nvg_are_measured_and_shared_with_other_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvgbench.ablations.scoring.open_extractor", lambda *_: Pooled())
+    monkeypatch.setattr("nvgbench.evaluation.evaluate.open_extractor", lambda *_: Pooled())
+    train(tmp_path / "nvg", "nvg", "data.eval_images=16", "train.steps=2")
+    run = RunFolder(tmp_path / "nvg")
+    context = Context(root=tmp_path, device=CPU, images=16, samples=16)
+    tables = Components().measure(StudiedRun("as published", 0, run), context)
+    firsts = {row.get("variant", ""): row for row in reversed(tables["scores"])}
+    assert set(firsts) == {"", "given structure"}
+    assert {row["metric"] for row in firsts.values()} == {"FD[pooled]"}
+    # The evaluation and the probe draw the same samples and score them alike; only the structure differs.
+    own = sampled_scores(run, context, seed=0, split="eval")[0]["value"]
+    assert firsts[""]["value"] == pytest.approx(own, rel=1e-6)
+    assert firsts["given structure"]["value"] != pytest.approx(own, rel=1e-6)
+    (cost,) = tables["costs"]
+    assert (cost["stages"], cost["tokens"]) == (5, 31)
+    assert cost["training_flops"] > 0
+    assert cost["sampling_flops"] > 0
+    assert cost["generator_seconds"] > 0
+    records = run.records_path.read_text()
+    Levels().measure(StudiedRun("1-2-4-8-16", 0, run), context)
+    assert run.records_path.read_text() == records  # not evaluated again
 
 
 def test_given_structure_is_scored_stage_by_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,8 @@ FORMS = {
     "sampling.top_p=[1]": "'sampling.top_p': entry 2 is missing; expected a list of 2 numbers",
     "tokenizer.channel_multipliers=['a',1]": "'tokenizer.channel_multipliers': entry 1 is 'a'; expected a list of whole",
     "tokenizer.channel_multipliers=2": "expected a list of whole numbers, e.g. tokenizer.channel_multipliers=[1,2,4,4,4]",
-    "tokenizer.quantizer.group_size=[4,2,2]": "expected a whole number, e.g. tokenizer.quantizer.group_size=2",
+    "tokenizer.quantizer.group_size=4.5": "'tokenizer.quantizer.group_size' = 4.5: expected a whole number or a list of whole "
+    "numbers, e.g. tokenizer.quantizer.group_size=2",
     "model.depth=2.5": "'model.depth' = 2.5: expected a whole number, e.g. model.depth=8",
     "model.drop_path=much": "expected a number, e.g. model.drop_path=0.001",
     "model.structure_rope=7": "expected true or false, e.g. model.structure_rope=true",

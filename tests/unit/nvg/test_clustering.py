@@ -157,6 +157,8 @@ def test_random_draws_come_from_the_generator() -> None:
         ({"child_order": "none"}, "child_order 'none'"),
         ({"tie_break": "first"}, "tie_break"),
         ({"group_size": 3}, "not a power of two"),
+        ({"group_size": (2, 3)}, "not a power of two"),
+        ({"group_size": (2, 2)}, "not a power of the group size"),
         ({"group_size": 8}, "not a power of the group size"),
         ({"method": "random"}, "needs a generator"),
         ({"method": "quadtree"}, "the quadtree needs a grid"),
@@ -188,3 +190,21 @@ def test_finest_to_stages_by_group_size() -> None:
     assert finest_to_stages(structure_BL, 3)[0, 1].tolist() == (structure_BL[0] >> 2).tolist()
     with pytest.raises(InputError):
         finest_to_stages(structure_BL, 4)
+    assert finest_to_stages(structure_BL, (1, 2, 16))[0, 1].tolist() == (structure_BL[0] >> 3).tolist()
+    for clusters in ((1, 3, 16), (1, 2, 32)):
+        with pytest.raises(InputError):
+            finest_to_stages(structure_BL, clusters)
+
+
+@pytest.mark.parametrize("child_order", ["matched", "raster"])
+def test_a_list_of_group_sizes_picks_stages(child_order: str) -> None:
+    """The clusters are those of the binary hierarchy; only the names of siblings may differ."""
+    points_BLC = torch.randn(2, 16, 4, generator=torch.Generator().manual_seed(0))
+    binary_BSL = build_structure(points_BLC)
+    uneven_BSL = build_structure(points_BLC, (2, 8), child_order=child_order)
+    assert uneven_BSL.shape[1] == 3
+    assert torch.equal(uneven_BSL[:, 1], uneven_BSL[:, 2] // 8)
+    pairs = torch.stack((binary_BSL[0, 1], uneven_BSL[0, 1])).unique(dim=1)
+    assert pairs.shape[1] == 2
+    first_Bn = uneven_BSL[:, 2].argsort(dim=1).view(2, 2, 8)
+    assert child_order == "matched" or torch.equal(first_Bn, first_Bn.sort(dim=2).values)

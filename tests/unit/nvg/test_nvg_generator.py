@@ -120,23 +120,48 @@ def test_class_stage_and_structure_matter(part: str) -> None:
     assert torch.equal(run(canvas, se, stage, labels), run(canvas, se.flip(1), stage, labels))
 
 
-def test_a_batch_of_all_stages_equals_single_stages() -> None:
-    model = tiny(StageLayout((4, 4), 4))
+def test_noise_on_the_canvas() -> None:
+    """Of unit variance are the variance-preserving mixture, and the canvas without the additive noise; stage 0 has none."""
+    canvas, noise = torch.randn(2, 1000, 6), torch.randn(2, 1000, 6)
+    stage = torch.tensor([1, 4])
+    for kind, variances in (("additive-noise", [1.25, 1 + 0.125**2]), ("vp-noise", [1.0, 1.0])):
+        content = tiny(canvas_input=kind).content
+        # 6,000 numbers: standard error below 0.02.
+        assert content._noised(canvas, noise, stage).var(dim=(1, 2)).tolist() == pytest.approx(variances, abs=0.1)
+        canvas_BLC, se, _, labels = _content_inputs(2)
+        with torch.no_grad():
+            starts = [content(canvas_BLC, se, torch.zeros(2).long(), labels, noise[:, :16] * scale) for scale in (0, 1)]
+            later = [content(canvas_BLC, se, torch.ones(2).long(), labels, noise[:, :16] * scale) for scale in (0, 1)]
+        assert torch.equal(*starts)
+        assert not torch.allclose(*later)
+
+
+def test_a_model_of_the_next_content_adds_it_to_the_canvas() -> None:
+    canvas, se, stage, labels = _content_inputs(2)
+    with torch.no_grad():
+        whole, added = (tiny(content_target=t).content(canvas, se, stage, labels) for t in ("final-canvas", "next-content"))
+    torch.testing.assert_close(added - canvas, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("group_size", [4, (4, 2, 2)])
+def test_a_batch_of_all_stages_equals_single_stages(group_size: int | tuple[int, ...]) -> None:
+    model = tiny(StageLayout((4, 4), group_size))
     layout = model.layout
     generator = torch.Generator().manual_seed(0)
     structure_BL = torch.stack([torch.randperm(16, generator=generator) for _ in range(2)])
-    canvas = torch.randn(2, 3, 16, 6, generator=generator)
-    z, t = torch.randn(2, 1, 16, 4, generator=generator), torch.rand(2, 1, generator=generator)
+    canvas = torch.randn(2, layout.stages, 16, 6, generator=generator)
+    flows = layout.structure_stages
+    z, t = torch.randn(2, flows, 16, 4, generator=generator), torch.rand(2, flows, generator=generator)
     classes = torch.tensor([1, 2])
     noised = FlowInputs(z, t, z, z)
     output = model(canvas, structure_BL, lambda conditions, own: noised.evaluate(conditions.bind(own)), classes)
-    assert output.logits_BNV.shape == (2, 1 + 4 + 16, 20)
+    assert output.logits_BNV.shape == (2, sum(layout.tokens), 20)
     se = model.stage_embeddings(structure_BL)
     for stage in range(layout.stages):
         alone = model.content(canvas[:, stage], se[:, stage], torch.full((2,), stage), classes)
         torch.testing.assert_close(output.final_BSLC[:, stage], alone, rtol=1e-4, atol=1e-5)
         residual = alone - canvas[:, stage]
-        at = layout.coarser(structure_BL, 2, stage)
+        at = layout.coarser(structure_BL, layout.last, stage)
         for cluster in range(layout.tokens[stage]):
             mean = torch.stack([residual[i][at[i] == cluster].mean(0) for i in range(2)])
             row = sum(layout.tokens[:stage]) + cluster

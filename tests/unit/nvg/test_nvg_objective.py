@@ -52,8 +52,21 @@ def test_the_loss_is_the_sum_of_its_parts_and_repeats() -> None:
     assert loss(tiny(), seed=1)[0].item() != value.item()
 
 
-def test_every_parameter_gets_a_gradient() -> None:
-    model = tiny()
+def test_a_model_of_the_next_content_has_no_loss_on_the_canvas() -> None:
+    value, logs = loss(tiny(content_target="next-content"))
+    assert value.item() == pytest.approx(logs["token_cross_entropy"] + logs["structure_mse"], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["additive-noise", "vp-noise"])
+def test_noise_on_the_canvas_changes_the_content_only(kind: str) -> None:
+    clean, noised = loss(tiny())[1], loss(tiny(canvas_input=kind))[1]
+    assert noised["structure_mse"] == pytest.approx(clean["structure_mse"], rel=1e-6)
+    assert noised["canvas_mse"] != pytest.approx(clean["canvas_mse"], rel=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"canvas_input": "vp-noise"}, {"content_target": "next-content"}])
+def test_every_parameter_gets_a_gradient(options: dict[str, object]) -> None:
+    model = tiny(**options)
     loss(model)[0].backward()
     assert not [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
 

@@ -23,16 +23,21 @@ def draw(
     torch.nn.init.normal_(quantizer.codebook.weight)
     noise = SeededNoise(seeds)
     start = noise.normal(model.layout.positions, model.layout.channels)
+    canvas_noise = noise.normal(model.layout.positions, 6) if model.content.takes_noise else None
     with torch.no_grad():
         sampler = NvgSampler(model, quantizer, settings)
-        sample = sampler.sample(torch.tensor(classes), start, noise.uniform, given=given, keep_stages=True)
+        sample = sampler.sample(
+            torch.tensor(classes), start, noise.uniform, canvas_noise_BLC=canvas_noise, given=given, keep_stages=True
+        )
         expected = quantizer.canvases(sample.tokens)[:, -1].flatten(2).transpose(1, 2)
     torch.testing.assert_close(sample.canvas_BLC, expected, rtol=1e-4, atol=1e-5)
     return sample
 
 
 @pytest.mark.parametrize("options", [{}, {"gumbel": True}, {"flow_schedule": "uniform", "temperature": 2.0}])
-@pytest.mark.parametrize("layout", [StageLayout((4, 4)), StageLayout((4, 4), 4), StageLayout((2, 8))])
+@pytest.mark.parametrize(
+    "layout", [StageLayout((4, 4)), StageLayout((4, 4), 4), StageLayout((2, 8)), StageLayout((4, 4), (2, 4, 2))]
+)
 def test_structure_maps_are_balanced_and_nested(layout: StageLayout, options: dict[str, object]) -> None:
     settings = NvgSamplingConfig(flow_steps=3, **options)  # type: ignore[arg-type]
     sample = draw(tiny(layout), settings, [1, 2, 3], [0, 1, 2])
@@ -43,9 +48,9 @@ def test_structure_maps_are_balanced_and_nested(layout: StageLayout, options: di
         assert torch.equal(layout.coarser(sample.tokens.structure_BL, layout.last, stage), state.structure_BL)
 
 
-@pytest.mark.parametrize("structure_input", ["partial-noise", "pure-noise"])
-def test_an_image_is_the_same_in_every_batch(structure_input: str) -> None:
-    model = tiny(structure_input=structure_input)
+@pytest.mark.parametrize("options", [{}, {"structure_input": "pure-noise"}, {"canvas_input": "additive-noise"}])
+def test_an_image_is_the_same_in_every_batch(options: dict[str, object]) -> None:
+    model = tiny(**options)
     settings = NvgSamplingConfig(flow_steps=2, gumbel=True)
     whole = draw(model, settings, [7, 8, 9, 10], [0, 1, 2, 0])
     for rows in ([2], [3, 1]):

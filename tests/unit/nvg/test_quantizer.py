@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as hnp
 from nvgbench.errors import InputError
 from nvgbench.nvg.config import GranularityConfig
 from nvgbench.nvg.objective import canvases_of
-from nvgbench.nvg.quantizer import GranularityQuantizer, cluster_means, stage_tokens
+from nvgbench.nvg.quantizer import GranularityQuantizer, cluster_means
+from nvgbench.nvg.stages import stage_tokens
 from nvgbench.nvg.structure import finest_to_stages
 from nvgbench.types import TokenSequence
 
@@ -29,6 +30,7 @@ LATENT = torch.randn(3, 6, 4, 4, generator=torch.Generator().manual_seed(4))
 VARIANTS = [
     {},
     {"group_size": 4},
+    {"group_size": (2, 4, 2), "child_order": "raster"},
     {"clustering": "quadtree"},
     {"clustering": "random"},
     {"child_order": "random"},
@@ -69,7 +71,7 @@ def test_the_stages_add_up_to_the_quantized_latent(latent: np.ndarray, variant: 
     quantizer = make_quantizer(**variant)
     quantized = quantizer(torch.from_numpy(latent))
     tokens = quantized.tokens
-    structure_BSL = finest_to_stages(tokens.structure_BL, tokens.stages)
+    structure_BSL = finest_to_stages(tokens.structure_BL, quantizer.stage_tokens)
     added = [quantizer.refine(tokens.indices[stage], structure_BSL[:, stage], stage).double() for stage in range(tokens.stages)]
     summed_BChw = torch.stack(added).sum(0).transpose(1, 2).unflatten(2, (4, 4))
     torch.testing.assert_close(summed_BChw.float(), quantized.latent_BChw, rtol=1e-5, atol=1e-4)
@@ -83,7 +85,7 @@ def test_canvases_before_each_stage_follow_from_the_updates() -> None:
     tokens = quantizer.tokenize(LATENT)
     before, _ = canvases_of(quantizer, tokens)
     assert before[:, 0].abs().max().item() == 0
-    structure_BSL = finest_to_stages(tokens.structure_BL, tokens.stages)
+    structure_BSL = finest_to_stages(tokens.structure_BL, quantizer.stage_tokens)
     for stage in range(1, tokens.stages):
         update = quantizer.refine(tokens.indices[stage - 1], structure_BSL[:, stage - 1], stage - 1)
         torch.testing.assert_close(before[:, stage - 1] + update, before[:, stage])
