@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from nvgbench.ablations.study import STUDIES_FOLDER, Budget, StudiedRun, Study, 
 from nvgbench.config.load import config_hash, load_preset, replicate_hash, to_dict
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
+from nvgbench.files import write_text
 from nvgbench.runs.find import find_runs
 from nvgbench.runs.folder import PHASES, RunFolder
 from nvgbench.training.dry_run import estimate
@@ -219,3 +221,10 @@ def _flops_per_second(root: Path, device: torch.device) -> float:
         product = factor @ product / side
     float(product.sum())  # waits for the device
     return _UTILISATION * 5 * 2 * side**3 / (time.perf_counter() - start)
+
+
+def write_queue(jobs: Sequence[Job], study: str, root: Path) -> None:
+    """Write ``studies/queue-<study>.json``: the trainings in their order, for those who follow them."""
+    home = root / FOLDER
+    listed = [{"name": f"{job.variant}, seed {job.seed}", "folder": os.path.relpath(job.folder, home)} for job in jobs]
+    write_text(home / f"queue-{study}.json", json.dumps({"study": study, "jobs": listed}, indent=1) + "\n")

@@ -16,6 +16,7 @@ STUDIES: Registry[type[Study]] = Registry(
     {
         "clusters": "nvgbench.ablations.clusters:Clusters",
         "alignment": "nvgbench.ablations.alignment:Alignment",
+        "hierarchies": "nvgbench.ablations.hierarchies:Hierarchies",
         "levels": "nvgbench.ablations.levels:Levels",
         "components": "nvgbench.ablations.components:Components",
         "sampling": "nvgbench.ablations.sampling:Sampling",

@@ -309,6 +309,7 @@ def report(
     rules: StrPath | None = None,
     force: bool = False,
     data_pictures: bool = True,
+    history: Sequence[StrPath] = (),
     runs: StrPath = "runs",
 ) -> Path:
     """Build one self-contained HTML page from records and their pictures, and return its path.
@@ -321,6 +322,7 @@ def report(
         rules: rules of that gate; the built-in ones if None.
         force: compare scores that are not comparable, and mark them.
         data_pictures: show images of the data set.
+        history: JSON files beside earlier reports, whose scores are part of the history.
         runs: the folder of runs.
 
     Raises:
@@ -334,7 +336,7 @@ def report(
     verdicts: Sequence[Verdict] = ()
     if baseline is not None:
         verdicts = gate(baseline, [one.record for one in located], rules=rules, whole=not places)
-    return render_report(located, Path(out), title=title, verdicts=verdicts, force=force)
+    return render_report(located, Path(out), title=title, verdicts=verdicts, force=force, earlier=history)
 
 
 @dataclass(frozen=True, repr=False)

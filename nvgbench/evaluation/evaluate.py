@@ -28,6 +28,7 @@ from nvgbench.evaluation.rules.adm import short_split
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.run_data import check_reference, data_of
 from nvgbench.evaluation.scores import Scores, check_counts, check_sets, check_statistics, evaluate_samples
+from nvgbench.evaluation.shown import image_table, structure_grid
 from nvgbench.evaluation.statistics import check_moments, feature_count
 from nvgbench.evaluation.subjects import check_subject, read_origin, subject_name
 from nvgbench.extractors.cache import FeatureCache
@@ -114,6 +115,7 @@ class Evaluator:
         folder = run.records_path.parent
         artifacts = recording.pictures(images, reference.images, folder, record_id)
         artifacts += recording.trace(generator, folder, record_id, seed=options.seed, settings=options.settings)
+        artifacts += structure_grid(generator, images, folder, record_id, reference.images.classes, options)
         record = RunRecord(
             id=record_id,
             kind="eval",
@@ -319,7 +321,8 @@ class Evaluator:
         )
         if findings is None:
             return scores
-        return dataclasses.replace(scores, provenance={**scores.provenance, "lint": as_rows(findings)})
+        tables = scores.tables | image_table(images, reference, extractor, self.cache)
+        return dataclasses.replace(scores, tables=tables, provenance={**scores.provenance, "lint": as_rows(findings)})
 
     def _lint(self, images: ImageSet, reference: Reference, extractor: FeatureExtractor) -> list[Finding]:
         """Problems of the samples, reported by the first process."""

@@ -30,15 +30,14 @@ from nvgbench.progress import Report, quiet
 from nvgbench.results.protocols import OWN
 from nvgbench.results.records import to_frame
 from nvgbench.results.schema import RunRecord
-from nvgbench.results.scores import INCEPTION, named_score, score_name, score_of
+from nvgbench.results.scores import INCEPTION, SCORES, named_score, score_name, score_of
 from nvgbench.types import Features, MetricValue
 
 if TYPE_CHECKING:
     import pandas
 
 FEWEST_OF_CLASS = 3
-_FROM_MOMENTS = ("frechet", "frechet-extrapolated")
-CHOICES = ("kid_subsets", "kid_subset_size", "is_splits")
+CHOICES = tuple(dict.fromkeys(choice for score in SCORES.values() for choice in score.choices))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +81,7 @@ class ScoreSettings:
     @property
     def needs_reference(self) -> bool:
         """Whether any chosen metric compares with reference images."""
-        return any(metric.needs_reference for metric in select_metrics(self.metrics))
+        return any(score.needs_reference for metric in select_metrics(self.metrics) for score in metric.scores)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -260,7 +259,8 @@ def compute_scores(
     contributions: dict[str, Contributions] = {}
     for metric in select_metrics(names):
         for score, found in metric.compute(inputs).items():
-            value = metric_value(score, inputs.extractor, found, n, n_reference if metric.needs_reference else None)
+            compared = n_reference if named_score(score).needs_reference else None
+            value = metric_value(score, inputs.extractor, found, n, compared)
             values.append(value)
             contributions[value.name] = found
     return values, contributions
@@ -302,7 +302,7 @@ def possible_metrics(names: Sequence[str] | None) -> list[str]:
     return [
         metric.scores[0].name
         for metric in select_metrics(names)
-        if not metric.needs_reference or metric.scores[0].metric in _FROM_MOMENTS
+        if any(score.takes_moments or not score.needs_reference for score in metric.scores)
     ]
 
 
@@ -336,9 +336,10 @@ def _left_out(reference: Reference, values: Sequence[MetricValue], protocol: str
     if not reference.statistics_only:
         return {}
     found = {value.name for value in values}
-    wanted = (
-        ("KID", "precision", "recall", "density", "coverage") if protocol == OWN else ("precision", "recall", "FID", "sFID")
-    )
+    wanted: Sequence[str] = ("precision", "recall", "FID", "sFID")
+    if protocol == OWN:
+        images = [score for score in SCORES.values() if score.needs == {"features", "reference"} and not score.takes_moments]
+        wanted = [score.name for score in images if score.extractor is None]
     reason = f"the reference {reference.images.name} holds statistics and no images"
     return {name: reason for name in wanted if name not in found}
 

@@ -14,7 +14,6 @@ class AccuracyMetric:
     """Needs the requested classes, and an extractor whose logits are of the same classes: the data set's own classifier."""
 
     scores = (SCORES["accuracy"],)
-    needs_reference = False
     fewest_images = 2
 
     def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:

@@ -58,14 +58,11 @@ class Metric(Protocol):
 
     Attributes:
         scores: the rows of the table of scores (`nvgbench.results.scores`) that it computes.
-        needs_reference: whether it compares with reference images.
         fewest_images: the smallest number of images per set that it can work with.
     """
 
     @property
     def scores(self) -> tuple[Score, ...]: ...
-    @property
-    def needs_reference(self) -> bool: ...
     @property
     def fewest_images(self) -> int: ...
 

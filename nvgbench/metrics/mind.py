@@ -37,7 +37,6 @@ class MindMetric:
     """MIND, or MIND[extractor], with its exact jackknife error."""
 
     scores = (SCORES["MIND"],)
-    needs_reference = True
     fewest_images = 2
 
     def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:

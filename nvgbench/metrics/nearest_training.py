@@ -21,7 +21,6 @@ class NearestTrainingMetric:
     """Distances of samples to the nearest training image beside those of the reference images; needs training images."""
 
     scores = (SCORES["nearest-training-ratio"], SCORES["novelty"])
-    needs_reference = True
     fewest_images = 1
 
     def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:

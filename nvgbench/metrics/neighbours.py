@@ -87,7 +87,6 @@ class NeighbourMetric:
     scores = tuple(
         SCORES[name] for name in ("precision", "recall", "density", "coverage", "clipped-density", "clipped-coverage")
     )
-    needs_reference = True
     fewest_images = DENSITY_NEIGHBOURS + 1
 
     def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:

@@ -30,7 +30,6 @@ class RbfKernelMetric:
     """KID-RBF, or KD-RBF[extractor]; left out if the reference images are all the same, which gives no bandwidth."""
 
     scores = (SCORES["KID-RBF"],)
-    needs_reference = True
     fewest_images = 2
 
     def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:

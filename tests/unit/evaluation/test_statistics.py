@@ -66,12 +66,13 @@ def test_statistics_give_the_fid_of_their_images_and_say_what_they_cannot(tmp_pa
     alone = scored(tmp_path, write_reference(tmp_path / "alone.npz", images=False))
     beside = scored(tmp_path, write_reference(tmp_path / "beside.npz"))
     values = {metric.name: metric for metric in alone.metrics}
-    assert values.keys() == {"FID", "IS"}
+    assert values.keys() == {"FID", "IS", "Vendi"}
     assert values["FID"].value == pytest.approx(beside.metrics[0].value, rel=1e-12)
     assert values["FID"].n_reference is None, "nobody knows how many images are behind them"
     assert "moments stored" in values["FID"].note
     missing = missing_scores(alone)
-    assert missing.keys() == {"KID", "precision", "recall", "density", "coverage"}
+    neighbours = {"precision", "recall", "density", "coverage", "clipped-density", "clipped-coverage"}
+    assert missing.keys() == {"KID", "KID-RBF", "MIND"} | neighbours
     assert set(missing.values()) == {"the reference alone.npz holds statistics and no images"}
     assert not missing_scores(beside)
     assert alone.provenance["reference"]["stored_moments"]

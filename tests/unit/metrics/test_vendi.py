@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvgbench.errors import InputError
+from nvgbench.metrics import vendi
+from nvgbench.metrics.arrays import row_parts
 from nvgbench.metrics.uncertainty import interval_of
 from nvgbench.metrics.vendi import vendi_score
 
@@ -24,7 +26,9 @@ def points(n: int, d: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("n", "d"), [(50, 8), (8, 50), (20, 20), (1, 4), (30, 1)])
-def test_is_its_definition(n: int, d: int) -> None:
+@pytest.mark.parametrize("rows", [7, 4096])
+def test_is_its_definition_for_every_block(n: int, d: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vendi, "row_parts", lambda matrix: row_parts(matrix, rows))
     x = points(n, d, seed=n)
     assert vendi_score(x).value == pytest.approx(by_definition(x), rel=1e-9)
 
