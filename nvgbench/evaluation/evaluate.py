@@ -28,6 +28,7 @@ from nvgbench.evaluation.reference import Reference, match_labels, open_referenc
 from nvgbench.evaluation.run_data import check_reference, data_of
 from nvgbench.evaluation.scorer import Scorer
 from nvgbench.evaluation.scores import Scores, check_counts, check_sets
+from nvgbench.evaluation.shown import structure_grid
 from nvgbench.evaluation.subjects import check_subject, read_origin, subject_name
 from nvgbench.extractors.sets import ExtractorSet
 from nvgbench.interfaces import ImageGenerator
@@ -86,6 +87,7 @@ class Evaluator(Scorer):
         folder, picture = run.records_path.parent, _new_id()
         artifacts = recording.pictures(images, reference.images, folder, picture)
         artifacts += recording.trace(generator, folder, picture, seed=options.seed, settings=options.settings)
+        artifacts += structure_grid(generator, images, folder, picture, reference.images.classes, options)
         records: list[RunRecord] = []
         for one, other in itertools.zip_longest(scores, again, fillvalue=Scores(metrics=())):
             record = RunRecord(

@@ -23,6 +23,7 @@ from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.adm import short_split
 from nvgbench.evaluation.rules.catalog import open_rules
 from nvgbench.evaluation.scores import Scores, check_sets, check_statistics, evaluate_samples
+from nvgbench.evaluation.shown import image_table
 from nvgbench.evaluation.statistics import check_moments, feature_count
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.extractors.registry import ExtractorRequest, open_extractor
@@ -122,7 +123,8 @@ class Scorer:
                 report=self.report,
             )
             if findings is not None:
-                found = dataclasses.replace(found, provenance={**found.provenance, "lint": as_rows(findings)})
+                tables = found.tables | image_table(images, reference, extractor, self.cache)
+                found = dataclasses.replace(found, tables=tables, provenance={**found.provenance, "lint": as_rows(findings)})
             scores.append(found)
         if real is None:
             return scores

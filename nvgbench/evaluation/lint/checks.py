@@ -206,8 +206,8 @@ def check_range(subject: Subject) -> Iterator[str]:
             "scores would be those of black images"
         )
         return
-    low, high = _spread(subject.pixels)
-    known = None if subject.reference_pixels is None else _spread(subject.reference_pixels)
+    low, high = subject.pixels.spread
+    known = None if subject.reference_pixels is None else subject.reference_pixels.spread
     for wrong, word, cause in (
         (high < 128 and (known is None or known[1] >= 128), "dark", f"hardly any value above {high}"),
         (low > 127 and (known is None or known[0] <= 127), "bright", f"hardly any value below {low}"),
@@ -370,12 +370,6 @@ def _other_shares(counts_K: NDArray[np.float64], other_K: NDArray[np.float64]) -
     statistic = float(((table - expected) ** 2 / expected).sum())
     shares = table / table.sum(axis=1, keepdims=True)
     return float(chi2.sf(statistic, table.shape[1] - 1)), float(np.abs(shares[0] - shares[1]).sum() / 2)
-
-
-def _spread(pixels: Pixels) -> tuple[int, int]:
-    """The values below and above which 0.1 % of all values lie."""
-    cumulated = np.cumsum(pixels.histogram_256) / pixels.histogram_256.sum()
-    return int(np.searchsorted(cumulated, 0.001)), int(np.searchsorted(cumulated, 0.999))
 
 
 def _ends(pixels: Pixels) -> float:
