@@ -40,7 +40,7 @@ def test_the_interval_covers_what_it_promises() -> None:
     views = [rng.normal(size=(16, 12)), rng.normal(size=(16, 20))]
     reference = rng.normal(size=(500, 16))
     hits = []
-    for _ in range(200):
+    for _ in range(100):
         samples, real = rng.normal(size=(2, 400, 16))
         found = mean_ratio(
             [(distance(samples @ view, reference @ view), distance(real @ view, reference @ view)) for view in views]
@@ -48,4 +48,4 @@ def test_the_interval_covers_what_it_promises() -> None:
         interval = interval_of(found)
         assert interval is not None
         hits.append(interval.low <= 1 <= interval.high)
-    assert 0.89 <= np.mean(hits) <= 0.995
+    assert 0.88 <= np.mean(hits) <= 0.995
