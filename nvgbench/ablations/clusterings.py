@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nvgbench.ablations.subject import Subject
 from nvgbench.errors import InputError
-from nvgbench.nvg.clustering import Method, build_structure
+from nvgbench.nvg.clustering import ChildOrder, Method, build_structure
 from nvgbench.nvg.stages import stage_tokens
 
 Maps = Mapping[int, Tensor]
@@ -28,14 +28,17 @@ _LARGEST_MATCHING = 64
 """Positions above which an optimal matching takes minutes per image."""
 
 
-def nested(method: Method, *, group_size: int | None = None, tie_break: Any = "xor") -> Clustering:
+def nested(
+    method: Method, *, group_size: int | None = None, child_order: ChildOrder = "matched", tie_break: Any = "xor"
+) -> Clustering:
     """The stages of `nvgbench.nvg.clustering.build_structure`, with the subject's group size or another one."""
 
     def cluster(subject: Subject, latent_BChw: Tensor, rng: torch.Generator) -> Maps:
         size = group_size or subject.group_size
         structure_BSL = build_structure(
-            _rows(latent_BChw), group_size=size, method=method, grid=subject.grid, generator=rng, tie_break=tie_break
-        )
+            _rows(latent_BChw), group_size=size, method=method, child_order=child_order, grid=subject.grid, generator=rng,
+            tie_break=tie_break,
+        )  # fmt: skip
         tokens = stage_tokens(subject.positions, size)
         return {tokens[stage]: structure_BSL[:, stage] for stage in range(1, len(tokens) - 1)}
 
@@ -99,16 +102,18 @@ def ward(subject: Subject, latent_BChw: Tensor, rng: torch.Generator) -> Maps:
 def slic(subject: Subject, latent_BChw: Tensor, rng: torch.Generator) -> Maps:
     """SLIC superpixels of the latents with about as many clusters as the stage has (scikit-image).
 
-    Latents are scaled to unit variance per image; compactness 1 then weighs a whole grid step of the seeds as much as that.
+    A grid step of the seeds weighs as much as the standard deviation of the image's latents. scikit-image divides what it gets
+    by its range, and the compactness undoes that.
     """
     from skimage.segmentation import slic as segment
 
     h, w = subject.grid
 
     def cluster(points_LC: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-        scaled = (points_LC - points_LC.mean(0)) / max(float(points_LC.std()), 1e-12)
+        deviation = float((points_LC - points_LC.mean(0)).std())
+        compactness = deviation / float(np.ptp(points_LC)) if deviation > 0 else 1.0
         found = segment(
-            scaled.reshape(h, w, -1), n_segments=n, compactness=1.0, channel_axis=-1, convert2lab=False,
+            points_LC.reshape(h, w, -1), n_segments=n, compactness=compactness, channel_axis=-1, convert2lab=False,
             enforce_connectivity=False, start_label=0,
         )  # fmt: skip
         return np.asarray(found, np.int64).reshape(-1)

@@ -1,4 +1,4 @@
-"""The study ``clusters``: how stable structure maps are, and how much of the features they explain.
+"""The study ``clusters``: how stable structure maps are, how much of the features they explain, and what other maps cost.
 
 Stages with one cluster, or with one position per cluster, are the same in every map and left out. The clusterings without
 features are the controls: a fixed quadtree never changes unless the image moves, a random split agrees with nothing.
@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 
 from nvgbench.ablations.clusterings import FAST, Clustering, Maps, nested, slow_clusterings
+from nvgbench.ablations.numbering import numbering
+from nvgbench.ablations.requantization import ALL_STAGES, requantize, summary
+from nvgbench.ablations.scoring import extractor_or_none
 from nvgbench.ablations.study import Conclusion, Context, Row, StudiedRun, Study, Tables
 from nvgbench.ablations.subject import Subject, held_out, open_subject
 from nvgbench.ablations.views import CROP_CELLS, NOISE_LEVELS, SHIFT_CELLS, View, same_place, views
@@ -24,16 +27,14 @@ from nvgbench.data.dataset import ImageDataset
 from nvgbench.data.loader import sequential_batches
 from nvgbench.errors import InputError
 from nvgbench.metrics.stability import adjusted_rand_index, normalized_mutual_information
-from nvgbench.metrics.uncertainty import mean_interval
 from nvgbench.progress import Report, quiet
-from nvgbench.results.study import Chart, Finding
+from nvgbench.results.study import Chart, Finding, Verdict
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 _BATCH = 32
 _SLOW_IMAGES = 16
 """Images for the clusterings that take a second per image and view."""
-_REPLICATES = 1000
 _DRAWN = (*FAST, "matching", "k-means", "Ward")
 """In figures; the others are in the tables."""
 _STRENGTH = "0.01"
@@ -41,11 +42,11 @@ _STRENGTH = "0.01"
 
 
 class Clusters(Study):
-    """Stability of structure maps under changes of the features, the image and the tokenizer."""
+    """Stability of structure maps under changes of the features, the image and the tokenizer; loss with other clusters."""
 
     name = "clusters"
-    version = 2
-    question = "How stable is the hierarchy of structure maps, and how much of the features does it explain?"
+    version = 4
+    question = "How stable is the hierarchy of structure maps, and how sensitive is the tokenizer to clusters and their number?"
     varies: ClassVar = {
         "clustering": "greedy (the method's), quadtree (fixed, ignores features), random (drawn anew for every view); "
         f"on the first {_SLOW_IMAGES} images other group sizes, optimal matching (up to 64 positions), balanced k-means, Ward "
@@ -58,14 +59,21 @@ class Clusters(Study):
         "bf16": "features rounded to bfloat16",
         "ties": "equal distances resolved by raster index instead of by exclusive or",
         "chance": "maps of other images",
+        "child order": "which child of a cluster gets the lower number: the closer pair (the method's), raster order, random",
+        "stages": "all; groups of 4 or 16 instead of 2; growing or shrinking groups, with one size per stage",
     }
     reports: ClassVar = {
         "cluster_stability": "adjusted Rand index (95 % interval over images) and mutual information at every inner stage",
         "cluster_quality": "share of the features' sum of squares that the cluster means explain, at every inner stage",
+        "reconstruction": "quantization error (share of the latent's sum of squares), PSNR and rFD when the trained tokenizer "
+        "uses other clusters or fewer stages; difference: error minus that of the method's own, on the same images",
+        "quantization_error": "the error after every stage, by clustering",
+        "cluster_numbering": "share of positions whose cluster keeps its number, by the order of the children",
     }
     limits = (
         "Agreement with a perturbed copy of itself does not make a map right or useful; the study alignment compares maps with "
-        "what people mark. The order of the children is not compared: the index ignores the clusters' numbers."
+        "what people mark. Reconstructions are those of a tokenizer that was trained with one clustering and all its stages, "
+        "which favours these; the studies hierarchies and levels train a tokenizer for each."
     )
 
     def check(self, runs: Sequence[StudiedRun], context: Context) -> None:
@@ -88,8 +96,13 @@ class Clusters(Study):
         check_subjects([open_subject(folder, context.device) for folder in folders])
 
     def measure(self, run: StudiedRun, context: Context) -> Tables:
-        subject = open_subject(run.folder, context.device)
-        return study_clusters(subject, held_out(run.folder, context), seed=context.seed, report=context.report)
+        subject, dataset = open_subject(run.folder, context.device), held_out(run.folder, context)
+        tables = study_clusters(subject, dataset, seed=context.seed, report=context.report)
+        tables["cluster_numbering"] = numbering(subject, dataset, seed=context.seed)
+        if subject.tokenizer is not None:
+            extractor = extractor_or_none(run.folder, context)
+            tables |= requantize(subject, dataset, extractor, seed=context.seed, report=context.report)
+        return tables
 
     def measure_together(self, runs: Sequence[StudiedRun], context: Context) -> Tables:
         if len(runs) < 2:
@@ -102,6 +115,7 @@ class Clusters(Study):
         stability = tables.get("cluster_stability", [])
         runs = list(dict.fromkeys(row["run"] for row in stability if row["run"]))
         findings = [_finding(run, [row for row in stability if row["run"] == run]) for run in runs]
+        findings += [one for run in runs for one in _sensitivity(run, tables.get("reconstruction", []))]
         several = ("run",) if len(runs) > 1 else ()
         images = max((row["n"] for row in stability), default=0)
         agreement = Chart(
@@ -117,7 +131,13 @@ class Clusters(Study):
             label="share", log_x=True, limits=(0, 1.05),
             caption="Share of the features' sum of squares that the cluster means explain, by number of tokens in the stage.",
         )  # fmt: skip
-        return Conclusion(findings=findings, charts=[agreement, explained])
+        error = Chart(
+            table="quantization_error", y="error_mean", x="tokens", series="clustering", only=_DRAWN, panel=several,
+            label="error", log_x=True,
+            caption="Quantization error after each stage, as a share of the latent's sum of squares, when the trained "
+            "tokenizer uses these clusters. Bands are 95 % intervals over images.",
+        )  # fmt: skip
+        return Conclusion(findings=findings, charts=[agreement, explained, error])
 
 
 def study_clusters(
@@ -263,7 +283,8 @@ class _Scores:
         """Agreement by what was changed, clustering and tokens."""
         return [
             {
-                "perturbation": key[0], "level": key[1], "clustering": key[2], "tokens": key[4], **_summary("ari", scores_N),
+                "perturbation": key[0], "level": key[1], "clustering": key[2], "tokens": key[4],
+                **summary("ari", scores_N, highest=1.0),
                 "nmi_mean": float(self._joined(*key[:3], "nmi", key[4]).mean()), "n": len(scores_N),
             }
             for key, scores_N in self._of("ari")
@@ -274,7 +295,9 @@ class _Scores:
         rows = []
         for (_, _, clustering, _, tokens), scores_N in self._of("explained"):
             finite_N = scores_N[np.isfinite(scores_N)]
-            rows.append({"clustering": clustering, "tokens": tokens, **_summary("explained", finite_N), "n": len(finite_N)})
+            rows.append(
+                {"clustering": clustering, "tokens": tokens, **summary("explained", finite_N, highest=1.0), "n": len(finite_N)}
+            )
         return rows
 
     def _of(self, measure: str) -> Iterable[tuple[tuple[str, str, str, str, int], Floats]]:
@@ -298,17 +321,39 @@ def _finding(run: str, rows: Sequence[Row]) -> Finding:
     )  # fmt: skip
 
 
+def _sensitivity(run: str, rows: Sequence[Row]) -> list[Finding]:
+    """What fewer stages, and clusters that ignore the features, cost the trained tokenizer."""
+    own = {(row["clustering"], row["stages"]): row for row in rows if row["run"] == run}
+    base = own.get(("greedy", ALL_STAGES))
+    findings = []
+    for (clustering, stages), row in own.items():
+        if row is base or base is None or (clustering != "greedy" and clustering not in FAST):
+            continue
+        low, high, change = (row[f"difference_{end}"] for end in ("low", "high", "mean"))
+        verdict: Verdict = "inconclusive" if change else "no difference"
+        if low is not None and (low > 0 or high < 0):
+            verdict = "worse" if low > 0 else "better"
+        interval = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
+        what = f"greedy clusters in {stages} ({row['tokens']} tokens)" if clustering == "greedy" else f"{clustering} clusters"
+        findings.append(
+            Finding(
+                text=f"{run}: with {what}, the trained tokenizer's quantization error is {row['error_mean']:.3f} instead of "
+                f"{base['error_mean']:.3f} ({base['tokens']} tokens): {change:+.3f}{interval} ({row['n']} images).",
+                verdict=verdict,
+                subject=run,
+                metric="quantization error",
+                value=change,
+                low=low,
+                high=high,
+                level=None if low is None else 0.95,
+                n=row["n"],
+            )
+        )
+    return findings
+
+
 def _brackets(row: Row) -> str:
     return "" if row["ari_low"] is None else f" [{row['ari_low']:.2f}, {row['ari_high']:.2f}]"
-
-
-def _summary(name: str, values_N: Floats) -> Row:
-    if len(values_N) < 2:
-        return {f"{name}_mean": float(values_N.mean()) if len(values_N) else None, f"{name}_low": None, f"{name}_high": None}
-    interval = mean_interval(values_N, _REPLICATES, seed=0)
-    # Neither measure exceeds 1, which an interval around a mean close to it does not know.
-    low, high = (None, None) if interval is None else (interval.low, min(interval.high, 1.0))
-    return {f"{name}_mean": float(values_N.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def _batches(dataset: ImageDataset) -> Iterable[tuple[int, Tensor]]:

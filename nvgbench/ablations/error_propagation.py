@@ -1,40 +1,47 @@
-"""The study ``error-propagation``: how much the images gain if the first structure maps are those of real images.
-
-Shape letters: B batch, N images, L positions, S stages.
-"""
+"""The study ``error-propagation``: what the first stages decide, and what later stages repair."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
+from nvgbench.ablations.real_stages import RealStages, WithRealStructure, noisy_codes, noisy_structure, real_stages
 from nvgbench.ablations.scoring import sampled_scores
 from nvgbench.ablations.study import Conclusion, Context, Row, StudiedRun, Study, Tables
-from nvgbench.ablations.subject import held_out
-from nvgbench.data.loader import sequential_batches
 from nvgbench.errors import InputError
 from nvgbench.nvg.image_generator import NvgImageGenerator
-from nvgbench.nvg.sampler import GivenStructure
-from nvgbench.nvg.structure import finest_to_stages
 from nvgbench.results.study import Chart, Finding
-from nvgbench.types import SampleRequest, SampleResult
 
-_BATCH = 64
+STRUCTURE, CONTENT, BOTH = "structure", "content", "content and structure"
+NOISE_SHARE = 0.25
+"""Share of a stage's codes or of the positions that noise changes."""
+GENERATED, KEPT = "generated", "real"
 
 
 class ErrorPropagation(Study):
-    """Structure maps of real images up to every stage; all content, and later structure, is generated."""
+    """The first stages of real images, with and without noise; the rest is generated."""
 
     name = "error-propagation"
-    question = "How much of the distance to real images comes from generated structure, and from which stage on?"
-    varies: ClassVar = {"given stages": "0 (all structure is generated) to all, from held-out images of the same class"}
-    reports: ClassVar = {"given_structure": "all scores by number of given stages, with intervals over images"}
+    version = 2
+    question = "What do the first stages decide, and how much of an error in a stage do later stages repair?"
+    varies: ClassVar = {
+        "given": "structure, content, or both, of the first stages of training images of the same class; the rest is generated",
+        "given stages": "0 (everything is generated) to all",
+        "noise": f"{NOISE_SHARE:.0%} of one stage's codes replaced by random ones (at least one), or as many positions "
+        "shuffled within the clusters of the stage before",
+        "later stages": "generated after the noise, or those of the real image, which repair nothing",
+    }
+    reports: ClassVar = {
+        "repair": "how far noise at a stage moves the score that decides, with later stages generated and with real ones",
+        "given_stages": "all scores by what is given and number of given stages, with intervals over images",
+        "injected_noise": "all scores with noise at every stage",
+    }
     limits = (
-        "Structure alone is given: content is generated throughout, and no noise is injected. The given maps are of images "
-        "that belong to the reference, which favours many given stages. Intervals cover other samples."
+        "The given stages are those of training images, which a model with memory could recognise. Content is given by cluster "
+        "number, so that content without its structure lands elsewhere in the image. Scores are distances of distributions: "
+        "a repaired image need not be the original. Intervals cover other samples."
     )
 
     def check(self, runs: Sequence[StudiedRun], context: Context) -> None:
@@ -45,80 +52,118 @@ class ErrorPropagation(Study):
     def measure(self, run: StudiedRun, context: Context) -> Tables:
         generator = run.folder.load_generator(context.device)
         assert isinstance(generator, NvgImageGenerator)
-        structure_NL, labels_N = _real_structure(run, context)
-        layout = generator.generator.layout
-        stages, maps_NSL = layout.stages, finest_to_stages(structure_NL, layout.tokens)
-        rows: list[Row] = []
-        for given in range(stages):
-            source: Any = generator if given == 0 else WithRealStructure(generator, maps_NSL[:, given], labels_N, given)
-            scores = sampled_scores(run.folder, context, seed=context.seed, split="eval", generator=source)
-            rows += [{"given stages": given} | row for row in scores]
-        return {"given_structure": rows}
+        real = real_stages(run.folder, generator, context)
+
+        def scores(source: Any) -> list[Row]:
+            return sampled_scores(run.folder, context, seed=context.seed, split="eval", generator=source)
+
+        given: list[Row] = []
+        for what, stages in givens(len(real.indices)):
+            source = generator if stages == 0 else give(generator, real, what, stages)
+            given += [{"given": what, "given stages": stages} | row for row in scores(source)]
+        own = [row for row in given if row["given stages"] == 0]
+        given += [row | {"given": what} for row in own for what in (CONTENT, BOTH)]
+        noise: list[Row] = []
+        for kind, stage, noisy in _noisy(real, len(generator.quantizer.codebook_VC), context.seed):
+            for later, stages in ((GENERATED, stage + 1), (KEPT, len(real.indices))):
+                rows = scores(give(generator, noisy, BOTH, stages))
+                noise += [{"noise": kind, "stage": stage, "later stages": later} | row for row in rows]
+        return {"given_stages": given, "injected_noise": noise}
 
     def conclude(self, tables: Mapping[str, list[Row]]) -> Conclusion:
-        rows = tables["given_structure"]
+        rows = tables["given_stages"]
         metric = str(rows[0]["metric"])
         decisive = [row for row in rows if row["metric"] == metric]
-        findings = []
+        noise = [row for row in tables["injected_noise"] if row["metric"] == metric]
+        findings, repair = [], []
         for run in dict.fromkeys(row["run"] for row in decisive):
-            own = sorted((row for row in decisive if row["run"] == run), key=lambda row: row["given stages"])
-            findings.append(_finding(run, own[0], own[-1]))
-        chart = Chart(
-            table="by_given_stages", x="given stages", series="run", label=metric,
-            caption=f"{metric} by number of stages whose structure is that of real images. Bands cover other samples from "
-            "the same model.",
-        )  # fmt: skip
-        return Conclusion(findings=findings, charts=[chart], tables={"by_given_stages": decisive})
+            own = [row for row in decisive if row["run"] == run]
+            findings += [_finding(own, what) for what in (STRUCTURE, CONTENT, BOTH)]
+            damages = repairs(own, [row for row in noise if row["run"] == run])
+            findings += [_repaired(run, metric, kind, damages) for kind in (CONTENT, STRUCTURE)]
+            repair += [{"run": run} | row for row in damages]
+        several = ("run",) if len({row["run"] for row in decisive}) > 1 else ()
+        charts = [
+            Chart(
+                table="by_given_stages", x="given stages", series="given", panel=several, label=metric,
+                caption=f"{metric} by number of stages that are those of real images. Bands cover other samples from the "
+                "same model.",
+            ),
+            Chart(
+                table="repair", x="stage", y="change", series="later stages", panel=(*several, "noise"), label="change",
+                caption=f"Change of {metric} by noise at one stage, with later stages generated or those of the real image.",
+            ),
+        ]  # fmt: skip
+        return Conclusion(findings=findings, charts=charts, tables={"by_given_stages": decisive, "repair": repair})
 
 
-class WithRealStructure:
-    """A model whose images get the first structure maps of real images of their class, in turn.
+def givens(stages: int) -> Iterator[tuple[str, int]]:
+    """What is given, and of how many stages; nothing first. The structure of the first stage is the same in all images."""
+    yield STRUCTURE, 0
+    for what, first in ((STRUCTURE, 2), (CONTENT, 1), (BOTH, 1)):
+        yield from ((what, count) for count in range(first, stages + 1))
 
-    Args:
-        base: the model.
-        structure_NL: maps of one stage, int64.
-        labels_N: classes of the real images.
-        stage: which.
+
+def give(generator: NvgImageGenerator, real: RealStages, what: str, stages: int) -> Any:
+    """The model whose first stages are real ones."""
+    last = 0 if what == CONTENT else stages - 1
+    indices = () if what == STRUCTURE else real.indices[:stages]
+    return WithRealStructure(generator, real.map(last), real.labels_N, last, indices)
+
+
+def repairs(given: Sequence[Row], noise: Sequence[Row]) -> list[Row]:
+    """Change of the score by noise: rows of noise, stage, later stages and change.
+
+    Without noise, the stages up to the noisy one (or all) are those of the real image as well.
     """
-
-    def __init__(self, base: NvgImageGenerator, structure_NL: Tensor, labels_N: Tensor, stage: int) -> None:
-        self.spec = base.spec
-        self._base, self._structure_NL, self._stage = base, structure_NL, stage
-        self._of_class = {label: (labels_N == label).nonzero()[:, 0].tolist() for label in set(labels_N.tolist())}
-        self._used: dict[int, int] = {}
-
-    def generate(self, request: SampleRequest) -> SampleResult:
-        rows = [self._next(label) for label in request.labels_B.tolist()]
-        return self._base.generate(request, structure=GivenStructure(self._structure_NL[rows], self._stage))
-
-    def _next(self, label: int) -> int:
-        """The next real image of the class; of any class if there is none, as for models without classes."""
-        images = self._of_class.get(label) or list(range(len(self._structure_NL)))
-        turn = self._used.get(label, 0)
-        self._used[label] = turn + 1
-        return images[turn % len(images)]
+    clean = {row["given stages"]: row["value"] for row in given if row["given"] == BOTH}
+    last = max(clean)
+    return [
+        {
+            "noise": row["noise"], "stage": row["stage"], "later stages": row["later stages"],
+            "change": row["value"] - clean[row["stage"] + 1 if row["later stages"] == GENERATED else last],
+        }
+        for row in noise
+    ]  # fmt: skip
 
 
-def _real_structure(run: StudiedRun, context: Context) -> tuple[Tensor, Tensor]:
-    """The finest maps ``[N, L]`` of the held-out images, and their classes ``[N]``."""
-    tokenizer: Any = run.folder.load_tokenizer(context.device)
-    maps, labels = [], []
-    with torch.no_grad():
-        for batch in sequential_batches(held_out(run.folder, context), _BATCH):
-            maps.append(tokenizer.encode(batch.images_B3HW.to(context.device)).structure_BL)
-            labels.append(batch.labels_B)
-    return torch.cat(maps), torch.cat(labels)
+def _noisy(real: RealStages, codes: int, seed: int) -> Iterator[tuple[str, int, RealStages]]:
+    """Noise at every stage but the last, after which nothing could repair it."""
+    rng = torch.Generator().manual_seed(seed)
+    stages = len(real.indices) - 1
+    yield from ((CONTENT, stage, noisy_codes(real, stage, NOISE_SHARE, codes, rng)) for stage in range(stages))
+    yield from ((STRUCTURE, stage, noisy_structure(real, stage, NOISE_SHARE, rng)) for stage in range(1, stages))
 
 
-def _finding(run: str, generated: Row, given: Row) -> Finding:
+def _finding(rows: Sequence[Row], what: str) -> Finding:
+    own = sorted((row for row in rows if row["given"] == what), key=lambda row: row["given stages"])
+    generated, given = own[0], own[-1]
     difference = given["value"] - generated["value"]
     apart = None not in (given["value_low"], generated["value_low"]) and (
         given["value_high"] < generated["value_low"] or given["value_low"] > generated["value_high"]
     )
     better = (difference > 0) == bool(given["higher_is_better"])
+    ends = [f"{row['value']:.4g}{_brackets(row)}" for row in (generated, given)]
     return Finding(
-        text=f"{run}: {generated['metric']} {generated['value']:.4g} with generated structure, {given['value']:.4g} with all "
-        f"structure of real images ({difference:+.3g}).",
+        text=f"{given['run']}: {given['metric']} {ends[0]} when all stages are generated, {ends[1]} with the {what} of real "
+        f"images at all stages ({difference:+.3g}).",
         verdict="no difference" if difference == 0 else "inconclusive" if not apart else "better" if better else "worse",
-        subject=run, metric=generated["metric"], value=difference,
+        subject=given["run"], metric=given["metric"], value=difference,
     )  # fmt: skip
+
+
+def _repaired(run: str, metric: str, kind: str, damages: Sequence[Row]) -> Finding:
+    changes = {
+        later: [row["change"] for row in damages if (row["noise"], row["later stages"]) == (kind, later)]
+        for later in (GENERATED, KEPT)
+    }
+    mean = {later: sum(values) / max(len(values), 1) for later, values in changes.items()}
+    return Finding(
+        text=f"{run}: noise in the {kind} of one stage changes {metric} by {mean[KEPT]:+.3g} with the later stages of the real "
+        f"image and by {mean[GENERATED]:+.3g} with generated ones (means over {len(changes[KEPT])} stages).",
+        subject=run, metric=f"{metric}, noise in {kind}", value=mean[GENERATED] - mean[KEPT],
+    )  # fmt: skip
+
+
+def _brackets(row: Row) -> str:
+    return "" if row["value_low"] is None else f" [{row['value_low']:.4g}, {row['value_high']:.4g}]"

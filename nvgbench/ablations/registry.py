@@ -16,8 +16,10 @@ STUDIES: Registry[type[Study]] = Registry(
     {
         "clusters": "nvgbench.ablations.clusters:Clusters",
         "alignment": "nvgbench.ablations.alignment:Alignment",
+        "hierarchies": "nvgbench.ablations.hierarchies:Hierarchies",
         "levels": "nvgbench.ablations.levels:Levels",
         "components": "nvgbench.ablations.components:Components",
+        "structure-steps": "nvgbench.ablations.structure_steps:StructureSteps",
         "sampling": "nvgbench.ablations.sampling:Sampling",
         "error-propagation": "nvgbench.ablations.error_propagation:ErrorPropagation",
         "transfer": "nvgbench.ablations.transfer:Transfer",

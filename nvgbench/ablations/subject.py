@@ -15,11 +15,13 @@ from torch import Tensor
 
 from nvgbench.ablations.execute import Showing
 from nvgbench.ablations.study import Context
+from nvgbench.autoencoder.tokenizer import ConvTokenizer
 from nvgbench.data.dataset import ImageDataset
 from nvgbench.data.source import open_dataset
 from nvgbench.errors import InputError
 from nvgbench.interfaces import LatentTokenizer
 from nvgbench.nvg.config import GranularityConfig, GroupSize
+from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.stages import stage_tokens
 from nvgbench.runs.folder import RunFolder
 
@@ -34,6 +36,7 @@ class Subject:
         grid: height and width of the latent grid.
         group_size: clusters of a stage merged into one of the stage before.
         device: where the encoder is.
+        tokenizer: the whole tokenizer, for what is quantized and decoded again; None if there is only an encoder.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Subject:
     grid: tuple[int, int]
     group_size: GroupSize = 2
     device: torch.device | str = "cpu"
+    tokenizer: ConvTokenizer | None = None
 
     def latent(self, images_B3HW: Tensor) -> Tensor:
         """Latents in full float32: TF32 rounds inputs to 10 bits of mantissa, which changes hierarchies."""
@@ -79,7 +83,12 @@ def open_subject(run: RunFolder, device: torch.device) -> Subject:
         )
     quantizer = run.config.tokenizer.quantizer
     group_size = quantizer.group_size if isinstance(quantizer, GranularityConfig) else 2
-    return Subject(name=run.name, encode=tokenizer.latent, grid=tokenizer.grid, group_size=group_size, device=device)
+    whole = (
+        tokenizer if isinstance(tokenizer, ConvTokenizer) and isinstance(tokenizer.quantizer, GranularityQuantizer) else None
+    )
+    return Subject(
+        name=run.name, encode=tokenizer.latent, grid=tokenizer.grid, group_size=group_size, device=device, tokenizer=whole
+    )
 
 
 def held_out(run: RunFolder, context: Context) -> ImageDataset:

@@ -18,7 +18,7 @@ from nvgbench.metrics.metric import MetricInputs
 from nvgbench.metrics.uncertainty import Contributions, difference_error
 from nvgbench.results.compare import Margin, identity
 from nvgbench.results.schema import RunRecord
-from nvgbench.results.scores import SCORES, score_name
+from nvgbench.results.scores import SCORES, score_name, score_of
 from nvgbench.types import Features
 
 
@@ -50,7 +50,7 @@ def paired_margins(
     names = [name for name in before if name in after and all(_ours(record, name) for record in (baseline, candidate))]
     if any(_from_stored_moments(record) for record in (baseline, candidate)):
         # The Gaussian of the reference's images is not the one that these values were computed with.
-        names = [name for name in names if name not in (score_name("FID", extractor), score_name("FID∞", extractor))]
+        names = [name for name in names if (score := score_of(name)) is None or not score.takes_moments]
     paired = _seeds(baseline) is not None and _seeds(baseline) == _seeds(candidate)
     return margins({name: before[name] for name in names}, after, paired=paired)
 

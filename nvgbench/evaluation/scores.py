@@ -21,6 +21,7 @@ from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.base import BASIS, Rules
 from nvgbench.evaluation.values import metric_value
 from nvgbench.extractors.cache import FeatureCache
+from nvgbench.extractors.registry import CLASSIFIER
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.frechet import distance_to_factor, frechet_contributions, gaussian_of
 from nvgbench.metrics.metric import MetricInputs
@@ -30,15 +31,14 @@ from nvgbench.progress import Report, quiet
 from nvgbench.results.protocols import OWN
 from nvgbench.results.records import to_frame
 from nvgbench.results.schema import RunRecord
-from nvgbench.results.scores import INCEPTION, named_score, score_name, score_of
+from nvgbench.results.scores import INCEPTION, SCORES, named_score, score_name, score_of
 from nvgbench.types import Features, MetricValue
 
 if TYPE_CHECKING:
     import pandas
 
 FEWEST_OF_CLASS = 3
-_FROM_MOMENTS = ("frechet", "frechet-extrapolated")
-CHOICES = ("kid_subsets", "kid_subset_size", "is_splits")
+CHOICES = tuple(dict.fromkeys(choice for score in SCORES.values() for choice in score.choices))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class ScoreSettings:
     @property
     def needs_reference(self) -> bool:
         """Whether any chosen metric compares with reference images."""
-        return any(metric.needs_reference for metric in select_metrics(self.metrics))
+        return any(score.needs_reference for metric in select_metrics(self.metrics) for score in metric.scores)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -185,7 +185,7 @@ def evaluate_samples(
         reference=real,
         extractor=extractor.name,
         moments=(moments.mean_D, moments.covariance_DD) if moments is not None and rules is None else None,
-        labels_N=images.labels_N,
+        labels_N=logit_labels(images, reference.images, extractor),
         training=None if seen is None else _pooled(seen, rules),
         seed=settings.seed,
         bootstrap=settings.bootstrap,
@@ -260,10 +260,28 @@ def compute_scores(
     contributions: dict[str, Contributions] = {}
     for metric in select_metrics(names):
         for score, found in metric.compute(inputs).items():
-            value = metric_value(score, inputs.extractor, found, n, n_reference if metric.needs_reference else None)
+            compared = n_reference if named_score(score).needs_reference else None
+            value = metric_value(score, inputs.extractor, found, n, compared)
             values.append(value)
             contributions[value.name] = found
     return values, contributions
+
+
+def logit_labels(images: ImageSet, reference: ImageSet, extractor: FeatureExtractor) -> NDArray[np.int64] | None:
+    """The labels of the samples as indices of the extractor's logits; None if unknown, or if it does not know their classes.
+
+    Args:
+        images: the samples.
+        reference: for the names of their classes, if the samples have none.
+        extractor: the classifier, which learned these very classes, or one with ``class_names``.
+    """
+    labels_N, names = images.labels_N, images.classes or reference.classes
+    if labels_N is None or extractor.name == CLASSIFIER:
+        return labels_N
+    known = {name: index for index, name in enumerate(getattr(extractor, "class_names", ()))}
+    if not names or not set(names) <= set(known) or labels_N.max() >= len(names):
+        return None
+    return np.array([known[name] for name in names])[labels_N]
 
 
 def _pooled(features: Features, rules: Rules | None) -> Features:
@@ -302,7 +320,7 @@ def possible_metrics(names: Sequence[str] | None) -> list[str]:
     return [
         metric.scores[0].name
         for metric in select_metrics(names)
-        if not metric.needs_reference or metric.scores[0].metric in _FROM_MOMENTS
+        if any(score.takes_moments or not score.needs_reference for score in metric.scores)
     ]
 
 
@@ -336,9 +354,10 @@ def _left_out(reference: Reference, values: Sequence[MetricValue], protocol: str
     if not reference.statistics_only:
         return {}
     found = {value.name for value in values}
-    wanted = (
-        ("KID", "precision", "recall", "density", "coverage") if protocol == OWN else ("precision", "recall", "FID", "sFID")
-    )
+    wanted: Sequence[str] = ("precision", "recall", "FID", "sFID")
+    if protocol == OWN:
+        images = [score for score in SCORES.values() if score.needs == {"features", "reference"} and not score.takes_moments]
+        wanted = [score.name for score in images if score.extractor is None]
     reason = f"the reference {reference.images.name} holds statistics and no images"
     return {name: reason for name in wanted if name not in found}
 

@@ -71,7 +71,6 @@ class FrechetDistance:
     """FID, or FD[extractor]: the distance between the Gaussians fitted to both sets, with its jackknife error."""
 
     scores = (SCORES["FID"],)
-    needs_reference = True
     fewest_images = 3
 
     def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:

@@ -56,7 +56,6 @@ class ExtrapolatedFrechetDistance:
     """
 
     scores = (SCORES["FID∞"],)
-    needs_reference = True
     fewest_images = 3
 
     def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:

@@ -43,7 +43,6 @@ class InceptionScoreMetric:
     """
 
     scores = (SCORES["IS"], SCORES["IS-ordered"])
-    needs_reference = False
     fewest_images = 1
 
     def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:

@@ -31,7 +31,6 @@ class KernelMetric:
     """KID, or KD[extractor], with the error of its Hájek projection and of the drawn subsets."""
 
     scores = (SCORES["KID"],)
-    needs_reference = True
     fewest_images = 2
 
     def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:
@@ -54,7 +53,6 @@ class CmmdMetric:
     """CMMD, for CLIP embeddings alone."""
 
     scores = (SCORES["CMMD"],)
-    needs_reference = True
     fewest_images = 2
 
     def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:

@@ -5,6 +5,8 @@ guided-diffusion evaluator and torch-fidelity. Density and coverage: Naeem et al
 package prdc. Distances are float32, with the mean of the reference subtracted from both sets (the evaluator's float16
 distances move precision by about 0.005). Shape letters: N generated, M reference, D features, k neighbours; n, m rows and
 columns of a tile of distances, o rows of it with a hit, h hits.
+
+Clipped density and coverage (`nvgbench.metrics.clipped`) come from the same distances.
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ from torch import Tensor
 
 from nvgbench.errors import InputError
 from nvgbench.metrics.arrays import FeatureMatrix, Floats, as_feature_pair
+from nvgbench.metrics.clipped import clipped_coverage, clipped_density, clipped_radii, reference_density
 from nvgbench.metrics.metric import MetricInputs
 from nvgbench.metrics.recall_error import LEFT_OUT, recall_contributions
 from nvgbench.metrics.uncertainty import (
     JACKKNIFE,
-    LEVEL,
     Contributions,
     contributions_to_mean,
+    equal_terms_interval,
     leave_one_out,
     share_interval,
 )
@@ -47,7 +50,7 @@ _CANDIDATES = 12
 
 @dataclass(frozen=True)
 class NeighbourScores:
-    """The four scores, and what their errors are computed from.
+    """Precision, recall, density and coverage, and what errors and the clipped scores are computed from.
 
     Attributes:
         precision: share of generated images inside a ball of the reference.
@@ -59,6 +62,9 @@ class NeighbourScores:
         reached_M: per reference image, whether it counts for recall (float64, 0 or 1).
         recall_contributions_R: see `nvgbench.metrics.recall_error.recall_contributions`.
         coverage_hits_Mh: the nearest generated images in each reference image's ball, up to `KEPT_HITS`, padded with -1.
+        clipped_balls_N: number of balls of clipped density around each generated image, int64.
+        clipped_reference: see `nvgbench.metrics.clipped.reference_density`.
+        clipped_hits_Mh: as ``coverage_hits_Mh``, but in closed balls and up to k + 1.
     """
 
     precision: float
@@ -70,13 +76,17 @@ class NeighbourScores:
     reached_M: NDArray[np.float64]
     recall_contributions_R: NDArray[np.float64]
     coverage_hits_Mh: NDArray[np.int64]
+    clipped_balls_N: NDArray[np.int64]
+    clipped_reference: float
+    clipped_hits_Mh: NDArray[np.int64]
 
 
 class NeighbourMetric:
-    """Precision, recall, density and coverage, which share their distances."""
+    """Precision, recall, density, coverage and the clipped scores, which share their distances."""
 
-    scores = (SCORES["precision"], SCORES["recall"], SCORES["density"], SCORES["coverage"])
-    needs_reference = True
+    scores = tuple(
+        SCORES[name] for name in ("precision", "recall", "density", "coverage", "clipped-density", "clipped-coverage")
+    )
     fewest_images = DENSITY_NEIGHBOURS + 1
 
     def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:
@@ -102,6 +112,8 @@ class NeighbourMetric:
                 parts=hit_contributions(found.coverage_hits_Mh, len(inputs.generated)),
                 degenerate=share_interval(found.coverage_hits_Mh[:, 0] >= 0),
             ),
+            "clipped-density": clipped_density(found.clipped_balls_N, found.clipped_reference, DENSITY_NEIGHBOURS),
+            "clipped-coverage": clipped_coverage(found.clipped_hits_Mh, len(inputs.generated), DENSITY_NEIGHBOURS),
         }
 
 
@@ -131,13 +143,11 @@ def hit_contributions(hits_Mh: NDArray[np.int64], n: int) -> Floats:
 def density_of_equal_terms(terms_N: Floats) -> Interval:
     """Interval of a density to which all images contribute equally: none lies in any ball, or all show the same picture.
 
-    The share of other images with another term may be up to Wilson's limit of 0 in N, and such a term is taken to be 1 away, or
-    as far as 0 is. For a density of 0, 1 is what a real image has on average: it lies in each of the M balls with probability
-    k / M. If images that lie in any ball lie in far more than k, the upper end is too low.
+    Another term is taken to be 1 away, or as far as 0 is. For a density of 0, 1 is what a real image has on average: it lies in
+    each of the M balls with probability k / M. If images that lie in any ball lie in far more than k, the upper end is too low.
     """
     value = float(terms_N.mean())
-    reach = share_interval(np.zeros(len(terms_N))).high * max(value, 1.0)
-    return Interval(max(value - reach, 0.0), value + reach, LEVEL, "sampling", "Wilson, share of images with another term")
+    return equal_terms_interval(value, len(terms_N), reach=max(value, 1.0))
 
 
 def neighbour_scores(
@@ -172,12 +182,16 @@ def neighbour_scores(
     ours, theirs = _centred(generated, reference, device)
     own_Nn, index_Nn = nearest_others(ours, min(_KEPT_RATIO * manifold_k, len(ours) - 1))
     generated_radius_N = own_Nn[:, manifold_k - 1]
-    near_Mn, _ = nearest_others(theirs, max(manifold_k, density_k))
+    near_Mn, near_index_Mn = nearest_others(theirs, max(manifold_k, density_k))
     manifold_radius_M, density_radius_M = near_Mn[:, manifold_k - 1], near_Mn[:, density_k - 1]
+    near_Mk, near_index_Mk = (part[:, :density_k].cpu().numpy() for part in (near_Mn, near_index_Mn))
+    clipped = clipped_radii(near_Mk[:, -1])
+    clipped_radius_M = torch.from_numpy(clipped).to(device)
 
     inside_N = torch.zeros(len(ours), dtype=torch.bool, device=device)
     balls_N = torch.zeros(len(ours), dtype=torch.int64, device=device)
-    nearest = _Smallest.none(len(theirs), KEPT_HITS, device)
+    clipped_balls_N = torch.zeros_like(balls_N)
+    nearest = _Smallest.none(len(theirs), max(KEPT_HITS, density_k + 1), device)
     # How far a reference image lies outside a generated image's ball; negative inside.
     candidates = _Smallest.none(len(theirs), min(_CANDIDATES, len(ours)), device)
     for rows in _tiles(len(theirs)):
@@ -186,14 +200,16 @@ def neighbour_scores(
             # An int32 sum takes half the time of `any`; an int64 sum, the default, would first copy the tile to int64.
             inside_N[columns] |= (distance_mn <= manifold_radius_M[rows, None]).sum(dim=0, dtype=torch.int32) > 0
             balls_N[columns] += (distance_mn < density_radius_M[rows, None]).sum(dim=0, dtype=torch.int32)
+            clipped_balls_N[columns] += (distance_mn <= clipped_radius_M[rows, None]).sum(dim=0, dtype=torch.int32)
             # Most balls hold no image of this tile, and searching their rows would take long.
-            hit_o = (distance_mn.amin(dim=1) < density_radius_M[rows]).nonzero().squeeze(1)
+            hit_o = (distance_mn.amin(dim=1) <= density_radius_M[rows]).nonzero().squeeze(1)
             nearest.add(hit_o + rows.start, distance_mn[hit_o], columns.start)
             candidates.add(rows, distance_mn.sub_(generated_radius_N[columns]), columns.start)
     density_N = balls_N.cpu().numpy().astype(np.float64) / density_k
     inside = inside_N.cpu().numpy().astype(np.float64)
     reached = (candidates.value_Rc[:, 0] <= 0).cpu().numpy().astype(np.float64)
-    coverage_Mh = nearest.index_Rc.where(nearest.value_Rc < density_radius_M[:, None], -1).cpu().numpy()
+    coverage_Mh = nearest.index_Rc.where(nearest.value_Rc < density_radius_M[:, None], -1)[:, :KEPT_HITS].cpu().numpy()
+    clipped_Mh = nearest.index_Rc.where(nearest.value_Rc <= density_radius_M[:, None], -1)[:, : density_k + 1].cpu().numpy()
     distance_Mc = candidates.value_Rc + generated_radius_N[candidates.index_Rc]
     own, index, distance, candidate = (part.cpu().numpy() for part in (own_Nn, index_Nn, distance_Mc, candidates.index_Rc))
     return NeighbourScores(
@@ -206,6 +222,9 @@ def neighbour_scores(
         reached_M=reached,
         recall_contributions_R=recall_contributions(own, index, distance, candidate, manifold_k),
         coverage_hits_Mh=coverage_Mh,
+        clipped_balls_N=clipped_balls_N.cpu().numpy(),
+        clipped_reference=reference_density(near_Mk, near_index_Mk, clipped),
+        clipped_hits_Mh=clipped_Mh,
     )
 
 

@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Masks = NDArray[np.bool_]
 
+_FEW = 1024
+
 
 def overlaps(labels_HW: Any, regions_HW: Any) -> Integers:
     """Pixels in every pair of segment and region, int64 ``[S, R]``; labels that do not occur get no row.
@@ -33,11 +35,10 @@ def overlaps(labels_HW: Any, regions_HW: Any) -> Integers:
         raise InputError(
             f"maps are {first.dtype} {first.shape} and {second.dtype} {second.shape}; expected integers of one shape [H, W]"
         )
-    _, row_N = np.unique(first, return_inverse=True)
-    _, column_N = np.unique(second, return_inverse=True)
+    row_N, column_N = _numbered(first), _numbered(second)
     rows, columns = int(row_N.max()) + 1, int(column_N.max()) + 1
-    counts = np.bincount(row_N.reshape(-1) * columns + column_N.reshape(-1), minlength=rows * columns)
-    return counts.reshape(rows, columns).astype(np.int64)
+    counts = np.bincount(row_N * columns + column_N, minlength=rows * columns).reshape(rows, columns)
+    return counts[counts.any(1)][:, counts.any(0)].astype(np.int64)
 
 
 def intersection_over_union(overlaps_SR: Integers) -> Floats:
@@ -108,24 +109,38 @@ def boundary_recall(map_HW: Masks, annotation_HW: Masks, tolerance: int) -> floa
 
     Exchange the arguments for precision. NaN without boundary pixels to find.
     """
-    if not annotation_HW.any():
-        return float("nan")
-    reached_HW = maximum_filter(map_HW, size=2 * tolerance + 1)
-    return float(reached_HW[annotation_HW].mean())
+    return share_reached(reached(map_HW, tolerance), annotation_HW)
+
+
+def reached(edges_HW: Masks, tolerance: int) -> Masks:
+    """Pixels within a square of ``2 · tolerance + 1`` pixels around a boundary."""
+    return np.asarray(maximum_filter(edges_HW, size=2 * tolerance + 1))
+
+
+def share_reached(reached_HW: Masks, edges_HW: Masks) -> float:
+    """Share of boundary pixels that lie where another boundary reaches; NaN without boundary pixels."""
+    return float(reached_HW[edges_HW].mean()) if edges_HW.any() else float("nan")
 
 
 def explained_variation(labels_HW: Any, image_HW3: Any) -> float:
     """Share of the colours' sum of squares that the segments' mean colours explain (Moore et al. 2008); NaN for one colour."""
-    _, label_N = np.unique(np.asarray(labels_HW), return_inverse=True)
-    label_N = label_N.reshape(-1)
+    label_N = _numbered(np.asarray(labels_HW))
     colours_N3 = np.asarray(image_HW3, dtype=np.float64).reshape(len(label_N), -1)
     colours_N3 = colours_N3 - colours_N3.mean(0)
     total = float((colours_N3**2).sum())
     if total == 0:
         return float("nan")
-    sizes_S = np.bincount(label_N)
+    sizes_S = np.maximum(np.bincount(label_N), 1)
     sums = np.stack([np.bincount(label_N, weights=channel_N) for channel_N in colours_N3.T])
     return float((sums**2 / sizes_S).sum() / total)
+
+
+def _numbered(labels_HW: NDArray[Any]) -> Integers:
+    """Labels as numbers from 0, some of which may not occur, ``[N]``. Sorting is for labels that are large or negative."""
+    if labels_HW.min() >= 0 and labels_HW.max() < _FEW:
+        return labels_HW.reshape(-1).astype(np.int64)
+    _, label_N = np.unique(labels_HW, return_inverse=True)
+    return np.asarray(label_N.reshape(-1), np.int64)
 
 
 def _entropy(shares: Floats) -> float:

@@ -132,6 +132,15 @@ def share_interval(hits: Any) -> Interval:
     return Interval(min(float(found.low), share), max(float(found.high), share), LEVEL, "sampling", "Wilson")
 
 
+def equal_terms_interval(value: float, n: int, *, reach: float) -> Interval:
+    """Interval of a mean of n equal terms, whose standard error of 0 says nothing about other images.
+
+    The share of other images with another term may be up to Wilson's limit of 0 in n; that term is taken to be ``reach`` away.
+    """
+    width = share_interval(np.zeros(n)).high * reach
+    return Interval(max(value - width, 0.0), value + width, LEVEL, "sampling", "Wilson, share of images with another term")
+
+
 def mean_interval(values_N: Any, replicates: int, seed: int) -> Interval | None:
     """Bootstrap interval of the mean of one number per image, such as PSNR; for shares see `share_interval`.
 

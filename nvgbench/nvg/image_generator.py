@@ -67,7 +67,7 @@ class NvgImageGenerator:
         seeds_B, device = torch.as_tensor(request.seeds_B), labels_B.device
 
         def draw(rows: Tensor) -> SampleResult:
-            maps = None if given is None else GivenStructure(given.structure_BL[rows.to(device)], given.stage)
+            maps = None if given is None else given.rows(rows.to(device))
             return self._draw(sampler, labels_B[rows.to(device)], seeds_B[rows], maps, trace=request.trace)
 
         captured = self.graphs.enabled and device.type == "cuda" and not request.trace

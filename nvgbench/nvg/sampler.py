@@ -37,15 +37,17 @@ class Refines(Protocol):
 
 @dataclass(frozen=True)
 class GivenStructure:
-    """Structure maps that are given instead of sampled, up to a stage.
+    """Structure maps that are given instead of sampled, up to a stage, and codes if they are given as well.
 
     Attributes:
         structure_BL: int64 maps of the last given stage; coarser ones follow from them. One row serves all images.
-        stage: that stage, 1 … K.
+        stage: that stage, 1 … K; 0 if only codes are given.
+        indices: int64 codes ``[B, n]`` of the first stages, for given or sampled structure.
     """
 
     structure_BL: Tensor
     stage: int
+    indices: tuple[Tensor, ...] = ()
 
     def for_batch(self, labels_B: Tensor, layout: StageLayout) -> GivenStructure:
         """The same with a row per image, on the labels' device.
@@ -53,7 +55,8 @@ class GivenStructure:
         Raises:
             InputError: a wrong number of maps, another grid, or clusters of unequal size.
         """
-        stage, structure_BL = layout.checked_stage(self.stage), self.structure_BL.to(labels_B.device)
+        stage = self.stage if self.indices and self.stage == 0 else layout.checked_stage(self.stage)
+        structure_BL = self.structure_BL.to(labels_B.device)
         batch = len(labels_B)
         if structure_BL.ndim != 2 or len(structure_BL) not in (1, batch) or structure_BL.shape[1] != layout.positions:
             raise InputError(
@@ -63,7 +66,17 @@ class GivenStructure:
         expected_L = torch.arange(layout.positions, device=structure_BL.device) // (layout.positions // layout.tokens[stage])
         if not torch.equal(structure_BL.sort(dim=1).values, expected_L.expand_as(structure_BL)):
             raise InputError(f"a structure map of stage {stage} holds 0 to {layout.tokens[stage] - 1}, each equally often")
-        return GivenStructure(structure_BL.expand(batch, -1), stage)
+        tokens = tuple(indices_Bn.shape[-1] for indices_Bn in self.indices)
+        if tokens != layout.tokens[: len(tokens)] or any(len(indices_Bn) != batch for indices_Bn in self.indices):
+            raise InputError(
+                f"codes of {tokens} tokens: expected those of the first stages, {layout.tokens}, for {batch} images"
+            )
+        indices = tuple(indices_Bn.to(labels_B.device) for indices_Bn in self.indices)
+        return GivenStructure(structure_BL.expand(batch, -1), stage, indices)
+
+    def rows(self, rows_R: Tensor) -> GivenStructure:
+        """The same of some images."""
+        return GivenStructure(self.structure_BL[rows_R], self.stage, tuple(indices_Bn[rows_R] for indices_Bn in self.indices))
 
 
 @dataclass(frozen=True)
@@ -117,8 +130,8 @@ class NvgSampler:
         self.content_guidance = guidance_schedule(*settings.content_guidance, stages)
         self.structure_guidance = guidance_schedule(*settings.structure_guidance, stages)
         self.top_p = top_p_schedule(*settings.top_p, stages)
-        times = torch.tensor(generator.flow.times(settings)[:-1], dtype=torch.float32)
-        self._times_T = times.to(generator.content.start_1LC.device)
+        times = torch.tensor(generator.flow.evaluations(settings), dtype=torch.float32)
+        self._times_T = (times[:, 0] if times.shape[1] == 1 else times).to(generator.content.start_1LC.device)
 
     def sample(
         self,
@@ -156,10 +169,15 @@ class NvgSampler:
         states: list[StageState] = []
         for stage, draw in enumerate(draws):
             used_BL = structure_BL
+            fixed_Bn = given.indices[stage] if given is not None and stage < len(given.indices) else None
             with part("content"):
-                tokens_Bn, canvas_BLC, *predicted = self._content(
-                    stage, canvas_BLC, used_BL, labels_R, vectors[stage], draw.tokens_Bn, *noise, keep=keep_stages
-                )
+                before_BLC = canvas_BLC
+                if fixed_Bn is None or keep_stages:
+                    tokens_Bn, canvas_BLC, *predicted = self._content(
+                        stage, canvas_BLC, used_BL, labels_R, vectors[stage], draw.tokens_Bn, *noise, keep=keep_stages
+                    )
+                if fixed_Bn is not None:
+                    tokens_Bn, canvas_BLC = fixed_Bn, before_BLC + self.quantizer.refine(fixed_Bn, used_BL, stage)
             indices.append(tokens_Bn)
             scores_BLb = None
             if given is not None and stage < given.stage:
@@ -257,7 +275,7 @@ class NvgSampler:
     def _scores(
         self, stage: int, canvas_BLC: Tensor, structure_BL: Tensor, labels_R: Tensor, noise_BLK: Tensor, scale: Tensor
     ) -> Tensor:
-        """The flow of a stage: what is the same at all of its steps is computed first."""
+        """The structure's scores at a stage: what is the same at all passes is computed first."""
         layout, structure, flow = self.generator.layout, self.generator.structure, self.generator.flow
         se_BLK = structure_embedding(structure_BL, layout.known(stage), layout.channels)
         if stage >= layout.structure_stages:

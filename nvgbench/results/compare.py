@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from nvgbench.errors import InputError, did_you_mean
 from nvgbench.results.protocols import OWN
 from nvgbench.results.schema import RunRecord
-from nvgbench.results.scores import score_of, score_rank
+from nvgbench.results.scores import score_of, score_rank, scores_with_choice
 from nvgbench.results.weights import GENERATOR, TOKENIZER, newest_trainings, weights_caution
 from nvgbench.types import Interval, MetricValue
 
@@ -24,8 +24,6 @@ Decision = Literal["better", "worse", "different", "inconclusive"]
 LEVEL = 0.95
 _IDENTITY = ("reference", "extractor", "dataset")
 """Provenance entries that must agree if both records have them."""
-_CONCERNED = {"kid_subsets": ("KID",), "kid_subset_size": ("KID",), "is_splits": ("IS",)}
-"""Choices within a protocol that concern some scores only; others, such as how images are resized, concern all."""
 _FINGERPRINTS = ("fingerprint", "sha256", "weights_sha256", "hash")
 
 
@@ -258,8 +256,9 @@ def _other_choice(a: Scored, b: Scored) -> str | None:
     score = score_of(a.metric.name)
     left, right = _choices(a), _choices(b)
     for key in sorted(left.keys() | right.keys()):
-        concerned = _CONCERNED.get(key)
-        if a.of_reconstructions or (concerned is not None and (score is None or score.name not in concerned)):
+        # Choices of no score in particular, such as how images are resized, concern all.
+        concerned = scores_with_choice(key)
+        if a.of_reconstructions or (concerned and (score is None or score.name not in concerned)):
             continue
         if left.get(key) != right.get(key):
             shown = (str(side.get(key, "the default")) for side in (left, right))

@@ -20,9 +20,9 @@ INCEPTION = "inception"
 HEADLINE = "FID"
 """The score by which models are ranked."""
 
-Need = Literal["features", "logits", "spatial", "labels", "training", "reconstructions", "tokens"]
-"""What a score is computed from: pooled features, class logits, sFID's spatial features, labels of the samples, training
-images, images and their reconstructions, tokens."""
+Need = Literal["features", "logits", "spatial", "reference", "labels", "training", "reconstructions", "tokens"]
+"""What a score is computed from: pooled features, class logits, sFID's spatial features, reference images, labels of the
+samples, training images, images and their reconstructions, tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ class Score:
         higher_is_better: None if neither direction is better.
         definition: one line with its source.
         needs: what it is computed from.
+        takes_moments: whether the moments of the reference's features serve in place of its images.
+        choices: settings within the protocol that it depends on (`nvgbench.evaluation.scores.ScoreSettings`).
         unit: empty for plain numbers.
         lowest, highest: its range; intervals are clipped to it.
         extractor: the only extractor it is defined for, if there is one; its name then has no brackets.
@@ -47,7 +49,9 @@ class Score:
     higher_is_better: bool | None
     definition: str
     stem: str = ""
-    needs: frozenset[Need] = frozenset({"features"})
+    needs: frozenset[Need] = frozenset({"features", "reference"})
+    takes_moments: bool = False
+    choices: tuple[str, ...] = ()
     unit: str = ""
     lowest: float = 0.0
     highest: float = math.inf
@@ -58,6 +62,11 @@ class Score:
     def of_reconstructions(self) -> bool:
         """Whether it judges a tokenizer's reconstructions rather than generated images."""
         return bool(self.needs & {"reconstructions", "tokens"})
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether it compares generated images with reference images."""
+        return "reference" in self.needs
 
     @property
     def uses_extractor(self) -> bool:
@@ -92,6 +101,13 @@ SCORES: dict[str, Score] = {
             metric="frechet",
             higher_is_better=False,
             definition="squared Fréchet distance of Gaussians fitted to the features, ddof 1 (Heusel et al. 2017)",
+            takes_moments=True,
+        ),
+        Score(
+            name="FDr",
+            metric="frechet-ratio",
+            higher_is_better=False,
+            definition="FD of samples / FD of as many real images, mean over extractors; real images: 1 (arXiv 2604.28190)",
         ),
         Score(
             name="FID∞",
@@ -99,6 +115,7 @@ SCORES: dict[str, Score] = {
             metric="frechet-extrapolated",
             higher_is_better=False,
             definition="FID at infinitely many samples: line over 1 / N through 1 to 4 equal parts (Chong and Forsyth 2020)",
+            takes_moments=True,
             lowest=-math.inf,
         ),
         Score(
@@ -107,7 +124,7 @@ SCORES: dict[str, Score] = {
             metric="adm",
             higher_is_better=False,
             definition="FID of 7 channels of Mixed_6d.branch1x1 at every position (Nash et al. 2021)",
-            needs=frozenset({"spatial"}),
+            needs=frozenset({"spatial", "reference"}),
         ),
         Score(
             name="IS",
@@ -116,6 +133,7 @@ SCORES: dict[str, Score] = {
             definition="exp of the mean KL of posteriors to their marginal, mean over splits (Salimans et al. 2016); "
             "ten shuffled splits, under the adm protocol splits of 5,000 in the order given",
             needs=_LOGITS,
+            choices=("is_splits",),
         ),
         Score(
             name="IS-ordered",
@@ -159,12 +177,43 @@ SCORES: dict[str, Score] = {
             highest=1,
         ),
         Score(
+            name="clipped-density",
+            metric="neighbours",
+            higher_is_better=True,
+            definition="equivalent share of realistic samples: density with radii clipped to their median and terms to 1, over "
+            "that of the reference, k = 5 (Salvy et al. 2025)",
+            highest=1,
+        ),
+        Score(
+            name="clipped-coverage",
+            metric="neighbours",
+            higher_is_better=True,
+            definition="equivalent share of samples that cover: samples per reference ball over k = 5, clipped to 1 and "
+            "calibrated (Salvy et al. 2025)",
+            highest=1,
+        ),
+        Score(
             name="KID",
             stem="KD",
             metric="kernel",
             higher_is_better=False,
             definition="unbiased squared MMD, kernel (x·y/D + 1)³, 100 subsets of 1,000 (Bińkowski et al. 2018)",
+            choices=("kid_subsets", "kid_subset_size"),
             lowest=-math.inf,
+        ),
+        Score(
+            name="KID-RBF",
+            stem="KD-RBF",
+            metric="rbf-kernel",
+            higher_is_better=False,
+            definition="unbiased squared MMD, Gaussian kernel, bandwidth from the reference's variance (Gretton et al. 2012)",
+            lowest=-math.inf,
+        ),
+        Score(
+            name="MIND",
+            metric="mind",
+            higher_is_better=False,
+            definition="3 D x squared sliced Wasserstein distance, at least 1,000 directions (Berthet et al. 2026)",
         ),
         Score(
             name="CMMD",
@@ -172,6 +221,15 @@ SCORES: dict[str, Score] = {
             higher_is_better=False,
             definition="1,000 x squared MMD of CLIP embeddings, Gaussian kernel, sigma 10 (Jayasumana et al. 2024)",
             extractor="clip",
+        ),
+        Score(
+            name="Vendi",
+            metric="vendi",
+            higher_is_better=None,
+            definition="effective number of different samples: exp of the entropy of the eigenvalues of their cosine "
+            "similarities (Friedman and Dieng 2023); read beside that of real images",
+            needs=frozenset({"features"}),
+            lowest=1,
         ),
         Score(
             name="accuracy",
@@ -187,7 +245,16 @@ SCORES: dict[str, Score] = {
             higher_is_better=None,
             definition="median distance of samples to the nearest training image over that of held-out images; well below 1: "
             "memorised",
-            needs=frozenset({"features", "training"}),
+            needs=frozenset({"features", "reference", "training"}),
+        ),
+        Score(
+            name="novelty",
+            metric="nearest-training",
+            higher_is_better=None,
+            definition="diagnostic: share of pairs in which the sample is further from the training images than the held-out "
+            "image is; 0.5 for new images, 0 for copies (Meehan et al. 2020)",
+            needs=frozenset({"features", "reference", "training"}),
+            highest=1,
         ),
         Score(
             name="rFID",
@@ -275,6 +342,11 @@ def score_rank(recorded: str) -> int:
     """Place of a recorded score in the table, which is its place in every list of scores; unknown names come last."""
     score = score_of(recorded)
     return len(SCORES) if score is None else list(SCORES).index(score.name)
+
+
+def scores_with_choice(choice: str) -> list[str]:
+    """Names of the scores that depend on a setting within the protocol; none for settings that concern all scores."""
+    return [score.name for score in SCORES.values() if choice in score.choices]
 
 
 def stem_of(recorded: str) -> str:

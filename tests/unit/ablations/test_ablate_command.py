@@ -18,6 +18,7 @@ from nvgbench.results.store import ResultStore
 from nvgbench.results.study import study_page
 from nvgbench.runs.folder import RunFolder
 from nvgbench.training.run import train_run
+from tests.helpers.pooled_features import Pooled
 
 SMALL = (
     "train.tokenizer.steps=2",
@@ -33,6 +34,12 @@ def train(root: Path, name: str, *overrides: str) -> RunFolder:
     config = load_preset("nvg-tiny", [*SMALL, *overrides])
     folder = root / name
     return train_run(config, folder, device=torch.device("cpu"), progress=lambda event: None, phases=("tokenizer",))
+
+
+@pytest.fixture(autouse=True)
+def quick_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rFD needs an extractor; the default one would be trained first."""
+    monkeypatch.setattr("nvgbench.ablations.scoring.open_extractor", lambda *_: Pooled())
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +68,9 @@ def test_one_run_is_studied_without_seeds(app: typer.Typer, root: Path, tmp_path
     assert record.provenance["images"] == 3
     page = study_page(record)
     assert page is not None
-    assert (page.name, page.tables) == ("clusters", ("cluster_stability", "cluster_quality"))
+    shown_tables = ("cluster_stability", "cluster_quality", "reconstruction", "quantization_error", "cluster_numbering")
+    assert (page.name, page.tables) == ("clusters", shown_tables)
+    assert all(row["rFD[pooled]"] is None or row["n"] == 3 for row in record.tables["reconstruction"])
 
 
 def test_retrained_tokenizers_are_compared(app: typer.Typer, root: Path) -> None:

@@ -138,6 +138,43 @@ def test_a_folder_like_bsds500_is_read(tmp_path: Path) -> None:
         assert len(np.unique(halves[:, :16])) == len(np.unique(halves[:, 16:])) == 1
 
 
+def test_a_folder_like_ade20k_is_read(tmp_path: Path) -> None:
+    step = np.zeros((32, 48), np.uint8)
+    step[:, 24:] = 150
+    for folder in ("images/training", "annotations/training", "annotations-2/training"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("1", "2", "unannotated"):
+        Image.fromarray(np.stack([step] * 3, axis=-1)).save(tmp_path / f"images/training/{name}.jpg")
+    for name in ("1", "2"):
+        Image.fromarray(step).save(tmp_path / f"annotations/training/{name}.png")
+    # The second annotator has marked one image, with labels in the colours of a picture that differ in green alone.
+    colours = np.zeros((32, 48, 3), np.uint8)
+    colours[16:, :, 1] = 1
+    Image.fromarray(colours).save(tmp_path / "annotations-2/training/1.png")
+    count, images = annotated_images(run(), context(data=f"ade20k:{tmp_path}"))
+    first, second = images
+    assert (count, len(first.levels["people"]), len(second.levels["people"])) == (2, 2, 1)
+    across, down = first.levels["people"]
+    np.testing.assert_array_equal(across, np.repeat([[0, 150]], SIZE, 0).repeat(SIZE // 2, 1))
+    np.testing.assert_array_equal(np.unique(down[: SIZE // 2]), [0])
+    np.testing.assert_array_equal(np.unique(down[SIZE // 2 :]), [256])
+
+
+def test_annotations_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected ADE20K's layout"):
+        annotated_images(run(), context(data=f"ade20k:{tmp_path}"))
+    for folder in ("images/training", "annotations/training"):
+        (tmp_path / folder).mkdir(parents=True)
+    Image.new("RGB", (48, 32)).save(tmp_path / "images/training/1.jpg")
+    source = context(data=f"ade20k:{tmp_path}")
+    Image.new("L", (32, 48)).save(tmp_path / "annotations/training/1.png")
+    with pytest.raises(InputError, match="32 x 48 pixels, its annotation 48 x 32"):
+        list(annotated_images(run(), source)[1])
+    (tmp_path / "annotations/training/1.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"1\.png is no picture"):
+        list(annotated_images(run(), source)[1])
+
+
 def test_images_without_annotations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected BSDS500's layout"):
         annotated_images(run(), context(data=f"bsds:{tmp_path}"))

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nvgbench.ablations.clusterings import FAST, Maps, slow_clusterings
+from nvgbench.ablations.clusterings import FAST, Maps, slic, slow_clusterings
 from nvgbench.ablations.clusters import compare_tokenizers, explained_variance, study_clusters
 from nvgbench.ablations.subject import Subject
 from nvgbench.ablations.views import View, views
@@ -171,6 +171,18 @@ def test_cropped_maps_are_compared_under_the_cells_centres() -> None:
             first, other = view.align(base_Bhw, F.avg_pool2d(view.image(image), 4)[:, 0])
             # The nearest cell is at most half a cell away, which the ramp climbs by 1 / 8.
             assert (first - other).abs().max() < 1 / 8 + 0.01
+
+
+def test_slic_follows_the_features_whatever_their_scale() -> None:
+    image = torch.zeros(8, 8)
+    image[:, 3:] = 1  # an edge that no grid of seeds has
+    image[0, 7] = 4  # one value far off, which makes all others small next to the range
+    noise = 0.01 * torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    maps = [slic(pooled_encoder(), scale * (image + noise), torch.Generator())[4] for scale in (1.0, 1000.0)]
+    assert torch.equal(*maps)
+    left, right = (set(part.flatten().tolist()) for part in (maps[0].view(8, 8)[:, :3], maps[0].view(8, 8)[:, 3:]))
+    assert left
+    assert not left & right
 
 
 def test_small_grids_lose_the_views_they_have_no_room_for() -> None:

@@ -12,7 +12,6 @@ from scipy import stats
 
 from nvgbench.ablations.components import Components
 from nvgbench.ablations.cost import fitted
-from nvgbench.ablations.error_propagation import WithRealStructure
 from nvgbench.ablations.levels import Levels
 from nvgbench.ablations.plan import plan_jobs
 from nvgbench.ablations.registry import STUDIES, get_study
@@ -28,7 +27,7 @@ from nvgbench.reporting.studies import study_sections
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.study import StudyPage, study_page
 from nvgbench.runs.folder import RunFolder
-from nvgbench.types import SampleRequest
+from tests.helpers.pooled_features import Pooled
 from tests.helpers.report_records import provenance
 from tests.helpers.training_jobs import train
 
@@ -214,7 +213,15 @@ def test_one_training_or_a_constant_score_has_no_split() -> None:
 
 def test_sweeps_change_one_setting_of_each_family_at_a_time() -> None:
     for preset, names in {
-        "nvg-tiny": {"content_guidance", "structure_guidance", "top_p", "temperature", "gumbel"},
+        "nvg-tiny": {
+            "content_guidance",
+            "structure_guidance",
+            "top_p",
+            "top_p falling",
+            "top_p rising",
+            "temperature",
+            "gumbel",
+        },
         "var-tiny": {"guidance", "top_p"},
         "ar-tiny": {"guidance", "top_p", "temperature"},
     }.items():
@@ -222,7 +229,7 @@ def test_sweeps_change_one_setting_of_each_family_at_a_time() -> None:
         found = list(sweeps(sampling))
         assert found[0] == ("", 1.0, {})
         assert {setting for setting, _, _ in found[1:]} == names
-        assert all(set(changes) == {setting} for setting, _, changes in found[1:])
+        assert all(set(changes) == {setting.split()[0]} for setting, _, changes in found[1:])
         guidance = {strength: changes for setting, strength, changes in found if setting.endswith("guidance")}
         assert all(np.allclose(value, getattr(sampling, name)) for name, value in guidance[1.0].items())
 
@@ -232,16 +239,6 @@ def test_growth_is_fitted_by_its_exponent() -> None:
     found = fitted(rows)
     assert found["exponent"] == pytest.approx(1.5)
     assert (found["seconds from"], found["seconds to"]) == pytest.approx((0.2, 12.8))
-
-
-class Pooled:
-    """Features without a network: mean colours of the four quarters."""
-
-    name, fingerprint, provenance = "pooled", "f" * 64, {"weights_sha256": "0" * 64}
-
-    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        small = torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 2).flatten(1)
-        return small, small[:, :0]
 
 
 def test_parts_of_nvg_are_measured_and_shared_with_other_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,35 +265,6 @@ def test_parts_of_nvg_are_measured_and_shared_with_other_studies(tmp_path: Path,
     assert run.records_path.read_text() == records  # not evaluated again
 
 
-def test_given_structure_is_scored_stage_by_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nvgbench.ablations.scoring.open_extractor", lambda *_: Pooled())
-    train(tmp_path / "nvg", "nvg", "data.eval_images=16", "train.steps=2")
-    targets = [RunFolder(tmp_path / "nvg")]
-    request = StudyRequest(study="error-propagation", root=tmp_path, device=CPU, targets=targets, samples=16, images=16)
-    record = run_study(plan_study(request))
-    rows = [row for row in record.tables["given_structure"] if row["metric"] == "FD[pooled]"]
-    assert [row["given stages"] for row in rows] == list(range(5))  # a grid of 4 x 4
-    assert len({row["value"] for row in rows}) == 5
-    page = study_page(record)
-    assert page is not None
-    assert "with all structure of real images" in page.findings[0].text
-
-
-def test_real_structure_is_of_images_of_the_class_in_turn() -> None:
-    asked: list[list[int]] = []
-
-    class Model:
-        spec = None
-
-        def generate(self, request: Any, structure: Any) -> None:
-            asked.append(structure.structure_BL[:, 0].tolist())
-
-    model: Any = WithRealStructure(Model(), torch.arange(5)[:, None], torch.tensor([0, 1, 0, 1, 0]), 1)  # type: ignore[arg-type]
-    for labels in ([0, 1, 0], [0, 0, 1, 2]):
-        model.generate(SampleRequest(labels_B=torch.tensor(labels), seeds_B=torch.zeros(len(labels))))
-    assert asked == [[0, 1, 2], [4, 0, 3, 0]]
-
-
 def test_the_sampling_studies_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nvgbench.ablations.scoring.open_extractor", lambda *_: Pooled())
     train(tmp_path / "ar", "ar", "data.eval_images=16")
@@ -308,9 +276,16 @@ def test_the_sampling_studies_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert {row["setting"] for row in record.tables["sweep"]} == {"", "guidance", "top_p", "temperature"}
     page = study_page(record)
     assert page is not None
-    assert [finding.subject for finding in page.findings] == ["ar"] * 3
+    assert [finding.subject for finding in page.findings] == ["ar"] * 4
+    assert "on held-out images" in page.findings[-1].text
+    assert {row["settings"] for row in record.tables["at_best"]} == {"own", "best guidance"}
     cost = run_study(plan_study(StudyRequest(study="cost", root=tmp_path, device=CPU, targets=targets)))
-    assert [row["value"] for row in cost.tables["costs"]] == [1, 4, 16]
+    batches = [row for row in cost.tables["costs"] if row["setting"] == "batch"]
+    assert [row["value"] for row in batches] == [1, 4, 16]
+    assert {row["setting"] for row in cost.tables["growth"]} == {"batch", "grid", "depth"}
+    assert all(row["exponent of FLOPs"] > 0 for row in cost.tables["growth"])
+    assert sum(row["share of FLOPs"] or 0 for row in cost.tables["parts"]) == pytest.approx(1)
+    assert {(row["phase"], row["not_finite"]) for row in cost.tables["stability"]} == {("tokenizer", 0), ("generator", 0)}
     assert all(0 < row["seconds_low"] <= row["seconds"] <= row["seconds_high"] for row in cost.tables["costs"])
     assert all(row["flops"] > 0 and row["peak_memory_cuda"] is None for row in cost.tables["costs"])
     strength = [row for row in record.tables["sweep"] if (row["setting"], row["position"]) == ("guidance", 1.0)]

@@ -13,18 +13,19 @@ import pytest
 import torch
 
 from nvgbench.config.load import to_dict
-from nvgbench.config.schema import DataConfig
+from nvgbench.config.schema import DataConfig, TokenizerConfig
 from nvgbench.data import catalog
 from nvgbench.data.image_set import in_memory
 from nvgbench.data.moments import StoredMoments
 from nvgbench.errors import InputError
-from nvgbench.evaluation import evaluate
+from nvgbench.evaluation import evaluate, scorer
 from nvgbench.evaluation.anchors import class_means
 from nvgbench.evaluation.evaluate import Evaluator
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
+from nvgbench.extractors.sets import ExtractorSet
 from nvgbench.gates.environment import environment_of
 from nvgbench.metrics.frechet import frechet_distance, frechet_from_features
 from nvgbench.metrics.frechet_extrapolated import fewest_images
@@ -69,6 +70,9 @@ def image_set(n: int, seed: int, *, labels: bool = True, side: int = 16):
     return in_memory(f"set {seed}", images, classes if labels else None)
 
 
+NEIGHBOURS = ("precision", "recall", "density", "coverage", "clipped-density", "clipped-coverage")
+
+
 def named(metrics) -> dict:
     return {metric.name: metric for metric in metrics}
 
@@ -79,7 +83,7 @@ def test_scores_their_names_and_intervals() -> None:
     )
     metrics = named(scores.metrics)
     assert set(metrics) == {
-        f"{stem}[classifier]" for stem in ("FD", "IS", "KD", "precision", "recall", "density", "coverage", "accuracy")
+        f"{stem}[classifier]" for stem in ("FD", "IS", "KD", "KD-RBF", "MIND", "Vendi", "accuracy", *NEIGHBOURS)
     }
     x, y = (Thumbnails()(coloured(n, seed)[0])[0] for n, seed in ((60, 1), (50, 2)))
     assert metrics["FD[classifier]"].value == pytest.approx(frechet_from_features(x, y))
@@ -90,9 +94,9 @@ def test_scores_their_names_and_intervals() -> None:
         assert metric.interval is not None
         assert metric.interval.low <= metric.value <= metric.interval.high
         assert metric.interval.source == "sampling"
-        if metric.name != "KD[classifier]":
+        if metric.name not in ("KD[classifier]", "KD-RBF[classifier]"):
             assert metric.interval.low >= 0
-        if metric.name.split("[")[0] in ("precision", "recall", "coverage", "accuracy"):
+        if metric.name.split("[")[0] in ("precision", "recall", "coverage", "clipped-density", "accuracy"):
             assert metric.interval.high <= 1
     rows = scores.tables["FD[classifier] by class"]
     assert [row["n"] for row in rows] == [20, 20, 20]
@@ -104,7 +108,7 @@ def test_bare_names_are_for_inception_alone_and_stored_moments_count() -> None:
     moments = StoredMoments(np.zeros(12), np.eye(12))
     reference = Reference(image_set(50, 2), moments)
     found = named(evaluate_samples(image_set(60, 1), reference, Thumbnails("inception"), SETTINGS, cache=CACHE).metrics)
-    assert {"FID", "IS", "KID", "precision", "recall", "density", "coverage"} == set(found)
+    assert {"FID", "IS", "KID", "KID-RBF", "MIND", "Vendi", *NEIGHBOURS} == set(found)
     x = Thumbnails()(coloured(60, 1)[0])[0].double().numpy()
     expected = frechet_distance(x.mean(axis=0), np.cov(x, rowvar=False), np.zeros(12), np.eye(12))
     assert found["FID"].value == pytest.approx(expected)
@@ -190,7 +194,7 @@ class Rounding:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
+    monkeypatch.setattr(scorer, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
     monkeypatch.setattr("nvgbench.evaluation.reconstructions.load_lpips", lambda device: (None, "LPIPS: not here"))
     monkeypatch.setattr(evaluate, "config_hash", lambda config: "0123456789abcdef")
     monkeypatch.setattr(evaluate, "changed_settings", lambda config: {})
@@ -205,6 +209,8 @@ def stub_run(root: Path, model: Mapping[str, Any] | None = None) -> SimpleNamesp
         data=DataConfig(source="shapes", image_size=16, train_images=40, eval_images=30),
         family="nvg",
         name="nvg-tiny",
+        tokenizer=TokenizerConfig(),
+        model=None,
         sampling=NvgSamplingConfig(top_k=7),
     )
     return SimpleNamespace(
@@ -342,7 +348,7 @@ def test_stored_statistics_are_warned_of_where_they_are_used(
 ) -> None:
     evaluator = Evaluator(tmp_path, EvaluationOptions(protocol=protocol, extractor=extractor))
     reference = Reference(image_set(50, 2), StoredMoments(np.zeros(12), np.eye(12)))
-    found = evaluator._lint(image_set(60, 1), reference, Thumbnails(extractor))
+    found = evaluator._lint(image_set(60, 1), reference, ExtractorSet("", (Thumbnails(extractor),)))
     assert [finding.check for finding in found if "stored" in finding.message] == warned
 
 

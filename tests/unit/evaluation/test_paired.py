@@ -23,6 +23,8 @@ from nvgbench.types import Features, Interval, MetricValue
 from tests.helpers.replicates import replicate
 
 N, D = 120, 6
+NEIGHBOURS = ("precision", "recall", "density", "coverage", "clipped-density", "clipped-coverage")
+GLOBAL = ("FD", "FD∞", "KD", "KD-RBF", "MIND", "IS", "Vendi")
 
 
 class Given:
@@ -74,11 +76,7 @@ def models(tmp_path: Path) -> tuple[Path, RunRecord, RunRecord, RunRecord]:
 def test_pairs_of_images_narrow_the_interval(models: tuple) -> None:
     root, old, new, other = models
     paired, alone = paired_margins(old, new, root), paired_margins(old, other, root)
-    assert (
-        paired.keys()
-        == alone.keys()
-        == {f"{name}[classifier]" for name in ("FD", "FD∞", "KD", "IS", "precision", "recall", "density", "coverage")}
-    )
+    assert paired.keys() == alone.keys() == {f"{name}[classifier]" for name in (*GLOBAL, *NEIGHBOURS)}
     assert all(margin.paired for margin in paired.values())
     assert not any(margin.paired for margin in alone.values())
     name = "FD[classifier]"
@@ -124,13 +122,13 @@ def test_no_margin_for_a_distance_to_stored_moments(models: tuple) -> None:
 
 
 def test_images_that_all_count_alike_lend_no_margin(models: tuple) -> None:
-    """No sample in any ball: the errors of precision, recall, density and coverage would be those of the other model alone."""
+    """No sample in any ball: the errors of the scores of neighbours would be those of the other model alone."""
     root, old, *_ = models
     real = FeatureCache(root / "_features").stored("classifier", "e" * 64, old.provenance["reference"]["fingerprint"])
     assert real is not None
     far = record(root, "far", np.random.default_rng(9).standard_normal((N, D)) * 0.01 + 50, 9, real)
     found = paired_margins(old, far, root)
-    assert found.keys() == {f"{name}[classifier]" for name in ("FD", "FD∞", "KD", "IS")}
+    assert found.keys() == {f"{name}[classifier]" for name in GLOBAL}
     before, after = (latest_metrics([one], ["eval"])[one.subject]["density[classifier]"] for one in (old, far))
     assert after.metric.value == 0
     assert after.metric.interval is not None

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from nvgbench.cli.app import build_app
 from nvgbench.data.moments import Statistics, StoredMoments, read_statistics, write_statistics
 from nvgbench.errors import InputError
-from nvgbench.evaluation import evaluate
+from nvgbench.evaluation import evaluate, scorer
 from nvgbench.evaluation.evaluate import Evaluator
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reference import Reference, open_reference
@@ -32,7 +32,7 @@ INCEPTION = Thumbnails("inception")
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
+    monkeypatch.setattr(scorer, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
     monkeypatch.setattr("nvgbench.evaluation.reconstructions.load_lpips", lambda device: (None, "LPIPS: not here"))
     monkeypatch.setattr(evaluate, "config_hash", lambda config: "0123456789abcdef")
     monkeypatch.setattr(evaluate, "changed_settings", lambda config: {})
@@ -66,12 +66,13 @@ def test_statistics_give_the_fid_of_their_images_and_say_what_they_cannot(tmp_pa
     alone = scored(tmp_path, write_reference(tmp_path / "alone.npz", images=False))
     beside = scored(tmp_path, write_reference(tmp_path / "beside.npz"))
     values = {metric.name: metric for metric in alone.metrics}
-    assert values.keys() == {"FID", "IS"}
+    assert values.keys() == {"FID", "IS", "Vendi"}
     assert values["FID"].value == pytest.approx(beside.metrics[0].value, rel=1e-12)
     assert values["FID"].n_reference is None, "nobody knows how many images are behind them"
     assert "moments stored" in values["FID"].note
     missing = missing_scores(alone)
-    assert missing.keys() == {"KID", "precision", "recall", "density", "coverage"}
+    neighbours = {"precision", "recall", "density", "coverage", "clipped-density", "clipped-coverage"}
+    assert missing.keys() == {"KID", "KID-RBF", "MIND"} | neighbours
     assert set(missing.values()) == {"the reference alone.npz holds statistics and no images"}
     assert not missing_scores(beside)
     assert alone.provenance["reference"]["stored_moments"]
@@ -101,7 +102,7 @@ def test_a_run_is_scored_against_statistics_too(tmp_path: Path) -> None:
 def test_what_statistics_cannot_give_is_refused_before_anything_is_extracted(
     tmp_path: Path, options: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "open_extractor", lambda *_, **__: pytest.fail("opened the extractor"))
+    monkeypatch.setattr(scorer, "open_extractor", lambda *_, **__: pytest.fail("opened the extractor"))
     path = write_reference(tmp_path / "stats.npz", images=False)
     with pytest.raises(InputError, match=said):
         scored(tmp_path, path, **options)

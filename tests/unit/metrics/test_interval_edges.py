@@ -122,7 +122,13 @@ def many_sets() -> list[Mapping[str, Contributions]]:
     return [_scores(_normal(15, 1000 + seed), _normal(REFERENCE, 0)) for seed in range(150)]
 
 
-@pytest.mark.parametrize("name", ["FID", "KID", "density", "coverage", "recall", "precision"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("FID", "KID", "density", "coverage", "recall", "precision"),
+        *("MIND", "KID-RBF", "Vendi", "clipped-density", "clipped-coverage", "novelty"),
+    ],
+)
 def test_errors_of_few_images_are_not_too_small(many_sets: list[Mapping[str, Contributions]], name: str) -> None:
     """The mean squared error bar must reach the variance over sets.
 

@@ -90,3 +90,39 @@ def test_other_arrays_are_refused() -> None:
         seg.overlaps(np.zeros((2, 3), int), np.zeros((3, 2), int))
     with pytest.raises(InputError, match="integers of one shape"):
         seg.overlaps(np.zeros((2, 3)), np.zeros((2, 3), int))
+
+
+def test_covering_and_boundary_recall_of_a_grid_against_loops_over_pixels() -> None:
+    """An oblong image of 12 x 18 pixels in a grid of 4 x 4, with one pixel of tolerance."""
+    rng = np.random.default_rng(0)
+    high, wide, side = 12, 18, 4
+    grid = (np.arange(high)[:, None] * side // high) * side + np.arange(wide) * side // wide
+    regions = np.kron(rng.integers(0, 3, (3, 3)), np.ones((4, 6), int))
+
+    share = 0.0
+    for region in np.unique(regions):
+        inside = regions == region
+        best = max((inside & (grid == cell)).sum() / (inside | (grid == cell)).sum() for cell in range(side**2))
+        share += inside.sum() / regions.size * best
+    assert seg.covering(seg.overlaps(grid, regions)) == pytest.approx(share, rel=1e-12)
+
+    def edges(labels: np.ndarray) -> set[tuple[int, int]]:
+        return {
+            (y, x)
+            for y in range(high)
+            for x in range(wide)
+            if (x + 1 < wide and labels[y, x] != labels[y, x + 1]) or (y + 1 < high and labels[y, x] != labels[y + 1, x])
+        }
+
+    drawn, found = edges(regions), edges(grid)
+    near = {(y + dy, x + dx) for y, x in found for dy in (-1, 0, 1) for dx in (-1, 0, 1)}
+    recall = seg.boundary_recall(seg.boundaries(grid), seg.boundaries(regions), 1)
+    assert recall == pytest.approx(len(drawn & near) / len(drawn), rel=1e-12)
+
+
+def test_large_and_negative_labels_count_like_small_ones() -> None:
+    labels, regions = pair(3, 6, 4)
+    np.testing.assert_array_equal(seg.overlaps(labels - 7, regions * 10_000), seg.overlaps(labels, regions))
+    assert seg.explained_variation(labels * 10_000, regions[..., None].repeat(3, -1)) == pytest.approx(
+        seg.explained_variation(labels, regions[..., None].repeat(3, -1)), rel=1e-12
+    )

@@ -19,7 +19,16 @@ from nvgbench.metrics.frechet import (
 from nvgbench.metrics.inception_score import inception_contributions, score_in_order, split_score
 from nvgbench.metrics.kernel import kernel_contributions, kernel_distance
 from nvgbench.metrics.metric import MetricInputs
-from nvgbench.metrics.neighbours import NeighbourMetric, density_of_equal_terms, hit_contributions, neighbour_scores
+from nvgbench.metrics.mind import mind
+from nvgbench.metrics.nearest_training import novelty
+from nvgbench.metrics.neighbours import (
+    NeighbourMetric,
+    density_of_equal_terms,
+    hit_contributions,
+    nearest_distances,
+    neighbour_scores,
+)
+from nvgbench.metrics.rbf_kernel import rbf_kernel_distance
 from nvgbench.metrics.uncertainty import (
     Contributions,
     contributions_to_mean,
@@ -31,6 +40,7 @@ from nvgbench.metrics.uncertainty import (
     resampling_weights,
     share_interval,
 )
+from nvgbench.metrics.vendi import vendi_score
 from nvgbench.types import Features, Interval
 
 LOW, HIGH = 0.92, 0.98
@@ -88,6 +98,19 @@ def recall_in_many_dimensions(tally: Tally, repetitions: int, n: int, d: int) ->
         tally.add(f"recall {n} x {d}", NeighbourMetric().compute(inputs(x, reference))["recall"])
 
 
+def distances_and_diversity(tally: Tally, repetitions: int, n: int, d: int) -> None:
+    rng = np.random.default_rng(6)
+    scale = np.exp(-np.linspace(0, 2, d))
+    reference, training = (rng.standard_normal((2, n, d)) * scale).astype(np.float32)
+    held_out = nearest_distances(reference, training)
+    for _ in range(repetitions):
+        x = ((1.1 * rng.standard_normal((n, d)) + 0.2) * scale).astype(np.float32)
+        tally.add("MIND", mind(x, reference))
+        tally.add("KID-RBF", rbf_kernel_distance(x, reference))
+        tally.add("Vendi", vendi_score(x))
+        tally.add("novelty", novelty(nearest_distances(x, training), held_out))
+
+
 def inception(tally: Tally, repetitions: int, n: int, splits: int) -> None:
     rng = np.random.default_rng(2)
     for _ in range(repetitions):
@@ -129,8 +152,10 @@ def add_difference(tally: Tally, name: str, old: Contributions, new: Contributio
     tally.add(name, Contributions(value=value, parts=np.zeros(0), interval=normal_interval(value, stderr, "")))
 
 
-def test_coverage_of_the_intervals() -> None:
+def test_coverage_of_the_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvgbench.metrics.mind.DIRECTIONS", 64)  # their number does not concern the images' part of the error
     tally = Tally()
+    distances_and_diversity(tally, 400, 150, 8)
     neighbours_and_kernel(tally, 600, 200, 12)
     recall_in_many_dimensions(tally, 400, 200, 64)
     inception(tally, 600, 150, 1)

@@ -19,7 +19,6 @@ class MeanDistance:
     """Implements `nvgbench.metrics.metric.Metric`."""
 
     scores = (SCORE,)
-    needs_reference = True
     fewest_images = 2
 
     def compute(self, inputs):
