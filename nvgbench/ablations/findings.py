@@ -36,8 +36,8 @@ def compare_variants(
         variants: in the order of the study; the first one is the baseline of those that name none.
         metric: its name, for the sentences.
         value: column of the values.
-        probes: variants that are measured on the trainings of their baseline. The error of training is in both, so their
-            difference spreads less than others and is not pooled with them.
+        probes: variants whose spread is not pooled, e.g. those measured on the trainings of their baseline: the error of
+            training is in both, so their difference spreads less than others.
     """
     values: dict[str, dict[int, float]] = {}
     for row in rows:
