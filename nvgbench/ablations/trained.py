@@ -37,19 +37,28 @@ class TrainedVariants(Study):
     def conclude(self, tables: Mapping[str, list[Row]]) -> Conclusion:
         rows = tables["scores"]
         metric, measured = str(rows[0]["metric"]), {str(row["variant"]) for row in rows}
-        known = (*self.variants(self.preset), *self.probes())
+        probes = self.probes()
+        known = (*self.variants(self.preset), *probes)
         # A baseline that failed is not replaced by the next variant.
         variants = [dataclasses.replace(one, baseline=one.baseline or known[0].name) for one in known if one.name in measured]
-        return conclude_variants([row for row in rows if row["metric"] == metric], variants, metric)
+        decided = [row for row in rows if row["metric"] == metric]
+        return conclude_variants(decided, variants, metric, probes=[one.name for one in probes])
 
 
-def conclude_variants(rows: Sequence[Row], variants: Sequence[Variant], metric: str) -> Conclusion:
-    """Findings on every variant against its baseline, and the figure of their differences."""
-    findings: list[Finding] = compare_variants(rows, variants, metric=metric)
+def conclude_variants(
+    rows: Sequence[Row], variants: Sequence[Variant], metric: str, *, probes: Sequence[str] = ()
+) -> Conclusion:
+    """Findings on every variant against its baseline, and the figure of their differences.
+
+    Args:
+        rows, variants, metric, probes: as `nvgbench.ablations.findings.compare_variants` takes them.
+    """
+    findings: list[Finding] = compare_variants(rows, variants, metric=metric, probes=probes)
     chart = Chart(
         table="differences", kind="dots", y="value", series="variant", zero=True, label=f"difference in {metric}",
         caption=f"Every variant minus its baseline in {metric}, mean over training seeds. Bars are intervals over "
-        "trainings that hold for all comparisons together; a dot without a bar has one training or no spread.",
+        "trainings that hold for all comparisons together, with a spread that is assumed to be equal in all variants which "
+        "comparisons connect; a dot without a bar has one training or no spread.",
     )  # fmt: skip
     return Conclusion(findings=findings, charts=[chart], tables={"differences": difference_rows(findings)})
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import ClassVar
 
-from nvgbench.ablations.study import Variant
+from nvgbench.ablations.study import Conclusion, Row, Variant
 from nvgbench.ablations.trained import TrainedVariants
+from nvgbench.results.study import Chart
 
 SOURCES = ("shapes", "cifar10", "cifar100")
 
@@ -35,6 +36,18 @@ class Transfer(TrainedVariants):
                 Variant(name=f"NVG, {name}", settings={"data.source": source}, baseline=f"VAR, {name}"),
             )
         ]
+
+    def conclude(self, tables: Mapping[str, list[Row]]) -> Conclusion:
+        found = super().conclude(tables)
+        rows = [{"data": str(row["variant"]).removeprefix("NVG, "), **row} for row in found.tables["differences"]]
+        metric = tables["scores"][0]["metric"]
+        chart = Chart(
+            table="differences", kind="dots", series="data", zero=True, label=f"NVG minus VAR in {metric}",
+            caption=f"A row per data set: {metric} of NVG minus that of VAR, mean over training seeds; left of the line at "
+            "zero, NVG is better. Bars are intervals over trainings that hold for all data sets together; a row without a bar "
+            "has one training or no spread. The rows are not averaged, as distances on different data have no common scale.",
+        )  # fmt: skip
+        return Conclusion(findings=found.findings, charts=[chart], tables={"differences": rows})
 
 
 def _names(sources: Sequence[str]) -> dict[str, str]:

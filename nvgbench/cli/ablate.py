@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from nvgbench.cli.cluster import Executor, JobSettings, submit
 from nvgbench.cli.options import DEFAULT_RUNS, Device, Overrides, RunsRoot
 from nvgbench.errors import InputError
 
@@ -42,6 +43,7 @@ def _list() -> None:
 
 def _command(study: str) -> Callable[..., None]:
     def run(
+        context: typer.Context,
         runs: Annotated[
             list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs to probe, for studies that train none.")
         ] = None,
@@ -68,6 +70,8 @@ def _command(study: str) -> Callable[..., None]:
         out: Annotated[Path | None, typer.Option(help="Records file or folder; the folder of runs by default.")] = None,
         root: RunsRoot = DEFAULT_RUNS,
         device: Device = "auto",
+        executor: Executor = None,
+        job: JobSettings = [],  # noqa: B006 - typer only reads the default
     ) -> None:
         from nvgbench.ablations.runner import StudyRequest, plan_study
         from nvgbench.cli.progress import counting
@@ -76,11 +80,13 @@ def _command(study: str) -> Callable[..., None]:
         from nvgbench.device import resolve_device
         from nvgbench.runs.find import find_run
 
-        place, sources = resolve_device(device), data or []
+        submitted = executor is not None and not dry_run
+        # A job's device is not that of the machine which submits it, where bad input is refused nevertheless.
+        place, sources = resolve_device("cpu" if submitted else device), data or []
         targets = [find_run(run, root) for run in runs or []]
         if retrain and not targets:
             raise InputError(f"--retrain {retrain} needs a run whose tokenizer is trained again with other seeds")
-        if retrain and not dry_run:
+        if retrain and not (dry_run or submitted):
             targets += _retrain(targets[0], retrain, root, place)
         request = StudyRequest(
             study=study, root=root, device=place, targets=targets, budget=budget, preset=preset, variants=variant or (),
@@ -90,6 +96,8 @@ def _command(study: str) -> Callable[..., None]:
         plan = plan_study(request, counting)
         if dry_run:
             _show_plan(plan)
+        elif executor is not None:
+            submit(context.obj, executor, job, root, distributed=False)
         else:
             _execute(plan, root if out is None else out)
 

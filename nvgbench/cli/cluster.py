@@ -86,7 +86,7 @@ def _interruptible(number: int, work: Callable[[], None]) -> tuple[int, Callable
     return int(code or 0), handler if received else None
 
 
-def submit(line: Sequence[str], executor: str, settings: Sequence[str], runs: Path) -> None:
+def submit(line: Sequence[str], executor: str, settings: Sequence[str], runs: Path, *, distributed: bool = True) -> None:
     """Submit a command line as a job and print where its output goes.
 
     Args:
@@ -94,9 +94,11 @@ def submit(line: Sequence[str], executor: str, settings: Sequence[str], runs: Pa
         executor: ``slurm`` or ``local``.
         settings: ``KEY=VALUE`` parameters of submitit.
         runs: the folder of runs; job files are kept in ``_jobs``, which all nodes must see.
+        distributed: whether the command can run as several tasks; then there is one per GPU, else only one.
 
     Raises:
-        InputError: submitit is not installed or refuses the parameters, or the cluster's commands are missing.
+        InputError: submitit is not installed or refuses the parameters, the cluster's commands are missing, or there are
+            several tasks for a command that runs as one.
     """
     from nvgbench.config.load import parse_overrides
 
@@ -105,7 +107,12 @@ def submit(line: Sequence[str], executor: str, settings: Sequence[str], runs: Pa
     except ImportError:
         raise InputError(f"`executor={executor}` needs submitit; install nvgbench[cluster]") from None
     parameters = {"name": f"nvgbench-{line[0]}", "timeout_min": 24 * 60, **parse_overrides(settings)}
-    parameters.setdefault("tasks_per_node", parameters.get("gpus_per_node") or 1)
+    parameters.setdefault("tasks_per_node", (parameters.get("gpus_per_node") if distributed else 1) or 1)
+    for key in () if distributed else ("nodes", "tasks_per_node"):
+        if parameters.get(key, 1) != 1:
+            raise InputError(
+                f"`{key}={parameters[key]}`: {line[0]} runs as one task; leave it out, or use more processes (`jobs`)"
+            )
     limits = {f"{executor}_max_num_timeout": _TIMEOUTS}
     try:
         launcher = submitit.AutoExecutor(folder=runs / "_jobs", cluster=executor, **limits)

@@ -11,6 +11,7 @@ from nvgbench.gates.environment import COUNTED_KINDS, Environment, environment_o
 from nvgbench.gates.reasons import NOT_IN_BASELINE, NOT_MEASURED, failure, no_baseline_here
 from nvgbench.gates.rules import Rule, RuleSet
 from nvgbench.gates.schema import Verdict
+from nvgbench.results.models import other_model, other_sampling
 from nvgbench.results.schema import RunRecord
 from nvgbench.types import Measurement
 
@@ -40,22 +41,20 @@ def judge_measurements(rules: RuleSet, baseline: Baseline, records: Sequence[Run
             continue
         label = name if batch_size is None else f"{name} (batch {batch_size})"
         empty = Verdict(subject=subject, metric=label, outcome="inconclusive", reason="", blocking=rule.blocking)
-        olds = [(environment, found[key][0]) for environment, found in known if key in found and found[key][0].samples]
+        olds = [(environment, found[key]) for environment, found in known if key in found and found[key][0].samples]
         verdict = _judge_measurement(empty, rule, olds, now.get(key))
         if verdict is not None:
             yield verdict
 
 
-def _judge_measurement(
-    empty: Verdict, rule: Rule, olds: list[tuple[Environment, Measurement]], new: Found | None
-) -> Verdict | None:
+def _judge_measurement(empty: Verdict, rule: Rule, olds: list[tuple[Environment, Found]], new: Found | None) -> Verdict | None:
     """Find the baseline of one measurement and judge the change; None if it was never available."""
     if new is None:
-        return dataclasses.replace(empty, baseline=olds[0][1].median, reason=NOT_MEASURED) if olds else None
+        return dataclasses.replace(empty, baseline=olds[0][1][0].median, reason=NOT_MEASURED) if olds else None
     measurement, record = new
     if not measurement.samples:
         note = measurement.note or "not available this time"
-        return dataclasses.replace(empty, baseline=olds[0][1].median, reason=note) if olds else None
+        return dataclasses.replace(empty, baseline=olds[0][1][0].median, reason=note) if olds else None
     if not olds:
         return dataclasses.replace(empty, value=measurement.median, reason=NOT_IN_BASELINE, blocking=False)
     here = environment_of(record)
@@ -64,8 +63,10 @@ def _judge_measurement(
     if old is None:
         reason = no_baseline_here([environment for environment, _ in olds], here)
         return dataclasses.replace(empty, value=measurement.median, reason=reason, blocking=rule.blocking_elsewhere)
+    if (other := other_model(old[1], record) or other_sampling(old[1], record)) is not None:
+        return dataclasses.replace(empty, value=measurement.median, reason=f"not judged: {other}")
     # Computed costs have no noise: a single number is enough.
-    return _judge_change(empty, rule, old, measurement, counted=anywhere or record.kind in COUNTED_KINDS)
+    return _judge_change(empty, rule, old[0], measurement, counted=anywhere or record.kind in COUNTED_KINDS)
 
 
 def _judge_change(empty: Verdict, rule: Rule, old: Measurement, new: Measurement, counted: bool) -> Verdict:

@@ -78,3 +78,23 @@ def other_model(old: RunRecord, new: RunRecord) -> str | None:
     if old.preset == new.preset and (before is None or after is None or before == after):
         return None
     return f"another model: {model_name(new)} now, {model_name(old)} in the baseline"
+
+
+def other_sampling(old: RunRecord, new: RunRecord) -> str | None:
+    """Why two records of one model are not about the same sampling; None if they are, or if an older one does not tell.
+
+    Settings that only one of them has are ignored: versions add some.
+    """
+    before, after = (_settings(record) for record in (old, new))
+    keys = [key for key, value in before.items() if key in after and after[key] != value]
+    if not keys:
+        return None
+    here, there = (", ".join(f"{key}={found[key]}" for key in keys[:_SHOWN]) for found in (after, before))
+    more = f" ({len(keys) - _SHOWN} more)" if len(keys) > _SHOWN else ""
+    return f"other sampling settings: {here} now, {there} in the baseline{more}"
+
+
+def _settings(record: RunRecord) -> dict[str, str]:
+    """Sampling settings as JSON, in which lists and tuples are equal."""
+    settings = record.provenance.get("settings")
+    return {key: json.dumps(value, sort_keys=True) for key, value in settings.items()} if isinstance(settings, Mapping) else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nvgbench.config.load import config_hash
+from nvgbench.config.load import changed_settings, config_hash
 from nvgbench.config.schema import RunConfig
 from nvgbench.results.provenance import collect
 from nvgbench.results.schema import RunRecord
@@ -42,5 +42,5 @@ def cost_record(config: RunConfig) -> RunRecord:
             Measurement(name=name, unit=unit, samples=() if value is None else (float(round(value)),))
             for name, (unit, value) in counted.items()
         ),
-        provenance=collect(config_hash(config)),
+        provenance=collect(config_hash(config), changed=changed_settings(config)),
     )

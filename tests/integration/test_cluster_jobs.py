@@ -17,8 +17,9 @@ import pytest
 from nvgbench.cli.app import main
 from nvgbench.cli.cluster import Command, _without_options, submit
 from nvgbench.errors import InputError
+from nvgbench.results.store import ResultStore
 from nvgbench.runs.folder import RunFolder
-from tests.helpers.training_jobs import EXTRA, SMALL
+from tests.helpers.training_jobs import EXTRA, SMALL, train
 
 
 def _line(runs: Path, *more: str) -> list[str]:
@@ -53,6 +54,18 @@ def test_scores_are_submitted_too(monkeypatch: pytest.MonkeyPatch) -> None:
         main(line)
     assert end.value.code == 0
     assert submitted == [(tuple(line), "slurm", ["nodes=2"], Path("runs"))]
+
+
+def test_studies_are_submitted_after_their_input_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    submitted: list[tuple] = []
+    monkeypatch.setattr("nvgbench.cli.ablate.submit", lambda *given, distributed: submitted.append((*given, distributed)))
+    line = ["ablate", "components", "--budget", "quick", "--runs", str(tmp_path), "--device", "cuda", "--executor", "slurm"]
+    for more, code in (("--job=gpus_per_node=1", 0), ("--variant=unknown", 2), ("--dry-run", 0)):
+        with pytest.raises(SystemExit) as end:
+            main([*line, more, *(["--device", "cpu"] if more == "--dry-run" else [])])
+        assert end.value.code == code
+    assert submitted == [((*line, "--job=gpus_per_node=1"), "slurm", ["gpus_per_node=1"], tmp_path, False)]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
@@ -97,3 +110,18 @@ def test_a_machine_without_the_cluster_is_reported(submitit: SimpleNamespace, tm
 def test_parameters_that_submitit_does_not_know_are_refused(submitit: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"`executor=local`: .*gpu_count"):
         submit(["train", "ar-tiny"], "local", ["gpu_count=8"], tmp_path)
+
+
+def test_a_study_runs_as_one_task(submitit: SimpleNamespace, tmp_path: Path) -> None:
+    """Submitted with the local executor: the job probes a run, and adds the record."""
+    with pytest.raises(InputError, match=r"`tasks_per_node=2`: ablate runs as one task"):
+        submit(["ablate", "seeds"], "local", ["tasks_per_node=2"], tmp_path, distributed=False)
+    train(tmp_path / "one", "nvg", "train.steps=1", phases=("tokenizer",))
+    line = ["ablate", "clusters", "one", "-n", "4", "--runs", str(tmp_path), "--device", "cpu"]
+    line += ["--executor", "local", "--job", "timeout_min=30"]
+    with pytest.raises(SystemExit) as end:
+        main(line)
+    assert end.value.code == 0
+    _wait(lambda: list((tmp_path / "_jobs").glob("*_result.pkl")), "a result")
+    (record,) = [one for one in ResultStore(tmp_path).records() if one.kind == "ablation"]
+    assert record.provenance["images"] == 4

@@ -58,7 +58,9 @@ def test_finished_runs_are_found_again_also_by_another_study(tmp_path: Path) -> 
     again = plan(tmp_path, study="toy-again")
     assert {job.state for job in again.jobs} == {"finished"}
     assert {cost.flops for cost in again.costs()} == {0.0}
-    run_study(again)
+    page = study_page(run_study(again))
+    assert page is not None
+    assert [one.verdict for one in page.findings] == ["no difference"]  # from stored scores
     assert weights(tmp_path) == before
     assert len(toy_study.MEASURED) == 2  # rows are kept, too
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from nvgbench.ablations.components import Components
 from nvgbench.ablations.cost import fitted
@@ -22,9 +23,12 @@ from nvgbench.ablations.study import BUDGETS, Context, StudiedRun
 from nvgbench.ablations.transfer import Transfer
 from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
-from nvgbench.results.study import study_page
+from nvgbench.reporting.studies import study_sections
+from nvgbench.results.schema import RunRecord
+from nvgbench.results.study import StudyPage, study_page
 from nvgbench.runs.folder import RunFolder
 from tests.helpers.pooled_features import Pooled
+from tests.helpers.report_records import provenance
 from tests.helpers.training_jobs import train
 
 CPU = torch.device("cpu")
@@ -139,6 +143,17 @@ def test_families_are_compared_within_a_data_set() -> None:
     assert {one.subject: one.value for one in found.findings} == pytest.approx({"NVG, shapes": -1.75, "NVG, cifar10": 2.125})
 
 
+def test_transfer_draws_a_row_per_data_set() -> None:
+    values = {"VAR, shapes": [5.0, 6.0], "NVG, shapes": [3.0, 4.5], "VAR, cifar10": [7.0], "NVG, cifar10": [9.0]}
+    found = Transfer().conclude({"scores": rows(values)})
+    page = StudyPage(name="transfer", question="?", charts=tuple(found.charts), tables=("differences",))
+    record = RunRecord(kind="ablation", subject="x", tables=dict(found.tables), provenance=provenance(study=page.as_tree()))
+    ((figure,),) = [section.figures for section in study_sections([record])]
+    (svg,) = figure.svgs
+    # t(1 - 0.025 / 2) of one degree of freedom is 25.45, and the standard error of -2 and -1.5 is 0.25.
+    assert "NVG minus VAR in FD[x]: shapes -1.75 [-8.11, 4.61]; cifar10 2." in svg
+
+
 def test_variances_are_split_as_an_analysis_of_variance_does() -> None:
     """Known components, 400 trainings of 3 samplings: their standard errors are below 8 % and 5 %."""
     rng = np.random.default_rng(0)
@@ -150,6 +165,35 @@ def test_variances_are_split_as_an_analysis_of_variance_does() -> None:
     assert found["training share"] == pytest.approx(0.8, abs=0.06)
     # The normal approximation of the smallest difference, at 798 degrees of freedom.
     assert found["detectable"] == pytest.approx((1.96 + 0.842) * np.sqrt(2 / 400 * (4 + 1 / 3)), rel=0.1)
+
+
+def test_the_panel_agrees_with_sums_of_squares() -> None:
+    """Rows in any order. The table of the one-way analysis of variance with random effects, and the power of the t test."""
+    trainings, samplings = 4, 3
+    values_NM = np.random.default_rng(3).standard_normal((trainings, samplings)) + np.array([[0.0], [2.0], [1.0], [5.0]])
+    panel = [{"seed": 7 * n, "value": values_NM[n, m]} for m in range(samplings) for n in reversed(range(trainings))]
+    found = variance_row(panel, "FD")
+    total, means_N = values_NM.sum() / 12, values_NM.sum(1) / samplings
+    of_trainings = samplings * sum((mean - total) ** 2 for mean in means_N) / (trainings - 1)
+    of_samplings = sum((values_NM[n, m] - means_N[n]) ** 2 for n in range(4) for m in range(3)) / (trainings * (samplings - 1))
+    between = (of_trainings - of_samplings) / samplings
+    assert found["within training"] == pytest.approx(of_samplings)
+    assert found["between trainings"] == pytest.approx(between)
+    assert found["training share"] == pytest.approx(between / (between + of_samplings))
+    error = np.sqrt(2 / trainings * (between + of_samplings / samplings))
+    assert found["detectable"] == pytest.approx((stats.t.ppf(0.975, 6) + stats.t.ppf(0.8, 6)) * error)
+    # A two-sided t test of two such models finds that difference in 80 % of cases; the formula is an approximation.
+    power = stats.nct.sf(stats.t.ppf(0.975, 6), 6, found["detectable"] / error)
+    assert power == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_training_that_varies_less_than_its_samplings_has_no_share() -> None:
+    panel = [{"seed": seed, "value": value} for seed in (0, 1) for value in (1.0 + 0.01 * seed, 3.0)]
+    found = variance_row(panel, "FD")
+    assert (found["between trainings"], found["training share"]) == (0.0, 0.0)
+    # The smaller spread that was seen between the means of trainings would promise too much.
+    error = np.sqrt(2 / 2 * found["within training"] / 2)
+    assert found["detectable"] == pytest.approx((stats.t.ppf(0.975, 2) + stats.t.ppf(0.8, 2)) * error)
 
 
 def test_one_training_or_a_constant_score_has_no_split() -> None:

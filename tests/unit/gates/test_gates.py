@@ -276,3 +276,32 @@ def test_a_run_with_other_settings_is_another_model() -> None:
     assert "another model: nvg-tiny (model.structure_rope=false) now, nvg-tiny in the baseline" in verdict.reason
     assert gate([plain], [plain])[0].outcome == "pass"
     assert gate([of(None)], [rope])[0].outcome == "pass"  # older records do not tell
+
+
+def test_measurements_of_a_run_with_other_settings_are_not_compared() -> None:
+    def of(changed: dict[str, Any] | None = None, settings: dict[str, Any] | None = None, flops: float = 1e9) -> RunRecord:
+        found = profile((1.0, 1.1, 0.9), flops=flops)
+        entries = {"changed": changed, "settings": settings}
+        origin = found.provenance | {key: value for key, value in entries.items() if value is not None}
+        return dataclasses.replace(found, preset="nvg-tiny", provenance=origin)
+
+    def reason(old: RunRecord, new: RunRecord) -> str:
+        """The common reason of all verdicts, none of which may have a baseline's value."""
+        verdicts = gate([old], [new])
+        assert {(one.metric, one.outcome, one.baseline) for one in verdicts} == {
+            ("latency (batch 1)", "inconclusive", None), ("flops (batch 1)", "inconclusive", None),
+        }  # fmt: skip
+        (found,) = {one.reason for one in verdicts}
+        return found
+
+    deep = of({"model.depth": 9}, flops=3e9)
+    assert reason(of({}), deep) == "not judged: another model: nvg-tiny (model.depth=9) now, nvg-tiny in the baseline"
+    assert reason(of({}, {"cfg": 2.0, "steps": 9}), of({}, {"cfg": 0.0, "steps": 9, "new": 1})) == (
+        "not judged: other sampling settings: cfg=0.0 now, cfg=2.0 in the baseline"
+    )
+    for old, new in (
+        (of({"model.depth": 9}), of({"model.depth": 9})),
+        (of({}, {"schedule": (1, 2)}), of({}, {"schedule": [1, 2]})),  # read from a file
+        (of(), of({}, {"cfg": 2.0})),  # older records do not tell
+    ):
+        assert {one.outcome for one in gate([old], [new])} == {"pass"}
