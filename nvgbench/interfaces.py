@@ -8,7 +8,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from nvgbench.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,6 +174,7 @@ class ModelFamily(ABC):
             ``[model]``, ``[sampling]`` and ``[tokenizer.quantizer]``.
         unconditional: whether label ``num_classes`` means "no class" to its models, so that they can be trained and sampled
             without classes.
+        teacher_settings: settings by key that learning from a teacher begins with, below those that are asked for.
     """
 
     name: str
@@ -180,6 +184,7 @@ class ModelFamily(ABC):
     sampling_config: type = NoSettings
     quantizer_config: type = NoSettings
     unconditional: bool = False
+    teacher_settings: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def original(self) -> OriginalProject | None:
@@ -221,6 +226,22 @@ class ModelFamily(ABC):
         Raises:
             InputError: the generator cannot be trained as configured.
         """
+
+    def taken_from_teacher(self, config: RunConfig) -> Sequence[str]:
+        """The tensors of the generator that start from the teacher's: `fnmatch` patterns.
+
+        Raises:
+            InputError: the family's models do not learn from others.
+        """
+        raise InputError(f"models of family {self.name!r} do not learn from a teacher; leave `teacher=` out")
+
+    def teach(self, config: RunConfig, objective: Objective, teacher: ImageGenerator | None) -> None:
+        """Give an objective its teacher, if any, before the training starts.
+
+        Raises:
+            InputError: there is no teacher where the configuration needs one, or it does not fit.
+        """
+        assert teacher is None, "a family that takes something from a teacher overrides this"
 
     @abstractmethod
     def objective(self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module) -> Objective:
@@ -357,6 +378,8 @@ class FeatureExtractor(Protocol):
         name: ``inception`` or ``classifier`` …, the word in ``FD[name]``.
         fingerprint: SHA-256 (hex) that changes with the weights, the preprocessing or the code.
         provenance: SHA-256 of the weights, preprocessing, training data …
+
+    An extractor whose logits are of named classes may have them as ``class_names``; samples of these classes get an accuracy.
     """
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
@@ -52,6 +52,7 @@ class _Training:
     folder: Path
     phases: tuple[Phase, ...]
     tokenizer: Path | None
+    teacher: Path | None
     device: torch.device
 
 
@@ -80,20 +81,45 @@ def train_jobs(
     """
     waiting = [job for job in jobs if job.state != "finished"]
     donors = finished_tokenizers(root)
-    leaders = {job.tokenizer: job.folder for job in reversed(waiting) if job.tokenizer not in donors}
+    leaders = {job.tokenizer: job.folder for job in reversed(waiting) if not (job.tokenizer in donors or job.teacher)}
     first = [_training(job, ("tokenizer",), None, device) for job in waiting if job.folder == leaders.get(job.tokenizer)]
     errors = dict(zip([one.folder for one in first], _each(_train, first, workers, showing), strict=True))
     donors = leaders | donors
-    tasks = []
-    for job in waiting:
-        donor = donors[job.tokenizer]
-        if errors.get(donor):
-            errors[job.folder] = errors[donor]
-            continue
-        has_own = donor == job.folder or RunFolder(job.folder).state("tokenizer") is not None
-        tasks.append(_training(job, PHASES, None if has_own else donor, device))
-    errors |= dict(zip([one.folder for one in tasks], _each(_train, tasks, workers, showing), strict=True))
+    for wave in _waves(waiting):
+        errors |= _train_wave(wave, donors, errors, device, workers, showing)
     return {folder: error for folder, error in errors.items() if error}
+
+
+def _waves(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Jobs that can be trained at the same time; teachers come before those that learn from them."""
+    while jobs:
+        open_folders = {job.folder for job in jobs}
+        wave = [job for job in jobs if job.teacher not in open_folders]
+        assert wave, "jobs that learn from each other"
+        yield wave
+        jobs = [job for job in jobs if job not in wave]
+
+
+def _train_wave(
+    jobs: Sequence[Job],
+    donors: Mapping[str, Path],
+    errors: Mapping[Path, str],
+    device: torch.device,
+    workers: int,
+    showing: Showing,
+) -> dict[Path, str]:
+    """Folder -> error of every job, empty if it was trained."""
+    found: dict[Path, str] = {}
+    tasks = []
+    for job in jobs:
+        donor = job.teacher or donors[job.tokenizer]
+        failed = errors.get(donor) or (job.teacher and errors.get(job.teacher))
+        if failed:
+            found[job.folder] = failed
+            continue
+        has_own = donor == job.folder or job.teacher is not None or RunFolder(job.folder).state("tokenizer") is not None
+        tasks.append(_training(job, PHASES, None if has_own else donor, device))
+    return found | dict(zip([one.folder for one in tasks], _each(_train, tasks, workers, showing), strict=True))
 
 
 def measure_runs(
@@ -116,7 +142,9 @@ def measure_runs(
 
 
 def _training(job: Job, phases: tuple[Phase, ...], tokenizer: Path | None, device: torch.device) -> _Training:
-    return _Training(config=job.config, folder=job.folder, phases=phases, tokenizer=tokenizer, device=device)
+    return _Training(
+        config=job.config, folder=job.folder, phases=phases, tokenizer=tokenizer, teacher=job.teacher, device=device
+    )
 
 
 def _each(function: Callable[..., Any], tasks: Sequence[Any], workers: int, *more: Any) -> list[Any]:
@@ -143,7 +171,7 @@ def _train(task: _Training, showing: Showing = silent) -> str:
         with showing(task.folder.name) as progress:
             train_run(
                 task.config, task.folder,
-                device=task.device, progress=progress, tokenizer=task.tokenizer, phases=task.phases,
+                device=task.device, progress=progress, tokenizer=task.tokenizer, teacher=task.teacher, phases=task.phases,
             )  # fmt: skip
     except Exception as error:  # one training must not stop the others; an interruption is no Exception
         return _one_line(error)

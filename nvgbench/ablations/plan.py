@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from nvgbench.ablations.study import STUDIES_FOLDER, Budget, StudiedRun, Study, 
 from nvgbench.config.load import config_hash, load_preset, replicate_hash, to_dict
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
+from nvgbench.files import write_text
 from nvgbench.runs.find import find_runs
 from nvgbench.runs.folder import PHASES, RunFolder
 from nvgbench.training.dry_run import estimate
@@ -38,6 +40,7 @@ class Job:
         folder: where it is, or will be trained.
         state: ``finished`` runs are used as they are.
         tokenizer: identifies what is trained before the generator; jobs with equal ones share a tokenizer.
+        teacher: folder of the job that it learns from, if any.
     """
 
     variant: str
@@ -46,6 +49,7 @@ class Job:
     folder: Path
     state: State
     tokenizer: str
+    teacher: Path | None = None
 
     @property
     def run(self) -> StudiedRun:
@@ -81,6 +85,9 @@ def study_variants(study: Study, preset: str, chosen: Sequence[str] | None) -> t
         raise InputError(f"study {study.name} has no variant {unknown[0]!r}; known: {', '.join(known)}")
     first = next(iter(known))
     kept = {name for one in chosen for name in (one, known[one].baseline or first)}
+    for name in reversed(known):  # a teacher may have one itself, before it
+        if name in kept and known[name].teacher:
+            kept.add(known[name].teacher)
     return tuple(variant for name, variant in known.items() if name in kept)
 
 
@@ -111,16 +118,19 @@ def plan_jobs(
         InputError: an unknown preset or setting.
     """
     finished = _finished_runs(root)
-    jobs = []
+    jobs: list[Job] = []
     for variant in variants:
         for seed in seeds or range(budget.seeds):
             overrides = {**budget.settings, **(settings or {}), **variant.settings, "train.seed": seed}
             config, _ = resolve_config(load_preset(variant.preset or preset, overrides, data), device)
             key = tokenizer_key(config)
-            known = finished.get((config_hash(config), key))
+            teacher = next((job for job in jobs if (job.variant, job.seed) == (variant.teacher, seed)), None)
+            assert bool(teacher) == bool(variant.teacher), f"the teacher of {variant.name} has to come before it"
+            known = finished.get((config_hash(config), key, config_hash(teacher.config) if teacher else ""))
             folder = known or root / STUDIES_FOLDER / f"{config.name}-{replicate_hash(config)[:8]}-seed{seed}"
             state: State = "finished" if known else "started" if (folder / "config.toml").exists() else "new"
-            jobs.append(Job(variant=variant.name, seed=seed, config=config, folder=folder, state=state, tokenizer=key))
+            jobs.append(Job(variant=variant.name, seed=seed, config=config, folder=folder, state=state, tokenizer=key,
+                            teacher=teacher.folder if teacher else None))  # fmt: skip
     return jobs
 
 
@@ -163,14 +173,14 @@ def job_costs(jobs: Sequence[Job], root: Path, device: torch.device) -> list[Cos
     return costs
 
 
-def _finished_runs(root: Path) -> dict[tuple[str, str], Path]:
-    """Finished runs by the hash of their configuration and their tokenizer's key.
+def _finished_runs(root: Path) -> dict[tuple[str, str, str], Path]:
+    """Finished runs by the hash of their configuration, their tokenizer's key, and the hash of the run they started from.
 
     A run with another run's tokenizer counts only if that is the tokenizer which it would have trained itself.
     """
     runs = [(run, run.hash) for run in _readable(root)]
     by_hash: dict[str, RunFolder] = {hash_: run for run, hash_ in runs}
-    found: dict[tuple[str, str], Path] = {}
+    found: dict[tuple[str, str, str], Path] = {}
     for run, hash_ in runs:
         tokenizer = run.state("tokenizer")
         if tokenizer is None or not run.is_finished("generator"):
@@ -178,7 +188,7 @@ def _finished_runs(root: Path) -> dict[tuple[str, str], Path]:
         key, source = tokenizer_key(run.config), _origin(tokenizer.source)
         donor = by_hash.get(str(source.get("config_hash"))) if source else None
         if not source or (donor is not None and tokenizer_key(donor.config) == key):
-            found.setdefault((hash_, key), run.path)
+            found.setdefault((hash_, key, str(run.origins.get("generator", {}).get("config_hash", ""))), run.path)
     return found
 
 
@@ -219,3 +229,10 @@ def _flops_per_second(root: Path, device: torch.device) -> float:
         product = factor @ product / side
     float(product.sum())  # waits for the device
     return _UTILISATION * 5 * 2 * side**3 / (time.perf_counter() - start)
+
+
+def write_queue(jobs: Sequence[Job], study: str, root: Path) -> None:
+    """Write ``studies/queue-<study>.json``: the trainings in their order, for those who follow them."""
+    home = root / STUDIES_FOLDER
+    listed = [{"name": f"{job.variant}, seed {job.seed}", "folder": os.path.relpath(job.folder, home)} for job in jobs]
+    write_text(home / f"queue-{study}.json", json.dumps({"study": study, "jobs": listed}, indent=1) + "\n")

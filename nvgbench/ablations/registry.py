@@ -19,6 +19,7 @@ STUDIES: Registry[type[Study]] = Registry(
         "hierarchies": "nvgbench.ablations.hierarchies:Hierarchies",
         "levels": "nvgbench.ablations.levels:Levels",
         "components": "nvgbench.ablations.components:Components",
+        "structure-steps": "nvgbench.ablations.structure_steps:StructureSteps",
         "sampling": "nvgbench.ablations.sampling:Sampling",
         "error-propagation": "nvgbench.ablations.error_propagation:ErrorPropagation",
         "transfer": "nvgbench.ablations.transfer:Transfer",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nvgbench.ablations.execute import Outcome, Showing, measure_runs, silent, train_jobs
-from nvgbench.ablations.plan import Cost, Job, job_costs, plan_jobs, study_variants
+from nvgbench.ablations.plan import Cost, Job, job_costs, plan_jobs, study_variants, write_queue
 from nvgbench.ablations.registry import get_study
 from nvgbench.ablations.study import BUDGETS, Context, Row, StudiedRun, Study
 from nvgbench.errors import InputError, did_you_mean
@@ -141,6 +141,8 @@ def run_study(plan: StudyPlan, showing: Showing = silent) -> RunRecord:
         Interrupted: SIGINT or SIGTERM; the same call resumes.
     """
     study, request = plan.study, plan.request
+    if plan.jobs:
+        write_queue(plan.jobs, study.name, request.root)
     failed = train_jobs(plan.jobs, request.root, request.device, workers=request.jobs, showing=showing)
     ready = [run for run in plan.runs if run.folder.path not in failed]
     study.check(ready, plan.context)

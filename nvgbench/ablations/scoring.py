@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from nvgbench.ablations.study import Context, Row
@@ -51,6 +51,7 @@ def sampled_scores(
     settings: Mapping[str, Any] | None = None,
     split: Literal["train", "eval"],
     generator: ImageGenerator | None = None,
+    metrics: Sequence[str] = METRICS,
 ) -> list[Row]:
     """Draw samples into a temporary folder and score them: rows of metric, value, higher_is_better.
 
@@ -61,6 +62,7 @@ def sampled_scores(
         settings: overrides of the sampling settings.
         split: the reference: the first images of the training set, or the held-out ones.
         generator: what draws the samples; the run's own if None.
+        metrics: to compute.
     """
     data = run.config.data
     dataset = open_dataset(
@@ -77,7 +79,7 @@ def sampled_scores(
             open_images(samples),
             Reference(from_dataset(dataset)),
             extractor,
-            ScoreSettings(metrics=METRICS, seed=context.seed, device=context.device),
+            ScoreSettings(metrics=metrics, seed=context.seed, device=context.device),
             cache=FeatureCache(context.root / "_features", batch_size=_BATCH),
         )
     return [

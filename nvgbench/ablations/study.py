@@ -33,12 +33,14 @@ class Variant:
         settings: overrides of the preset by key (``model.structure_rope``).
         preset: another preset than the study's; the study's if empty.
         baseline: name of the variant that it is compared with; the study's first variant if empty.
+        teacher: name of the variant whose run it learns from, see `nvgbench.training.run.train_run`; it comes before this one.
     """
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     preset: str = ""
     baseline: str = ""
+    teacher: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

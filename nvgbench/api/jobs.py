@@ -40,6 +40,7 @@ def train(
     device: str = "auto",
     tokenizer: StrPath | None = None,
     init: StrPath | None = None,
+    teacher: StrPath | None = None,
     phases: Sequence[Phase] = ("tokenizer", "generator"),
     continue_with: Mapping[str, Any] | None = None,
     rewind: int | None = None,
@@ -58,6 +59,8 @@ def train(
         tokenizer: run (folder, or name below ``runs``) or published file whose tokenizer is used instead of training one.
         init: run or published file whose weights the training starts from: fine-tuning, also with other classes. Its tokenizer
             is used as it is, unless ``phases=["tokenizer"]`` trains that alone.
+        teacher: run to learn from: its tokenizer and content generator are kept, and the structure generator is fitted to its
+            flow, unless ``set`` says otherwise.
         phases: what to train.
         continue_with: settings of a started run to change from its last checkpoint on, e.g. ``{"train.generator.steps": 600}``.
         rewind: first return to the newest checkpoint at or before this step; 0 starts the phase in training anew.
@@ -70,11 +73,17 @@ def train(
     from nvgbench.api.runs import Run
     from nvgbench.config.load import load_preset
     from nvgbench.device import resolve_device
+    from nvgbench.registry import get_family
     from nvgbench.training.run import train_run
     from nvgbench.weights.source import source_run
 
-    place, config = resolve_device(device), load_preset(preset, set or {}, data)
-    with source_run(tokenizer, runs, config) as coder, source_run(init, runs, config, tokenizer=tokenizer) as start:
+    taught = {} if teacher is None else get_family(load_preset(preset).family).teacher_settings
+    place, config = resolve_device(device), load_preset(preset, {**taught, **(set or {})}, data)
+    with (
+        source_run(tokenizer, runs, config) as coder,
+        source_run(init, runs, config, tokenizer=tokenizer) as start,
+        source_run(teacher, runs, config) as known,
+    ):
         folder = train_run(
             config,
             Path(runs, name or preset),
@@ -82,6 +91,7 @@ def train(
             progress=progress or (lambda _: None),
             tokenizer=coder,
             init=start,
+            teacher=known,
             phases=phases,
             continue_with=continue_with,
             rewind=rewind,
@@ -309,6 +319,7 @@ def report(
     rules: StrPath | None = None,
     force: bool = False,
     data_pictures: bool = True,
+    history: Sequence[StrPath] = (),
     runs: StrPath = "runs",
 ) -> Path:
     """Build one self-contained HTML page from records and their pictures, and return its path.
@@ -321,6 +332,7 @@ def report(
         rules: rules of that gate; the built-in ones if None.
         force: compare scores that are not comparable, and mark them.
         data_pictures: show images of the data set.
+        history: JSON files beside earlier reports, whose scores are part of the history.
         runs: the folder of runs.
 
     Raises:
@@ -334,7 +346,7 @@ def report(
     verdicts: Sequence[Verdict] = ()
     if baseline is not None:
         verdicts = gate(baseline, [one.record for one in located], rules=rules, whole=not places)
-    return render_report(located, Path(out), title=title, verdicts=verdicts, force=force)
+    return render_report(located, Path(out), title=title, verdicts=verdicts, force=force, earlier=history)
 
 
 @dataclass(frozen=True, repr=False)

@@ -32,7 +32,7 @@ from nvgbench.evaluation.scores import (
     evaluate_samples,
 )
 from nvgbench.extractors.cache import FeatureCache
-from nvgbench.extractors.registry import ExtractorRequest, check_extractor, open_extractor
+from nvgbench.extractors.registry import CLASSIFIER, ExtractorRequest, check_extractor, open_extractor
 from nvgbench.files import StrPath
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.metric import MetricInputs
@@ -334,7 +334,7 @@ def _score_features(
         generated=generated,
         reference=real,
         extractor=label,
-        labels_N=None if labels is None else np.asarray(labels, dtype=np.int64),
+        labels_N=None if labels is None or label != CLASSIFIER else np.asarray(labels, dtype=np.int64),
         seed=settings.seed,
         bootstrap=settings.bootstrap,
         thorough=settings.thorough,

@@ -1,4 +1,4 @@
-"""LPIPS, the distance of images in features of VGG-16 (Zhang et al., 2018), as a training loss."""
+"""Distances of images in features of a frozen network, as training losses: LPIPS (Zhang et al. 2018) and EfficientNet's."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ from typing import Literal
 
 from torch import nn
 
+from nvgbench.autoencoder.stage_distance import StageDistance
 from nvgbench.errors import InputError
 from nvgbench.weights.downloads import Pretrained
+from nvgbench.weights.efficientnet import EfficientNetLite
 
+_WITHOUT = "tokenizer.losses.perceptual=none"
 VGG = Pretrained(
     url="https://download.pytorch.org/models/vgg16-397923af.pth",
     sha256="397923af",
     what="the LPIPS loss",
-    without="tokenizer.losses.perceptual=none",
+    without=_WITHOUT,
 )
 
 
-def load_perceptual(mode: Literal["lpips", "auto", "none"]) -> tuple[nn.Module | None, str]:
-    """The frozen LPIPS network, called with two batches of images in [-1, 1], and a line about it for the record.
+def load_perceptual(mode: Literal["lpips", "efficientnet-lite0", "auto", "none"]) -> tuple[nn.Module | None, str]:
+    """The frozen network, called with two batches of images in [-1, 1], and a line about it for the record.
 
     Raises:
-        InputError: ``lpips`` is required but the VGG weights are not available.
+        InputError: ``lpips`` is required but the VGG weights are not available, or ``efficientnet-lite0`` without its package.
     """
     if mode == "none":
         return None, "perceptual loss: none"
+    if mode == "efficientnet-lite0":
+        network = EfficientNetLite(mode, "the perceptual loss", _WITHOUT)
+        return StageDistance(network), f"perceptual loss: stages of {mode} (SHA-256 {network.sha256[:16]}…)"
     try:
         return _load_lpips()
     except InputError as error:

@@ -25,9 +25,16 @@ if TYPE_CHECKING:
 Extractor = Annotated[
     str | None,
     typer.Option(
-        help="inception (the papers' FID, IS …), classifier (trained here, no download), dinov2, clip, an installed extractor, "
-        "or MODULE:CALLABLE."
+        help="inception (the papers' FID, IS …), classifier (trained here, no download), efficientnet-lite0, dinov2, clip, an "
+        "installed extractor, or MODULE:CALLABLE."
     ),
+]
+Extractors = Annotated[
+    str | None,
+    typer.Option(help="A set instead: offline, fdr6, or names separated by commas. Reads the images once and adds FDr."),
+]
+Real = Annotated[
+    str | None, typer.Option(help="Real images for FDr, .npz or folder; training images of the data source by default.")
 ]
 Reference = Annotated[str | None, typer.Option(help="Data source, .npz or folder; by default the run's held-out images.")]
 Protocol = Annotated[
@@ -42,6 +49,11 @@ FidInfinity = Annotated[
     typer.Option("--fid-infinity", help="Also FID∞ for more than 512 features (takes minutes; always computed for fewer)."),
 ]
 
+NearestTraining = Annotated[
+    bool, typer.Option("--nearest-training", help="Also the distance of each sample to its nearest training image.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Score although images or classes are not the run's own, and record it.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
@@ -55,6 +67,8 @@ def register(app: typer.Typer) -> None:
         name: Annotated[str | None, typer.Option(help="Name of --samples in tables; the file's name by default.")] = None,
         reference: Reference = None,
         extractor: Extractor = None,
+        extractors: Extractors = None,
+        real: Real = None,
         protocol: Protocol = "nvgbench",
         inception_weights: Annotated[Path | None, typer.Option(help="Inception weights; implies inception.")] = None,
         extractor_weights: Annotated[Path | None, typer.Option(help="File or folder with the extractor's weights.")] = None,
@@ -78,13 +92,9 @@ def register(app: typer.Typer) -> None:
         compile: Compile = None,
         anchors: Annotated[bool, typer.Option("--anchors", help="Also score real images and class means.")] = False,
         per_class: Annotated[bool, typer.Option("--per-class", help="Also the Fréchet distance of every class.")] = False,
-        nearest_training: Annotated[
-            bool, typer.Option("--nearest-training", help="Also the distance of each sample to its nearest training image.")
-        ] = False,
+        nearest_training: NearestTraining = False,
         keep_samples: Annotated[bool, typer.Option(help="Keep the samples on disk after scoring.")] = True,
-        force: Annotated[
-            bool, typer.Option("--force", help="Score although images or classes are not the run's own, and record it.")
-        ] = False,
+        force: Force = False,
         batch_size: Annotated[int, typer.Option(min=1)] = 64,
         kid_subsets: Annotated[int, typer.Option(min=1, help="Number of subsets of KID.")] = 100,
         kid_subset_size: Annotated[int, typer.Option(min=2, help="Images per subset of KID.")] = 1000,
@@ -98,6 +108,7 @@ def register(app: typer.Typer) -> None:
         """Score samples and reconstructions. If interrupted, the same command resumes. torchrun spreads it over devices."""
         _check_choice(names or [], all_runs, samples, name)
         _check_data(data, samples)
+        _check_extractors(extractor, extractors)
         if executor is not None:
             submit(context.obj, executor, job, runs)
             return
@@ -112,6 +123,7 @@ def register(app: typer.Typer) -> None:
         options = EvaluationOptions(
             n=n, seed=seed, batch_size=batch_size, bootstrap=bootstrap, protocol=protocol,
             extractor=extractor or ("inception" if inception_weights or protocol != "nvgbench" else "classifier"),
+            extractors=extractors, real=real,
             extractor_weights=_weights(extractor, extractor_weights, inception_weights),
             settings=parse_settings([*settings, *compile_setting(compile, "sampling")]), reference=reference,
             per_class=per_class, nearest_training=nearest_training,
@@ -138,11 +150,11 @@ def register(app: typer.Typer) -> None:
 
 def _records(
     evaluator: Evaluator, runs: list[RunFolder], samples: Path | None, name: str | None, seeds: list[int], anchors: bool
-) -> Iterator[RunRecord | None]:
+) -> Iterator[RunRecord]:
     if samples is not None:
-        yield evaluator.files(samples, name)
+        yield from evaluator.records_of_files(samples, name)
     for run in runs:
-        yield evaluator.over_seeds(run, seeds) if seeds else evaluator.run(run)
+        yield from evaluator.records_over_seeds(run, seeds) if seeds else evaluator.records_of(run)
     if anchors:
         yield from evaluator.anchors({(run.config.data.source, run.config.name): run.config for run in runs}.values())
 
@@ -158,6 +170,11 @@ def _check_choice(names: list[str], all_runs: bool, samples: Path | None, name: 
 def _check_data(data: str | None, samples: Path | None) -> None:
     if data is not None and samples is not None:
         raise InputError(f"--data {data} is the place of a run's own data; --samples are compared with --reference")
+
+
+def _check_extractors(extractor: str | None, extractors: str | None) -> None:
+    if extractor is not None and extractors is not None:
+        raise InputError(f"--extractor {extractor} and --extractors {extractors}: leave one of them out")
 
 
 def _weights(extractor: str | None, weights: Path | None, inception_weights: Path | None) -> Path | None:
@@ -199,10 +216,8 @@ def _warn(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _show(record: RunRecord | None) -> None:
-    """The scores as a table; nothing in processes without a record."""
-    if record is None:
-        return
+def _show(record: RunRecord) -> None:
+    """The scores as a table."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -18,8 +18,10 @@ COMMANDS = (
     "stats",
     "evaluate",
     "compare",
+    "doctor",
     "profile",
     "ablate",
+    "selftest",
     "gate",
     "report",
 )

@@ -39,6 +39,13 @@ def register(app: typer.Typer) -> None:
                 metavar="RUN|PATH|NAME", help="Fine-tune: start from the weights of this run or published file (d16.ckpt …)."
             ),
         ] = None,
+        teacher: Annotated[
+            str | None,
+            typer.Option(
+                metavar="RUN",
+                help="Learn from this run: keep its tokenizer and content generator, fit the structure generator to its flow.",
+            ),
+        ] = None,
         phase: Annotated[Literal["tokenizer", "generator", "all"], typer.Option(help="What to train.")] = "all",
         seeds: Annotated[str | None, typer.Option(help="One training per seed: 0,1,2 or 0..4, named NAME-seedN.")] = None,
         continue_with: Annotated[
@@ -68,15 +75,17 @@ def register(app: typer.Typer) -> None:
         whenever a run resumes; others by --continue-with.
         """
         from nvgbench.config.load import load_preset, parse_overrides
+        from nvgbench.registry import get_family
 
         run_name = name or preset
         if ".." in Path(run_name).parts:
             raise InputError(f"--name {run_name!r} leads out of the runs folder; use a plain name, and --runs for the folder")
-        settings = [*settings, *compile_setting(compile, "train")]
+        asked = parse_overrides([*settings, *compile_setting(compile, "train")])
+        if teacher is not None:
+            asked = {**get_family(load_preset(preset).family).teacher_settings, **asked}
         jobs = [
-            (f"{run_name}-seed{seed}", load_preset(preset, [*settings, f"train.seed={seed}"], data))
-            for seed in parse_seeds(seeds)
-        ] or [(run_name, load_preset(preset, settings, data))]
+            (f"{run_name}-seed{seed}", load_preset(preset, {**asked, "train.seed": seed}, data)) for seed in parse_seeds(seeds)
+        ] or [(run_name, load_preset(preset, asked, data))]
         if dry_run:
             from nvgbench.device import resolve_device
             from nvgbench.training.dry_run import describe, estimate
@@ -102,7 +111,7 @@ def register(app: typer.Typer) -> None:
             "rewind": rewind,
             "accept_data": accept_data,
         }
-        _train_all(jobs, runs, device, tokenizer, init, options)
+        _train_all(jobs, runs, device, tokenizer, init, teacher, options)
 
 
 def _train_all(
@@ -111,6 +120,7 @@ def _train_all(
     device: str,
     tokenizer: str | None,
     init: str | None,
+    teacher: str | None,
     options: dict[str, Any],
 ) -> None:
     from nvgbench.cli.training_progress import training_progress
@@ -125,10 +135,14 @@ def _train_all(
         with (
             source_run(tokenizer, runs, config) as coder,
             source_run(init, runs, config, tokenizer=tokenizer) as start,
+            source_run(teacher, runs, config) as known,
             training_progress(name) as progress,
         ):
             try:
-                train_run(config, folder, device=target, progress=progress, tokenizer=coder, init=start, **options)
+                train_run(
+                    config, folder,
+                    device=target, progress=progress, tokenizer=coder, init=start, teacher=known, **options,
+                )  # fmt: skip
             except Interrupted:
                 progress({"message": "interrupted; run the same command to resume"})
                 raise typer.Exit(130) from None

@@ -60,6 +60,10 @@ _ADDED: Mapping[str, Any] = {
     "sampling.precision": "auto",
     "sampling.compile": "auto",
     "sampling.kv_cache": True,
+    "model.structure_objective": "flow",
+    "model.flow_map_loss": "lagrangian",
+    "model.structure_target": "data",
+    "sampling.flow_solver": "euler",
 }
 
 

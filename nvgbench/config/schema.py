@@ -45,8 +45,9 @@ class TokenizerLossConfig:
 
     l1: float = Field(default=1.0, ge=0)
     l2: float = Field(default=0.0, ge=0)
-    perceptual: Literal["lpips", "auto", "none"] = "none"
-    """``lpips`` requires VGG's weights; ``auto`` uses LPIPS if they are available and notes it in the record if not."""
+    perceptual: Literal["lpips", "efficientnet-lite0", "auto", "none"] = "none"
+    """``lpips`` requires VGG's weights; ``auto`` uses LPIPS if they are available and notes it in the record if not;
+    ``efficientnet-lite0`` requires the extra ``nvgbench[efficientnet]`` and no download."""
     perceptual_weight: float = Field(default=1.0, ge=0)
     adversarial: Literal["dino", "patch", "auto", "none"] = "none"
     """A discriminator on frozen DINO features, a small PatchGAN, or ``auto``: DINO if its weights are available."""

@@ -11,6 +11,8 @@ from nvgbench.errors import InputError
 
 RANDOM_CROP_MARGIN = 1.125
 TEN_CROP_MARGIN = 1.1
+KERNELS = {name: Image.Resampling[name.upper()] for name in ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")}
+"""Pillow's resampling filters by name."""
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,16 @@ class Fit:
     Attributes:
         resize: side of the result, pixels; None keeps the size of pixels and crops only.
         crop: ``center``: the centre square, after ADM's resizing of the shorter side if ``resize`` is given. None: the whole
-            image, resized with a bicubic filter, whatever its aspect ratio.
+            image, resized whatever its aspect ratio.
+        kernel: Pillow's filter, one of `KERNELS`. All but ``nearest`` widen with the reduction, which is antialiasing.
 
     Raises:
-        InputError: neither is given, a side below 1, or another crop.
+        InputError: neither is given, a side below 1, another crop or kernel.
     """
 
     resize: int | None = None
     crop: str | None = None
+    kernel: str = "bicubic"
 
     def __post_init__(self) -> None:
         if self.crop not in (None, "center"):
@@ -36,6 +40,8 @@ class Fit:
             raise InputError("give `resize=`, `crop='center'`, or both")
         if self.resize is not None and self.resize < 1:
             raise InputError(f"`resize={self.resize}`: expected a side of 1 pixel or more")
+        if self.kernel not in KERNELS:
+            raise InputError(f"`kernel={self.kernel!r}`: expected one of {', '.join(KERNELS)}")
 
     def side(self, height: int, width: int) -> int:
         """Side of the result for an image of this size, pixels."""
@@ -45,32 +51,32 @@ class Fit:
         """One uint8 image ``[h, w, 3]`` to ``[side, side, 3]``."""
         side = self.side(*pixels_hw3.shape[:2])
         if self.crop and self.resize:
-            return centre_crop(pixels_hw3, side)
+            return centre_crop(pixels_hw3, side, KERNELS[self.kernel])
         if self.crop:
             height, width = pixels_hw3.shape[:2]
             return _crop(Image.fromarray(pixels_hw3), (height - side) // 2, (width - side) // 2, side)
         if pixels_hw3.shape[:2] == (side, side):
             return pixels_hw3
-        return np.asarray(Image.fromarray(pixels_hw3).resize((side, side), Image.Resampling.BICUBIC))
+        return np.asarray(Image.fromarray(pixels_hw3).resize((side, side), KERNELS[self.kernel]))
 
     def __str__(self) -> str:
         if self.resize and self.crop:
-            return f"shorter side to {self.resize} px (box halving, then bicubic), centre crop"
-        return "centre crop" if self.crop else f"to {self.resize}x{self.resize} px (bicubic)"
+            return f"shorter side to {self.resize} px (box halving, then {self.kernel}), centre crop"
+        return "centre crop" if self.crop else f"to {self.resize}x{self.resize} px ({self.kernel})"
 
 
-def centre_crop(pixels: np.ndarray, size: int) -> np.ndarray:
+def centre_crop(pixels: np.ndarray, size: int, kernel: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
     """The centre square of a uint8 image ``[h, w, 3]`` at ``size`` pixels, as in ADM (guided-diffusion).
 
-    Halve with a box filter while the shorter side is at least twice ``size``, resize the shorter side to ``size`` (bicubic),
-    crop the centre. An image of the right size is returned unchanged.
+    Halve with a box filter while the shorter side is at least twice ``size``, resize the shorter side to ``size`` (bicubic by
+    default), crop the centre. An image of the right size is returned unchanged.
     """
     if pixels.shape[:2] == (size, size):
         return pixels
     image = Image.fromarray(pixels)
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    image = _resize_shorter_side(image, size, Image.Resampling.BICUBIC)
+    image = _resize_shorter_side(image, size, kernel)
     return _crop(image, (image.height - size) // 2, (image.width - size) // 2, size)
 
 

@@ -122,6 +122,7 @@ def open_images(
     key: str | None = None,
     resize: int | None = None,
     crop: str | None = None,
+    kernel: str = "bicubic",
 ) -> ImageSet:
     """The images of a file, a folder, an array or a tensor.
 
@@ -133,12 +134,12 @@ def open_images(
             classes are ignored with a remark.
         name: of the set; the file's if not given.
         key: name of the images in an npz; ``arr_0`` if not given.
-        resize, crop: see `nvgbench.data.crop.Fit`. Without them all images have to be square and of one size.
+        resize, crop, kernel: see `nvgbench.data.crop.Fit`. Without the first two, all images have to be square and of one size.
 
     Raises:
         InputError: nothing there, a file that cannot be read, a wrong shape, dtype or size, labels of another number of images.
     """
-    fit = None if resize is None and crop is None else Fit(resize, crop)
+    fit = None if resize is None and crop is None else Fit(resize, crop, kernel)
     if isinstance(given, Tensor):
         return in_memory(name or "images", given, fit=fit)
     if isinstance(given, np.ndarray):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +32,24 @@ def write_gallery(images: ImageSet, folder: Path, path: Path, kind: str, names: 
         shown = images.first(COLUMNS * COLUMNS)
         save_grid(shown, folder / path, columns=COLUMNS if images.count >= COLUMNS else None)
         return Artifact(kind=kind, path=str(path), caption=f"{images.name}: the first {len(shown)} images")
-    rows = class_rows(images.labels_N[: max(1, _MOST_PIXELS // images.image_size**2)])
+    rows = shown_rows(images)
     wanted = [index for row in rows.values() for index in row]
     save_grid(_pick(images, wanted), folder / path, columns=len(next(iter(rows.values()))))
-    labels = tuple(names[label] if label < len(names) else f"class {label}" for label in rows)
     each = len(wanted) // len(rows)
     caption = f"{images.name}: the first {each} of each class, none chosen" if each > 1 else f"{images.name}: the first of each"
-    return Artifact(kind=kind, path=str(path), caption=caption, rows=labels)
+    return Artifact(kind=kind, path=str(path), caption=caption, rows=row_labels(rows, names))
+
+
+def shown_rows(images: ImageSet) -> dict[int, list[int]]:
+    """Class -> indices of the images in its row of the gallery; empty without labels."""
+    if images.labels_N is None:
+        return {}
+    return class_rows(images.labels_N[: max(1, _MOST_PIXELS // images.image_size**2)])
+
+
+def row_labels(rows: Iterable[int], names: Sequence[str]) -> tuple[str, ...]:
+    """The names of the classes of the rows."""
+    return tuple(names[label] if label < len(names) else f"class {label}" for label in rows)
 
 
 def class_rows(labels_N: np.ndarray) -> dict[int, list[int]]:

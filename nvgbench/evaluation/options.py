@@ -12,6 +12,7 @@ import torch
 from nvgbench.errors import InputError
 from nvgbench.evaluation.scores import ScoreSettings
 from nvgbench.extractors.registry import check_extractor
+from nvgbench.extractors.sets import set_members
 from nvgbench.results.protocols import OWN, named_protocol
 from nvgbench.results.scores import INCEPTION
 from nvgbench.runs.folder import Weights
@@ -27,6 +28,9 @@ class EvaluationOptions:
         batch_size: images per batch in sampling and extraction.
         protocol: a key of `nvgbench.results.protocols.PROTOCOLS`.
         extractor: name of a feature extractor, or ``module:callable``; see `nvgbench.extractors.registry`.
+        extractors: a set of extractors instead, by name (``offline``, ``fdr6``) or separated by commas: one reading of the
+            images, a record per extractor, and FDr of the set (`nvgbench.evaluation.ratio`).
+        real: file or folder of real images for FDr; training images of the data source if None.
         extractor_weights: file or folder of the extractor's weights; the published ones if None.
         metrics: names of the scores or metrics to compute; all if None.
         bootstrap: replicates of bootstrapped intervals.
@@ -51,6 +55,8 @@ class EvaluationOptions:
     batch_size: int = 64
     protocol: str = OWN
     extractor: str = INCEPTION
+    extractors: str | None = None
+    real: str | None = None
     metrics: Sequence[str] | None = None
     extractor_weights: Path | None = None
     bootstrap: int = 200
@@ -72,7 +78,17 @@ class EvaluationOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
-        check_extractor(self.extractor, self.extractor_weights)
+        for name in self.extractor_names:
+            check_extractor(name, self.extractor_weights)
+        if self.extractors is not None and (self.protocol != OWN or self.extractor_weights is not None):
+            raise InputError(
+                f"`extractors={self.extractors!r}` goes with `protocol={OWN!r}` and the published weights; for another "
+                "protocol, or weights of your own, use `extractor=`"
+            )
+        if self.real is not None and self.extractors is None:
+            raise InputError(
+                f"`real={self.real}` serves FDr, the score of a set of extractors; add `extractors=`, or leave it out"
+            )
         if named_protocol(self.protocol).inception_only and self.extractor != INCEPTION:
             raise InputError(
                 f"the protocol {self.protocol} is defined for Inception features, got `extractor={self.extractor!r}`; "
@@ -96,6 +112,11 @@ class EvaluationOptions:
             raise InputError(f"`n={self.n}` is too few for these scores; use at least {fewest}, better thousands")
         if self.bootstrap < 2 or self.batch_size < 1:
             raise InputError(f"`bootstrap={self.bootstrap}` and `batch_size={self.batch_size}`: expected at least 2 and 1")
+
+    @property
+    def extractor_names(self) -> tuple[str, ...]:
+        """The extractor, or those of the set."""
+        return (self.extractor,) if self.extractors is None else set_members(self.extractors)
 
     def score_settings(self, device: torch.device | str) -> ScoreSettings:
         """The part that concerns the computation of scores."""

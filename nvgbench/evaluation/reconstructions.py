@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from nvgbench.data.image_set import ImageSet
 from nvgbench.data.images import to_float, to_uint8
 from nvgbench.evaluation.rules.base import Rules, moved
-from nvgbench.evaluation.scores import Scores, ScoreSettings, extract, frechet_with_error
+from nvgbench.evaluation.scores import Scores, ScoreSettings, frechet_with_error
 from nvgbench.evaluation.values import metric_value
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.interfaces import CodebookTokenizer, FeatureExtractor, Tokenizer
@@ -22,13 +22,13 @@ from nvgbench.metrics.reconstruction import Distance, load_lpips, psnr, ssim
 from nvgbench.metrics.uncertainty import Contributions, contributions_to_mean, mean_interval
 from nvgbench.progress import Report, quiet
 from nvgbench.results.missing import lpips_reason
-from nvgbench.types import MetricValue, TokenSequence
+from nvgbench.types import Features, MetricValue, TokenSequence
 
 
 def evaluate_reconstructions(
     tokenizer: Tokenizer,
     images: ImageSet,
-    extractor: FeatureExtractor,
+    extractors: Sequence[FeatureExtractor],
     settings: ScoreSettings,
     *,
     cache: FeatureCache,
@@ -36,13 +36,13 @@ def evaluate_reconstructions(
     device: torch.device | str = "cpu",
     batch_size: int = 64,
     report: Report = quiet,
-) -> Scores:
+) -> list[Scores]:
     """PSNR, SSIM, LPIPS (if its weights are available), rFID or ``rFD[…]``, and codebook use if there is a codebook.
 
     Args:
         tokenizer: in eval mode on ``device``.
         images: held-out images.
-        extractor: for the Fréchet distance between images and reconstructions.
+        extractors: for the Fréchet distance between images and reconstructions; the reconstructions are made once.
         settings: see `nvgbench.evaluation.scores.ScoreSettings`.
         cache: where features are kept.
         rules: another evaluator's rules for the Fréchet distance; nvgbench's own if None.
@@ -51,30 +51,42 @@ def evaluate_reconstructions(
         report: opens a progress display.
 
     Returns:
-        Scores, codebook use by stage, and as provenance ``lpips`` (what was loaded, or why not), ``missing`` (why there is no
-        LPIPS) and ``reconstruction_reference`` (name, fingerprint and number of ``images``).
+        By extractor: scores, codebook use by stage, and as provenance ``lpips`` (what was loaded, or why not), ``missing`` (why
+        there is no LPIPS) and ``reconstruction_reference`` (name, fingerprint and number of ``images``).
     """
     lpips, lpips_note = load_lpips(device)
     tally = _Tally(tokenizer, lpips, device, batch_size)
     name = f"reconstructions of {images.name}"
     reconstructed = dataclasses.replace(images, name=name, stream=tally.reconstructions(images), keys={})
-    made = extract(reconstructed, extractor, cache, report, "reconstructions and their features").features_ND
-    originals = extract(images, extractor, cache, report, "features of the reference")
-    real = originals.features_ND
-    if rules is not None:
-        made, real = rules.pool(made), rules.pool(real)
+    with report("reconstructions and their features") as update:
+        made = cache.extract_all(reconstructed.chunks(), extractors, lambda done: update(done, images.count))
+    with report("features of the reference") as update:
+        originals = cache.extract_all(images.chunks(), extractors, lambda done: update(done, images.count))
     metrics = [_mean(score, torch.cat(parts), settings) for score, parts in tally.numbers.items() if parts]
-    distance = metric_value("rFID", extractor.name, frechet_with_error(made, real), len(made), len(real))
-    metrics.append(distance if rules is None else moved(distance, rules.frechet(made, real), rules.identity))
     rows = [] if tally.use is None else tally.use.rows()
     for score, key in (("codebook-use", "use"), ("codebook-perplexity", "perplexity")) if rows else ():
         count = Contributions(value=rows[-1][key], parts=np.zeros(0))
         metrics.append(metric_value(score, None, count, images.count))
-    held_out = {"name": images.name, "fingerprint": originals.fingerprint, "n": images.count}
+    held_out = {"name": images.name, "fingerprint": originals[0].fingerprint, "n": images.count}
     provenance: dict[str, Any] = {"lpips": lpips_note, "reconstruction_reference": held_out}
     if lpips is None:
         provenance["missing"] = {"LPIPS": lpips_reason(lpips_note)}
-    return Scores(metrics=tuple(metrics), tables={"codebook by stage": rows} if rows else {}, provenance=provenance)
+    tables = {"codebook by stage": rows} if rows else {}
+    distances = [_distance(*one, rules) for one in zip(extractors, made, originals, strict=True)]
+    place = sum(score in (metric.name for metric in metrics) for score in tally.numbers)  # before the codebook's
+    return [
+        Scores(metrics=(*metrics[:place], distance, *metrics[place:]), tables=tables, provenance=provenance)
+        for distance in distances
+    ]
+
+
+def _distance(extractor: FeatureExtractor, made: Features, originals: Features, rules: Rules | None) -> MetricValue:
+    """The Fréchet distance of reconstructions."""
+    x, y = made.features_ND, originals.features_ND
+    if rules is not None:
+        x, y = rules.pool(x), rules.pool(y)
+    distance = metric_value("rFID", extractor.name, frechet_with_error(x, y), len(x), len(y))
+    return distance if rules is None else moved(distance, rules.frechet(x, y), rules.identity)
 
 
 def _mean(score: str, values_N: Tensor, settings: ScoreSettings) -> MetricValue:

@@ -21,6 +21,7 @@ from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.rules.base import BASIS, Rules
 from nvgbench.evaluation.values import metric_value
 from nvgbench.extractors.cache import FeatureCache
+from nvgbench.extractors.registry import CLASSIFIER
 from nvgbench.interfaces import FeatureExtractor
 from nvgbench.metrics.frechet import distance_to_factor, frechet_contributions, gaussian_of
 from nvgbench.metrics.metric import MetricInputs
@@ -184,7 +185,7 @@ def evaluate_samples(
         reference=real,
         extractor=extractor.name,
         moments=(moments.mean_D, moments.covariance_DD) if moments is not None and rules is None else None,
-        labels_N=images.labels_N,
+        labels_N=logit_labels(images, reference.images, extractor),
         training=None if seen is None else _pooled(seen, rules),
         seed=settings.seed,
         bootstrap=settings.bootstrap,
@@ -264,6 +265,23 @@ def compute_scores(
             values.append(value)
             contributions[value.name] = found
     return values, contributions
+
+
+def logit_labels(images: ImageSet, reference: ImageSet, extractor: FeatureExtractor) -> NDArray[np.int64] | None:
+    """The labels of the samples as indices of the extractor's logits; None if unknown, or if it does not know their classes.
+
+    Args:
+        images: the samples.
+        reference: for the names of their classes, if the samples have none.
+        extractor: the classifier, which learned these very classes, or one with ``class_names``.
+    """
+    labels_N, names = images.labels_N, images.classes or reference.classes
+    if labels_N is None or extractor.name == CLASSIFIER:
+        return labels_N
+    known = {name: index for index, name in enumerate(getattr(extractor, "class_names", ()))}
+    if not names or not set(names) <= set(known) or labels_N.max() >= len(names):
+        return None
+    return np.array([known[name] for name in names])[labels_N]
 
 
 def _pooled(features: Features, rules: Rules | None) -> Features:

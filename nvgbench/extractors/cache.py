@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from nvgbench.interfaces import FeatureExtractor
 from nvgbench.types import Features, Share
 
 _log = logging.getLogger(__name__)
+_Found = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Features and logits of a chunk."""
 
 
 class FeatureCache:
@@ -59,22 +61,33 @@ class FeatureCache:
             InputError: no images.
             OSError: the cache cannot be written.
         """
-        features, logits, keys, done = [], [], [], 0
+        return self.extract_all(chunks, [extractor], progress)[0]
+
+    def extract_all(
+        self,
+        chunks: Iterable[Tensor | Chunk],
+        extractors: Sequence[FeatureExtractor],
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Features]:
+        """As `extract` by several extractors; the images are read once."""
+        parts: list[list[_Found]] = [[] for _ in extractors]
+        keys, done = [], 0
         for given in chunks:
             chunk = _as_chunk(given)
-            key, found = self._chunk(chunk, extractor)
+            key, found = self._chunk(chunk, extractors)
             keys.append(key)
-            features.append(found[0])
-            logits.append(found[1])
+            for part, one in zip(parts, found, strict=True):
+                part.append(one)
             done += chunk.count
             if progress is not None:
                 progress(done)
-        if not features:
+        if not keys:
             raise InputError("no images to extract features from")
         fingerprint = hashlib.sha256("".join(keys).encode()).hexdigest()
         if self.folder is not None:
-            write_text(self._listing(extractor.name, extractor.fingerprint, fingerprint), json.dumps(keys))
-        return Features(np.concatenate(features), np.concatenate(logits), fingerprint)
+            for extractor in extractors:
+                write_text(self._listing(extractor.name, extractor.fingerprint, fingerprint), json.dumps(keys))
+        return [_joined(part, fingerprint) for part in parts]
 
     def stored(self, extractor: str, extractor_fingerprint: str, fingerprint: str) -> Features | None:
         """Features of a set that was extracted before, found by the fingerprints in its record.
@@ -95,21 +108,20 @@ class FeatureCache:
             parts = [_read(listing.parent / f"{key}.npz") for key in keys]
         except Exception:  # damaged bytes raise anything, and the features can be computed again
             return None
-        features, logits = zip(*parts, strict=True)
-        return Features(np.concatenate(features), np.concatenate(logits), fingerprint)
+        return _joined(parts, fingerprint)
 
     def fill(
         self,
         chunks: Iterable[Chunk],
-        extractor: FeatureExtractor,
+        extractors: Sequence[FeatureExtractor],
         share: Share | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> tuple[str, ...]:
         """Make sure that the features of all chunks are in the folder; several processes can share the work.
 
         Args:
-            chunks: the same in all processes; each reads only its own.
-            extractor: computes the features.
+            chunks: the same in all processes; each reads only its own, once for all extractors.
+            extractors: compute the features.
             share: this process's part; everything if not given.
             progress: called with the approximate number of images done after each chunk of this process.
 
@@ -126,7 +138,7 @@ class FeatureCache:
         keys, done = {}, 0
         for number, chunk in enumerate(chunks):
             if number % share.count == share.rank:
-                keys[number], _ = self._chunk(chunk, extractor)
+                keys[number], _ = self._chunk(chunk, extractors)
             done += chunk.count
             if progress is not None:
                 progress(done)
@@ -135,28 +147,27 @@ class FeatureCache:
             raise InputError("no images to extract features from")
         return tuple(gathered[number] for number in range(len(gathered)))
 
-    def _chunk(self, chunk: Chunk, extractor: FeatureExtractor) -> tuple[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """The chunk's key, and its features and logits, from the folder if they are there."""
+    def _chunk(self, chunk: Chunk, extractors: Sequence[FeatureExtractor]) -> tuple[str, list[_Found]]:
+        """The chunk's key, and its features and logits by each extractor, from the folder if they are there."""
         if chunk.key is not None:
-            cached = self._cached(chunk.key, chunk.count, extractor)
-            if cached is not None:
-                return chunk.key, cached
+            known = [self._cached(chunk.key, chunk.count, extractor) for extractor in extractors]
+            found = [one for one in known if one is not None]
+            if len(found) == len(extractors):
+                return chunk.key, found
         images = chunk.read()
         key = content_key(images)
-        cached = None if key == chunk.key else self._cached(key, len(images), extractor)
-        if cached is not None:
-            return key, cached
+        return key, [self._cached(key, len(images), one) or self._computed(key, images, one) for one in extractors]
+
+    def _computed(self, key: str, images: Tensor, extractor: FeatureExtractor) -> _Found:
         parts = [extractor(batch) for batch in images.split(self.batch_size)]
         features, logits = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
         path = self._path(key, extractor)
         if path is not None:
             with whole_file(path) as temporary:
                 np.savez(temporary, features=features, logits=logits)
-        return key, (features, logits)
+        return features, logits
 
-    def _cached(
-        self, key: str, count: int, extractor: FeatureExtractor
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    def _cached(self, key: str, count: int, extractor: FeatureExtractor) -> _Found | None:
         path = self._path(key, extractor)
         if path is None or not path.exists():
             return None
@@ -209,7 +220,12 @@ def content_key(images: Tensor) -> str:
     return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
-def _read(path: Path, count: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _joined(parts: Sequence[_Found], fingerprint: str) -> Features:
+    features, logits = zip(*parts, strict=True)
+    return Features(np.concatenate(features), np.concatenate(logits), fingerprint)
+
+
+def _read(path: Path, count: int | None = None) -> _Found:
     with np.load(path, allow_pickle=False) as archive:
         features, logits = archive["features"], archive["logits"]
     if len(features) != len(logits) or count not in (None, len(features)):

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from nvgbench.interfaces import FeatureExtractor
 
 
+CLASSIFIER = "classifier"
+"""The extractor that is trained on the data set itself, so that its logits are of the data set's classes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExtractorRequest:
     """What an extractor is made from.
@@ -60,9 +64,15 @@ class ExtractorEntry:
 
 _BUILT_IN = {
     "inception": "nvgbench.extractors.inception:EXTRACTOR",
-    "classifier": "nvgbench.extractors.classifier:EXTRACTOR",
+    CLASSIFIER: "nvgbench.extractors.classifier:EXTRACTOR",
+    "efficientnet-lite0": "nvgbench.extractors.efficientnet:LITE0",
+    "efficientnet-lite1": "nvgbench.extractors.efficientnet:LITE1",
+    "efficientnet-lite2": "nvgbench.extractors.efficientnet:LITE2",
     "dinov2": "nvgbench.extractors.dinov2:EXTRACTOR",
     "clip": "nvgbench.extractors.clip:EXTRACTOR",
+    "convnext": "nvgbench.extractors.convnext:EXTRACTOR",
+    "mae": "nvgbench.extractors.mae:EXTRACTOR",
+    "siglip2": "nvgbench.extractors.siglip2:EXTRACTOR",
 }
 EXTRACTORS: Registry[ExtractorEntry | Callable[[ExtractorRequest], FeatureExtractor]] = Registry(
     "extractor", "nvgbench.extractors", _BUILT_IN, importable=True

@@ -1,4 +1,4 @@
-"""Conditional accuracy: the share of samples that a classifier of the data set assigns to the requested class."""
+"""Conditional accuracy: the share of samples that a classifier of their classes assigns to the requested class."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from nvgbench.results.scores import SCORES
 
 
 class AccuracyMetric:
-    """Needs the requested classes, and an extractor whose logits are of the same classes: the data set's own classifier."""
+    """Needs the requested classes, and an extractor whose logits cover them."""
 
     scores = (SCORES["accuracy"],)
     fewest_images = 2
 
     def compute(self, inputs: MetricInputs) -> Mapping[str, Contributions]:
         labels_N, logits_NK = inputs.labels_N, inputs.generated.logits_NK
-        if labels_N is None or inputs.extractor != "classifier":
+        if labels_N is None or not logits_NK.shape[1]:
             return {}
         classes = logits_NK.shape[1]
         if labels_N.max() >= classes:

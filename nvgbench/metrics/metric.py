@@ -25,7 +25,7 @@ class MetricInputs:
         reference: features of the reference images; without rows for metrics that need none.
         extractor: its name.
         moments: mean ``[D]`` and covariance ``[D, D]`` stored with the reference, to be used in place of its features.
-        labels_N: int64 requested classes of the generated images, if known.
+        labels_N: int64 requested classes of the generated images as indices of the logits, if known.
         training: features of the training images, if copies of them are to be looked for.
         seed: of everything that a metric draws.
         bootstrap: replicates of bootstrapped intervals.

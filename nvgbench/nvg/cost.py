@@ -7,6 +7,8 @@ Letters: L positions, N tokens of a sequence, w width, r ratio of the MLP, C lat
 
 from __future__ import annotations
 
+import fnmatch
+
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -17,6 +19,7 @@ from nvgbench.interfaces import CostCard
 from nvgbench.nvg.blocks import TIME_CHANNELS
 from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.stages import StageLayout
+from nvgbench.nvg.structure_flow.registry import OBJECTIVES
 from nvgbench.sampling.schedules import guidance_schedule
 
 # The backward pass computes two products for each one of the forward pass.
@@ -29,6 +32,8 @@ def cost_card(config: RunConfig, tokenizer: nn.Module, generator: NvgGenerator) 
     stages = range(layout.stages)
     content = [content_flops(config, layout, stage) for stage in stages]
     structure = structure_flops(config, layout)
+    content_training = 0 if _is_frozen(config, generator.content, "content") else _TRAINING_PASSES * sum(content)
+    structure_passes = generator.flow.training_cost(config.model.structure_target == "teacher")
     content_scales = _scales(sampling.content_guidance, layout.stages)
     structure_scales = _scales(sampling.structure_guidance, layout.stages)[: layout.structure_stages]
     parts = {"tokenizer": tokenizer, "content": generator.content, "structure": generator.structure}
@@ -36,11 +41,11 @@ def cost_card(config: RunConfig, tokenizer: nn.Module, generator: NvgGenerator) 
         parameters={name: sum(weight.numel() for weight in part.parameters()) for name, part in parts.items()},
         sampling_flops={
             "content": sum(_branches(scale) * flops for scale, flops in zip(content_scales, content, strict=True)),
-            "structure": sum(_branches(scale) for scale in structure_scales) * sampling.flow_steps * structure,
+            "structure": sum(_branches(scale) for scale in structure_scales) * generator.flow.passes(sampling) * structure,
             "quantizer": layout.stages * 2 * layout.positions * 9 * config.tokenizer.latent_channels**2,
             "decoder": _decoder_flops(config, tokenizer),
         },
-        training_flops=_TRAINING_PASSES * (sum(content) + layout.structure_stages * structure),
+        training_flops=round(content_training + layout.structure_stages * structure_passes * structure),
         layers=config.model.depth,
     )
 
@@ -58,12 +63,13 @@ def content_flops(config: RunConfig, layout: StageLayout, stage: int) -> int:
 
 
 def structure_flops(config: RunConfig, layout: StageLayout) -> int:
-    """One flow step of the structure generator for one image, without guidance; the same at every stage."""
+    """One pass of the structure generator for one image, without guidance; the same at every stage."""
+    two_times = OBJECTIVES[config.model.structure_objective].two_times
     width, positions = config.model.structure_width, layout.positions
     tokens = 2 * positions + 1
     return (
         2 * positions * (layout.channels + config.tokenizer.latent_channels) * width
-        + 2 * (TIME_CHANNELS + width) * width
+        + (2 if two_times else 1) * 2 * (TIME_CHANNELS + width) * width
         + (config.model.depth - 1) * _block_flops(width, config.model.mlp_ratio, tokens, tokens)
         + _block_flops(width, config.model.mlp_ratio, tokens, positions)
         + _head_flops(width, positions, layout.channels)
@@ -78,6 +84,12 @@ def _block_flops(width: int, ratio: int, tokens: int, kept: int) -> int:
 
 def _head_flops(width: int, positions: int, channels: int) -> int:
     return 2 * 2 * width**2 + 2 * positions * width * channels
+
+
+def _is_frozen(config: RunConfig, part: nn.Module, name: str) -> bool:
+    """Whether training leaves all of a part as it is, so that it does not run."""
+    patterns = config.train.generator.frozen
+    return all(any(fnmatch.fnmatch(f"{name}.{key}", pattern) for pattern in patterns) for key, _ in part.named_parameters())
 
 
 def _scales(ends: tuple[float, float], stages: int) -> list[float]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
 
 from nvgbench.config.schema import RunConfig
-from nvgbench.interfaces import CostCard, ModelFamily
+from nvgbench.errors import InputError
+from nvgbench.interfaces import CostCard, ImageGenerator, ModelFamily, Objective
 from nvgbench.nvg.config import GranularityConfig, NvgModelConfig, NvgSamplingConfig
 from nvgbench.types import ModelSpec, Tokens, TokenSequence
 
@@ -31,6 +34,9 @@ class NvgFamily(ModelFamily):
     model_config = NvgModelConfig
     sampling_config = NvgSamplingConfig
     presets = "nvgbench.nvg.presets"
+    teacher_settings: Mapping[str, Any] = MappingProxyType(
+        {"model.structure_target": "teacher", "train.generator.frozen": ["content.*"]}
+    )
 
     @property
     def original(self) -> NvgOriginal:
@@ -107,6 +113,34 @@ class NvgFamily(ModelFamily):
         tokenizer = cast("ConvTokenizer", tokenizer)
         target, notes = load_target(config, tokenizer.grid)
         return NvgObjective(config.model, tokenizer, cast("NvgGenerator", generator), target, notes)
+
+    def taken_from_teacher(self, config: RunConfig) -> Sequence[str]:
+        """The content generator; the structure generator too, if it is to follow the teacher's flow."""
+        return ("content.*", "structure.*") if config.model.structure_target == "teacher" else ("content.*",)
+
+    def teach(self, config: RunConfig, objective: Objective, teacher: ImageGenerator | None) -> None:
+        """Let the structure generator follow the flow of a trained one, if configured.
+
+        Raises:
+            InputError: no teacher, one without a flow, or an objective that cannot be distilled.
+        """
+        if config.model.structure_target != "teacher":
+            return
+        from nvgbench.nvg.image_generator import NvgImageGenerator
+        from nvgbench.nvg.objective import NvgObjective
+        from nvgbench.nvg.structure_flow.flow import StructureFlow
+        from nvgbench.nvg.structure_flow.registry import OBJECTIVES
+
+        name = config.model.structure_objective
+        if not OBJECTIVES[name].distils:
+            able = ", ".join(key for key, found in OBJECTIVES.items() if found.distils)
+            raise InputError(f"model.structure_objective = {name!r} cannot follow a teacher's flow; use one of {able}")
+        if not isinstance(teacher, NvgImageGenerator):
+            raise InputError("model.structure_target = 'teacher' needs a trained run as `teacher=`")
+        if not isinstance(teacher.generator.flow, StructureFlow):
+            raise InputError(f"`teacher={teacher.spec.name}` has no flow; use a run with model.structure_objective = 'flow'")
+        assert isinstance(objective, NvgObjective)
+        objective.teacher = teacher.generator.structure
 
     def image_generator(
         self, config: RunConfig, tokenizer: nn.Module, generator: nn.Module, spec: ModelSpec

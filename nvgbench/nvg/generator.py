@@ -6,7 +6,7 @@ V codebook size, N clusters of all stages, F channels of the alignment's target.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,14 @@ from nvgbench.nvg.alignment import Projector
 from nvgbench.nvg.blocks import half_precision_layers
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.content import ContentGenerator
-from nvgbench.nvg.flow import StructureFlow
 from nvgbench.nvg.quantizer import cluster_means
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import structure_embedding
-from nvgbench.nvg.structure_generator import StructureGenerator
+from nvgbench.nvg.structure_flow.registry import structure_objective
+from nvgbench.nvg.structure_generator import StageConditions, StructureGenerator
+
+StructureTask = Callable[[StageConditions, StructureGenerator], Tensor]
+"""What is computed with the structure generator for all stages of a batch, such as its losses."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,16 @@ class GeneratorOutput:
     """Predictions for all stages of a batch.
 
     Attributes:
-        final_BSLC: prediction of the final canvas at each stage, float32.
-        logits_BNV: token logits of every cluster, stage after stage, float32.
-        velocity_BTLK: velocity of the structure flow at stages 0 … K - 2, float32.
+        structure: result of the structure's task.
+        final_BSLC: prediction of the final canvas at each stage, float32; None without content.
+        logits_BNV: token logits of every cluster, stage after stage, float32; None without content.
         projected_BSLF: projected features of the content transformer in a training with alignment, see
             `nvgbench.nvg.alignment`.
     """
 
-    final_BSLC: Tensor
-    logits_BNV: Tensor
-    velocity_BTLK: Tensor
+    structure: Tensor
+    final_BSLC: Tensor | None = None
+    logits_BNV: Tensor | None = None
     projected_BSLF: Tensor | None = None
 
 
@@ -66,7 +69,7 @@ class NvgGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.layout, self.num_classes = layout, num_classes
-        self.flow = StructureFlow(layout, config.structure_input == "partial-noise")
+        self.flow = structure_objective(config, layout)
         self.starts_at_codes = config.token_head_start == "codebook"
         self.content = ContentGenerator(config, layout, channels=channels, codebook_size=codebook_size, num_classes=num_classes)
         self.structure = StructureGenerator(config, layout, channels=channels, num_classes=num_classes)
@@ -121,28 +124,49 @@ class NvgGenerator(nn.Module):
         self,
         canvas_BSLC: Tensor,
         structure_BL: Tensor,
-        z_BTLK: Tensor,
-        t_BT: Tensor,
+        task: StructureTask,
         labels_B: Tensor,
         noise_BLC: Tensor | None = None,
+        *,
+        content: bool = True,
     ) -> GeneratorOutput:
         """All stages at once, with the stage axis folded into the batch.
 
         Args:
             canvas_BSLC: the canvas BEFORE each stage (the one after stage i is entry i + 1).
             structure_BL: int64 structure map of the last stage.
-            z_BTLK: noised structure of each structure stage, around -1 … +1.
-            t_BT: flow times.
+            task: called with the conditions of the structure stages and the structure generator.
             labels_B: int64 classes, ``num_classes`` for none.
             noise_BLC: standard normal noise of the canvases, for models that are trained with it.
+            content: whether the content generator runs.
         """
         layout, batch = self.layout, len(labels_B)
         se_BSLK = self.stage_embeddings(structure_BL)
         stages_S = torch.arange(layout.stages, device=labels_B.device)
+        predicted = self._content(canvas_BSLC, structure_BL, se_BSLK, labels_B, noise_BLC) if content else (None, None, None)
+        count = layout.structure_stages
+        conditions = StageConditions(
+            canvas_BSLC[:, 1 : count + 1].flatten(0, 1),
+            se_BSLK[:, :count].flatten(0, 1),
+            stages_S[:count].repeat(batch),
+            labels_B.repeat_interleave(count),
+        )
+        return GeneratorOutput(task(conditions, self.structure), *predicted)
+
+    def _content(
+        self,
+        canvas_BSLC: Tensor,
+        structure_BL: Tensor,
+        se_BSLK: Tensor,
+        labels_B: Tensor,
+        noise_BLC: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Final canvas, token logits and, in a training with alignment, projected features of every stage."""
+        layout, batch = self.layout, len(labels_B)
         final, watched = self.content.predict(
             canvas_BSLC.flatten(0, 1),
             se_BSLK.flatten(0, 1),
-            stages_S.repeat(batch),
+            torch.arange(layout.stages, device=labels_B.device).repeat(batch),
             labels_B.repeat_interleave(layout.stages),
             None if noise_BLC is None else noise_BLC.repeat_interleave(layout.stages, dim=0),
             self._aligned_block,
@@ -153,16 +177,7 @@ class NvgGenerator(nn.Module):
             cluster_means(residual_BSLC[:, stage], layout.coarser(structure_BL, layout.last, stage), clusters)
             for stage, clusters in enumerate(layout.tokens)
         ]
-        count = layout.structure_stages
-        velocity_BTLK = self.structure(
-            z_BTLK.flatten(0, 1),
-            t_BT.flatten(),
-            canvas_BSLC[:, 1 : count + 1].flatten(0, 1),
-            se_BSLK[:, :count].flatten(0, 1),
-            stages_S[:count].repeat(batch),
-            labels_B.repeat_interleave(count),
-        ).unflatten(0, (batch, -1))
         projected_BSLF = None
         if self.projector is not None and watched is not None:
             projected_BSLF = self.projector(watched).unflatten(0, (batch, -1))
-        return GeneratorOutput(final_BSLC, self.content.token_logits(torch.cat(means, dim=1)), velocity_BTLK, projected_BSLF)
+        return final_BSLC, self.content.token_logits(torch.cat(means, dim=1)), projected_BSLF

@@ -1,4 +1,4 @@
-"""The training objective: content (paper, equation 3), structure flow, feature alignment.
+"""The training objective: content (paper, equation 3), structure, feature alignment.
 
 Shape letters: B batch, S stages (K + 1), T structure stages (K - 1), L positions, C latent channels, K structure channels,
 V codebook size, N clusters of all stages, F channels of the alignment's target, H and W pixels.
@@ -18,6 +18,7 @@ from nvgbench.interfaces import Objective
 from nvgbench.nvg.alignment import alignment_losses
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator
+from nvgbench.nvg.structure_generator import StageConditions, StructureGenerator
 from nvgbench.types import TokenBatch, TokenSequence
 
 
@@ -43,7 +44,7 @@ class StageLosses:
         canvas_S: squared error of the predicted final canvas.
         tokens_S: cross-entropy of the stage's tokens, nats.
         accuracy_S: share of tokens whose most likely code is correct; without gradient.
-        structure_T: the structure's loss, see `nvgbench.nvg.flow.StructureFlow.losses`.
+        structure_T: the structure's loss, see `nvgbench.nvg.structure_flow`.
     """
 
     canvas_S: Tensor
@@ -63,6 +64,8 @@ class StageLosses:
 
 def stage_losses(output: GeneratorOutput, structure_T: Tensor, tokens: TokenSequence, final_BLC: Tensor) -> StageLosses:
     """Equation 3 per stage, ||x_K - f||² and the cross-entropy of the tokens, with the structure's losses."""
+    assert output.final_BSLC is not None
+    assert output.logits_BNV is not None
     canvas_S = (output.final_BSLC - final_BLC[:, None]).square().mean(dim=(0, 2, 3))
     counts = [index.shape[1] for index in tokens.indices]
     target_BN = torch.cat(tokens.indices, dim=1)
@@ -87,6 +90,7 @@ class NvgObjective(Objective):
         notes: on the target, for the record.
 
     Attributes:
+        teacher: a trained structure generator whose flow is the target instead of structure maps; None to learn from these.
         modules: "generator", which includes the projector: one gradient norm, one optimizer and one average for both.
     """
 
@@ -104,6 +108,8 @@ class NvgObjective(Objective):
         self.num_classes = generator.num_classes
         self.notes = notes
         self._flow = generator.flow
+        self.teacher: StructureGenerator | None = None
+        self._content_weights = list(generator.content.parameters())
         self._predicts_canvas, self._takes_noise = generator.content.predicts_canvas, generator.content.takes_noise
         self._target = target if config.alignment_weight > 0 else None
         self._alignment_weight = config.alignment_weight
@@ -124,17 +130,27 @@ class NvgObjective(Objective):
         dropped_B = torch.rand(len(tokens), generator=rng, device=rng.device).to(structure_BL.device) < self.label_drop
         labels_B = batch.labels_B.masked_fill(dropped_B, self.num_classes)
         before_BSLC, final_BLC = canvases_of(self.tokenizer, tokens)
+
+        def structure(conditions: StageConditions, own: StructureGenerator) -> Tensor:
+            teacher = None if self.teacher is None else conditions.bind(self.teacher)
+            return self._flow.losses(conditions.bind(own), noised, teacher)
+
         noise: tuple[Tensor, ...] = ()
         if self._takes_noise:
             noise = (torch.randn(final_BLC.shape, generator=rng, device=rng.device).to(final_BLC.device),)
-        output = self.modules["generator"](before_BSLC, structure_BL, noised.z_BTLK, noised.t_BT, labels_B, *noise)
-        terms = stage_losses(output, self._flow.losses(output.velocity_BTLK, noised), tokens, final_BLC)
+        learns_content = self._target is not None or any(weight.requires_grad for weight in self._content_weights)
+        output = self.modules["generator"](before_BSLC, structure_BL, structure, labels_B, *noise, content=learns_content)
+        logged = {self._flow.loss_name: output.structure.detach().mean()}
+        if not learns_content:
+            yield "generator", output.structure.mean(), logged
+            return
+        terms = stage_losses(output, output.structure, tokens, final_BLC)
         total = terms.total(canvas=self._predicts_canvas)
         logged = {
             "canvas_mse": terms.canvas_S.detach().mean(),
             "token_cross_entropy": terms.tokens_S.detach().mean(),
             "token_accuracy": terms.accuracy_S.mean(),
-            "structure_mse": terms.structure_T.detach().mean(),
+            **logged,
         }
         if self._target is not None:
             assert batch.images_B3HW is not None, "the loop keeps images for objectives that need them"

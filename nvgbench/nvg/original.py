@@ -79,7 +79,19 @@ class NvgOriginal:
         return from_published_state(given, own) if part == "generator" else PUBLISHED_NAMES.from_published(given, own)
 
     def to_original(self, part: str, own: Mapping[str, Tensor], config: RunConfig) -> dict[str, Tensor]:
-        return to_published_state(own) if part == "generator" else PUBLISHED_NAMES.to_published(own)
+        """The tensors of a part under published names.
+
+        Raises:
+            InputError: the structure generator has another objective, which no file in this layout could tell.
+        """
+        if part != "generator":
+            return PUBLISHED_NAMES.to_published(own)
+        if config.model.structure_objective != "flow":
+            raise InputError(
+                f"model.structure_objective = {config.model.structure_objective!r} does not exist in the published layout; "
+                "only runs with 'flow' can be exported"
+            )
+        return to_published_state(own)
 
     def derived(self, part: str, config: RunConfig) -> dict[str, Tensor]:
         """Ids of the content sequence with undecided structure; zero counters of code use.

@@ -130,8 +130,8 @@ class NvgSampler:
         self.content_guidance = guidance_schedule(*settings.content_guidance, stages)
         self.structure_guidance = guidance_schedule(*settings.structure_guidance, stages)
         self.top_p = top_p_schedule(*settings.top_p, stages)
-        times = torch.tensor(generator.flow.times(settings)[:-1], dtype=torch.float32)
-        self._times_T = times.to(generator.content.start_1LC.device)
+        times = torch.tensor(generator.flow.evaluations(settings), dtype=torch.float32)
+        self._times_T = (times[:, 0] if times.shape[1] == 1 else times).to(generator.content.start_1LC.device)
 
     def sample(
         self,
@@ -275,7 +275,7 @@ class NvgSampler:
     def _scores(
         self, stage: int, canvas_BLC: Tensor, structure_BL: Tensor, labels_R: Tensor, noise_BLK: Tensor, scale: Tensor
     ) -> Tensor:
-        """The flow of a stage: what is the same at all of its steps is computed first."""
+        """The structure's scores at a stage: what is the same at all passes is computed first."""
         layout, structure, flow = self.generator.layout, self.generator.structure, self.generator.flow
         se_BLK = structure_embedding(structure_BL, layout.known(stage), layout.channels)
         if stage >= layout.structure_stages:

@@ -25,6 +25,7 @@ from nvgbench.reporting import (
     entries,
     figures,
     gate,
+    history,
     pairs,
     provenance_table,
     published_tables,
@@ -36,6 +37,7 @@ from nvgbench.reporting.galleries import artifact_count, galleries
 from nvgbench.reporting.published import SENTENCE
 from nvgbench.reporting.score_statements import score_statements
 from nvgbench.reporting.score_table import score_table
+from nvgbench.reporting.side_by_side import side_by_side
 from nvgbench.reporting.tables import Statement, Table
 from nvgbench.results.grouping import training_groups
 from nvgbench.results.schema import RunRecord
@@ -46,6 +48,9 @@ LIMIT = 5_000_000
 """Largest size of the page, bytes."""
 _MOST_DATA = 1_500_000
 """Size of the embedded data, bytes, above which the records' tables, then the records, are only in the JSON beside the page."""
+_SCRIPTS = ("sort", "compare", "models", "copy")
+_SIDE_BY_SIDE = 0.4
+"""Largest share of the space for pictures that the side-by-side view takes, in bytes of PNG."""
 _PICTURE_TEXT = 2_000
 """Bytes of HTML around a picture."""
 
@@ -67,6 +72,7 @@ def render_report(
     title: str = DEFAULT_TITLE,
     verdicts: Sequence[Verdict] = (),
     force: bool = False,
+    earlier: Sequence[StrPath] = (),
 ) -> Path:
     """Write the page for ``located`` records to ``out``, and its numbers beside it as ``.json`` and ``.csv``.
 
@@ -78,18 +84,19 @@ def render_report(
         title: heading of the page.
         verdicts: of a gate, if one was run.
         force: also show differences of scores that are not comparable, marked as forced.
+        earlier: JSON files of earlier reports, whose scores are part of the history.
 
     Returns:
         ``out``.
 
     Raises:
-        InputError: no records, or so many that their tables alone exceed 5 MB.
+        InputError: no records, so many that their tables alone exceed 5 MB, or an earlier report that cannot be read.
         OSError: a file cannot be written.
     """
     out = Path(out)
     if not located:
         raise InputError("no records to report on; evaluate or profile a run first, or choose another folder (`runs=`)")
-    report = _report(located, title, verdicts, force)
+    report = _report(located, title, verdicts, force, earlier)
     page = _fitting_page(report)
     records = data.record_trees([one.record for one in report.located])
     write_text(out.with_suffix(".json"), data.for_file({**report.document, "records": records}))
@@ -101,7 +108,7 @@ def render_report(
 def _fitting_page(report: _Report) -> str:
     """The page with as much data and as many pictures as fit."""
     template = _environment().get_template("page.html.j2")
-    content = {**report.content, "data": Markup(_embedded(report)), "galleries": []}
+    content = {**report.content, "data": Markup(_embedded(report)), "galleries": [], "side_by_side": None}
     bare = len(template.render(content).encode())
     room = LIMIT - bare - _PICTURE_TEXT * artifact_count(report.located)
     if room < 0:
@@ -109,6 +116,8 @@ def _fitting_page(report: _Report) -> str:
             f"a page of {len(report.located)} records would have {bare / 1e6:.1f} MB without pictures, more than "
             f"{LIMIT / 1e6:.0f} MB; choose fewer runs"
         )
+    content["side_by_side"] = side_by_side(report.located, int(room * _SIDE_BY_SIDE))
+    room -= len(template.render(content).encode()) - bare
     # Base64 turns three bytes into four.
     page = template.render({**content, "galleries": galleries(report.located, room * 3 // 4)})
     assert len(page.encode()) <= LIMIT
@@ -130,7 +139,9 @@ def _report(
     title: str,
     verdicts: Sequence[Verdict],
     force: bool,
+    earlier: Sequence[StrPath],
 ) -> _Report:
+    over_time = history.histories((one.record for one in located), history.earlier_numbers(earlier))
     groups = training_groups(one.record for one in located)
     located = [*located, *(LocatedRecord(group, located[0].file, 0) for group in groups)]
     found = scores.collect_scores(one.record for one in located)
@@ -146,6 +157,8 @@ def _report(
     tables = _tables(records, found, judged, scaled, force)
     sections = studies.study_sections(records)
     tables["studies"] = [table for section in sections for table in section.tables]
+    past = history.history_section(over_time, series)
+    tables["history"] = None if past is None or past.table.empty else past.table
     tables["gate"] = gate.gate_table(verdicts) if verdicts else None
     found_entries = entries.entries({section: _listed(found) for section, found in tables.items()})
     statements = [
@@ -153,6 +166,7 @@ def _report(
         *cautions.caution_statements(warned),
         *pairs.forced_statements(tables["differences"]),
         *score_statements(models, anchors),
+        *(past.statements if past else ()),
         claim_tables.claim_statement(judged, scaled),
         *costs.budget_statements(records, models),
         *costs.cost_statements(records, models),
@@ -170,7 +184,10 @@ def _report(
         "gate": [dataclasses.asdict(verdict) for verdict in verdicts],
         "numbers": [entries.as_tree(entry) for entry in found_entries],
     }
+    subjects = list(dict.fromkeys([*rank, *anchors, *series]))
     content = _content(tables, statements) | {
+        "models": subjects,
+        "models_json": Markup(data.for_page(subjects)),
         "title": title,
         "newest": newest.replace("T", " ").removesuffix("+00:00"),
         "count": len(records),
@@ -183,6 +200,7 @@ def _report(
         ),
         "curves": figures.training_figures(records, series),
         "studies": sections,
+        "history": past,
         "provenance": provenance_table.provenance_table(records),
     }
     return _Report(content, document, found_entries, located)
@@ -232,7 +250,7 @@ def _content(tables: dict[str, Any], statements: Sequence[Statement]) -> dict[st
         "tables": tables,
         "published_sentence": SENTENCE,
         "css": Markup(_asset("report.css")),
-        "script": Markup(_asset("sort.js")),
+        "script": Markup("\n".join(_asset(f"{name}.js") for name in _SCRIPTS)),
     }
 
 

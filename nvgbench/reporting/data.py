@@ -19,7 +19,7 @@ def record_trees(records: Sequence[RunRecord], *, tables: bool = True) -> list[d
     return found if tables else [{**tree, "tables": {}} for tree in found]
 
 
-def for_page(document: Mapping[str, Any]) -> str:
+def for_page(document: Mapping[str, Any] | Sequence[Any]) -> str:
     """The document as JSON that is safe inside a script element."""
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

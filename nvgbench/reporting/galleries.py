@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from nvgbench.reporting.pictures import Picture, load_pictures
 from nvgbench.reporting.scores import ANCHOR
+from nvgbench.reporting.sheets import STRUCTURE
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import LocatedRecord
 
@@ -64,7 +65,8 @@ def _chosen(located: Sequence[LocatedRecord]) -> list[tuple[LocatedRecord, Artif
     """For each subject and kind, the pictures of the newest record that has any."""
     newest: dict[tuple[str, str], tuple[LocatedRecord, list[Artifact]]] = {}
     for one in located:
-        for kind in dict.fromkeys(artifact.kind for artifact in one.record.artifacts):
+        # Structure maps tile by tile are shown side by side, below the images.
+        for kind in dict.fromkeys(artifact.kind for artifact in one.record.artifacts if artifact.kind != STRUCTURE):
             known = newest.get((kind, one.record.subject))
             if known is None or one.record.created >= known[0].record.created:
                 own = [artifact for artifact in one.record.artifacts if artifact.kind == kind]

@@ -56,8 +56,8 @@ def load_pictures(wanted: Sequence[tuple[LocatedRecord, Artifact]], budget: int)
         picture = Picture(
             subject=located.record.subject, kind=artifact.kind, caption=artifact.caption or artifact.kind, rows=artifact.rows
         )
-        image, note = _open(located, artifact)
-        content = b"" if image is None else _png(image)
+        image, note = open_picture(located, artifact)
+        content = b"" if image is None else png(image)
         if content and (artifact.kind, content) in seen:
             continue  # The records of models with the same reference all have its picture.
         seen.add((artifact.kind, content))
@@ -76,13 +76,13 @@ def load_pictures(wanted: Sequence[tuple[LocatedRecord, Artifact]], budget: int)
             pictures[index] = dataclasses.replace(pictures[index], note="omitted: too large for this page")
             continue
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
-        images[index], data[index] = image, _png(image)
+        images[index], data[index] = image, png(image)
         note = f"shown at {image.width} x {image.height} of {pictures[index].width} x {pictures[index].height} pixels"
         pictures[index] = dataclasses.replace(pictures[index], note=note, scale=1)
     return [dataclasses.replace(picture, uri=_uri(content)) for picture, content in zip(pictures, data, strict=True)]
 
 
-def _open(located: LocatedRecord, artifact: Artifact) -> tuple[Image.Image | None, str]:
+def open_picture(located: LocatedRecord, artifact: Artifact) -> tuple[Image.Image | None, str]:
     """The picture, or None and the reason."""
     folder = located.file.parent.resolve()
     path = located.artifact_path(artifact.path).resolve()
@@ -99,7 +99,8 @@ def _open(located: LocatedRecord, artifact: Artifact) -> tuple[Image.Image | Non
         return None, f"not a readable picture: {artifact.path}"
 
 
-def _png(image: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
+    """The content of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

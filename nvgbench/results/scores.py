@@ -104,6 +104,12 @@ SCORES: dict[str, Score] = {
             takes_moments=True,
         ),
         Score(
+            name="FDr",
+            metric="frechet-ratio",
+            higher_is_better=False,
+            definition="FD of samples / FD of as many real images, mean over extractors; real images: 1 (arXiv 2604.28190)",
+        ),
+        Score(
             name="FID∞",
             stem="FD∞",
             metric="frechet-extrapolated",

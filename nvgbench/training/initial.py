@@ -5,6 +5,7 @@ Shape letters: M and N classes of the trained and of the new model, D width.
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,6 +34,7 @@ class InitialWeights:
         classes: its classes.
         phases: what is trained.
         own_tokenizer: whether the new training takes its tokenizer from elsewhere.
+        only: `fnmatch` patterns for the generator's tensors that are taken, if it is a teacher; the others stay as they are.
 
     Raises:
         InputError: another family, nothing trained, or weights of other shapes.
@@ -46,7 +48,9 @@ class InitialWeights:
         phases: Sequence[Phase],
         *,
         own_tokenizer: bool = False,
+        only: Sequence[str] = (),
     ) -> None:
+        self._only = tuple(only)
         self.source, self._config, self._classes = source, config, tuple(classes)
         self.phase: Phase = "generator" if "generator" in phases else "tokenizer"
         if source.config.family != config.family:
@@ -54,7 +58,7 @@ class InitialWeights:
         state = source.state(self.phase)
         if state is None:
             hint = "; to use its tokenizer, give it as `tokenizer=`" if self.phase == "generator" else ""
-            raise InputError(f"`init={source.path}` has no trained {self.phase}{hint}")
+            raise InputError(f"`{self._argument}={source.path}` has no trained {self.phase}{hint}")
         if self.phase == "generator" and not own_tokenizer and (differing := tokenizer_differences(config, source.config)):
             raise self._misfit(f"{', '.join(differing)} differ; set them to the same values")
         self._rows = self._known_classes(published="sha256" in state.source) if self.phase == "generator" else ()
@@ -75,10 +79,10 @@ class InitialWeights:
         """
         rng = torch.Generator().manual_seed(mix_seed(seed, "weights", "new classes"))
         tensors = self._tensors()
-        for name in self._embeddings():
+        for name in (name for name in self._embeddings() if name in tensors):
             has_none = self._shapes()[name][0] > len(self._classes)
             tensors[name] = embed_classes(tensors[name], self._rows, rng, has_none=has_none)
-        module.load_state_dict(tensors)
+        module.load_state_dict(tensors, strict=not self._only)
 
     def describe(self) -> str:
         """One line for the user."""
@@ -115,7 +119,12 @@ class InitialWeights:
         found = self.source.checkpoint(self.phase)
         parts = set(ckpt.read_state(found).parameters) - {self.phase}  # counted apart because sampling does not need them
         tensors = ckpt.load_tensors(found, self._file())
-        return {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] not in parts}
+        return {
+            name: tensor
+            for name, tensor in tensors.items()
+            if name.partition(".")[0] not in parts
+            and (not self._only or any(fnmatch.fnmatch(name, pattern) for pattern in self._only))
+        }
 
     def _shapes(self, extra_classes: int = 0) -> dict[str, Sequence[int]]:
         modules = planned_modules(self._config, len(self._classes) + extra_classes)
@@ -131,13 +140,19 @@ class InitialWeights:
         for name in self._embeddings():
             if name in given:
                 given[name] = [wanted[name][0], *given[name][1:]]
+        if self._only:
+            wanted = {name: shape for name, shape in wanted.items() if name in given}
         try:
             check_fit(given, wanted)
         except InputError as error:
             raise self._misfit(str(error)) from None
 
     def _misfit(self, reason: str) -> InputError:
-        return InputError(f"`init={self.source.path}` does not fit: {reason}")
+        return InputError(f"`{self._argument}={self.source.path}` does not fit: {reason}")
+
+    @property
+    def _argument(self) -> str:
+        return "teacher" if self._only else "init"
 
 
 def class_rows(classes: Sequence[str], known: Sequence[str]) -> tuple[int | None, ...]:

@@ -51,6 +51,7 @@ class Job:
     stop: StopSignal
     log: TrainLog
     initial: InitialWeights | None
+    teacher: RunFolder | None = None
 
     def report(self, text: str) -> None:
         self.progress({"message": text})
@@ -103,6 +104,7 @@ def train_generator(job: Job) -> None:
         torch.manual_seed(mix_seed(config.train.seed, "prepare"))
         family.prepare(generator, tokenizer, _first_tokens(job, tokenizer))
     objective = family.objective(config, tokenizer, generator)
+    family.teach(config, objective, None if job.teacher is None else job.teacher.load_generator(device))
     for note in accelerate(generator, config.train, device):
         job.report(f"generator: {note}")
     batches = _token_batches(job, tokenizer, keep_images=objective.needs_images)

@@ -37,6 +37,7 @@ class Request:
     folder: Path
     tokenizer: RunFolder | None
     init: RunFolder | None
+    teacher: RunFolder | None
     phases: Sequence[Phase]
     group: str
     changes: Continuation
@@ -175,6 +176,9 @@ def _initial(run: RunFolder, request: Request, config: RunConfig, info: DatasetI
     if request.init is not None:
         own_tokenizer = request.tokenizer is not None
         initial = InitialWeights(request.init, config, info.classes, request.phases, own_tokenizer=own_tokenizer)
+    elif request.teacher is not None:
+        taken = get_family(config.family).taken_from_teacher(config)
+        initial = InitialWeights(request.teacher, config, info.classes, ("generator",), only=taken)
     check_origin(run, initial, request.phases)
     return initial
 
@@ -193,7 +197,7 @@ def _checked_change(run: RunFolder, request: Request, info: DatasetInfo) -> Chan
 
 
 def _check_phases(run: RunFolder, request: Request) -> None:
-    given = request.tokenizer is not None or request.init is not None
+    given = any(source is not None for source in (request.tokenizer, request.init, request.teacher))
     if "tokenizer" in request.phases or given or run.is_finished("tokenizer"):
         return
     raise InputError(

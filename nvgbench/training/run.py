@@ -12,6 +12,7 @@ import torch
 from nvgbench.config.schema import RunConfig
 from nvgbench.data.dataset import ImageDataset
 from nvgbench.device import resolve_compile
+from nvgbench.errors import InputError
 from nvgbench.files import StrPath
 from nvgbench.interfaces import Progress
 from nvgbench.runs.folder import PHASES, Phase, RunFolder
@@ -33,6 +34,7 @@ def train_run(
     progress: Progress,
     tokenizer: StrPath | None = None,
     init: StrPath | None = None,
+    teacher: StrPath | None = None,
     phases: Sequence[Phase] = PHASES,
     group: str = "",
     continue_with: Mapping[str, Any] | None = None,
@@ -53,6 +55,8 @@ def train_run(
             ``message``.
         tokenizer: folder of a run whose tokenizer is used instead of training one.
         init: folder of a run whose weights the training starts from, see `nvgbench.training.initial`.
+        teacher: folder of a run to learn from: its tokenizer is used, and what the family takes of its generator. It is needed
+            again to resume.
         phases: ``tokenizer``, ``generator`` or both.
         group: common name of the trainings of several seeds, if this is one of them.
         continue_with: settings to change from the last checkpoint on, by key, such as ``train.generator.steps``. They begin a
@@ -66,9 +70,18 @@ def train_run(
         OSError: something could not be written; the last checkpoint is intact.
     """
     changes = Continuation(settings=dict(continue_with or {}), rewind=rewind, accept_data=accept_data)
-    source, start = (None if given is None else RunFolder(given) for given in (tokenizer, init))
+    if teacher is not None and (init is not None or tokenizer is not None):
+        raise InputError("`teacher=` brings its own tokenizer and weights; leave `init=` and `tokenizer=` out")
+    source, start, known = (None if given is None else RunFolder(given) for given in (tokenizer, init, teacher))
     request = Request(
-        config=config, folder=Path(folder), tokenizer=source, init=start, phases=phases, group=group, changes=changes
+        config=config,
+        folder=Path(folder),
+        tokenizer=source,
+        init=start,
+        teacher=known,
+        phases=phases,
+        group=group,
+        changes=changes,
     )
     with contextlib.ExitStack() as stack:
         processes, device = stack.enter_context(join_processes(device))
@@ -83,7 +96,7 @@ def train_run(
         log = stack.enter_context(contextlib.closing(TrainLog(run.log_path, loggers)))
         job = Job(
             run=run, config=ready.config, dataset=dataset, device=device,
-            processes=processes, progress=progress, stop=stop, log=log, initial=ready.initial,
+            processes=processes, progress=progress, stop=stop, log=log, initial=ready.initial, teacher=known,
         )  # fmt: skip
         if source is None and ready.initial is not None and run.state("tokenizer") is None:
             source = ready.initial.tokenizer

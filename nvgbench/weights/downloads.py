@@ -40,13 +40,18 @@ class Pretrained:
         """The file's name."""
         return self.url.rsplit("/", 1)[-1]
 
+    @property
+    def path(self) -> Path:
+        """Where the file is, or would be: in torch hub's folder (``torch.hub.get_dir()/checkpoints``)."""
+        return Path(torch.hub.get_dir()) / "checkpoints" / self.name
+
     def fetch(self) -> Path:
-        """The file in torch hub's folder (``torch.hub.get_dir()/checkpoints``), downloaded if it is not there yet.
+        """The file at `path`, downloaded if it is not there yet.
 
         Raises:
             InputError: the file is not there and cannot be downloaded, or the download has another SHA-256.
         """
-        file = Path(torch.hub.get_dir()) / "checkpoints" / self.name
+        file = self.path
         if file.exists():
             return file
         timeout = socket.getdefaulttimeout()

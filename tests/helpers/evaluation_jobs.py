@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from nvgbench.config.schema import DataConfig
+from nvgbench.config.schema import DataConfig, TokenizerConfig
 from nvgbench.data.source import training_set
-from nvgbench.evaluation import evaluate
+from nvgbench.evaluation import evaluate, scorer
 from nvgbench.evaluation.evaluate import Evaluator
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.nvg.config import NvgSamplingConfig
@@ -98,7 +98,7 @@ def diary_of(root: Path, word: str) -> list[str]:
 def evaluate_run(root: Path, *, keep: bool = True, pause: float = 0.0) -> RunRecord | None:
     """Evaluate the painter in this process, or this process's part of it under torchrun's environment."""
     diary, folder = root / "diary", root / "painter"
-    evaluate.open_extractor = lambda *_, **__: Thumbnails(diary, pause)  # type: ignore[assignment]
+    scorer.open_extractor = lambda *_, **__: Thumbnails(diary, pause)  # type: ignore[assignment]
     evaluate.config_hash = lambda config: "0123456789abcdef"  # type: ignore[assignment]
     evaluate.changed_settings = lambda config: {}  # type: ignore[assignment]
     from nvgbench.evaluation import reconstructions
@@ -109,7 +109,9 @@ def evaluate_run(root: Path, *, keep: bool = True, pause: float = 0.0) -> RunRec
         name="painter",
         path=folder,
         dataset=noted(data),
-        config=SimpleNamespace(data=data, family="nvg", name="nvg-tiny", sampling=NvgSamplingConfig()),
+        config=SimpleNamespace(
+            data=data, family="nvg", name="nvg-tiny", tokenizer=TokenizerConfig(), model=None, sampling=NvgSamplingConfig()
+        ),
         samples_path=folder / "samples",
         records_path=folder / "records.jsonl",
         replicate={"of": "0123456789abcdef", "seed": 0},

@@ -401,7 +401,7 @@ def refused(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 @pytest.fixture
 def quick_extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In place of a network whose weights would have to be here."""
-    monkeypatch.setattr("nvgbench.evaluation.evaluate.open_extractor", lambda *_, **__: Thumbnails(tmp_path / "diary", 0.0))
+    monkeypatch.setattr("nvgbench.evaluation.scorer.open_extractor", lambda *_, **__: Thumbnails(tmp_path / "diary", 0.0))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -19,8 +19,8 @@ from tests.helpers.evaluation_jobs import REFERENCE, SAMPLES, diary_of, evaluate
 def restore_stubs() -> Any:
     """Undo what `evaluate_run` replaces in this process."""
     patch = pytest.MonkeyPatch()
-    for name in ("open_extractor", "config_hash", "changed_settings"):
-        patch.setattr(f"nvgbench.evaluation.evaluate.{name}", None)
+    for name in ("scorer.open_extractor", "evaluate.config_hash", "evaluate.changed_settings"):
+        patch.setattr(f"nvgbench.evaluation.{name}", None)
     patch.setattr("nvgbench.evaluation.reconstructions.load_lpips", None)
     yield
     patch.undo()

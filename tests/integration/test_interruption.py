@@ -103,7 +103,7 @@ def test_unpacking_goes_on(runs: Path, tmp_path: Path, monkeypatch: pytest.Monke
         (["export", "nvg-tiny", "--out", "x.ckpt"], "nvgbench.weights.exports.export_part"),
         (["verify", "nvg"], "nvgbench.parity.fixture.read_fixture"),
         (["lint", "x.npz"], "nvgbench.data.image_set.open_images"),
-        (["eval", "nvg-tiny"], "nvgbench.evaluation.evaluate.Evaluator.run"),
+        (["eval", "nvg-tiny"], "nvgbench.evaluation.evaluate.Evaluator.records_of"),
         (["compare", "nvg-tiny", "nvg-tiny"], "nvgbench.results.lookup.scores_of"),
         (["profile", "nvg-tiny"], "nvgbench.profiling.record.profile_generator"),
         (["ablate", "clusters", "nvg-tiny"], "nvgbench.ablations.runner.run_study"),

@@ -38,7 +38,7 @@ def nvgbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
     (metadata / "entry_points.txt").write_text("[nvgbench.models]\nlatent-flow = latent_flow:FAMILY\n")
     monkeypatch.syspath_prepend(site)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nvgbench.evaluation.evaluate.open_extractor", lambda *_, **__: Thumbnails(tmp_path / "diary", 0.0))
+    monkeypatch.setattr("nvgbench.evaluation.scorer.open_extractor", lambda *_, **__: Thumbnails(tmp_path / "diary", 0.0))
 
     def run(*words: str) -> None:
         with pytest.raises(SystemExit) as done:

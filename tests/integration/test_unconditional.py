@@ -94,7 +94,7 @@ class Classifier:
 def test_every_score_but_the_accuracy_is_there(
     runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nvgbench.evaluation.evaluate.open_extractor", lambda name, request: Classifier())
+    monkeypatch.setattr("nvgbench.evaluation.scorer.open_extractor", lambda name, request: Classifier())
     with pytest.raises(SystemExit) as done:
         main(["eval", "var-free", "var", "-n", "24", "--runs", str(runs), "--device", "cpu"])
     assert done.value.code == 0

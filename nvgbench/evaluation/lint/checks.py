@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from nvgbench.config.schema import RunConfig
 from nvgbench.data.image_set import ImageSet
 from nvgbench.errors import InputError
 from nvgbench.evaluation.lint.pixels import BLOCK, Pixels
@@ -109,6 +110,24 @@ def check_extractor_fit(extractor: FeatureExtractor, stored_moments: bool) -> li
     return [Finding("extractor", "warning", message) for message in found]
 
 
+def check_training_networks(config: RunConfig, extractor: str) -> list[Finding]:
+    """An extractor whose network, or one of its family, is part of the run's training losses."""
+    losses, model = config.tokenizer.losses, config.model
+    settings = {
+        "tokenizer.losses.perceptual": (losses.perceptual, losses.perceptual_weight),
+        "model.alignment": (getattr(model, "alignment", "none"), getattr(model, "alignment_weight", 0)),
+    }
+    found = []
+    for key, (value, weight) in settings.items():
+        network = "dinov2" if (key, value) == ("model.alignment", "auto") else value
+        if weight > 0 and network.partition("-")[0] == extractor.partition("-")[0]:
+            found.append(
+                f"`{key}={value}` trains with features of {network}: scores of {extractor} features flatter this run against "
+                "runs trained without them; score it with another extractor as well"
+            )
+    return [Finding("extractor", "warning", message) for message in found]
+
+
 def check_classes_fit(
     images: ImageSet, reference: ImageSet, model_classes: int | None = None, *, force: bool = False
 ) -> list[Finding]:
@@ -187,8 +206,8 @@ def check_range(subject: Subject) -> Iterator[str]:
             "scores would be those of black images"
         )
         return
-    low, high = _spread(subject.pixels)
-    known = None if subject.reference_pixels is None else _spread(subject.reference_pixels)
+    low, high = subject.pixels.spread
+    known = None if subject.reference_pixels is None else subject.reference_pixels.spread
     for wrong, word, cause in (
         (high < 128 and (known is None or known[1] >= 128), "dark", f"hardly any value above {high}"),
         (low > 127 and (known is None or known[0] <= 127), "bright", f"hardly any value below {low}"),
@@ -351,12 +370,6 @@ def _other_shares(counts_K: NDArray[np.float64], other_K: NDArray[np.float64]) -
     statistic = float(((table - expected) ** 2 / expected).sum())
     shares = table / table.sum(axis=1, keepdims=True)
     return float(chi2.sf(statistic, table.shape[1] - 1)), float(np.abs(shares[0] - shares[1]).sum() / 2)
-
-
-def _spread(pixels: Pixels) -> tuple[int, int]:
-    """The values below and above which 0.1 % of all values lie."""
-    cumulated = np.cumsum(pixels.histogram_256) / pixels.histogram_256.sum()
-    return int(np.searchsorted(cumulated, 0.001)), int(np.searchsorted(cumulated, 0.999))
 
 
 def _ends(pixels: Pixels) -> float:

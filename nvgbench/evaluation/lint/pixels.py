@@ -48,6 +48,12 @@ class Pixels:
     histogram_256: NDArray[np.int64]
     zeros_MG: NDArray[np.float32]
 
+    @property
+    def spread(self) -> tuple[int, int]:
+        """The values below and above which 0.1 % of all values lie."""
+        cumulated = np.cumsum(self.histogram_256) / self.histogram_256.sum()
+        return int(np.searchsorted(cumulated, 0.001)), int(np.searchsorted(cumulated, 0.999))
+
 
 def set_statistics(images: ImageSet, progress: Callable[[int, int], None] | None = None) -> Pixels:
     """Read a set once, in order, and gather its statistics."""

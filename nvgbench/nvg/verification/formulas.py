@@ -14,11 +14,11 @@ from torch import Tensor
 
 from nvgbench.nvg.blocks import timestep_embedding
 from nvgbench.nvg.config import NvgModelConfig
-from nvgbench.nvg.flow import time_grid
 from nvgbench.nvg.objective import StageLosses
 from nvgbench.nvg.rope import StructureRope
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import split_clusters, structure_embedding, structure_labels
+from nvgbench.nvg.structure_flow.solver import time_grid
 from nvgbench.nvg.verification import models
 from nvgbench.nvg.verification.generators import stored_input
 from nvgbench.parity.ledger import Ledger

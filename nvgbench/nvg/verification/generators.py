@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from nvgbench.nvg.checkpoint import to_published_key
-from nvgbench.nvg.flow import FlowInputs
 from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator
 from nvgbench.nvg.objective import StageLosses, canvases_of, stage_losses
 from nvgbench.nvg.stages import StageLayout
+from nvgbench.nvg.structure_flow.flow import StructureFlow
+from nvgbench.nvg.structure_flow.objective import FlowInputs
 from nvgbench.nvg.verification import models
 from nvgbench.nvg.verification.autoencoding import check_packed, packed
 from nvgbench.parity.ledger import SINGLE_CHOICES, Ledger
@@ -98,17 +99,25 @@ def _forced(ledger: Ledger, module: NvgGenerator, packed_BSLX: Tensor, final_BLC
     """Outputs, flow inputs and losses for the stored canvases, indices, noise and times."""
     structure_BL = packed_BSLX[:, -1, :, -1].long()
     t_BT = ledger.given("D.u").flatten(1).sigmoid()
+    assert isinstance(module.flow, StructureFlow)
     flow = module.flow.mix(structure_BL, ledger.given("D.epsilon")[:, 0], t_BT)
-    output = module(packed_BSLX[..., :-2], structure_BL, flow.z_BTLK, t_BT, ledger.given("D.class"))
+    output = module(
+        packed_BSLX[..., :-2],
+        structure_BL,
+        lambda conditions, structure: flow.evaluate(conditions.bind(structure)),
+        ledger.given("D.class"),
+    )
     tokens = tokens_of(packed_BSLX, module.layout)
-    structure_T = module.flow.losses(output.velocity_BTLK, flow)
+    structure_T = module.flow.velocity_losses(output.structure, flow)
     return _Forced(output, flow, stage_losses(output, structure_T, tokens, final_BLC))
 
 
 def _check_outputs(ledger: Ledger, forced: _Forced) -> None:
     output, flow = forced.output, forced.flow
+    assert output.final_BSLC is not None
+    assert output.logits_BNV is not None
     ledger.close("D.x0_hat", output.final_BSLC)
-    ledger.close("D.structure_x0", flow.noise_BTLK - output.velocity_BTLK)
+    ledger.close("D.structure_x0", flow.noise_BTLK - output.structure)
     ledger.equal("D.structure_target", flow.data_BLK)
     if ledger.has("D.content_logits"):
         columns = ledger.fixture.array("D.content_logits").shape[-1]

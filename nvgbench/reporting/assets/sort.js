@@ -1,8 +1,9 @@
-// Sorts a table by a click on a column's head. Without scripts the tables are complete, in their original order.
+// Sorts a table by a click on a column's head: up, down, then as it was. Without scripts the tables are complete, in that order.
 "use strict";
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells];
   if (table.querySelectorAll("tbody tr:not(.group)").length < 3) continue;
+  const original = new Map([...table.rows].map((row, place) => [row, place]));
   heads.forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -10,9 +11,10 @@ for (const table of document.querySelectorAll("table")) {
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
-      const descending = head.getAttribute("aria-sort") === "ascending";
+      const before = head.getAttribute("aria-sort");
+      const descending = before === "ascending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+      if (before !== "descending") head.setAttribute("aria-sort", descending ? "descending" : "ascending");
       for (const body of table.tBodies) {
         const rows = [...body.rows].filter((row) => !row.classList.contains("group"));
         const key = (row) => {
@@ -24,6 +26,7 @@ for (const table of document.querySelectorAll("table")) {
         };
         const keys = new Map(rows.map((row) => [row, key(row)]));
         rows.sort((a, b) => {
+          if (before === "descending") return original.get(a) - original.get(b);
           const [x, y] = [keys.get(a), keys.get(b)];
           if (typeof x !== typeof y) return typeof x === "number" ? -1 : 1; // missing values stay last
           const order = typeof x === "number" ? x - y : x.localeCompare(y);

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nvgbench.errors import InputError
-from nvgbench.evaluation import evaluate
+from nvgbench.evaluation import evaluate, scorer
 from nvgbench.evaluation.evaluate import Evaluator
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reference import Reference
@@ -28,7 +28,7 @@ CACHE = FeatureCache(None)
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
+    monkeypatch.setattr(scorer, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
     monkeypatch.setattr("nvgbench.evaluation.reconstructions.load_lpips", lambda device: (None, "LPIPS: not here"))
     monkeypatch.setattr(evaluate, "config_hash", lambda config: "0123456789abcdef")
     monkeypatch.setattr(evaluate, "changed_settings", lambda config: {})
@@ -76,7 +76,7 @@ def test_too_few_images_are_refused_before_an_extractor_is_trained(tmp_path: Pat
     def train(*_: Any, **__: Any) -> Any:
         pytest.fail("opened the extractor")
 
-    monkeypatch.setattr(evaluate, "open_extractor", train)
+    monkeypatch.setattr(scorer, "open_extractor", train)
     few = write_images(tmp_path / "few.npz", 4)
     with pytest.raises(InputError, match="too few"):
         scored(few, tmp_path, extractor="classifier")

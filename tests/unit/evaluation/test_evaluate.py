@@ -13,18 +13,19 @@ import pytest
 import torch
 
 from nvgbench.config.load import to_dict
-from nvgbench.config.schema import DataConfig
+from nvgbench.config.schema import DataConfig, TokenizerConfig
 from nvgbench.data import catalog
 from nvgbench.data.image_set import in_memory
 from nvgbench.data.moments import StoredMoments
 from nvgbench.errors import InputError
-from nvgbench.evaluation import evaluate
+from nvgbench.evaluation import evaluate, scorer
 from nvgbench.evaluation.anchors import class_means
 from nvgbench.evaluation.evaluate import Evaluator
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reference import Reference
 from nvgbench.evaluation.scores import ScoreSettings, evaluate_samples
 from nvgbench.extractors.cache import FeatureCache
+from nvgbench.extractors.sets import ExtractorSet
 from nvgbench.gates.environment import environment_of
 from nvgbench.metrics.frechet import frechet_distance, frechet_from_features
 from nvgbench.metrics.frechet_extrapolated import fewest_images
@@ -193,7 +194,7 @@ class Rounding:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
+    monkeypatch.setattr(scorer, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
     monkeypatch.setattr("nvgbench.evaluation.reconstructions.load_lpips", lambda device: (None, "LPIPS: not here"))
     monkeypatch.setattr(evaluate, "config_hash", lambda config: "0123456789abcdef")
     monkeypatch.setattr(evaluate, "changed_settings", lambda config: {})
@@ -208,6 +209,8 @@ def stub_run(root: Path, model: Mapping[str, Any] | None = None) -> SimpleNamesp
         data=DataConfig(source="shapes", image_size=16, train_images=40, eval_images=30),
         family="nvg",
         name="nvg-tiny",
+        tokenizer=TokenizerConfig(),
+        model=None,
         sampling=NvgSamplingConfig(top_k=7),
     )
     return SimpleNamespace(
@@ -345,7 +348,7 @@ def test_stored_statistics_are_warned_of_where_they_are_used(
 ) -> None:
     evaluator = Evaluator(tmp_path, EvaluationOptions(protocol=protocol, extractor=extractor))
     reference = Reference(image_set(50, 2), StoredMoments(np.zeros(12), np.eye(12)))
-    found = evaluator._lint(image_set(60, 1), reference, Thumbnails(extractor))
+    found = evaluator._lint(image_set(60, 1), reference, ExtractorSet("", (Thumbnails(extractor),)))
     assert [finding.check for finding in found if "stored" in finding.message] == warned
 
 

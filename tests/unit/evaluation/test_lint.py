@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from nvgbench.config.load import load_preset
 from nvgbench.data.image_set import ImageSet, in_memory
 from nvgbench.data.source import open_dataset
-from nvgbench.evaluation.lint.checks import Subject, as_rows, check_predicted_order, lint
+from nvgbench.evaluation.lint.checks import Subject, as_rows, check_predicted_order, check_training_networks, lint
 from nvgbench.evaluation.lint.pixels import MOST, chunk_statistics, join, set_statistics, stride
 
 KINDS = ("pink", "soft", "noise", "shapes", "blocky", "enlarged")
@@ -244,3 +245,21 @@ def test_lossy_files_and_single_colours_are_seen_on_both_sides(tmp_path: Path) -
     assert "12 of 12 files of the reference are in a lossy format" in findings(samples, open_images(tmp_path))["jpeg"]
     black = in_memory("y", pictures("noise", 12, 16, 2) * torch.tensor([0] + [1] * 11, dtype=torch.uint8)[:, None, None, None])
     assert "1 of 12 images of the reference are of a single colour" in findings(samples, black)["one colour"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "extractor", "key"),
+    [
+        (["tokenizer.losses.perceptual=efficientnet-lite0"], "efficientnet-lite0", "tokenizer.losses.perceptual"),
+        (["tokenizer.losses.perceptual=efficientnet-lite0"], "efficientnet-lite1", "tokenizer.losses.perceptual"),
+        (["tokenizer.losses.perceptual=efficientnet-lite0"], "classifier", ""),
+        (["tokenizer.losses.perceptual=efficientnet-lite0", "tokenizer.losses.perceptual_weight=0"], "efficientnet-lite0", ""),
+        (["model.alignment=auto"], "dinov2", "model.alignment"),
+        (["model.alignment=efficientnet-lite0"], "dinov2", ""),
+        ([], "efficientnet-lite0", ""),
+    ],
+)
+def test_an_extractor_of_the_training_losses_is_flagged(settings: list[str], extractor: str, key: str) -> None:
+    found = check_training_networks(load_preset("nvg-tiny", settings), extractor)
+    assert [finding.check for finding in found] == ["extractor"] * bool(key)
+    assert all(f"`{key}=" in finding.message and "flatter" in finding.message for finding in found)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from nvgbench.cli.app import build_app
 from nvgbench.data.moments import Statistics, StoredMoments, read_statistics, write_statistics
 from nvgbench.errors import InputError
-from nvgbench.evaluation import evaluate
+from nvgbench.evaluation import evaluate, scorer
 from nvgbench.evaluation.evaluate import Evaluator
 from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reference import Reference, open_reference
@@ -32,7 +32,7 @@ INCEPTION = Thumbnails("inception")
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
+    monkeypatch.setattr(scorer, "open_extractor", lambda name, *_, **__: Thumbnails(name, 10))
     monkeypatch.setattr("nvgbench.evaluation.reconstructions.load_lpips", lambda device: (None, "LPIPS: not here"))
     monkeypatch.setattr(evaluate, "config_hash", lambda config: "0123456789abcdef")
     monkeypatch.setattr(evaluate, "changed_settings", lambda config: {})
@@ -102,7 +102,7 @@ def test_a_run_is_scored_against_statistics_too(tmp_path: Path) -> None:
 def test_what_statistics_cannot_give_is_refused_before_anything_is_extracted(
     tmp_path: Path, options: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "open_extractor", lambda *_, **__: pytest.fail("opened the extractor"))
+    monkeypatch.setattr(scorer, "open_extractor", lambda *_, **__: pytest.fail("opened the extractor"))
     path = write_reference(tmp_path / "stats.npz", images=False)
     with pytest.raises(InputError, match=said):
         scored(tmp_path, path, **options)

@@ -116,7 +116,7 @@ def test_another_version_of_a_library_is_another_place(tmp_path: Path, monkeypat
 def test_several_fill_what_one_fills(tmp_path: Path) -> None:
     """Each reads and extracts its own chunks alone, and all learn all keys."""
     chunks = [Chunk(10, lambda part=part: part) for part in IMAGES.split(10)]
-    alone = FeatureCache(tmp_path / "one").fill(chunks, Counting())
+    alone = FeatureCache(tmp_path / "one").fill(chunks, [Counting()])
     cache, seen, keys = FeatureCache(tmp_path / "two"), [Counting(), Counting()], [{}, {}]
 
     def keep(rank: int, value: dict) -> list[dict]:
@@ -124,8 +124,8 @@ def test_several_fill_what_one_fills(tmp_path: Path) -> None:
         return keys
 
     # one after the other: the first comes last and sees what both have done
-    cache.fill(chunks, seen[1], Share(1, 2, lambda value: [dict.fromkeys(range(5), ""), *keep(1, value)[1:]]))
-    last = cache.fill(chunks, seen[0], Share(0, 2, lambda value: keep(0, value)))
+    cache.fill(chunks, [seen[1]], Share(1, 2, lambda value: [dict.fromkeys(range(5), ""), *keep(1, value)[1:]]))
+    last = cache.fill(chunks, [seen[0]], Share(0, 2, lambda value: keep(0, value)))
     assert last == alone
     assert [extractor.seen for extractor in seen] == [30, 20]
     known = [Chunk(10, pytest.fail, key) for key in alone]
@@ -133,4 +133,23 @@ def test_several_fill_what_one_fills(tmp_path: Path) -> None:
     assert np.array_equal(cache.extract(known, again).features_ND, IMAGES.float().flatten(1)[:, :8].numpy())
     assert again.seen == 0
     with pytest.raises(InputError, match="give one"):
-        FeatureCache(None).fill(chunks, Counting(), Share(0, 2, lambda value: [value]))
+        FeatureCache(None).fill(chunks, [Counting()], Share(0, 2, lambda value: [value]))
+
+
+def test_several_extractors_share_one_reading_of_the_images(tmp_path: Path) -> None:
+    """One that has seen a chunk before does not see it again, and the images are read for the other alone."""
+    reads = []
+
+    def chunks() -> list[Chunk]:
+        return [Chunk(10, lambda part=part: reads.append(1) or part) for part in IMAGES.split(10)]
+
+    cache, first, second = FeatureCache(tmp_path), Counting("a" * 64), Counting("b" * 64)
+    alone = cache.extract(IMAGES.split(10)[:2], first)
+    both = cache.extract_all(chunks(), [first, second])
+    assert len(reads) == 5
+    assert (first.seen, second.seen) == (50, 50)
+    assert np.array_equal(both[0].features_ND[:20], alone.features_ND)
+    for extractor, features in zip((first, second), both, strict=True):
+        stored = cache.stored(extractor.name, extractor.fingerprint, features.fingerprint)
+        assert stored is not None
+        assert np.array_equal(stored.features_ND, features.features_ND)

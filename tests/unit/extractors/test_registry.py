@@ -52,9 +52,10 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_built_in_extractors_say_what_they_are_and_take() -> None:
-    assert EXTRACTORS.names() == ("inception", "classifier", "dinov2", "clip")
-    takes = {name: bool(find_extractor(name).weights) for name in EXTRACTORS.names()}
-    assert takes == {"inception": True, "classifier": False, "dinov2": True, "clip": True}
+    efficient = tuple(f"efficientnet-lite{size}" for size in range(3))
+    assert EXTRACTORS.names() == ("inception", "classifier", *efficient, "dinov2", "clip", "convnext", "mae", "siglip2")
+    takes = {name for name in EXTRACTORS.names() if find_extractor(name).weights}
+    assert takes == {"inception", "dinov2", "clip", "convnext", "mae", "siglip2"}
     assert all(find_extractor(name).summary for name in EXTRACTORS.names())
 
 
@@ -101,7 +102,10 @@ def test_what_is_no_extractor_is_refused_in_one_line(name: str, said: str) -> No
 
 def test_weights_go_with_extractors_that_take_them() -> None:
     check_extractor("dinov2", Path("x"))
-    with pytest.raises(InputError, match="`extractor_weights=x` goes with inception, dinov2, clip; the extractor classifier"):
+    with pytest.raises(
+        InputError,
+        match="`extractor_weights=x` goes with inception, dinov2, clip, convnext, mae, siglip2; the extractor classifier",
+    ):
         check_extractor("classifier", Path("x"))
 
 

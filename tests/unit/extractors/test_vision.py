@@ -1,4 +1,4 @@
-"""DINOv2 and CLIP extractors with tiny networks of random weights; where transformers is missing, only that message."""
+"""The extractors that transformers runs, with tiny networks of random weights; without transformers, only that message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from PIL import Image
 
 from nvgbench.errors import InputError
 from nvgbench.extractors.clip import ClipExtractor
+from nvgbench.extractors.convnext import ConvNextExtractor
 from nvgbench.extractors.dinov2 import Dinov2Extractor
+from nvgbench.extractors.mae import MaeExtractor
+from nvgbench.extractors.siglip2 import Siglip2Extractor
 from nvgbench.extractors.vision import VisionExtractor
 
 IMAGES = torch.randint(0, 256, (3, 3, 20, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -101,3 +104,39 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert importlib.util.find_spec("transformers") is None
     with pytest.raises(InputError, match=r"pip install 'nvgbench\[vision\]'"):
         ClipExtractor(tmp_path)
+
+
+def test_the_networks_of_fdr6_give_their_own_features(tmp_path: Path) -> None:
+    """MAE's encoder sees all patches in order; ViT's own class with the same weights is the witness."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    convnext = transformers.ConvNextV2Config(hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1])
+    mae = transformers.ViTMAEConfig(**small, image_size=224, patch_size=56)
+    siglip2 = transformers.SiglipVisionConfig(**small, image_size=256, patch_size=64)
+    transformers.ConvNextV2Model(convnext).save_pretrained(tmp_path / "convnext")
+    transformers.ViTMAEModel(mae).save_pretrained(tmp_path / "mae")
+    transformers.SiglipVisionModel(siglip2).save_pretrained(tmp_path / "siglip2")
+    for extractor in (
+        ConvNextExtractor(tmp_path / "convnext"),
+        MaeExtractor(tmp_path / "mae"),
+        Siglip2Extractor(tmp_path / "siglip2"),
+    ):
+        features, logits = extractor(IMAGES)
+        assert (features.shape, logits.shape, features.dtype) == ((3, 16), (3, 0), torch.float32)
+        assert torch.equal(extractor(IMAGES)[0], features)
+        folder, side = tmp_path / extractor.name, 256 if extractor.name == "siglip2" else 224
+        pixels = torch.nn.functional.interpolate(IMAGES / 255, size=side, mode="bicubic", antialias=True)
+        normal = (pixels - torch.tensor(extractor.mean)[:, None, None]) / torch.tensor(extractor.std)[:, None, None]
+        with torch.no_grad():
+            if extractor.name == "convnext":
+                model = transformers.ConvNextV2Model.from_pretrained(folder).eval()
+                expected = model(normal).last_hidden_state.mean((2, 3))
+            elif extractor.name == "siglip2":
+                expected = transformers.SiglipVisionModel.from_pretrained(folder).eval()(normal).pooler_output
+            else:
+                witness = transformers.ViTModel(transformers.ViTConfig(**small, image_size=224, patch_size=56,
+                                                layer_norm_eps=mae.layer_norm_eps), add_pooling_layer=False)  # fmt: skip
+                witness.load_state_dict(transformers.ViTMAEModel.from_pretrained(folder).state_dict())
+                expected = witness.eval()(normal).last_hidden_state[:, 0]
+        torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-4)

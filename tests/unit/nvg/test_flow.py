@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from nvgbench.nvg.config import GranularityConfig, NvgSamplingConfig
-from nvgbench.nvg.flow import time_grid
 from nvgbench.nvg.quantizer import GranularityQuantizer
 from nvgbench.nvg.sampler import NvgSampler
+from nvgbench.nvg.structure_flow.solver import time_grid
 from tests.helpers.tiny_nvg import tiny
 
 

@@ -87,13 +87,16 @@ def test_the_loss_is_one_minus_the_cosine() -> None:
     torch.testing.assert_close(alignment_losses(-same, same[:, 0]), torch.full((3,), 2.0))
 
 
+def no_structure(*_: object) -> Tensor:
+    return torch.zeros(())
+
+
 def test_the_weighted_term_joins_the_others() -> None:
     model, data, target = tiny(depth=3), batch(), FakeTarget()
     with torch.no_grad():
         value, logs = losses(objective(model, target, alignment_weight=0.25), data)
         before, _ = canvases_of(FakeTokenizer(), data.tokens)
-        nothing = torch.zeros(4, 3, 16, 4), torch.zeros(4, 3)
-        output = model(before, data.tokens.structure_BL, *nothing, data.labels_B)
+        output = model(before, data.tokens.structure_BL, no_structure, data.labels_B)
     assert output.projected_BSLF.shape == (4, 5, 16, FEATURES)
     expected = reference(output.projected_BSLF.double().numpy(), target(data.images_B3HW).double().numpy()).mean()
     assert logs["alignment"] == pytest.approx(expected, rel=1e-4)
@@ -107,7 +110,7 @@ def test_gradients_stop_at_the_watched_block() -> None:
     seen = []
     model.content.blocks[1].register_forward_hook(lambda block, inputs, output: seen.append(output))
     before, _ = canvases_of(FakeTokenizer(), data.tokens)
-    output = model(before, data.tokens.structure_BL, torch.zeros(4, 3, 16, 4), torch.zeros(4, 3), data.labels_B)
+    output = model(before, data.tokens.structure_BL, no_structure, data.labels_B)
     # The class token is no position of the image.
     torch.testing.assert_close(output.projected_BSLF.flatten(0, 1), model.projector(seen[0][:, 1:]))
     alignment_losses(output.projected_BSLF, FakeTarget()(data.images_B3HW)).mean().backward()

@@ -17,6 +17,7 @@ from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
 from nvgbench.nvg import FAMILY
 from nvgbench.nvg.alignment_target import PatchFeatures, find_target, load_target
+from nvgbench.weights.efficientnet import EfficientNetLite
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
@@ -84,6 +85,20 @@ def test_features_are_the_networks_own(tmp_path: Path) -> None:
     assert not found.requires_grad
 
 
+def test_a_stage_of_efficientnet_needs_no_download(tmp_path: Path) -> None:
+    target, (note,) = load_target(config("model.alignment=efficientnet-lite0"), (2, 3))
+    assert target is not None
+    assert note.startswith("feature alignment: efficientnet-lite0 of width 112 (SHA-256 57934424")
+    images = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    found = target(images)  # 16 px per position already, so the resize changes nothing
+    (map_Fhw,) = EfficientNetLite("efficientnet-lite0", "a test").stages((images + 1) * 127.5)[3]
+    assert (target.features, found.shape, found.requires_grad) == (112, (1, 6, 112), False)
+    torch.testing.assert_close(found[0, 4], map_Fhw[:, 1, 1], atol=1e-4, rtol=1e-3)
+    with pytest.raises(InputError, match=r"alignment_folder=.* goes with model\.alignment = dinov2") as e:
+        FAMILY.check_training(config("model.alignment=efficientnet-lite0", f"model.alignment_folder={tmp_path}"))
+    one_line(e)
+
+
 def test_off_by_default_and_on_where_the_paper_aligns() -> None:
     for preset in ("nvg-tiny", "nvg-cifar10", "nvg-cifar10-cpu"):
         assert load_preset(preset).model.alignment == "none"
@@ -97,7 +112,7 @@ def test_off_by_default_and_on_where_the_paper_aligns() -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("model.alignment=dino", "'dinov2', 'auto' or 'none'"),
+        ("model.alignment=dino", "'dinov2', 'efficientnet-lite0', 'auto' or 'none'"),
         ("model.alignment_weight=-1", "greater than or equal to 0"),
         ("model.alignment_block=0", "greater than or equal to 1"),
         ("model.alignement=auto", "did you mean 'alignment'"),

@@ -17,6 +17,7 @@ from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.generator import NvgGenerator
 from nvgbench.nvg.stages import StageLayout
 from nvgbench.nvg.structure import structure_embedding
+from nvgbench.nvg.structure_flow.objective import FlowInputs
 from nvgbench.nvg.verification import FIXTURES
 from tests.helpers.tiny_nvg import tiny
 
@@ -152,7 +153,8 @@ def test_a_batch_of_all_stages_equals_single_stages(group_size: int | tuple[int,
     flows = layout.structure_stages
     z, t = torch.randn(2, flows, 16, 4, generator=generator), torch.rand(2, flows, generator=generator)
     classes = torch.tensor([1, 2])
-    output = model(canvas, structure_BL, z, t, classes)
+    noised = FlowInputs(z, t, z, z)
+    output = model(canvas, structure_BL, lambda conditions, own: noised.evaluate(conditions.bind(own)), classes)
     assert output.logits_BNV.shape == (2, sum(layout.tokens), 20)
     se = model.stage_embeddings(structure_BL)
     for stage in range(layout.stages):
@@ -165,7 +167,7 @@ def test_a_batch_of_all_stages_equals_single_stages(group_size: int | tuple[int,
             row = sum(layout.tokens[:stage]) + cluster
             torch.testing.assert_close(output.logits_BNV[:, row], model.content.token_logits(mean), rtol=1e-4, atol=1e-4)
     velocity = model.structure.velocity(z[:, 0], t[:, 0], canvas[:, 1], se[:, 0], torch.zeros(2).long(), classes)
-    torch.testing.assert_close(output.velocity_BTLK[:, 0], velocity, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output.structure[:, 0], velocity, rtol=1e-4, atol=1e-5)
 
 
 def test_a_head_without_room_is_refused() -> None:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from nvgbench.nvg.config import NvgModelConfig
-from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator
+from nvgbench.nvg.generator import GeneratorOutput, NvgGenerator, StructureTask
 from nvgbench.nvg.objective import NvgObjective, measure_scale_factors, stage_losses
 from nvgbench.nvg.stages import StageLayout
+from nvgbench.nvg.structure_flow.flow import StructureFlow
 from nvgbench.types import TokenBatch, TokenSequence
 from tests.helpers.tiny_nvg import tiny
 
@@ -92,9 +93,11 @@ class SpyGenerator(torch.nn.Module):
         self.model = model
         self.labels: list[Tensor] = []
 
-    def forward(self, *inputs: Tensor) -> GeneratorOutput:
-        self.labels.append(inputs[-1])
-        return self.model(*inputs)
+    def forward(
+        self, canvas: Tensor, structure: Tensor, task: StructureTask, labels: Tensor, **options: bool
+    ) -> GeneratorOutput:
+        self.labels.append(labels)
+        return self.model(canvas, structure, task, labels, **options)
 
 
 @pytest.mark.parametrize("label_drop", [0.0, 0.3, 0.95])
@@ -119,8 +122,9 @@ def test_a_perfect_prediction_costs_nothing() -> None:
     final = torch.randn(4, 16, 6)
     logits = 50 * torch.nn.functional.one_hot(torch.cat(data.tokens.indices, 1), 20).float()
     velocity = flow.noise_BTLK - flow.data_BLK[:, None]
-    output = GeneratorOutput(final[:, None].expand(-1, 5, -1, -1), logits, velocity)
-    losses = stage_losses(output, model.flow.losses(velocity, flow), data.tokens, final)
+    output = GeneratorOutput(velocity, final[:, None].expand(-1, 5, -1, -1), logits)
+    assert isinstance(model.flow, StructureFlow)
+    losses = stage_losses(output, model.flow.velocity_losses(velocity, flow), data.tokens, final)
     assert float(losses.total()) < 1e-6
     assert losses.accuracy_S.tolist() == [1.0] * 5
 

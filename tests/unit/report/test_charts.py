@@ -50,3 +50,19 @@ def test_one_dot_and_equal_dots() -> None:
         charts.scatter_chart(dots, name="n", alt="a", title="t", xlabel="x", ylabel="y"),
     ):
         assert "b" * 39 + "…" in drawn
+
+
+def test_titles_are_html_that_wraps() -> None:
+    title = "FID (adm) minus that of " + "a very long name of a model " * 4
+    text, drawing = panel(title=title).split("<svg", 1)
+    assert title in text
+    assert "minus that of" not in drawing
+
+
+def test_marks_and_labels_name_their_model() -> None:
+    assert panel().count('data-model="a"') == 2  # line and band
+    dots = [Dot(label='a "b" <c>', series=0, x=5.0, y=1.0, low=4.0, high=6.0), Dot(label="d", series=1, x=6.0, y=2.0)]
+    drawn = charts.dot_chart(dots, name="n", alt="a", title="t", xlabel="x")
+    assert drawn.count('data-model="a &quot;b&quot; &lt;c&gt;"') == 3  # interval, dot and label
+    drawn = charts.scatter_chart(dots, name="n", alt="a", title="t", xlabel="x", ylabel="y")
+    assert drawn.count('data-model="d"') == 2

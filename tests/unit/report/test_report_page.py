@@ -174,7 +174,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     ]
     verdict = Verdict(subject=name, metric=name, outcome="fail", reason=name)
     page = render(tmp_path, *records, title=name, verdicts=[verdict])
-    assert len(page.all("script")) == 2
+    assert len(page.all("script")) == 3  # the data, the models' names, the program
     assert not [attributes for _, attributes in page.elements if any(key.startswith("on") for key in attributes)]
     assert [attributes["src"] for attributes in page.all("img") if not str(attributes["src"]).startswith("data:")] == []
     assert "alert(1)" in page.text
