@@ -39,6 +39,9 @@ from nvgbench.results.weights import unfinished
 from nvgbench.runs.folder import RunFolder
 from nvgbench.sampling.job import sample_job
 
+UNTRAINED_IMAGES = 256
+"""Images of an untrained model. It is so far from the data that more of them would show nothing else."""
+
 
 class Evaluator(Scorer):
     """Evaluates runs, third-party samples and anchors; see `nvgbench.evaluation.scorer.Scorer` for its arguments."""
@@ -217,7 +220,9 @@ class Evaluator(Scorer):
                 means = open_images(self._sample(anchors.class_means(train), folder, plain=True))
                 yield from self._anchor(f"class means ({source})", means, data)
             untrained = anchors.untrained(config, 0 if config.data.classes == "none" else len(train.classes), self.device)
-            images = open_images(self._sample(untrained, folder))
+            images = open_images(
+                self._sample(untrained, folder, at_most=None if self.options.fid_infinity else UNTRAINED_IMAGES)
+            )
             drawing = self._drawing(config)
             yield from self._anchor(f"untrained {config.name}", images, data, preset=config.name, drawing=drawing)
 
@@ -231,12 +236,12 @@ class Evaluator(Scorer):
         scores = self.score(images, reference, extractors, data)
         yield from self._store(name, "anchor", scores, images, reference, self.root / "_anchors", **about)
 
-    def _sample(self, generator: ImageGenerator, folder: Path, *, plain: bool = False) -> Path:
+    def _sample(self, generator: ImageGenerator, folder: Path, *, plain: bool = False, at_most: int | None = None) -> Path:
         options = self.options
         with self.report(f"sampling {generator.spec.name}") as update:
             return sample_job(
                 generator,
-                options.n,
+                min(options.n, at_most or options.n),
                 folder,
                 batch_size=options.batch_size,
                 seed=options.seed,

@@ -356,6 +356,7 @@ def test_stored_statistics_are_warned_of_where_they_are_used(
 def test_anchors_are_ordered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nvgbench.evaluation.anchors.untrained", lambda *_: Painter())
     monkeypatch.setattr(catalog, "SHAPES", dataclasses.replace(catalog.SHAPES, train_images=300))
+    monkeypatch.setattr("nvgbench.evaluation.evaluate.UNTRAINED_IMAGES", 30)
     options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10)
     config = stub_run(tmp_path).config
     configs = [config, SimpleNamespace(data=config.data, name="another", sampling=config.sampling)]
@@ -371,6 +372,7 @@ def test_anchors_are_ordered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ]
     assert [record.provenance.get("settings", {}).get("top_k") for record in records[:3]] == [None, None, 7]
     assert all(real < means < blank for blank in untrained)
+    assert [named(record.metrics)["FD[classifier]"].n for record in records] == [40, 40, 30, 30]
     assert len(ResultStore(tmp_path / "_anchors").records()) == 4
 
 
