@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -74,32 +74,16 @@ def register(app: typer.Typer) -> None:
         Settings that do not determine the weights (log and checkpoint intervals, workers, the place of the data) may change
         whenever a run resumes; others by --continue-with.
         """
-        from nvgbench.config.load import load_preset, parse_overrides
-        from nvgbench.registry import get_family
+        from nvgbench.config.load import parse_overrides
 
         run_name = name or preset
-        if ".." in Path(run_name).parts:
-            raise InputError(f"--name {run_name!r} leads out of the runs folder; use a plain name, and --runs for the folder")
         asked = parse_overrides([*settings, *compile_setting(compile, "train")])
-        if teacher is not None:
-            asked = {**get_family(load_preset(preset).family).teacher_settings, **asked}
-        jobs = [
-            (f"{run_name}-seed{seed}", load_preset(preset, {**asked, "train.seed": seed}, data)) for seed in parse_seeds(seeds)
-        ] or [(run_name, load_preset(preset, asked, data))]
+        jobs = _planned(run_name, preset, asked, data, parse_seeds(seeds), distilled=teacher is not None)
         if dry_run:
-            from nvgbench.device import resolve_device
-            from nvgbench.training.dry_run import describe, estimate
-
-            typer.echo(describe(estimate(jobs[0][1], resolve_device(device))))
-            if len(jobs) > 1:
-                typer.echo(f"{len(jobs)} seeds: {len(jobs)} times this cost")
+            _estimate(jobs, device)
             return
         if find_batch:
-            from nvgbench.device import resolve_device
-            from nvgbench.training.trial import largest_micro_batch
-
-            found = largest_micro_batch(jobs[0][1], resolve_device(device), lambda text: typer.echo(text, err=True))
-            typer.echo(f"--set train.generator.micro_batch_size={found}")
+            _find_batch(jobs[0][1], device)
             return
         if executor is not None:
             submit(context.obj, executor, job, runs)
@@ -112,6 +96,39 @@ def register(app: typer.Typer) -> None:
             "accept_data": accept_data,
         }
         _train_all(jobs, runs, device, tokenizer, init, teacher, options)
+
+
+def _planned(
+    run_name: str, preset: str, asked: Mapping[str, Any], data: str | None, seeds: Sequence[int], *, distilled: bool
+) -> list[tuple[str, RunConfig]]:
+    """Name and configuration of every training."""
+    from nvgbench.config.load import load_preset
+    from nvgbench.registry import get_family
+
+    if ".." in Path(run_name).parts:
+        raise InputError(f"--name {run_name!r} leads out of the runs folder; use a plain name, and --runs for the folder")
+    if distilled:
+        asked = {**get_family(load_preset(preset).family).teacher_settings, **asked}
+    if not seeds:
+        return [(run_name, load_preset(preset, asked, data))]
+    return [(f"{run_name}-seed{seed}", load_preset(preset, {**asked, "train.seed": seed}, data)) for seed in seeds]
+
+
+def _estimate(jobs: Sequence[tuple[str, RunConfig]], device: str) -> None:
+    from nvgbench.device import resolve_device
+    from nvgbench.training.dry_run import describe, estimate
+
+    typer.echo(describe(estimate(jobs[0][1], resolve_device(device))))
+    if len(jobs) > 1:
+        typer.echo(f"{len(jobs)} seeds: {len(jobs)} times this cost")
+
+
+def _find_batch(config: RunConfig, device: str) -> None:
+    from nvgbench.device import resolve_device
+    from nvgbench.training.trial import largest_micro_batch
+
+    found = largest_micro_batch(config, resolve_device(device), lambda text: typer.echo(text, err=True))
+    typer.echo(f"--set train.generator.micro_batch_size={found}")
 
 
 def _train_all(
