@@ -357,7 +357,8 @@ def _left_out(reference: Reference, values: Sequence[MetricValue], protocol: str
     wanted: Sequence[str] = ("precision", "recall", "FID", "sFID")
     if protocol == OWN:
         images = [score for score in SCORES.values() if score.needs == {"features", "reference"} and not score.takes_moments]
-        wanted = [score.name for score in images if score.extractor is None]
+        # FDr belongs to a set of extractors, not to one.
+        wanted = [score.name for score in images if score.extractor is None and score.name != "FDr"]
     reason = f"the reference {reference.images.name} holds statistics and no images"
     return {name: reason for name in wanted if name not in found}
 

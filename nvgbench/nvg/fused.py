@@ -88,9 +88,9 @@ class _SingleStream(torch.autograd.Function):
         (
             x_BNW, mean_BN1, inverse_BN1, normed_BNW, hidden_BNW, scale_B1W, gate_B1W, unit_B1NP2, query_BHMD, query_normed,
             query_inverse, key_BHND, key_normed, key_inverse, value_BHND, attended_BHMD, sums_BHM, mlp_BMV, sigmoid_BMV, joined,
-            update_BMW,
-        ) = ctx.saved_tensors[:-6]  # fmt: skip
-        w, width, last = BlockWeights(*ctx.saved_tensors[-6:]), x_BNW.shape[-1], grad_BMW.shape[1]
+            update_BMW, *weights,
+        ) = ctx.saved_tensors  # fmt: skip  # once: recomputed activations can be taken only once
+        w, width, last = BlockWeights(*weights), x_BNW.shape[-1], grad_BMW.shape[1]
         kept_BMW = hidden_BNW[:, -last:]
 
         d_gate_B1W = (grad_BMW * update_BMW).sum(1, keepdim=True)

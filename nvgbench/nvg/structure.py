@@ -40,7 +40,7 @@ def finest_to_stages(structure_BL: Tensor, stages: int | Sequence[int]) -> Tenso
         shifts = list(range(bits, -1, -(bits // (stages - 1))))
     else:
         shifts = [bits - (clusters.bit_length() - 1) for clusters in stages]
-        if [length >> shift for shift in shifts] != list(stages) or length != 1 << bits:
+        if min(shifts) < 0 or [length >> shift for shift in shifts] != list(stages) or length != 1 << bits:
             raise InputError(f"{length} positions cannot be split into stages of {tuple(stages)} clusters; use powers of two")
     return structure_BL[:, None, :] >> torch.tensor(shifts, device=structure_BL.device)[None, :, None]
 

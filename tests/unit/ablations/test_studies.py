@@ -243,7 +243,7 @@ def test_growth_is_fitted_by_its_exponent() -> None:
 
 def test_parts_of_nvg_are_measured_and_shared_with_other_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nvgbench.ablations.scoring.open_extractor", lambda *_: Pooled())
-    monkeypatch.setattr("nvgbench.evaluation.evaluate.open_extractor", lambda *_: Pooled())
+    monkeypatch.setattr("nvgbench.evaluation.scorer.open_extractor", lambda *_: Pooled())
     train(tmp_path / "nvg", "nvg", "data.eval_images=16", "train.steps=2")
     run = RunFolder(tmp_path / "nvg")
     context = Context(root=tmp_path, device=CPU, images=16, samples=16)

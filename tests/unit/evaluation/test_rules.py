@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nvgbench.data.image_set import in_memory
 from nvgbench.data.moments import StoredMoments
 from nvgbench.errors import InputError
-from nvgbench.evaluation.evaluate import EvaluationOptions
+from nvgbench.evaluation.options import EvaluationOptions
 from nvgbench.evaluation.reference import Reference, open_reference
 from nvgbench.evaluation.rules.adm import AdmRules
 from nvgbench.evaluation.rules.base import moved

@@ -57,7 +57,7 @@ def test_frozen_parameters_have_no_optimizer_state_and_stay_bit_equal(tmp_path: 
     with pytest.MonkeyPatch.context() as patch:
         saved = []
         patch.setattr(
-            ckpt, "save_checkpoint", lambda root, state, tensors, optimizers, keep: saved.append((tensors, optimizers))
+            ckpt, "save_checkpoint", lambda root, state, tensors, optimizers, keep, shards: saved.append((tensors, optimizers))
         )
         TrainingLoop(objective, settings).run(image_batches(4))
     tensors, optimizers = saved[0]
