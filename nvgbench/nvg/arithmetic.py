@@ -90,11 +90,6 @@ def _rms_norm(x_BHND: Tensor, scale_D: Tensor) -> Tensor:
     return F.rms_norm(x_BHND.float(), x_BHND.shape[-1:], scale_D.float(), eps=EPSILON)
 
 
-def is_plain(x_BNW: Tensor) -> bool:
-    """Float32 on the CPU, which has faster forms of `single_stream`: in place without gradients, fused with them."""
-    return x_BNW.device.type == "cpu" and x_BNW.dtype is torch.float32 and not torch.is_autocast_enabled("cpu")
-
-
 def single_stream_in_place(
     x_BNW: Tensor, vectors_B3W: Tensor, rotation: Rotation, weights: BlockWeights, last: int | None = None
 ) -> Tensor:

@@ -1,4 +1,4 @@
-"""A linear layer and the tanh form of GELU behind it, without gradients."""
+"""A linear layer and the tanh form of GELU behind it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
-# TorchInductor emits this operator for the same pair of layers.
+# TorchInductor emits this operator for the same pair of layers. It has no derivative.
 _HAS_EPILOGUE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """GELU of ``x @ weight.T + bias`` for float32 on the CPU.
+    """GELU of ``x @ weight.T + bias``.
 
-    oneDNN applies the activation to each tile of the product while the tile is in cache, with a faster tanh than a separate
-    GELU has: half of the time for both together. The two forms differ by rounding. Operators of oneDNN have no derivative.
+    In float32 on the CPU and without gradients, oneDNN applies the activation to each tile of the product while the tile is in
+    cache, with a faster tanh than a separate GELU has: half of the time for both together. The two forms differ by rounding.
 
     Args:
-        x: ``[..., C]``.
+        x: ``[..., C]``, in the precision of the weight.
         weight, bias: ``[D, C]`` and ``[D]``.
 
     Returns:
         ``[..., D]``.
     """
-    if _HAS_EPILOGUE:
+    if _HAS_EPILOGUE and is_plain(x) and not torch.is_grad_enabled():
         result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "tanh")
         return result
     return F.gelu(F.linear(x, weight, bias), approximate="tanh")
+
+
+def is_plain(x: Tensor) -> bool:
+    """Float32 on the CPU, which has faster forms of some layers."""
+    return x.device.type == "cpu" and x.dtype is torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 def _flops(x_shape: Sequence[int], weight_shape: Sequence[int], *args: object, **kwargs: object) -> int:

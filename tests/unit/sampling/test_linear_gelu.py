@@ -20,17 +20,27 @@ def test_equals_both_operations(rows: int, width: int, hidden: int, scale: float
     x, weight, bias = x[:, -((rows + 1) // 2) :] * scale, weight[hidden:], bias[hidden:]
     expected = F.gelu(F.linear(x.double(), weight.double(), bias.double()), approximate="tanh")
     # A sum of up to 40 products of numbers up to about 4 x 4 x scale in float32, and an activation with a slope of about 1.
-    torch.testing.assert_close(linear_gelu(x, weight, bias), expected.float(), rtol=1e-5, atol=3e-5 * max(scale, 1))
+    with torch.no_grad():
+        found = linear_gelu(x, weight, bias)
+    torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=3e-5 * max(scale, 1))
 
 
 def test_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight, bias = torch.randn(3, 5), torch.randn(7, 5), torch.randn(7)
-    fast = linear_gelu(x, weight, bias)
-    monkeypatch.setattr(module, "_HAS_EPILOGUE", False)
-    torch.testing.assert_close(linear_gelu(x, weight, bias), fast, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        fast = linear_gelu(x, weight, bias)
+        monkeypatch.setattr(module, "_HAS_EPILOGUE", False)
+        torch.testing.assert_close(linear_gelu(x, weight, bias), fast, rtol=1e-5, atol=1e-5)
+
+
+def test_has_a_derivative() -> None:
+    weight = torch.randn(7, 5, requires_grad=True)
+    linear_gelu(torch.randn(3, 5), weight, torch.randn(7)).sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.any()
 
 
 def test_its_flops_are_those_of_the_product() -> None:
-    with FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         linear_gelu(torch.randn(2, 3, 5), torch.randn(7, 5), torch.randn(7))
     assert counter.get_total_flops() == 2 * (2 * 3 * 5 * 7)
