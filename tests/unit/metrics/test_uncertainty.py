@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nvgbench.errors import InputError
+from nvgbench.metrics.feature_likelihood import feature_likelihood
 from nvgbench.metrics.frechet import (
     FrechetDistance,
     distance_to_factor,
@@ -109,6 +110,8 @@ def distances_and_diversity(tally: Tally, repetitions: int, n: int, d: int) -> N
         tally.add("KID-RBF", rbf_kernel_distance(x, reference))
         tally.add("Vendi", vendi_score(x))
         tally.add("novelty", novelty(nearest_distances(x, training), held_out))
+        for name, score in zip(("FLD", "FLD-gap"), feature_likelihood(x, training, reference), strict=True):
+            tally.add(name, score)
 
 
 def inception(tally: Tally, repetitions: int, n: int, splits: int) -> None:
