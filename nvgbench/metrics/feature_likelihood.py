@@ -35,12 +35,13 @@ from nvgbench.results.scores import SCORES
 FLOOR = 1e-6
 """Least variance of a Gaussian, in variances of a feature: exact copies would have none."""
 PART = 10_000
-"""Of larger sets a random part of this size is used, of samples as in the paper's evaluations: half a minute on one core."""
+"""Of larger sets a random part of this size is used, of samples as in the authors' program. So many of both take 20 seconds."""
 _FEWEST_TRAINING = 4
 _CONVERGED = 1e-5
 """Least gain of the mean log-likelihood per feature for another step: a thousandth of the score."""
 _STEPS = 50
-_BLOCK = 1024
+_BLOCK = 64
+"""Images at once: their distances to 10,000 samples stay in the processor's cache, which takes two thirds of the time."""
 METHOD = "jackknife over generated images, variances as fitted to all"
 
 
@@ -154,13 +155,14 @@ def _fit(centres_ND: Tensor, images_MD: Tensor) -> Density:
         spread = spread.clamp(min=FLOOR)
         for base_m, (squares_mN, terms_mN) in zip(base_M.split(_BLOCK), density.terms(images_MD), strict=True):
             base_term_m = -base_m / (2 * spread) - width / 2 * torch.log(2 * math.pi * spread)
-            whole_m = torch.logaddexp(terms_mN.logsumexp(dim=1), base_term_m)
-            share_mN, base_share_m = terms_mN.sub_(whole_m[:, None]).exp_(), (base_term_m - whole_m).exp()
-            weight_N += share_mN.sum(dim=0)
-            moment_N += share_mN.mul_(squares_mN).sum(dim=0)
-            base_weight += base_share_m.sum()
-            base_moment += base_share_m @ base_m
-            found += whole_m.sum()
+            peak_m = torch.maximum(terms_mN.amax(dim=1), base_term_m)
+            ratios_mN, base_ratio_m = terms_mN.sub_(peak_m[:, None]).exp_(), (base_term_m - peak_m).exp()
+            whole_m = ratios_mN.sum(dim=1) + base_ratio_m
+            weight_N += (1 / whole_m) @ ratios_mN
+            moment_N += (1 / whole_m) @ ratios_mN.mul_(squares_mN)
+            base_weight += (base_ratio_m / whole_m).sum()
+            base_moment += (base_ratio_m / whole_m) @ base_m
+            found += (peak_m + whole_m.log()).sum()
         # Gaussians that no image belongs to stay as they are.
         variances_N = torch.where(weight_N > 0, moment_N / (width * weight_N), density.variances_N)
         density = Density(centres_ND, variances_N.clamp(min=FLOOR))
