@@ -12,6 +12,8 @@ from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 # TorchInductor emits this operator for the same pair of layers. It has no derivative.
 _HAS_EPILOGUE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_FEWEST = 2**15
+"""Below this many results, preparing oneDNN's call takes longer than it saves."""
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -27,7 +29,8 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         ``[..., D]``.
     """
-    if _HAS_EPILOGUE and is_plain(x) and not torch.is_grad_enabled():
+    enough = x.shape[:-1].numel() * len(weight) >= _FEWEST
+    if enough and _HAS_EPILOGUE and is_plain(x) and not torch.is_grad_enabled():
         result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "tanh")
         return result
     return F.gelu(F.linear(x, weight, bias), approximate="tanh")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -13,6 +15,14 @@ from nvgbench.sampling import linear_gelu as module
 from nvgbench.sampling.linear_gelu import linear_gelu
 
 
+@pytest.fixture(autouse=True, scope="module")
+def always_in_one() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_FEWEST", 0)
+        yield
+
+
+@settings(deadline=None)  # the first call sets oneDNN up
 @given(st.integers(1, 70), st.integers(1, 40), st.integers(1, 70), st.sampled_from([0.01, 1.0, 10.0]), st.integers(0, 2**16))
 def test_equals_both_operations(rows: int, width: int, hidden: int, scale: float, seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)
@@ -31,6 +41,13 @@ def test_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
         fast = linear_gelu(x, weight, bias)
         monkeypatch.setattr(module, "_HAS_EPILOGUE", False)
         torch.testing.assert_close(linear_gelu(x, weight, bias), fast, rtol=1e-5, atol=1e-5)
+
+
+def test_few_results_are_computed_in_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FEWEST", 22)
+    x, weight, bias = torch.randn(3, 5), torch.randn(7, 5), torch.randn(7)
+    with torch.no_grad():
+        assert torch.equal(linear_gelu(x, weight, bias), F.gelu(F.linear(x, weight, bias), approximate="tanh"))
 
 
 def test_has_a_derivative() -> None:
