@@ -174,7 +174,7 @@ class Interval:
         low, high: its ends, in the unit of the value.
         level: coverage, e.g. 0.95.
         source: what varies: ``sampling`` (other images from the same model) or ``training`` (other trained models).
-        method: how it was computed, e.g. ``bootstrap, 1000 replicates``.
+        method: how it was computed, e.g. ``jackknife over generated images``.
         n: number of repetitions (trainings, sampling seeds) behind it; None for intervals of one evaluation.
         df: degrees of freedom, if it is Student's t.
     """

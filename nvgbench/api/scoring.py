@@ -336,7 +336,6 @@ def _score_features(
         extractor=label,
         labels_N=None if labels is None or label != CLASSIFIER else np.asarray(labels, dtype=np.int64),
         seed=settings.seed,
-        bootstrap=settings.bootstrap,
         thorough=settings.thorough,
         **{name: getattr(settings, name) for name in CHOICES},
         device=settings.device,

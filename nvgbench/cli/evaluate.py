@@ -99,7 +99,6 @@ def register(app: typer.Typer) -> None:
         kid_subsets: Annotated[int, typer.Option(min=1, help="Number of subsets of KID.")] = 100,
         kid_subset_size: Annotated[int, typer.Option(min=2, help="Images per subset of KID.")] = 1000,
         is_splits: Annotated[int, typer.Option(min=1, help="Splits of the Inception Score.")] = 10,
-        bootstrap: Annotated[int, typer.Option(min=2, help="Replicates of bootstrapped intervals (PSNR …).")] = 200,
         device: Device = "auto",
         runs: RunsRoot = DEFAULT_RUNS,
         executor: Executor = None,
@@ -121,7 +120,7 @@ def register(app: typer.Typer) -> None:
         from nvgbench.training.distributed import join_processes
 
         options = EvaluationOptions(
-            n=n, seed=seed, batch_size=batch_size, bootstrap=bootstrap, protocol=protocol,
+            n=n, seed=seed, batch_size=batch_size, protocol=protocol,
             extractor=extractor or ("inception" if inception_weights or protocol != "nvgbench" else "classifier"),
             extractors=extractors, real=real,
             extractor_weights=_weights(extractor, extractor_weights, inception_weights),

@@ -128,7 +128,6 @@ class Evaluator(Scorer):
             run.load_tokenizer(self.device),  # type: ignore[arg-type]  # a module with the protocol's methods
             run_reference(data).images,
             extractors.members,
-            self.scoring,
             cache=self.cache,
             rules=self.rules,
             device=self.device,

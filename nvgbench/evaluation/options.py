@@ -33,7 +33,6 @@ class EvaluationOptions:
         real: file or folder of real images for FDr; training images of the data source if None.
         extractor_weights: file or folder of the extractor's weights; the published ones if None.
         metrics: names of the scores or metrics to compute; all if None.
-        bootstrap: replicates of bootstrapped intervals.
         settings: overrides of the model's sampling settings.
         reference: data source or file; the held-out images of the run's own data if None.
         weights: the moving average of the generator's weights, if any (``averaged``), or the weights themselves (``plain``).
@@ -59,7 +58,6 @@ class EvaluationOptions:
     real: str | None = None
     metrics: Sequence[str] | None = None
     extractor_weights: Path | None = None
-    bootstrap: int = 200
     settings: Mapping[str, Any] = field(default_factory=dict)
     reference: str | None = None
     weights: Weights = "averaged"
@@ -110,8 +108,8 @@ class EvaluationOptions:
         fewest = settings.fewest_images
         if self.n < fewest:
             raise InputError(f"`n={self.n}` is too few for these scores; use at least {fewest}, better thousands")
-        if self.bootstrap < 2 or self.batch_size < 1:
-            raise InputError(f"`bootstrap={self.bootstrap}` and `batch_size={self.batch_size}`: expected at least 2 and 1")
+        if self.batch_size < 1:
+            raise InputError(f"`batch_size={self.batch_size}`: expected at least 1")
 
     @property
     def extractor_names(self) -> tuple[str, ...]:
@@ -122,7 +120,6 @@ class EvaluationOptions:
         """The part that concerns the computation of scores."""
         return ScoreSettings(
             metrics=self.metrics,
-            bootstrap=self.bootstrap,
             seed=self.seed,
             per_class=self.per_class,
             thorough=self.fid_infinity,

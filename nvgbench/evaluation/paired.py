@@ -1,7 +1,8 @@
-"""The error of the difference between two models' scores, image by image if their images share seeds.
+"""The error of the difference between two models' scores, image by image where they share seeds or reconstruct the same images.
 
-Image i of two sampling jobs with equal seeds has the same class and the same noise, so that part of both scores' errors is
-common and cancels in the difference. Intervals of the two scores alone cannot know that. Shape letters: N images.
+Image i of two sampling jobs with equal seeds has the same class and the same noise, and two tokenizers reconstruct the same
+image i, so that part of both scores' errors is common and cancels in the difference. Intervals of the two scores alone cannot
+know that. Shape letters: N images.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from nvgbench.evaluation.reconstruction_pairs import reconstruction_contributions
 from nvgbench.evaluation.scores import compute_scores
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.metrics.metric import MetricInputs
@@ -36,7 +38,25 @@ def paired_margins(
         Empty if the features are no longer cached, or if other rules, references or numbers of images apply. Without
         distances to moments stored with the reference, as these are not in the cache.
     """
-    sets = _features(baseline, candidate, FeatureCache(root / "_features"))
+    cache = FeatureCache(root / "_features")
+    return _margins_of_samples(baseline, candidate, cache, device) | _margins_of_reconstructions(baseline, candidate, cache)
+
+
+def _margins_of_reconstructions(baseline: RunRecord, candidate: RunRecord, cache: FeatureCache) -> dict[str, Margin]:
+    """Errors of the differences between the scores of reconstructions, if both are of the same images."""
+    held_out = [identity(record.provenance.get("reconstruction_reference")) for record in (baseline, candidate)]
+    if held_out[0] != held_out[1]:
+        return {}
+    before, after = (reconstruction_contributions(record, cache) for record in (baseline, candidate))
+    ours = {name: one for name, one in before.items() if all(_ours(record, name) for record in (baseline, candidate))}
+    return margins(ours, after, paired=True, method="jackknife over pairs of reconstructions of the same image")
+
+
+def _margins_of_samples(
+    baseline: RunRecord, candidate: RunRecord, cache: FeatureCache, device: torch.device | str
+) -> dict[str, Margin]:
+    """Errors of the differences between the scores of generated images."""
+    sets = _features(baseline, candidate, cache)
     if sets is None:
         return {}
     old, new, real = sets
@@ -55,16 +75,21 @@ def paired_margins(
     return margins({name: before[name] for name in names}, after, paired=paired)
 
 
-def margins(before: Mapping[str, Contributions], after: Mapping[str, Contributions], *, paired: bool) -> dict[str, Margin]:
+def margins(
+    before: Mapping[str, Contributions], after: Mapping[str, Contributions], *, paired: bool, method: str | None = None
+) -> dict[str, Margin]:
     """Errors of the differences of the scores that both have; scores whose images say nothing about others are left out.
 
     Args:
         before, after: contributions by recorded name, of equally many images.
-        paired: whether image i of both sets shares its seed and class.
+        paired: whether image i of both sets shares its seed and class, or is of the same image.
+        method: how the errors are described; by ``paired`` if not given.
     """
-    method = "jackknife over pairs of images of equal seeds" if paired else "jackknife over the images of both"
+    usual = "jackknife over pairs of images of equal seeds" if paired else "jackknife over the images of both"
     errors = {name: difference_error(before[name], after[name], paired=paired) for name in before if name in after}
-    return {name: Margin(stderr=error, paired=paired, method=method) for name, error in errors.items() if error is not None}
+    return {
+        name: Margin(stderr=error, paired=paired, method=method or usual) for name, error in errors.items() if error is not None
+    }
 
 
 def _features(baseline: RunRecord, candidate: RunRecord, cache: FeatureCache) -> tuple[Features, Features, Features] | None:

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from nvgbench.data.image_set import ImageSet
 from nvgbench.data.images import to_float, to_uint8
+from nvgbench.evaluation.reconstruction_pairs import keep_numbers, mean_of
 from nvgbench.evaluation.rules.base import Rules, moved
-from nvgbench.evaluation.scores import Scores, ScoreSettings, frechet_with_error
+from nvgbench.evaluation.scores import Scores, frechet_with_error
 from nvgbench.evaluation.values import metric_value
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.interfaces import CodebookTokenizer, FeatureExtractor, Tokenizer
 from nvgbench.metrics.codebook import CodebookUse
 from nvgbench.metrics.reconstruction import Distance, load_lpips, psnr, ssim
-from nvgbench.metrics.uncertainty import Contributions, contributions_to_mean, mean_interval
+from nvgbench.metrics.uncertainty import Contributions
 from nvgbench.progress import Report, quiet
 from nvgbench.results.missing import lpips_reason
 from nvgbench.types import Features, MetricValue, TokenSequence
@@ -29,7 +30,6 @@ def evaluate_reconstructions(
     tokenizer: Tokenizer,
     images: ImageSet,
     extractors: Sequence[FeatureExtractor],
-    settings: ScoreSettings,
     *,
     cache: FeatureCache,
     rules: Rules | None = None,
@@ -43,7 +43,6 @@ def evaluate_reconstructions(
         tokenizer: in eval mode on ``device``.
         images: held-out images.
         extractors: for the Fréchet distance between images and reconstructions; the reconstructions are made once.
-        settings: see `nvgbench.evaluation.scores.ScoreSettings`.
         cache: where features are kept.
         rules: another evaluator's rules for the Fréchet distance; nvgbench's own if None.
         device: where the tokenizer is.
@@ -52,7 +51,8 @@ def evaluate_reconstructions(
 
     Returns:
         By extractor: scores, codebook use by stage, and as provenance ``lpips`` (what was loaded, or why not), ``missing`` (why
-        there is no LPIPS) and ``reconstruction_reference`` (name, fingerprint and number of ``images``).
+        there is no LPIPS), ``reconstruction_reference`` (name, fingerprint and number of ``images``) and ``reconstructions``
+        (their fingerprint). The number of each image is kept in the cache (`nvgbench.evaluation.reconstruction_pairs`).
     """
     lpips, lpips_note = load_lpips(device)
     tally = _Tally(tokenizer, lpips, device, batch_size)
@@ -62,18 +62,25 @@ def evaluate_reconstructions(
         made = cache.extract_all(reconstructed.chunks(), extractors, lambda done: update(done, images.count))
     with report("features of the reference") as update:
         originals = cache.extract_all(images.chunks(), extractors, lambda done: update(done, images.count))
-    metrics = [_mean(score, torch.cat(parts), settings) for score, parts in tally.numbers.items() if parts]
+    numbers = {score: torch.cat(parts).double().numpy() for score, parts in tally.numbers.items() if parts}
+    keep_numbers(cache, originals[0], made[0], numbers)
+    found = {score: mean_of(numbers_N) for score, numbers_N in numbers.items()}
+    metrics = [metric_value(score, None, mean, images.count) for score, mean in found.items()]
     rows = [] if tally.use is None else tally.use.rows()
     for score, key in (("codebook-use", "use"), ("codebook-perplexity", "perplexity")) if rows else ():
         count = Contributions(value=rows[-1][key], parts=np.zeros(0))
         metrics.append(metric_value(score, None, count, images.count))
     held_out = {"name": images.name, "fingerprint": originals[0].fingerprint, "n": images.count}
-    provenance: dict[str, Any] = {"lpips": lpips_note, "reconstruction_reference": held_out}
+    provenance: dict[str, Any] = {
+        "lpips": lpips_note,
+        "reconstruction_reference": held_out,
+        "reconstructions": {"fingerprint": made[0].fingerprint},
+    }
     if lpips is None:
         provenance["missing"] = {"LPIPS": lpips_reason(lpips_note)}
     tables = {"codebook by stage": rows} if rows else {}
     distances = [_distance(*one, rules) for one in zip(extractors, made, originals, strict=True)]
-    place = sum(score in (metric.name for metric in metrics) for score in tally.numbers)  # before the codebook's
+    place = len(found)  # before the codebook's
     return [
         Scores(metrics=(*metrics[:place], distance, *metrics[place:]), tables=tables, provenance=provenance)
         for distance in distances
@@ -87,14 +94,6 @@ def _distance(extractor: FeatureExtractor, made: Features, originals: Features, 
         x, y = rules.pool(x), rules.pool(y)
     distance = metric_value("rFID", extractor.name, frechet_with_error(x, y), len(x), len(y))
     return distance if rules is None else moved(distance, rules.frechet(x, y), rules.identity)
-
-
-def _mean(score: str, values_N: Tensor, settings: ScoreSettings) -> MetricValue:
-    """The mean of one number per image, with a bootstrapped interval."""
-    numbers = values_N.double().numpy()
-    interval = mean_interval(numbers, settings.bootstrap, settings.seed)
-    mean = Contributions(value=float(numbers.mean()), parts=contributions_to_mean(numbers), interval=interval)
-    return metric_value(score, None, mean, len(numbers))
 
 
 class _Tally:

@@ -47,8 +47,7 @@ class ScoreSettings:
 
     Attributes:
         metrics: names of the scores or metrics to compute; all if None.
-        bootstrap: replicates of bootstrapped intervals.
-        seed: of the bootstrap and of the subsets of the kernel distance.
+        seed: of everything that a score draws.
         per_class: also compute the Fréchet distance of every class (needs labels on both sides).
         thorough: also compute what takes minutes: FID∞ with many features.
         protocol: whose rules; those of others need every metric of `nvgbench.evaluation.rules.base.BASIS`.
@@ -58,7 +57,6 @@ class ScoreSettings:
     """
 
     metrics: Sequence[str] | None = None
-    bootstrap: int = 200
     seed: int = 0
     per_class: bool = False
     thorough: bool = False
@@ -188,7 +186,6 @@ def evaluate_samples(
         labels_N=logit_labels(images, reference.images, extractor),
         training=None if seen is None else _pooled(seen, rules),
         seed=settings.seed,
-        bootstrap=settings.bootstrap,
         thorough=settings.thorough,
         **{name: getattr(settings, name) for name in CHOICES},
         device=settings.device,

@@ -47,6 +47,7 @@ _TASKS: dict[str, Kind] = {
     "Vendi": "diversity",
     "nearest-training-ratio": "copying",
     "novelty": "copying",
+    "FLD-gap": "copying",
 }
 """What scores are meant to see; those that are not listed compare whole distributions."""
 

@@ -2,7 +2,8 @@
 
 Salvy et al. (2025), "Enhanced Generative Model Evaluation with Clipped Density and Coverage", arXiv 2507.01761, k = 5. Both
 fall linearly with the share of bad samples, which the large balls of the reference's outliers cannot hide. Balls are closed.
-The distances are those of precision and recall (`nvgbench.metrics.neighbours`).
+The distances are those of precision and recall (`nvgbench.metrics.neighbours`). Coverage needs fewer than about ten samples per
+reference image: with more, the balls are full whatever the share of good samples, and the calibration has no slope.
 Shape letters: N generated, M reference images, k neighbours, h hits.
 """
 

@@ -28,7 +28,6 @@ class MetricInputs:
         labels_N: int64 requested classes of the generated images as indices of the logits, if known.
         training: features of the training images, if copies of them are to be looked for.
         seed: of everything that a metric draws.
-        bootstrap: replicates of bootstrapped intervals.
         thorough: also compute what takes minutes.
         kid_subsets, kid_subset_size: number and size of the subsets of the kernel distance.
         is_splits: splits of the Inception Score.
@@ -42,7 +41,6 @@ class MetricInputs:
     labels_N: NDArray[np.int64] | None = None
     training: Features | None = None
     seed: int = 0
-    bootstrap: int = 200
     thorough: bool = False
     kid_subsets: int = 100
     kid_subset_size: int = 1000

@@ -5,7 +5,8 @@ squared difference of the sorted projections if there are equally many of both. 
 two. Between two samples of one distribution it is above 0 and falls as they grow, so only equal numbers are comparable.
 
 The directions are whole orthonormal bases rather than independent draws. Each is still uniform on the sphere, so the
-expectation is the paper's, but a shift of all images counts exactly 3 |shift|². They are the same in every evaluation.
+expectation is the paper's, but a shift of all images counts exactly 3 |shift|². They are the same in every evaluation. Of a
+larger reference the paper's listing takes as many images as there are samples; here all of them count, by their quantiles.
 Shape letters: N, M images, D features, U directions, u a block of them, c equal cells of the quantiles.
 """
 

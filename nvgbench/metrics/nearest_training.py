@@ -34,7 +34,7 @@ class NearestTrainingMetric:
             raise InputError("the reference consists of training images; compare with held-out ones")
         ratio = Contributions(
             value=float(np.median(near_N)) / usual,
-            parts=np.zeros(0),  # a median has no contributions of single images
+            parts=np.zeros(0),  # the jackknife of a median is not consistent
             interval=median_interval(near_N / usual),
             note=f"{len(training)} training images",
         )

@@ -2,8 +2,9 @@
 
 Gretton et al. (2012): k(x, y) = exp(-|x - y|² / (2 sigma²)), the unbiased estimator of lemma 6. A Gaussian kernel is
 characteristic: only equal distributions have distance 0, whereas KID's cubic kernel sees the first three moments. 2 sigma² is
-the mean squared distance of two reference images, twice the trace of their covariance: the median heuristic of section 8 with
-the mean, which needs no subset and does not depend on the samples. Shape letters: N, M images, D features, n a block of images.
+the mean squared distance of two reference images, twice the trace of their covariance. Section 8 instead sets sigma to the
+median distance in the pooled sample, a kernel about 1.4 times as wide; the mean over the reference needs no subset and does not
+depend on the samples, so that all models share a kernel. Shape letters: N, M images, D features, n a block of images.
 """
 
 from __future__ import annotations

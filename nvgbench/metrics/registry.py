@@ -24,6 +24,7 @@ METRICS: Registry[type[Metric]] = Registry(
         "vendi": "nvgbench.metrics.vendi:VendiMetric",
         "accuracy": "nvgbench.metrics.accuracy:AccuracyMetric",
         "nearest-training": "nvgbench.metrics.nearest_training:NearestTrainingMetric",
+        "feature-likelihood": "nvgbench.metrics.feature_likelihood:FeatureLikelihoodMetric",
     },
 )
 

@@ -257,6 +257,24 @@ SCORES: dict[str, Score] = {
             highest=1,
         ),
         Score(
+            name="FLD",
+            metric="feature-likelihood",
+            higher_is_better=False,
+            definition="diagnostic: how much less likely held-out images are under Gaussians around the samples than around "
+            "training images; 0 for new images (Jiralerspong et al. 2023)",
+            needs=frozenset({"features", "reference", "training"}),
+            lowest=-math.inf,
+        ),
+        Score(
+            name="FLD-gap",
+            metric="feature-likelihood",
+            higher_is_better=None,
+            definition="diagnostic: FLD of training images minus FLD of held-out images; far below that of real images: some "
+            "samples are copies (Jiralerspong et al. 2023)",
+            needs=frozenset({"features", "reference", "training"}),
+            lowest=-math.inf,
+        ),
+        Score(
             name="rFID",
             stem="rFD",
             metric="frechet",

@@ -118,7 +118,7 @@ def evaluate_run(root: Path, *, keep: bool = True, pause: float = 0.0) -> RunRec
         load_generator=lambda device, **chosen: Painter(diary, pause),
         load_tokenizer=lambda device: Rounding(),
     )
-    options = EvaluationOptions(n=SAMPLES, extractor="classifier", bootstrap=10, batch_size=50, keep_samples=keep)
+    options = EvaluationOptions(n=SAMPLES, extractor="classifier", batch_size=50, keep_samples=keep)
     with join_processes(torch.device("cpu")) as (processes, device):
         return Evaluator(root, options, device, share=processes.share()).run(run)
 

@@ -197,7 +197,7 @@ def test_an_imported_run_is_sampled_and_profiled(root: Path, run: str, setting: 
 
 
 def test_an_imported_run_is_scored_and_reported(root: Path) -> None:
-    quick = ["-n", "12", "--bootstrap", "2", "--batch-size", "6", "--reference", "npz:reference.npz", "--device", "cpu"]
+    quick = ["-n", "12", "--batch-size", "6", "--reference", "npz:reference.npz", "--device", "cpu"]
     rng = np.random.default_rng(0)
     np.savez(root / "reference.npz", arr_0=rng.integers(0, 256, (120, 64, 64, 3), dtype=np.uint8), arr_1=np.arange(120) % 10)
     data = f"npz:{root / 'reference.npz'}"

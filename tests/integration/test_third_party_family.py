@@ -75,7 +75,7 @@ def test_trained_sampled_scored_and_profiled(nvgbench: Callable[..., None], caps
     train(nvgbench)
     nvgbench("sample", "latent-flow-tiny", "-n", "6", "--batch-size", "4", "--grid", "grid.png", "--set", "steps=2")
     assert Path("grid.png").is_file()
-    nvgbench("eval", "latent-flow-tiny", "-n", "20", "--bootstrap", "10")
+    nvgbench("eval", "latent-flow-tiny", "-n", "20")
     nvgbench("profile", "latent-flow-tiny", "--repeats", "1", "--warmup", "0", "--device", "cpu")
     records = ResultStore(Path("runs/latent-flow-tiny/records.jsonl")).records()
     by_kind = {record.kind: record for record in records}

@@ -59,7 +59,7 @@ def nvgbench_scores(id: str, weights: Path, home: Path, count: int) -> dict[str,
     extractor = InceptionExtractor(weights) if rules is None else rules.extractor(weights, "cpu")
     samples, reference = (in_memory(name, images) for name, images in zip("xy", image_pair(count), strict=True))
     cache = FeatureCache(home / "features", batch_size=50)
-    settings = ScoreSettings(bootstrap=5)
+    settings = ScoreSettings()
     found = evaluate_samples(samples, Reference(reference), extractor, settings, cache=cache, rules=rules)
     return {metric.name: metric for metric in found.metrics}
 

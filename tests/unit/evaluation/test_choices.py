@@ -42,7 +42,7 @@ def write_images(path: Path, count: int, height: int = 16, width: int = 16, key:
 
 def scored(path: Path, root: Path, **options: Any) -> RunRecord:
     reference = write_images(root / "reference.npz", 25)
-    defaults = {"extractor": "inception", "bootstrap": 10, "reference": str(reference)}
+    defaults = {"extractor": "inception", "reference": str(reference)}
     record = Evaluator(root, EvaluationOptions(**(defaults | options))).files(path)
     assert record is not None
     return record
@@ -67,7 +67,7 @@ def test_one_metric_needs_its_own_number_of_images_alone(tmp_path: Path) -> None
 
 
 def test_one_score_of_a_metric_that_computes_several() -> None:
-    settings = ScoreSettings(bootstrap=10, metrics=("recall",))
+    settings = ScoreSettings(metrics=("recall",))
     scores = evaluate_samples(image_set(20, 1), Reference(image_set(20, 2)), Thumbnails(), settings, cache=CACHE)
     assert list(scores) == ["recall[classifier]"]
 
@@ -89,7 +89,7 @@ def test_splits_and_subsets_are_those_asked_for() -> None:
     x, y = (Thumbnails()(next(image_set(60, seed).read(60))) for seed in (1, 2))
 
     def scores(**choices: Any) -> dict[str, float]:
-        settings = ScoreSettings(bootstrap=10, **choices)
+        settings = ScoreSettings(**choices)
         found = evaluate_samples(image_set(60, 1), Reference(image_set(60, 2)), Thumbnails(), settings, cache=CACHE)
         return {name: float(value) for name, value in found.items()}
 

@@ -36,7 +36,7 @@ from nvgbench.results.weights import unfinished
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, TokenSequence
 from tests.helpers.evaluation_jobs import noted
 
-SETTINGS = ScoreSettings(bootstrap=20)
+SETTINGS = ScoreSettings()
 CACHE = FeatureCache(None)
 
 
@@ -79,7 +79,7 @@ def named(metrics) -> dict:
 
 def test_scores_their_names_and_intervals() -> None:
     scores = evaluate_samples(
-        image_set(60, 1), Reference(image_set(50, 2)), Thumbnails(), ScoreSettings(bootstrap=20, per_class=True), cache=CACHE
+        image_set(60, 1), Reference(image_set(50, 2)), Thumbnails(), ScoreSettings(per_class=True), cache=CACHE
     )
     metrics = named(scores.metrics)
     assert set(metrics) == {
@@ -228,7 +228,7 @@ def stub_run(root: Path, model: Mapping[str, Any] | None = None) -> SimpleNamesp
 
 @pytest.mark.usefixtures("offline")
 def test_a_run_is_sampled_scored_drawn_and_recorded(tmp_path: Path) -> None:
-    options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10, batch_size=16)
+    options = EvaluationOptions(n=40, extractor="classifier", batch_size=16)
     run = stub_run(tmp_path)
     record = Evaluator(tmp_path, options).run(run)
     assert ResultStore(run.records_path).records() == [record]
@@ -258,7 +258,7 @@ def test_a_run_is_sampled_scored_drawn_and_recorded(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("offline")
 def test_sampling_settings_are_recorded_with_their_overrides(tmp_path: Path) -> None:
-    options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10, settings={"top_k": 3})
+    options = EvaluationOptions(n=40, extractor="classifier", settings={"top_k": 3})
     record = Evaluator(tmp_path, options).run(stub_run(tmp_path))
     assert record is not None
     resolved = {"precision": "fp32", "compile": False}  # what "auto" is on the CPU
@@ -270,7 +270,7 @@ def test_too_few_images_for_an_extrapolation_are_refused_before_any_is_drawn(tmp
     run, path = stub_run(tmp_path), tmp_path / "theirs.npz"
     np.savez(path, arr_0=coloured(40, 5)[0].permute(0, 2, 3, 1).numpy())
     fewest = fewest_images(12)
-    options = EvaluationOptions(n=fewest - 1, extractor="inception", bootstrap=10, fid_infinity=True)
+    options = EvaluationOptions(n=fewest - 1, extractor="inception", fid_infinity=True)
     with pytest.raises(InputError, match=f"`fid_infinity=True` with {fewest - 1} images: .* needs at least {fewest}"):
         Evaluator(tmp_path, options).run(run)
     assert not run.samples_path.exists()
@@ -290,7 +290,7 @@ def test_reconstructions_are_compared_by_the_held_out_images(tmp_path: Path) -> 
     def scored(eval_images: int, reference: str | None) -> dict[str, Scored]:
         run = stub_run(tmp_path)
         run.config.data = DataConfig(source="shapes", image_size=16, train_images=40, eval_images=eval_images)
-        options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10, reference=reference)
+        options = EvaluationOptions(n=40, extractor="classifier", reference=reference)
         record = Evaluator(tmp_path, options).run(run)
         assert record is not None
         assert record.provenance["reconstruction_reference"]["n"] == eval_images
@@ -309,7 +309,7 @@ def test_files_of_others(tmp_path: Path) -> None:
     path = tmp_path / "theirs.npz"
     images, labels = coloured(40, 5)
     np.savez(path, arr_0=images.permute(0, 2, 3, 1).numpy(), arr_1=labels)
-    options = EvaluationOptions(extractor="classifier", bootstrap=10, reference="shapes")
+    options = EvaluationOptions(extractor="classifier", reference="shapes")
     record = Evaluator(tmp_path, options).files(path)
     assert (record.subject, record.family) == ("theirs", "external")
     assert record.provenance["n"] == 40
@@ -318,7 +318,7 @@ def test_files_of_others(tmp_path: Path) -> None:
     assert ResultStore(tmp_path / "_external").records() == [record]
     with pytest.raises(InputError, match="need a `reference=`"):
         Evaluator(tmp_path, EvaluationOptions(extractor="classifier")).files(path)
-    same = Evaluator(tmp_path, EvaluationOptions(extractor="inception", bootstrap=10, reference=str(path))).files(path, "own")
+    same = Evaluator(tmp_path, EvaluationOptions(extractor="inception", reference=str(path))).files(path, "own")
     assert named(same.metrics)["FID"].value == pytest.approx(0, abs=1e-9)
     assert same.subject == "own"
 
@@ -326,7 +326,7 @@ def test_files_of_others(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("offline")
 def test_unfinished_weights_are_reported_and_recorded(tmp_path: Path) -> None:
     warned: list[str] = []
-    options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10)
+    options = EvaluationOptions(n=40, extractor="classifier")
     run = stub_run(tmp_path, {"step": 11, "total_steps": 600, "finished": False})
     record = Evaluator(tmp_path, options, warn=warned.append).run(run)
     assert record is not None
@@ -357,7 +357,7 @@ def test_anchors_are_ordered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("nvgbench.evaluation.anchors.untrained", lambda *_: Painter())
     monkeypatch.setattr(catalog, "SHAPES", dataclasses.replace(catalog.SHAPES, train_images=300))
     monkeypatch.setattr("nvgbench.evaluation.evaluate.UNTRAINED_IMAGES", 30)
-    options = EvaluationOptions(n=40, extractor="classifier", bootstrap=10)
+    options = EvaluationOptions(n=40, extractor="classifier")
     config = stub_run(tmp_path).config
     configs = [config, SimpleNamespace(data=config.data, name="another", sampling=config.sampling)]
     records = list(Evaluator(tmp_path, options).anchors(configs))
@@ -392,7 +392,7 @@ def test_class_means_are_means() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"n": 3}, "too few"), ({"extractor": "clasifier"}, "did you mean 'classifier'"), ({"bootstrap": 1}, "at least 2")],
+    [({"n": 3}, "too few"), ({"extractor": "clasifier"}, "did you mean 'classifier'"), ({"batch_size": 0}, "at least 1")],
 )
 def test_options_are_checked_at_once(settings: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -402,7 +402,7 @@ def test_options_are_checked_at_once(settings: dict, message: str) -> None:
 @pytest.mark.usefixtures("offline")
 def test_several_sampling_seeds_end_in_their_mean(tmp_path: Path) -> None:
     run = stub_run(tmp_path)
-    evaluator = Evaluator(tmp_path, EvaluationOptions(n=40, extractor="classifier", bootstrap=10, batch_size=16))
+    evaluator = Evaluator(tmp_path, EvaluationOptions(n=40, extractor="classifier", batch_size=16))
     mean = evaluator.over_seeds(run, [0, 1, 2])
     assert mean is not None
     *single, last = ResultStore(run.records_path).records()

@@ -23,7 +23,7 @@ from nvgbench.results.compare import Scored, why_not_comparable
 from nvgbench.results.store import ResultStore
 from tests.unit.evaluation.test_evaluate import Thumbnails, coloured, named, offline, stub_run  # noqa: F401
 
-SMALL: dict[str, Any] = {"bootstrap": 10, "batch_size": 16}
+SMALL: dict[str, Any] = {"batch_size": 16}
 
 
 class Halves(Thumbnails):

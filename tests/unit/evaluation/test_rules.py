@@ -221,7 +221,7 @@ def test_every_number_of_an_evaluation_carries_its_protocol() -> None:
             images,
             Reference(reference),
             Thumbnails(published=id == "adm"),
-            ScoreSettings(bootstrap=5),
+            ScoreSettings(),
             cache=FeatureCache(None),
             rules=open_rules(id),
         )

@@ -54,7 +54,7 @@ def write_samples(path: Path) -> Path:
 
 
 def scored(root: Path, reference: Path, **options: Any) -> RunRecord:
-    defaults = {"extractor": "inception", "bootstrap": 10, "reference": str(reference)}
+    defaults = {"extractor": "inception", "reference": str(reference)}
     samples = write_samples(root / "theirs.npz")
     record = Evaluator(root, EvaluationOptions(**(defaults | options))).files(samples)
     assert record is not None
@@ -82,7 +82,7 @@ def test_statistics_give_the_fid_of_their_images_and_say_what_they_cannot(tmp_pa
 @pytest.mark.usefixtures("offline")
 def test_a_run_is_scored_against_statistics_too(tmp_path: Path) -> None:
     path = write_reference(tmp_path / "stats.npz", images=False)
-    options = EvaluationOptions(n=40, extractor="inception", bootstrap=10, reference=str(path))
+    options = EvaluationOptions(n=40, extractor="inception", reference=str(path))
     record = Evaluator(tmp_path, options).run(stub_run(tmp_path))
     assert record is not None
     assert {"FID", "IS", "rFID", "PSNR"} <= {metric.name for metric in record.metrics}
@@ -120,7 +120,7 @@ def test_spatial_statistics_give_sfid_by_adm_s_rules(monkeypatch: pytest.MonkeyP
     write_statistics(path, Statistics(moments=part(slice(9)), spatial_moments=part(slice(9, 12)), count=50))
 
     def scores(reference: Reference) -> dict[str, float]:
-        settings = ScoreSettings(bootstrap=10, protocol="adm")
+        settings = ScoreSettings(protocol="adm")
         found = evaluate_samples(image_set(60, 1), reference, INCEPTION, settings, cache=CACHE, rules=AdmRules())
         return {name: float(value) for name, value in found.items()}
 

@@ -62,7 +62,7 @@ def test_unchanged_code_rarely_fails_and_a_planted_regression_does() -> None:
 
 
 def test_simulated_evaluations_keep_the_promises() -> None:
-    """Real metrics and bootstraps on simulated features: at most 5 % of 200 A/A pairs fail, and a loss of 5 % is caught."""
+    """Real metrics and intervals on simulated features: at most 5 % of 200 A/A pairs fail, and a loss of 5 % is caught."""
     rules = load_rules()
     draw = simulated_draw(seed=0)
     base = [Baseline.of([draw(seed, 0.0)]) for seed in range(20)]

@@ -51,7 +51,6 @@ def _scores(generated: np.ndarray, reference: np.ndarray) -> Mapping[str, Contri
         extractor="classifier",
         labels_N=np.arange(n) % CLASSES,
         training=_features(_normal(20, 99)),
-        bootstrap=50,
     )
     found: dict[str, Contributions] = {}
     for metric in metrics().values():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nvgbench.errors import InputError
+from nvgbench.metrics.feature_likelihood import feature_likelihood
 from nvgbench.metrics.frechet import (
     FrechetDistance,
     distance_to_factor,
@@ -109,6 +110,8 @@ def distances_and_diversity(tally: Tally, repetitions: int, n: int, d: int) -> N
         tally.add("KID-RBF", rbf_kernel_distance(x, reference))
         tally.add("Vendi", vendi_score(x))
         tally.add("novelty", novelty(nearest_distances(x, training), held_out))
+        for name, score in zip(("FLD", "FLD-gap"), feature_likelihood(x, training, reference), strict=True):
+            tally.add(name, score)
 
 
 def inception(tally: Tally, repetitions: int, n: int, splits: int) -> None:
@@ -179,6 +182,41 @@ def test_coverage_of_the_intervals_at_larger_sizes() -> None:
     found = tally.coverage()
     print({name: round(share, 3) for name, share in found.items()})
     assert {name: share for name, share in found.items() if not LOW <= share <= HIGH} == {}
+
+
+def good_share(rng: np.random.Generator, n: int, d: int, share: float) -> np.ndarray:
+    """Real images, of which all but a share are moved out of all balls."""
+    x = rng.standard_normal((n, d)).astype(np.float32)
+    x[rng.random(n) > share] += 20
+    return x
+
+
+@pytest.mark.slow
+def test_known_limits_of_the_clipped_scores_and_of_vendi() -> None:
+    """What docs/intervals.md tells: where the intervals are too narrow, too wide, or of no use."""
+    tally, rng = Tally(), np.random.default_rng(7)
+    small, usual = (rng.standard_normal((m, 12)).astype(np.float32) for m in (100, 200))
+    for _ in range(200):
+        for name, reference, n, share in (
+            ("few good", usual, 200, 0.02),
+            ("real", usual, 200, 1.0),
+            ("many", small, 1000, 0.5),
+        ):
+            scores = NeighbourMetric().compute(inputs(good_share(rng, n, 12, share), reference))
+            for score in ("clipped-density", "clipped-coverage"):
+                tally.add(f"{score} {name}", scores[score])
+        x = 1 + 0.05 * rng.standard_normal((100, 32))
+        other = rng.random(100) < 0.01
+        x[other] = rng.standard_normal((other.sum(), 32))
+        tally.add("Vendi rare", vendi_score(x))
+        tally.add("Vendi white", vendi_score(rng.standard_normal((60, 100))))
+    found = tally.coverage()
+    print({name: round(share, 3) for name, share in found.items()})
+    assert found["clipped-coverage few good"] < LOW
+    assert found["clipped-coverage many"] < 0.8
+    assert LOW < found["clipped-density many"] < 0.99
+    assert min(found["clipped-density real"], found["clipped-coverage real"], found["Vendi white"]) > 0.95
+    assert found["Vendi rare"] < 0.8
 
 
 @pytest.mark.parametrize(("n", "d"), [(30, 10), (30, 60), (12, 12), (13, 12), (14, 12)])
