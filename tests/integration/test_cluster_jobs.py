@@ -117,7 +117,7 @@ def test_a_study_runs_as_one_task(submitit: SimpleNamespace, tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"`tasks_per_node=2`: ablate runs as one task"):
         submit(["ablate", "seeds"], "local", ["tasks_per_node=2"], tmp_path, distributed=False)
     train(tmp_path / "one", "nvg", "train.steps=1", phases=("tokenizer",))
-    line = ["ablate", "clusters", "one", "-n", "4", "--runs", str(tmp_path), "--device", "cpu"]
+    line = ["ablate", "alignment", "one", "-n", "4", "--runs", str(tmp_path), "--device", "cpu"]
     line += ["--executor", "local", "--job", "timeout_min=30"]
     with pytest.raises(SystemExit) as end:
         main(line)
