@@ -40,6 +40,12 @@ def test_the_options_of_a_job_are_not_passed_on() -> None:
     assert _without_options(line) == ["train", "x", "--set", "a.b=1"]
 
 
+def test_the_help_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert "nvgbench[cluster]" in capsys.readouterr().out
+
+
 def test_without_submitit_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(InputError, match=r"`executor=slurm` needs submitit; install nvgbench\[cluster\]"):
