@@ -51,7 +51,7 @@ class Alignment(Study):
     """Structure maps against masks and annotations, at equal numbers of clusters."""
 
     name = "alignment"
-    version = 2
+    version = 3
     question = "Do structure maps follow what people see, beyond what a fixed grid does?"
     varies: ClassVar = {
         "clustering": "greedy (the method's), quadtree (a fixed grid), random balanced, balanced k-means and SLIC of the "

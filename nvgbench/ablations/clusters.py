@@ -45,7 +45,7 @@ class Clusters(Study):
     """Stability of structure maps under changes of the features, the image and the tokenizer; loss with other clusters."""
 
     name = "clusters"
-    version = 4
+    version = 5
     question = "How stable is the hierarchy of structure maps, and how sensitive is the tokenizer to clusters and their number?"
     varies: ClassVar = {
         "clustering": "greedy (the method's), quadtree (fixed, ignores features), random (drawn anew for every view); "

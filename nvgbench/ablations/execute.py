@@ -19,6 +19,7 @@ from nvgbench.ablations.memory import remembered
 from nvgbench.ablations.plan import Job, finished_tokenizers
 from nvgbench.ablations.registry import get_study
 from nvgbench.ablations.study import Context, StudiedRun, Tables
+from nvgbench.allocator import keep_freed_memory
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
 from nvgbench.interfaces import Progress
@@ -154,13 +155,18 @@ def _each(function: Callable[..., Any], tasks: Sequence[Any], workers: int, *mor
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")
     results: list[Any] = []
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads,)) as pool:
         for future in [pool.submit(function, task) for task in tasks]:
             try:
                 results.append(future.result())
             except BrokenProcessPool:
                 results.append("a process of the pool died; start again, with fewer jobs if memory was short")
     return results
+
+
+def _start_worker(threads: int) -> None:
+    keep_freed_memory()
+    torch.set_num_threads(threads)
 
 
 def _train(task: _Training, showing: Showing = silent) -> str:

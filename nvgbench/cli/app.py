@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from nvgbench import __version__
+from nvgbench.allocator import keep_freed_memory
 from nvgbench.cli import groups
 from nvgbench.cli.options import as_options
 from nvgbench.cli.streams import lasting_streams
@@ -72,6 +73,7 @@ def build_app() -> typer.Typer:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exit codes: the command's own, 2 for bad input, 70 for a fault of the program, 130 for an interruption."""
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # Pillow's; such images are refused with a message
+    keep_freed_memory()
     code = FAULT
     try:
         with lasting_streams():

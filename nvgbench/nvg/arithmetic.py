@@ -1,6 +1,7 @@
 """The arithmetic of a single-stream block as functions of tensors: for training and compilers, and in place for the CPU.
 
-Shape letters: B batch (a sample is one image at one stage), N tokens, W width, H heads, D head size.
+Shape letters: B batch (a sample is one image at one stage), N tokens, S = B x N, W width, V hidden size of the MLP,
+H heads, D head size.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nvgbench.nvg.rope import Rotation
+from nvgbench.sampling.linear_gelu import linear_gelu
 
 EPSILON = 1e-6
 
@@ -88,32 +90,32 @@ def _rms_norm(x_BHND: Tensor, scale_D: Tensor) -> Tensor:
     return F.rms_norm(x_BHND.float(), x_BHND.shape[-1:], scale_D.float(), eps=EPSILON)
 
 
-def is_plain(x_BNW: Tensor) -> bool:
-    """Float32 on the CPU, which has faster forms of `single_stream`: in place without gradients, fused with them."""
-    return x_BNW.device.type == "cpu" and x_BNW.dtype is torch.float32 and not torch.is_autocast_enabled("cpu")
-
-
 def single_stream_in_place(
     x_BNW: Tensor, vectors_B3W: Tensor, rotation: Rotation, weights: BlockWeights, last: int | None = None
 ) -> Tensor:
-    """`single_stream` without the stochastic depth: the same operations in the same order, so the same bits.
+    """`single_stream` without the stochastic depth, equal to it within rounding.
 
     A block of a small model spends most of its time on copies and on memory that is new to the process. Here results replace
-    their operands, and attention and MLP are written to where the output layer reads them.
+    their operands, and attention and MLP each have their own product with the output layer, instead of being joined first.
     """
     shift_B1W, scale_B1W, gate_B1W = vectors_B3W.split(1, dim=1)
-    query, key, value, mlp = _project(modulated_norm(x_BNW, shift_B1W, scale_B1W), weights, last)
-    if last is not None:
-        x_BNW = x_BNW[:, -last:]
-    width = x_BNW.shape[-1]
-    joined = x_BNW.new_empty(*x_BNW.shape[:2], weights.out_weight.shape[1])
-    torch.ops.aten.gelu.out(mlp, approximate="tanh", out=joined[..., width:])
+    width, weight, bias = x_BNW.shape[-1], weights.in_weight, weights.in_bias
+    normed_BNW = modulated_norm(x_BNW, shift_B1W, scale_B1W)
+    if last is None:
+        query, key, value = F.linear(normed_BNW, weight[: 3 * width], bias[: 3 * width]).chunk(3, dim=-1)
+    else:
+        key, value = F.linear(normed_BNW, weight[width : 3 * width], bias[width : 3 * width]).chunk(2, dim=-1)
+        normed_BNW, x_BNW = normed_BNW[:, -last:], x_BNW[:, -last:]
+        query = F.linear(normed_BNW, weight[:width], bias[:width])
+    mlp_BNV = linear_gelu(normed_BNW, weight[3 * width :], bias[3 * width :])
     query_BHND = _turned(query, weights.query_scale_D, rotation.of_last(last))
     key_BHND = _turned(key, weights.key_scale_D, rotation)
     value_BHND = value.unflatten(-1, (-1, len(weights.key_scale_D))).transpose(1, 2)
     attended_BHND = F.scaled_dot_product_attention(query_BHND, key_BHND, value_BHND)
-    joined[..., :width].copy_(attended_BHND.transpose(1, 2).flatten(2))
-    return F.linear(joined, weights.out_weight, weights.out_bias).mul_(gate_B1W).add_(x_BNW)
+    update_BNW = F.linear(attended_BHND.transpose(1, 2).flatten(2), weights.out_weight[:, :width], weights.out_bias)
+    sums_SW = update_BNW.flatten(0, 1)
+    torch.addmm(sums_SW, mlp_BNV.flatten(0, 1), weights.out_weight[:, width:].t(), out=sums_SW)
+    return update_BNW.mul_(gate_B1W).add_(x_BNW)
 
 
 def _turned(x_BNW: Tensor, scale_D: Tensor, rotation: Rotation) -> Tensor:

@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvgbench.nvg.arithmetic import BlockWeights, is_plain, modulated_norm, single_stream, single_stream_in_place
+from nvgbench.nvg.arithmetic import BlockWeights, modulated_norm, single_stream, single_stream_in_place
 from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.nvg.fused import single_stream_fused
 from nvgbench.nvg.rope import Rotation
 from nvgbench.sampling.compiling import compiled
+from nvgbench.sampling.linear_gelu import is_plain
 
 TIME_CHANNELS = 64
 

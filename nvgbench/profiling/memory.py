@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from nvgbench.allocator import release_freed_memory
 from nvgbench.profiling.machine import synchronize
 from nvgbench.types import Measurement
 
@@ -40,10 +41,11 @@ def peak_cuda_memory(workload: Callable[[], object], device: torch.device) -> Me
 def peak_process_memory(workload: Callable[[], object]) -> Measurement:
     """Peak resident memory of this process while ``workload`` ran.
 
-    It includes the interpreter, the libraries and the weights (the resident memory before is in the conditions), and memory
-    that the allocator kept from earlier work. Linux records the peak itself; elsewhere a thread samples every 2 ms and can miss
-    short peaks. The conditions say which method was used.
+    It includes the interpreter, the libraries and the weights (the resident memory before is in the conditions). Memory that
+    the allocator kept from earlier work is released first, where it can be. Linux records the peak itself; elsewhere a thread
+    samples every 2 ms and can miss short peaks. The conditions say which method was used.
     """
+    release_freed_memory()
     process = psutil.Process()
     method, watch = "the kernel's high-water mark", _high_water_mark
     if not _reset_high_water_mark():

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-_COUNTED = ("mm", "addmm", "bmm", "baddbmm", "convolution", "scaled_dot_product")
+_COUNTED = ("mm", "addmm", "bmm", "baddbmm", "convolution", "_linear_pointwise", "scaled_dot_product")
 
 
 def count_traffic(workload: Callable[[], object]) -> int:

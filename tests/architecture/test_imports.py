@@ -13,7 +13,7 @@ from pathlib import Path
 import nvgbench
 
 ROOT = Path(nvgbench.__file__).parent
-ENTRANCE = {"errors", "types", "interfaces", "files", "progress", "registry", "device", "config"}
+ENTRANCE = {"errors", "types", "interfaces", "files", "progress", "registry", "device", "allocator", "config"}
 """What every room may import."""
 
 

@@ -129,8 +129,8 @@ def test_all_blocks_share_one_compiled_code() -> None:
             vectors = block.modulation(torch.randn(2, 64))
             expected = block(x, vectors, rotation)
             block._arithmetic = arithmetic
-            # The rotation in real arithmetic gives the bits of the complex one.
-            torch.testing.assert_close(block(x, vectors, rotation), expected, rtol=0, atol=0)
+            # Another GELU and order of sums, and the rotation in real arithmetic: a few roundings of numbers near 1.
+            torch.testing.assert_close(block(x, vectors, rotation), expected, rtol=1e-5, atol=1e-5)
     assert counter.frame_count == 1
 
 
