@@ -146,12 +146,14 @@ class CostCard:
         sampling_flops: by part, for one guided image at the configured settings.
         training_flops: forward and backward for one image of generator training; None if unknown.
         layers: transformer blocks of the generator, from which the memory of activations is estimated; None if unknown.
+        notes: what a part's FLOPs are made of, by part; of the training's, under ``training``.
     """
 
     parameters: Mapping[str, int]
     sampling_flops: Mapping[str, int] = field(default_factory=dict)
     training_flops: int | None = None
     layers: int | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ import os
 # of pytest-xdist do not compete for cores.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -28,12 +29,17 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["NVGBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
-@pytest.fixture(scope="session")
-def app() -> typer.Typer:
-    """The command line, for ``CliRunner().invoke``."""
-    from nvgbench.cli.app import build_app
+@pytest.fixture(scope="session", autouse=True)
+def app() -> Iterator[typer.Typer]:
+    """The command line, for ``CliRunner().invoke``; built once, and its parser too, which takes longer than most commands."""
+    from nvgbench.cli import app as command_line
 
-    return build_app()
+    built, parser = command_line.build_app(), functools.cache(typer.main.get_command)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command_line, "build_app", lambda: built)
+        patch.setattr("typer.main.get_command", parser)
+        patch.setattr("typer.testing._get_command", parser)
+        yield built
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from nvgbench.ablations.study import Variant
 from nvgbench.ablations.two_way import TwoWayFit, fit_two_way
@@ -108,7 +108,7 @@ def _compared(
     elif not fit.spread:
         reason = f"difference {estimate:+.3g} in {_trainings(len(seeds))}, without the spread that an interval needs"
     else:
-        reach = float(t.ppf((1 + level) / 2, fit.degrees)) * unit * fit.spread
+        reach = float(stdtrit(fit.degrees, (1 + level) / 2)) * unit * fit.spread
         low, high = estimate - reach, estimate + reach
         if low > 0 or high < 0:
             verdict = "different" if higher_is_better is None else "better" if (estimate > 0) == higher_is_better else "worse"

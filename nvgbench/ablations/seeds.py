@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from nvgbench.ablations.scoring import sampled_scores
 from nvgbench.ablations.study import Conclusion, Context, Row, StudiedRun, Study, Tables, Variant
@@ -75,7 +75,7 @@ def variance_row(rows: Sequence[Row], metric: str) -> Row:
     of_means = float(values_NM.mean(1).var(ddof=1))  # estimates between + within / M
     between = max(of_means - within / samplings, 0.0)
     degrees = 2 * (trainings - 1)
-    reach = float(t.ppf(1 - _ALPHA / 2, degrees) + t.ppf(_POWER, degrees))
+    reach = float(stdtrit(degrees, 1 - _ALPHA / 2) + stdtrit(degrees, _POWER))
     total = between + within
     return row | {
         "between trainings": between,

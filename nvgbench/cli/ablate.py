@@ -131,6 +131,8 @@ def _show_plan(plan: StudyPlan) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from nvgbench.training.dry_run import flops_text
+
     if not plan.jobs:
         typer.echo(f"{plan.study.name} trains nothing; it probes {', '.join(run.folder.name for run in plan.runs)}")
         return
@@ -142,16 +144,12 @@ def _show_plan(plan: StudyPlan) -> None:
     costs = plan.costs()
     for job, cost in zip(plan.jobs, costs, strict=True):
         tokenizer = "shared" if cost.shares_tokenizer else "own"
-        cells = (job.variant, str(job.seed), job.folder.name, job.state, tokenizer, _flops(cost.flops), _time(cost.seconds))
+        cells = (job.variant, str(job.seed), job.folder.name, job.state, tokenizer, flops_text(cost.flops), _time(cost.seconds))
         table.add_row(*cells)
     Console().print(table)
     total = [sum(value for one in costs if (value := getattr(one, name)) is not None) for name in ("flops", "seconds")]
     seconds = total[1] / min(plan.request.jobs, len(costs))
-    typer.echo(f"in all {_flops(total[0])} and roughly {_time(seconds)} of training, measurements not included")
-
-
-def _flops(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3g}"
+    typer.echo(f"in all {flops_text(total[0])} and roughly {_time(seconds)} of training, measurements not included")
 
 
 def _time(seconds: float | None) -> str:

@@ -15,7 +15,7 @@ from nvgbench.errors import InputError
 
 Executor = Annotated[
     Literal["slurm", "local"] | None,
-    typer.Option(help="Submit this command as a job (needs nvgbench[cluster]); a preempted job is requeued and resumes."),
+    typer.Option(help="Submit this command as a job (needs nvgbench\\[cluster]); a preempted job is requeued and resumes."),
 ]
 JobSettings = Annotated[
     list[str],

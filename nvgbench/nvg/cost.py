@@ -33,20 +33,27 @@ def cost_card(config: RunConfig, tokenizer: nn.Module, generator: NvgGenerator) 
     content = [content_flops(config, layout, stage) for stage in stages]
     structure = structure_flops(config, layout)
     content_training = 0 if _is_frozen(config, generator.content, "content") else _TRAINING_PASSES * sum(content)
-    structure_passes = generator.flow.training_cost(config.model.structure_target == "teacher")
+    training_passes = generator.flow.training_cost(config.model.structure_target == "teacher")
+    passes = generator.flow.passes(sampling)
     content_scales = _scales(sampling.content_guidance, layout.stages)
     structure_scales = _scales(sampling.structure_guidance, layout.stages)[: layout.structure_stages]
+    guided_passes = sum(_branches(scale) for scale in structure_scales) * passes
     parts = {"tokenizer": tokenizer, "content": generator.content, "structure": generator.structure}
     return CostCard(
         parameters={name: sum(weight.numel() for weight in part.parameters()) for name, part in parts.items()},
         sampling_flops={
             "content": sum(_branches(scale) * flops for scale, flops in zip(content_scales, content, strict=True)),
-            "structure": sum(_branches(scale) for scale in structure_scales) * generator.flow.passes(sampling) * structure,
+            "structure": guided_passes * structure,
             "quantizer": layout.stages * 2 * layout.positions * 9 * config.tokenizer.latent_channels**2,
             "decoder": _decoder_flops(config, tokenizer),
         },
-        training_flops=round(content_training + layout.structure_stages * structure_passes * structure),
+        training_flops=round(content_training + layout.structure_stages * training_passes * structure),
         layers=config.model.depth,
+        notes={
+            "structure": f"{guided_passes:,} passes: {layout.structure_stages} stages x {passes}, twice where guided",
+            "training": f"the structure takes {training_passes:g} forward passes per stage"
+            + ("" if content_training else ", the content is frozen and takes none"),
+        },
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from nvgbench.errors import InputError
 from nvgbench.results.compare import LEVEL, Scored, latest_metrics, why_not_comparable
@@ -159,7 +159,7 @@ def t_interval(values: Sequence[float], source: Literal["training", "sampling"])
     if len(values) < 2:
         raise InputError(f"an interval over {len(values)} {_REPEATED[source]}; expected at least 2")
     mean = float(np.mean(values))
-    reach = float(t.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    reach = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2) * np.std(values, ddof=1) / np.sqrt(len(values)))
     method = f"Student's t over {len(values)} {_REPEATED[source]}"
     return Interval(mean - reach, mean + reach, LEVEL, source, method, n=len(values), df=len(values) - 1)
 

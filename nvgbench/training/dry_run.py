@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -55,6 +55,7 @@ class Estimate:
         parameters: by part.
         sampling_flops: of one guided image, by part.
         training_flops: forward and backward of one image of generator training.
+        notes: see `nvgbench.interfaces.CostCard`.
         images, classes: of the training set.
         warnings: what would be different on the chosen device.
     """
@@ -66,6 +67,7 @@ class Estimate:
     images: int
     classes: int
     phases: Mapping[str, PhaseEstimate]
+    notes: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
@@ -102,12 +104,14 @@ def estimate(config: RunConfig, device: torch.device) -> Estimate:
         images=images,
         classes=classes,
         phases={"tokenizer": tokenizer_phase, "generator": generator_phase},
+        notes=cost.notes,
         warnings=tuple(_cuts(config, device)),
     )
 
 
 def describe(found: Estimate) -> str:
     """The estimate as text, one line per quantity."""
+    notes = {name: f"  ({note})" for name, note in found.notes.items()}
     lines = [
         f"{found.name}: estimated cost; nothing is trained",
         f"data: {found.images:,} training images, {found.classes:,} classes",
@@ -115,19 +119,21 @@ def describe(found: Estimate) -> str:
         *(f"  {name:<12} {count:>15,}" for name, count in found.parameters.items()),
         f"  {'all':<12} {sum(found.parameters.values()):>15,}",
         "FLOPs per guided sample (2 x multiply-accumulates):",
-        *(f"  {name:<12} {_si(flops):>15}" for name, flops in found.sampling_flops.items()),
-        f"FLOPs of generator training per image, forward and backward: {_si(found.training_flops)}",
+        *(f"  {name:<12} {flops_text(flops):>15}{notes.get(name, '')}" for name, flops in found.sampling_flops.items()),
+        *([f"  {'all':<12} {flops_text(sum(found.sampling_flops.values())):>15}"] if found.sampling_flops else []),
+        "FLOPs of generator training per image, forward and backward: "
+        f"{flops_text(found.training_flops)}{notes.get('training', '')}",
     ]
     for name, phase in found.phases.items():
         epochs = phase.steps * phase.batch_size / found.images
         lines += [
             f"{name}: {phase.steps:,} steps of {phase.batch_size:,} images = {epochs:,.1f} epochs",
-            f"  {'training FLOPs':<26} {_si(phase.flops)}",
+            f"  {'training FLOPs':<26} {flops_text(phase.flops)}",
             "  memory per process (activations are an estimate; micro_batch_size and more processes reduce them):",
             *(f"    {what:<24} {_bytes(size)}" for what, size in phase.memory.items()),
         ]
     known = [phase.flops for phase in found.phases.values() if phase.flops is not None]
-    lines.append(f"total training FLOPs: {_si(sum(known))}")
+    lines.append(f"total training FLOPs: {flops_text(sum(known))}")
     return "\n".join([*lines, *found.warnings])
 
 
@@ -215,7 +221,8 @@ def _transformer_activations(cost: CostCard, parameters: int, value_bytes: int) 
     return tokens * cost.layers * width * _VALUES_PER_CHANNEL * value_bytes
 
 
-def _si(value: float | None) -> str:
+def flops_text(value: float | None) -> str:
+    """A number of FLOPs with three digits and its unit."""
     if value is None:
         return "not available"
     exponent = 0 if value < 1 else min(int(math.log10(value)) // 3, 8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_a_model_family(folder: Path) -> None:
 
 def test_a_study(folder: Path) -> None:
     printed = (folder / "printed").read_text()
-    assert "in all" in printed  # the plan's cost
+    assert re.search(r"^in all [\d.]+ .?FLOP and roughly", printed, re.MULTILINE)  # the plan's cost
     assert "decay 0.5: distance of the weights" in printed
     assert "over 2 pairs of trainings" in printed
     assert len(list((folder / "runs" / "studies").glob("ar-tiny-*-seed*"))) == 6

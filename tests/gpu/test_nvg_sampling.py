@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from nvgbench.config.load import load_preset
+from nvgbench.nvg.structure_flow.registry import OBJECTIVES
 from nvgbench.runs.models import untrained_generator
 from nvgbench.types import SampleRequest
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 
-def model() -> Any:
-    return untrained_generator(load_preset("nvg-tiny"), 10, seed=0, device="cuda")
+def model(*settings: str) -> Any:
+    return untrained_generator(load_preset("nvg-tiny", settings), 10, seed=0, device="cuda")
 
 
 def draw(generator: Any, images: int, first: int = 0, **settings: object) -> torch.Tensor:
@@ -37,6 +38,16 @@ def test_captured_equals_eager_whatever_was_captured_before(precision: str) -> N
         for generator in (captured, eager):
             generator.generator.content.token_head.weight.neg_()
     assert torch.equal(draw(captured, 4, **settings), draw(eager, 4, **settings))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_captured_structure_equals_eager_structure(objective: str) -> None:
+    captured, eager = (model(f"model.structure_objective={objective}") for _ in range(2))
+    eager.graphs.enabled = False
+    for steps, solver in ((4, "euler"), (1, "euler"), (2, "heun"), (4, "euler")):
+        settings = {"flow_steps": steps, "flow_solver": solver, "precision": "fp32", "compile": False}
+        assert torch.equal(draw(captured, 4, **settings), draw(eager, 4, **settings)), settings
+    assert captured.graphs.captures
 
 
 def test_compiled_velocities_are_close() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from nvgbench.results.schema import RunRecord
 from nvgbench.runs.folder import DatasetInfo
 from nvgbench.training.distributed import join_processes
 from nvgbench.types import ModelSpec, SampleRequest, SampleResult, TokenSequence
+from tests.helpers.forked import forked
 
 SAMPLES = 1600
 REFERENCE = 700
@@ -129,9 +129,7 @@ def _child(root: Path, keep: bool, pause: float, environment: dict[str, str]) ->
 
 
 def start(root: Path, *, keep: bool = True, pause: float = 0.0, environment: dict[str, str] | None = None) -> Any:
-    """Evaluate in a process of its own. The fork server has imported torch already, so that it begins at once."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nvgbench.evaluation.evaluate", "nvgbench.data.shapes", "scipy.linalg"])
-    process = context.Process(target=_child, args=(root, keep, pause, environment or {}))
+    """Evaluate in a process of its own."""
+    process = forked().Process(target=_child, args=(root, keep, pause, environment or {}))
     process.start()
     return process

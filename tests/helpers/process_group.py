@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable
 from typing import Any
+
+from tests.helpers.forked import forked
 
 
 def environments(count: int) -> list[dict[str, str]]:
@@ -20,9 +21,7 @@ def environments(count: int) -> list[dict[str, str]]:
 
 def run_together(count: int, work: Callable[..., None], *arguments: Any) -> None:
     """Call ``work`` in ``count`` new processes, and fail if one of them fails. A single one gets no process group."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nvgbench.training.run", "nvgbench.autoencoder.objective", "torch.distributed.fsdp"])
-    processes = [context.Process(target=_call, args=(place, work, arguments)) for place in environments(count)]
+    processes = [forked().Process(target=_call, args=(place, work, arguments)) for place in environments(count)]
     for process in processes:
         process.start()
     for process in processes:

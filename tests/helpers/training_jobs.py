@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 from nvgbench.config.load import load_preset, parse_overrides
 from nvgbench.config.schema import RunConfig
+from tests.helpers.forked import forked
 
 SMALL = (
     "data.image_size=16",
@@ -93,12 +93,8 @@ def _child(folder: Path, family: str, settings: tuple[str, ...], environment: di
 def start(
     folder: Path, family: str, *settings: str, environment: dict[str, str] | None = None, sent: Signal | None = None
 ) -> Any:
-    """Train in a new process. The fork server has torch imported already, so that it starts at once."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["nvgbench.training.run", "nvgbench.autoencoder.objective", "nvgbench.nvg.objective", "nvgbench.nvg.generator"]
-    )
-    process = context.Process(target=_child, args=(folder, family, settings, environment or {}, sent))
+    """Train in a new process."""
+    process = forked().Process(target=_child, args=(folder, family, settings, environment or {}, sent))
     process.start()
     return process
 

@@ -400,8 +400,9 @@ def refused(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture
 def quick_extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In place of a network whose weights would have to be here."""
-    monkeypatch.setattr("nvgbench.evaluation.scorer.open_extractor", lambda *_, **__: Thumbnails(tmp_path / "diary", 0.0))
+    """In place of networks whose weights would have to be here, or would be trained first."""
+    for module in ("nvgbench.evaluation.scorer", "nvgbench.ablations.scoring"):
+        monkeypatch.setattr(f"{module}.open_extractor", lambda *_, **__: Thumbnails(tmp_path / "diary", 0.0))
 
 
 @pytest.mark.parametrize("case", CASES)

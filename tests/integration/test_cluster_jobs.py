@@ -40,6 +40,12 @@ def test_the_options_of_a_job_are_not_passed_on() -> None:
     assert _without_options(line) == ["train", "x", "--set", "a.b=1"]
 
 
+def test_the_help_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert "nvgbench[cluster]" in capsys.readouterr().out
+
+
 def test_without_submitit_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(InputError, match=r"`executor=slurm` needs submitit; install nvgbench\[cluster\]"):
@@ -117,7 +123,7 @@ def test_a_study_runs_as_one_task(submitit: SimpleNamespace, tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"`tasks_per_node=2`: ablate runs as one task"):
         submit(["ablate", "seeds"], "local", ["tasks_per_node=2"], tmp_path, distributed=False)
     train(tmp_path / "one", "nvg", "train.steps=1", phases=("tokenizer",))
-    line = ["ablate", "clusters", "one", "-n", "4", "--runs", str(tmp_path), "--device", "cpu"]
+    line = ["ablate", "alignment", "one", "-n", "4", "--runs", str(tmp_path), "--device", "cpu"]
     line += ["--executor", "local", "--job", "timeout_min=30"]
     with pytest.raises(SystemExit) as end:
         main(line)

@@ -30,7 +30,7 @@ def run(runs: Path) -> nb.Run:
 
 
 class Thumbnails:
-    """In place of an extractor whose weights would have to be here: 2 x 2 thumbnails, and logits of brightness."""
+    """In place of an extractor whose weights would have to be here or trained: 2 x 2 thumbnails, and logits of brightness."""
 
     name, fingerprint = "thumbnails", "t" * 64
     provenance: dict = {}  # noqa: RUF012 - as an extractor has it
@@ -149,7 +149,8 @@ def test_runs_and_images_are_scored(runs: Path, run: nb.Run, monkeypatch: pytest
     assert nb.inception_score(images, device="cpu").n == 40
 
 
-def test_work_leaves_records_that_reports_and_gates_read(runs: Path, tmp_path: Path) -> None:
+def test_work_leaves_records_that_reports_and_gates_read(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvgbench.ablations.scoring.open_extractor", lambda *_, **__: Thumbnails())
     record = nb.profile("nvg0", batch_sizes=[1, 2], repeats=1, warmup=0, runs=runs, device="cpu", set={"flow_steps": 2})
     assert record.kind == "profile"
     assert record.subject == "nvg0"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 from pathlib import Path
@@ -19,6 +18,7 @@ from nvgbench.runs.folder import RunFolder
 from nvgbench.types import SampleRequest
 from nvgbench.weights.exports import export_part, original_state
 from nvgbench.weights.imports import import_run
+from tests.helpers.forked import forked
 from tests.helpers.training_jobs import log, train, weights
 
 ONLINE = ("train.cache_tokens=false", "model.depth=2", "model.alignment_block=1")
@@ -183,7 +183,7 @@ def test_two_processes_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for rank in range(2):
         place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         arguments = (tmp_path / "two", settings, place)
-        processes.append(multiprocessing.get_context("forkserver").Process(target=_child, args=arguments))
+        processes.append(forked().Process(target=_child, args=arguments))
         processes[-1].start()
     for process in processes:
         process.join(timeout=120)

@@ -46,8 +46,8 @@ class Noise(ImageDataset):
         return self.pixels[index]
 
 
-def run(subject: Subject, dataset: ImageDataset | None = None, images: int = IMAGES, seed: int = 0) -> dict:
-    return study_clusters(subject, dataset or Noise(images), seed=seed, slow_images=2)
+def run(subject: Subject, dataset: ImageDataset | None = None, images: int = IMAGES, seed: int = 0, slow: int = 1) -> dict:
+    return study_clusters(subject, dataset or Noise(images), seed=seed, slow_images=slow)
 
 
 def run_pairs(subjects: Sequence[Subject], images: int = 8) -> dict:
@@ -64,7 +64,7 @@ def scores(tables: dict, perturbation: str, clustering: str, level: str | None =
 
 @pytest.fixture(scope="module")
 def tables() -> dict:
-    return run(pooled_encoder())
+    return run(pooled_encoder(), slow=2)
 
 
 def test_every_view_has_a_row_for_every_clustering_and_inner_stage(tables: dict) -> None:

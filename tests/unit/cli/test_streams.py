@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from nvgbench.cli import app as cli
+from nvgbench.cli.app import build_app
 from nvgbench.cli.streams import lasting_streams
 from tests.helpers.streams import unread_pipe
 
@@ -96,6 +97,7 @@ def test_an_unexpected_exception_ends_with_70(
             pass
 
     monkeypatch.setattr(cli.groups, "register", register)
+    monkeypatch.setattr(cli, "build_app", build_app)  # the real one; that of the tests builds all commands once
     monkeypatch.setenv("NVGBENCH_DEBUG", "1" if debug else "")
     with pytest.raises(SystemExit) as done:
         cli.main(["fail"])

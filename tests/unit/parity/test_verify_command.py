@@ -42,8 +42,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 def changed(source: Path, folder: Path, **arrays: np.ndarray | None) -> Path:
-    """A copy with some arrays replaced, or removed from both files (None)."""
-    facts = json.loads(source.read_text())
+    """A copy with some arrays replaced, or arrays and facts removed from both files (None)."""
+    facts = {name: fact for name, fact in json.loads(source.read_text()).items() if arrays.get(name, fact) is not None}
     with np.load(source.with_suffix(".npz")) as archive:
         held = {name: archive[name] for name in archive.files}
     kept = {name: array for name, array in {**held, **arrays}.items() if array is not None}
@@ -116,6 +116,8 @@ def test_as_many_rows_as_positions_are_all_of_them(verify: Run, tmp_path: Path, 
     source = next(iter(get_family("var").verification.shipped))
     with np.load(source.with_suffix(".npz")) as archive:
         gone = {name: None for name in archive.files if name not in ("img", "rows", "label_B", "logits_rows", "idx_BL")}
+    # The tokenizer's training steps take ten seconds and have no rows.
+    gone |= {name: None for name in json.loads(source.read_text()) if name.startswith("vqtrain_")}
     rows = array(source, "rows")
     if place is not None:
         rows[place] += 1

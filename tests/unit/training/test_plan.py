@@ -58,6 +58,21 @@ def test_estimate_of_the_papers_model() -> None:
     assert "would reduce" not in describe(estimate(load_preset("nvg-d16"), CUDA))
 
 
+@pytest.mark.parametrize(
+    ("name", "flops", "passes", "whole", "training"),
+    [
+        ("nvg-d16", 19.07e12, "325 passes: 7 stages x 25, twice where guided", "21.5 TFLOP", "3 forward passes"),
+        ("nvg-d16-onestep", 0.763e12, "13 passes: 7 stages x 1, twice where guided", "3.21 TFLOP", "4 forward passes"),
+    ],
+)
+def test_the_cost_of_structure_is_explained(name: str, flops: float, passes: str, whole: str, training: str) -> None:
+    found = estimate(load_preset(name), CPU)
+    assert found.sampling_flops["structure"] == pytest.approx(flops, rel=1e-3)
+    assert f"({passes})" in describe(found)
+    assert f"{whole}\nFLOPs of generator training" in describe(found)  # the last of the parts is their sum
+    assert f"(the structure takes {training} per stage)" in describe(found)
+
+
 @pytest.mark.parametrize("name", ["var-tiny", "ar-tiny"])
 def test_estimate_of_other_families(name: str) -> None:
     found = estimate(load_preset(name, ["data.train_images=100"]), CPU)
