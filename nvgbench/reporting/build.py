@@ -47,7 +47,10 @@ DEFAULT_TITLE = "Structured image generators, measured"
 LIMIT = 5_000_000
 """Largest size of the page, bytes."""
 _MOST_DATA = 1_500_000
-"""Size of the embedded data, bytes, above which the records' tables, then the records, are only in the JSON beside the page."""
+"""Bytes of embedded data above which the records' tables, then the records, then the numbers of studies are only in the JSON
+beside the page."""
+STUDIES = "studies"
+"""The section of the page, and of its numbers, that shows studies."""
 _SCRIPTS = ("sort", "compare", "models", "copy")
 _SIDE_BY_SIDE = 0.4
 """Largest share of the space for pictures that the side-by-side view takes, in bytes of PNG."""
@@ -125,10 +128,16 @@ def _fitting_page(report: _Report) -> str:
 
 
 def _embedded(report: _Report) -> str:
-    """The data inside the page: all records, or records without their tables, or no records, as fits."""
+    """The data inside the page: with records, without their tables, without records, or without numbers of studies, as fits."""
     records = [one.record for one in report.located]
-    for trees in (data.record_trees(records), data.record_trees(records, tables=False), None):
-        text = data.for_page(report.document if trees is None else {**report.document, "records": trees})
+    others = [number for number in report.document["numbers"] if number["section"] != STUDIES]
+    for more in (
+        {"records": data.record_trees(records)},
+        {"records": data.record_trees(records, tables=False)},
+        {},
+        {"numbers": others},
+    ):
+        text = data.for_page({**report.document, **more})
         if len(text) <= _MOST_DATA:
             break
     return text
@@ -156,7 +165,7 @@ def _report(
     warned = cautions.cautions(records)
     tables = _tables(records, found, judged, scaled, force)
     sections = studies.study_sections(records)
-    tables["studies"] = [table for section in sections for table in section.tables]
+    tables[STUDIES] = [table for section in sections for table in section.tables]
     past = history.history_section(over_time, series)
     tables["history"] = None if past is None or past.table.empty else past.table
     tables["gate"] = gate.gate_table(verdicts) if verdicts else None

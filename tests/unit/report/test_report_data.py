@@ -18,7 +18,7 @@ from nvgbench.errors import InputError
 from nvgbench.reporting.build import LIMIT, render_report
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import LocatedRecord, located_records
-from tests.helpers.report_records import metric, provenance, scores, train_record, write_runs
+from tests.helpers.report_records import ablation_record, metric, provenance, scores, train_record, write_runs
 
 
 class Cells(HTMLParser):
@@ -132,6 +132,16 @@ def test_the_limit_holds_for_large_inputs(tmp_path: Path) -> None:
     assert "pixels)" in html
     assert "a long table" not in html
     assert page.with_suffix(".json").read_text(encoding="utf-8").count('"a long table"') == 12
+
+
+def test_numbers_of_large_studies_are_beside_the_page_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvgbench.reporting.build._MOST_DATA", 20_000)
+    page = render_report(located(tmp_path, evaluated("m", 5.0), ablation_record("m")), tmp_path / "index.html")
+    inside = re.search(r'id="nvgbench-report">(.*?)</script>', page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert inside is not None
+    found, beside = json.loads(inside[1]), json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    assert {number["section"] for number in beside["numbers"]} >= {"studies", "scores"}
+    assert found["numbers"] == [number for number in beside["numbers"] if number["section"] != "studies"]
 
 
 def test_too_many_records_for_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
