@@ -118,9 +118,8 @@ def slic(subject: Subject, latent_BChw: Tensor, rng: torch.Generator) -> Maps:
             means_nD = np.stack([joined_LD[labels_L == number].mean(0) for number in range(n)])
             distances_Ln = ((joined_LD[:, None] - means_nD[None]) ** 2).sum(-1)
             before_L, labels_L = labels_L, distances_Ln.argmin(1)
-            for number in np.setdiff1d(
-                np.arange(n), labels_L
-            ):  # a cluster that lost all positions starts anew at the worst one
+            # A cluster that lost all positions starts anew at the worst one.
+            for number in np.setdiff1d(np.arange(n), labels_L):
                 sizes_n = np.bincount(labels_L, minlength=n)
                 worst = np.where(sizes_n[labels_L] > 1, distances_Ln[np.arange(len(labels_L)), labels_L], -1).argmax()
                 labels_L[worst] = number
