@@ -108,8 +108,7 @@ class StructureSteps(Study):
         front = _front(tables, metric)
         charts = [
             Chart(
-                table="differences", kind="dots", y="value", series="variant", zero=True, label=f"difference in {metric}",
-                panel=("baseline",),
+                table="differences", kind="dots", y="value", series="comparison", zero=True, label=f"difference in {metric}",
                 caption=f"One step minus the baseline in {metric}, mean over training seeds; lower is better. Bars are "
                 "intervals over trainings that hold for all comparisons with a baseline together.",
             ),
@@ -120,12 +119,12 @@ class StructureSteps(Study):
                 "their distance.",
             ),
         ]  # fmt: skip
-        differences = [
-            row | {"baseline": BASELINE if BASELINE in finding.text else CONTROL}
-            for finding in findings
-            if finding.metric == metric
-            for row in difference_rows([finding])
-        ]
+        differences = []
+        for finding in findings:
+            if finding.metric == metric:
+                base = BASELINE if BASELINE in finding.text else CONTROL
+                rows = difference_rows([finding])
+                differences += [row | {"baseline": base, "comparison": f"{row['variant']} minus {base}"} for row in rows]
         return Conclusion(
             findings=[*findings, *_map_findings(tables["maps"])],
             charts=charts,
