@@ -23,7 +23,7 @@ class Components(TrainedVariants):
         "structure RoPE": "on, or off: the rotary embedding has no structure axes",
         "content target": "the final canvas, or the next content alone",
         "canvas noise": "none, additive, or variance-preserving; with pure structure noise, as in Table 3",
-        "feature alignment": "off, or on (DINOv2; the variant fails where its weights are not available)",
+        "feature alignment": "off, or on, with DINOv2 (as published) or EfficientNet-Lite0 where their weights are available",
         "structure": "generated, or given: the maps of training images of the same class, with the published model",
     }
     limits = (
@@ -34,7 +34,6 @@ class Components(TrainedVariants):
     def variants(self, preset: str) -> Sequence[Variant]:
         pure = {"model.structure_input": "pure-noise"}
         aligned = {
-            "model.alignment": "dinov2",
             "model.alignment_block": min(8, max(1, load_preset(preset).model.depth // 2)),
             "train.cache_tokens": False,
         }
@@ -47,7 +46,8 @@ class Components(TrainedVariants):
                 name="additive canvas noise", settings=pure | {"model.canvas_input": "additive-noise"}, baseline="pure noise"
             ),
             Variant(name="VP canvas noise", settings=pure | {"model.canvas_input": "vp-noise"}, baseline="pure noise"),
-            Variant(name="feature alignment", settings=aligned),
+            Variant(name="alignment, DINOv2", settings=aligned | {"model.alignment": "dinov2"}, optional=True),
+            Variant(name="alignment, Lite0", settings=aligned | {"model.alignment": "efficientnet-lite0"}, optional=True),
         )
 
     def probes(self) -> Sequence[Variant]:

@@ -18,6 +18,7 @@ from nvgbench.config.load import config_hash, load_preset, replicate_hash, to_di
 from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
 from nvgbench.files import write_text
+from nvgbench.registry import get_family
 from nvgbench.runs.find import find_runs
 from nvgbench.runs.folder import PHASES, RunFolder
 from nvgbench.training.dry_run import estimate
@@ -132,6 +133,19 @@ def plan_jobs(
             jobs.append(Job(variant=variant.name, seed=seed, config=config, folder=folder, state=state, tokenizer=key,
                             teacher=teacher.folder if teacher else None))  # fmt: skip
     return jobs
+
+
+def cannot_be_trained(jobs: Sequence[Job], variants: Sequence[Variant]) -> dict[str, str]:
+    """Optional variants that cannot be trained here, with the reason."""
+    optional = {variant.name for variant in variants if variant.optional}
+    reasons: dict[str, str] = {}
+    for job in jobs:
+        if job.variant in optional and job.state != "finished":
+            try:
+                get_family(job.config.family).check_training(job.config)
+            except InputError as error:
+                reasons[job.variant] = str(error)
+    return reasons
 
 
 def tokenizer_key(config: RunConfig) -> str:

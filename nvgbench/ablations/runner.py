@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nvgbench.ablations.execute import Outcome, Showing, measure_runs, silent, train_jobs
-from nvgbench.ablations.plan import Cost, Job, job_costs, plan_jobs, study_variants, write_queue
+from nvgbench.ablations.plan import Cost, Job, cannot_be_trained, job_costs, plan_jobs, study_variants, write_queue
 from nvgbench.ablations.registry import get_study
 from nvgbench.ablations.study import BUDGETS, Context, Row, StudiedRun, Study
 from nvgbench.errors import InputError, did_you_mean
@@ -77,6 +77,7 @@ class StudyPlan:
         jobs: its trainings, finished ones included; none if it probes existing runs.
         runs: what is measured.
         context: of the measurements.
+        left_out: optional variants that cannot be trained here, with the reason.
     """
 
     study: Study
@@ -85,6 +86,7 @@ class StudyPlan:
     runs: tuple[StudiedRun, ...]
     context: Context
     request: StudyRequest
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def costs(self) -> list[Cost]:
         """What each job still costs."""
@@ -112,6 +114,8 @@ def plan_study(request: StudyRequest, report: Report = quiet) -> StudyPlan:
         variants, preset, budget, seeds=request.seeds, root=request.root, device=request.device,
         settings=request.settings, data=data,
     )  # fmt: skip
+    left_out = {} if request.variants else cannot_be_trained(jobs, variants)
+    jobs = [job for job in jobs if job.variant not in left_out]
     context = Context(
         root=request.root,
         device=request.device,
@@ -124,7 +128,9 @@ def plan_study(request: StudyRequest, report: Report = quiet) -> StudyPlan:
     )
     probed = (StudiedRun(run.name, run.config.train.seed, run) for run in request.targets)
     runs = tuple(job.run for job in jobs) or tuple(probed)
-    return StudyPlan(study=study, preset=preset, jobs=tuple(jobs), runs=runs, context=context, request=request)
+    return StudyPlan(
+        study=study, preset=preset, jobs=tuple(jobs), runs=runs, context=context, request=request, left_out=left_out
+    )
 
 
 def run_study(plan: StudyPlan, showing: Showing = silent) -> RunRecord:
@@ -172,7 +178,7 @@ def _record(plan: StudyPlan, tables: dict[str, list[Row]], outcomes: Sequence[Ou
         findings=tuple(conclusion.findings),
         charts=tuple(conclusion.charts),
         tables=tuple(name for name in study.reports if name in tables),
-        limits=study.limits,
+        limits=" ".join((study.limits, *(f"Left out here: {name} ({reason})." for name, reason in plan.left_out.items()))),
     )
     first = None if plan.jobs else plan.runs[0].folder
     return RunRecord(

@@ -34,6 +34,8 @@ class Variant:
         preset: another preset than the study's; the study's if empty.
         baseline: name of the variant that it is compared with; the study's first variant if empty.
         teacher: name of the variant whose run it learns from, see `nvgbench.training.run.train_run`; it comes before this one.
+        optional: left out, with the reason on the page, where what its training needs is not installed; unless it is asked for
+            by name.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Variant:
     preset: str = ""
     baseline: str = ""
     teacher: str = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,6 +94,8 @@ def _command(study: str) -> Callable[..., None]:
             sources=sources, extractor=extractor, jobs=jobs,
         )  # fmt: skip
         plan = plan_study(request, counting)
+        for name, reason in plan.left_out.items():
+            typer.echo(f"left out: {name}: {reason}", err=True)
         if dry_run:
             _show_plan(plan)
         elif executor is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from nvgbench.ablations.study import BUDGETS, Context, StudiedRun
 from nvgbench.ablations.transfer import Transfer
 from nvgbench.config.load import load_preset
 from nvgbench.errors import InputError
+from nvgbench.nvg import alignment_target
+from nvgbench.nvg.config import NvgModelConfig
 from nvgbench.reporting.studies import study_sections
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.study import StudyPage, study_page
@@ -48,6 +51,26 @@ def rows(values: dict[str, list[float]], **more: Any) -> list[dict[str, Any]]:
         for name, per_seed in values.items()
         for seed, value in enumerate(per_seed)
     ]
+
+
+def test_variants_that_cannot_be_trained_here_are_left_out_unless_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(model: NvgModelConfig) -> Path:
+        if model.alignment == "dinov2":
+            raise InputError("no weights of DINOv2")
+        return tmp_path
+
+    monkeypatch.setattr(alignment_target, "_find_file", find)
+    request = StudyRequest(study="components", root=tmp_path, device=CPU, budget="quick")
+    plan = plan_study(request)
+    planned = {job.variant for job in plan.jobs}
+    assert "alignment, Lite0" in planned
+    assert "alignment, DINOv2" not in planned
+    assert plan.left_out == {"alignment, DINOv2": "no weights of DINOv2"}
+    named = plan_study(dataclasses.replace(request, variants=("alignment, DINOv2",)))
+    assert {job.variant for job in named.jobs} == {"as published", "alignment, DINOv2"}
+    assert not named.left_out
 
 
 @pytest.mark.parametrize("name", STUDIES.names())
