@@ -165,6 +165,7 @@ def _report(
     warned = cautions.cautions(records)
     tables = _tables(records, found, judged, scaled, force)
     sections = studies.study_sections(records)
+    only_studies = bool(sections) and all(record.kind == "ablation" for record in records)
     tables[STUDIES] = [table for section in sections for table in section.tables]
     past = history.history_section(over_time, series)
     tables["history"] = None if past is None or past.table.empty else past.table
@@ -174,7 +175,7 @@ def _report(
         *([gate.gate_statement(verdicts)] if verdicts else []),
         *cautions.caution_statements(warned),
         *pairs.forced_statements(tables["differences"]),
-        *score_statements(models, anchors),
+        *(() if only_studies else score_statements(models, anchors)),
         *(past.statements if past else ()),
         claim_tables.claim_statement(judged, scaled),
         *costs.budget_statements(records, models),
@@ -196,6 +197,7 @@ def _report(
     subjects = list(dict.fromkeys([*rank, *anchors, *series]))
     content = _content(tables, statements) | {
         "models": subjects,
+        "only_studies": only_studies,
         "models_json": Markup(data.for_page(subjects)),
         "title": title,
         "newest": newest.replace("T", " ").removesuffix("+00:00"),

@@ -21,7 +21,7 @@ from nvgbench.reporting.published import SENTENCE, match_published, published_re
 from nvgbench.results.schema import Artifact, RunRecord
 from nvgbench.results.store import LocatedRecord, ResultStore, located_records
 from tests.helpers.replicates import replicate
-from tests.helpers.report_records import MODELS, profile_record, provenance, scores, train_record, write_runs
+from tests.helpers.report_records import MODELS, ablation_record, profile_record, provenance, scores, train_record, write_runs
 
 VOID = {"meta", "img", "input", "br", "hr", "link", "path", "line", "use", "rect", "circle", "polyline", "polygon"}
 LIMIT = 5_000_000
@@ -234,6 +234,14 @@ def test_a_single_model_and_no_model(tmp_path: Path) -> None:
     assert "These records include no training." in page.text
     with pytest.raises(InputError, match="no records to report on"):
         render_report([], tmp_path / "none.html")
+
+
+def test_a_page_of_studies_alone_has_no_empty_sections(tmp_path: Path) -> None:
+    studies = render(tmp_path, ablation_record("m"))
+    assert {"budgets", "costs"}.isdisjoint(tag.get("id") for tag in studies.all("section"))
+    assert "No model has been scored yet" not in studies.text
+    both = render(tmp_path, ablation_record("m"), evaluated("m", 5.0))
+    assert {"studies", "budgets", "costs"} <= {tag.get("id") for tag in both.all("section")}
 
 
 def test_unequal_budgets_and_scores_are_reported(tmp_path: Path) -> None:
