@@ -59,8 +59,7 @@ class CmmdMetric:
         if inputs.extractor != SCORES["CMMD"].extractor:
             return {}
         x, y = inputs.generated.features_ND, inputs.reference.features_ND
-        value, parts = cmmd(x, y, device=inputs.device), cmmd_contributions(x, y, device=inputs.device)
-        return {"CMMD": Contributions(value=value, parts=parts, method=_HAJEK)}
+        return {"CMMD": cmmd(x, y, device=inputs.device)}
 
 
 @dataclass(frozen=True)
@@ -111,31 +110,32 @@ def kernel_contributions(x: Any, y: Any, *, device: torch.device | str = "cpu") 
     First-order (Hájek) projection of the estimator, whose standard error is
     2 · std_i(mean_j k(x_i, x_j) - mean_j k(x_i, y_j)) / sqrt(N).
     """
-    return _contributions(*_on_device(*as_feature_pair(x, y, rows=2), device, torch.float32), _polynomial)
+    first, second = _on_device(*as_feature_pair(x, y, rows=2), device, torch.float32)
+    return _projection(_means(first, first, _polynomial) - _means(first, second, _polynomial))
 
 
-def cmmd(x: Any, y: Any, *, device: torch.device | str = "cpu") -> float:
+def cmmd(x: Any, y: Any, *, device: torch.device | str = "cpu") -> Contributions:
     """CMMD between two sets of CLIP embeddings ``[N, D]`` and ``[M, D]``, each of length 1; at least 0.
 
+    The contributions are those of `kernel_contributions`.
+
     Raises:
-        InputError: not matrices, different widths, NaN or infinity.
+        InputError: not matrices, different widths, fewer than two images, NaN or infinity.
     """
-    first, second = _on_device(*as_pair(x, y), device, torch.float64)
-    return max(CMMD_SCALE * (_mean(first, first) + _mean(second, second) - 2 * _mean(first, second)), 0.0)
+    first, second = _on_device(*as_pair(x, y, rows=2), device, torch.float64)
+    within_N, across_N = (_means(first, other, _gaussian) for other in (first, second))
+    value = CMMD_SCALE * float(within_N.mean() + _means(second, second, _gaussian).mean() - 2 * across_N.mean())
+    return Contributions(value=max(value, 0.0), parts=CMMD_SCALE * _projection(within_N - across_N), method=_HAJEK)
 
 
-def cmmd_contributions(x: Any, y: Any, *, device: torch.device | str = "cpu") -> Floats:
-    """Contribution of each generated image ``[N]`` to the error of CMMD; see `kernel_contributions`."""
-    return CMMD_SCALE * _contributions(*_on_device(*as_pair(x, y, rows=2), device, torch.float64), _gaussian)
+def _projection(witness_N: Floats) -> Floats:
+    """Contributions to the error from each generated image's mean kernel within its set, minus that to the reference."""
+    return 2 * deviations(witness_N) / np.sqrt(len(witness_N) * (len(witness_N) - 1))
 
 
-def _contributions(first: torch.Tensor, second: torch.Tensor, kernel: Kernel) -> Floats:
-    witness: list[Floats] = []
-    for rows in first.split(_BLOCK):
-        inside, across = (kernel(rows, tensor).mean(dim=1) for tensor in (first, second))
-        witness.append((inside - across).cpu().numpy())
-    witness_N = np.concatenate(witness)
-    return 2 * deviations(witness_N) / np.sqrt(len(first) * (len(first) - 1))
+def _means(x: torch.Tensor, y: torch.Tensor, kernel: Kernel) -> Floats:
+    """Mean of the kernel over ``y`` for each row of ``x`` ``[N]``, block by block."""
+    return np.concatenate([kernel(rows, y).mean(dim=1).cpu().numpy() for rows in x.split(_BLOCK)])
 
 
 def _on_device(
@@ -150,12 +150,6 @@ def _on_device(
 def _gaussian(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     squared = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1) - 2 * x @ y.T
     return squared.div_(-2 * CMMD_SIGMA**2).exp_()
-
-
-def _mean(x: torch.Tensor, y: torch.Tensor) -> float:
-    """Mean of the Gaussian kernel over all pairs, block by block."""
-    total = sum(float(_gaussian(rows, y).sum()) for rows in x.split(_BLOCK))
-    return total / (len(x) * len(y))
 
 
 def _polynomial(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
