@@ -22,6 +22,7 @@ from nvgbench.data.source import open_dataset
 from nvgbench.interfaces import CostCard
 from nvgbench.registry import get_family
 from nvgbench.runs.folder import PHASES
+from nvgbench.training.frozen import frozen_parameters
 from nvgbench.training.plan import phase_steps, planned_modules, resolve_config
 from nvgbench.training.precision import resolve_precision
 
@@ -81,7 +82,7 @@ def estimate(config: RunConfig, device: torch.device) -> Estimate:
     cost = get_family(config.family).cost(config, classes)
     parameters = dict(cost.parameters)
     value_bytes = 2 if resolve_precision(config.train.precision, device) == "bf16" else 4
-    tokenizer, _ = planned_modules(config, classes)
+    tokenizer, generator = planned_modules(config, classes)
     tokenizer_parameters = sum(value.numel() for value in tokenizer.parameters())
     generator_parameters = sum(count for name, count in parameters.items() if name != "tokenizer")
     forward_flops, forward_values = _autoencoder_cost(tokenizer, config)
@@ -89,12 +90,14 @@ def estimate(config: RunConfig, device: torch.device) -> Estimate:
         config, "tokenizer", images, tokenizer_parameters,
         flops_per_image=None if forward_flops is None else _FORWARD_AND_BACKWARD * forward_flops,
         activations_per_image=None if forward_values is None else forward_values * value_bytes,
+        frozen=frozen_parameters(tokenizer, config.train.tokenizer.frozen),
     )  # fmt: skip
     generator_phase = _phase(
         config, "generator", images, generator_parameters,
         flops_per_image=cost.training_flops,
         activations_per_image=_transformer_activations(cost, generator_parameters, value_bytes),
-        frozen=tokenizer_parameters,
+        frozen=frozen_parameters(generator, config.train.generator.frozen),
+        beside=tokenizer_parameters,
     )  # fmt: skip
     return Estimate(
         name=config.name,
@@ -167,17 +170,20 @@ def _phase(
     *,
     flops_per_image: float | None,
     activations_per_image: float | None,
-    frozen: int = 0,
+    frozen: int,
+    beside: int = 0,
 ) -> PhaseEstimate:
+    """The cost of a phase that trains all but ``frozen`` of ``parameters``, with a model of ``beside`` parameters in memory."""
     phase: PhaseConfig = getattr(config.train, name)
     steps = phase_steps(config, name, images)
     images_per_pass = min(phase.micro_batch_size or phase.batch_size, phase.batch_size)
     activations = None if activations_per_image is None else activations_per_image * images_per_pass
+    trained = parameters - frozen
     memory: dict[str, float | None] = {
-        "weights": 4.0 * (parameters + frozen),
-        "gradients": 4.0 * parameters,
-        "optimizer (two moments)": 8.0 * parameters,
-        "average (EMA)": 4.0 * parameters if phase.ema_decay > 0 else 0.0,
+        "weights": 4.0 * (parameters + beside),
+        "gradients": 4.0 * trained,
+        "optimizer (two moments)": 8.0 * trained,
+        "average (EMA)": 4.0 * trained if phase.ema_decay > 0 else 0.0,
         f"activations, {images_per_pass:,} images": activations,
     }
     flops = None if flops_per_image is None else flops_per_image * steps * phase.batch_size

@@ -32,6 +32,12 @@ def freeze(module: nn.Module, patterns: Sequence[str], key: str) -> None:
         raise InputError(f"`{key}` = {list(patterns)} freezes every parameter; leave some to train")
 
 
+def frozen_parameters(module: nn.Module, patterns: Sequence[str]) -> int:
+    """Number of parameters that `freeze` excludes."""
+    named = module.named_parameters()
+    return sum(value.numel() for name, value in named if any(fnmatch.fnmatch(name, pattern) for pattern in patterns))
+
+
 def _closest(pattern: str, names: Sequence[str]) -> str:
     """The closest names; if there are none, the parts of the model."""
     prefixes = {".".join(parts[:depth]) for name in names if (parts := name.split(".")) for depth in range(1, len(parts))}

@@ -44,6 +44,16 @@ def test_steps_follow_from_epochs_unless_they_are_given() -> None:
     assert phase_steps(load_preset("nvg-d16", ["train.generator.epochs=0.001"]), "generator", 10) == 1
 
 
+def test_frozen_parameters_need_memory_for_their_weights_alone() -> None:
+    whole = estimate(load_preset("nvg-tiny"), CPU)
+    part = estimate(load_preset("nvg-tiny", ["train.generator.frozen=['content.*']"]), CPU)
+    content = whole.parameters["content"]
+    before, after = whole.phases["generator"].memory, part.phases["generator"].memory
+    saved = {what: before[what] - after[what] for what in before if not what.startswith("activations")}
+    expected = {"weights": 0, "gradients": 4 * content, "optimizer (two moments)": 8 * content, "average (EMA)": 4 * content}
+    assert saved == expected
+
+
 def test_estimate_of_the_papers_model() -> None:
     found = estimate(load_preset("nvg-d16"), CPU)
     assert (found.images, found.classes) == (1_281_167, 1000)
