@@ -100,11 +100,16 @@ class StructureSteps(Study):
     def conclude(self, tables: Mapping[str, list[Row]]) -> Conclusion:
         scores = tables["scores"]
         metric = str(scores[0]["metric"])
-        findings = []
+        findings: list[Finding] = []
+        differences: list[Row] = []
         for name in (metric, next((str(row["metric"]) for row in scores if str(row["metric"]).startswith("recall")), "")):
             rows = [row | {"variant": row["setting"]} for row in scores if row["metric"] == name]
             for base in (BASELINE, CONTROL):
-                findings += _compared(rows, base, name)
+                compared = _compared(rows, base, name)
+                findings += compared
+                if name == metric:
+                    found = difference_rows(compared)
+                    differences += [row | {"baseline": base, "comparison": f"{row['variant']} minus {base}"} for row in found]
         front = _front(tables, metric)
         charts = [
             Chart(
@@ -119,12 +124,6 @@ class StructureSteps(Study):
                 "their distance.",
             ),
         ]  # fmt: skip
-        differences = []
-        for finding in findings:
-            if finding.metric == metric:
-                base = BASELINE if BASELINE in finding.text else CONTROL
-                rows = difference_rows([finding])
-                differences += [row | {"baseline": base, "comparison": f"{row['variant']} minus {base}"} for row in rows]
         return Conclusion(
             findings=[*findings, *_map_findings(tables["maps"])],
             charts=charts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,12 @@ def test_a_failed_run_is_recorded_and_tried_again(tmp_path: Path) -> None:
     assert page is not None
     assert [one.verdict for one in page.findings] == ["no difference"]
     assert len(toy_study.MEASURED) == 1  # the one that failed
+
+
+def test_the_page_names_what_was_left_out(tmp_path: Path) -> None:
+    page = study_page(run_study(dataclasses.replace(plan(tmp_path), left_out={"higher": "its weights are not here"})))
+    assert page is not None
+    assert page.limits == "Everything. Left out here: higher (its weights are not here)."
 
 
 def test_a_training_that_fails_stops_no_other(tmp_path: Path) -> None:
