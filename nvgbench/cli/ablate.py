@@ -94,8 +94,9 @@ def _command(study: str) -> Callable[..., None]:
             sources=sources, extractor=extractor, jobs=jobs,
         )  # fmt: skip
         plan = plan_study(request, counting)
-        for name, reason in plan.left_out.items():
-            typer.echo(f"left out: {name}: {reason}", err=True)
+        if not submitted:  # the job's machine may have what this one lacks
+            for name, reason in plan.left_out.items():
+                typer.echo(f"left out: {name}: {reason}", err=True)
         if dry_run:
             _show_plan(plan)
         elif executor is not None:
