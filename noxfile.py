@@ -120,7 +120,7 @@ def quickstart(session: nox.Session) -> None:
     session.install("-e", ".", env=COMPILED)
     runs = ("--runs", "runs/quickstart")
     cores = os.cpu_count() or 1
-    session.log(f"1/4 train and score {', '.join(TINY)}, {min(len(TINY), cores)} at a time: about 12 minutes on two cores")
+    session.log(f"1/4 train and score {', '.join(TINY)}, {min(len(TINY), cores)} at a time: about 15 minutes on two cores")
     _train_side_by_side(session, runs, cores)
     session.log("2/4 score real images and untrained models for comparison: about a minute")
     session.run("nvgbench", "eval", "--all", "--anchors", "-n", "1000", *runs)
