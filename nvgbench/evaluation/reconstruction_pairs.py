@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from nvgbench.evaluation.scores import frechet_with_error
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.files import whole_file
 from nvgbench.metrics.arrays import Floats
+from nvgbench.metrics.frechet_pairs import frechet_of_pairs
 from nvgbench.metrics.uncertainty import Contributions, contributions_to_mean
 from nvgbench.results.schema import RunRecord
 from nvgbench.results.scores import score_name
@@ -65,7 +65,7 @@ def reconstruction_contributions(record: RunRecord, cache: FeatureCache) -> dict
     if isinstance(extractor, Mapping) and {"name", "fingerprint"} <= extractor.keys():
         made, real = (cache.stored(extractor["name"], extractor["fingerprint"], one) for one in (copies, images))
         if made is not None and real is not None:
-            found[score_name("rFID", extractor["name"])] = frechet_with_error(made.features_ND, real.features_ND)
+            found[score_name("rFID", extractor["name"])] = frechet_of_pairs(made.features_ND, real.features_ND)
     return found
 
 

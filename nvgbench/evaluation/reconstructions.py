@@ -14,11 +14,12 @@ from nvgbench.data.image_set import ImageSet
 from nvgbench.data.images import to_float, to_uint8
 from nvgbench.evaluation.reconstruction_pairs import keep_numbers, mean_of
 from nvgbench.evaluation.rules.base import Rules, moved
-from nvgbench.evaluation.scores import Scores, frechet_with_error
+from nvgbench.evaluation.scores import Scores
 from nvgbench.evaluation.values import metric_value
 from nvgbench.extractors.cache import FeatureCache
 from nvgbench.interfaces import CodebookTokenizer, FeatureExtractor, Tokenizer
 from nvgbench.metrics.codebook import CodebookUse
+from nvgbench.metrics.frechet_pairs import frechet_of_pairs
 from nvgbench.metrics.reconstruction import Distance, load_lpips, psnr, ssim
 from nvgbench.metrics.uncertainty import Contributions
 from nvgbench.progress import Report, quiet
@@ -92,7 +93,7 @@ def _distance(extractor: FeatureExtractor, made: Features, originals: Features, 
     x, y = made.features_ND, originals.features_ND
     if rules is not None:
         x, y = rules.pool(x), rules.pool(y)
-    distance = metric_value("rFID", extractor.name, frechet_with_error(x, y), len(x), len(y))
+    distance = metric_value("rFID", extractor.name, frechet_of_pairs(x, y), len(x), len(y))
     return distance if rules is None else moved(distance, rules.frechet(x, y), rules.identity)
 
 

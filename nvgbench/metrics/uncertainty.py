@@ -7,7 +7,8 @@ what two models have in common. A bootstrap would draw images twice: a Fréchet 
 feature would then get an interval two to five times too wide.
 
 Intervals cover other images from the same model. The reference is held fixed, as part of the protocol; what is covered is the
-expected score at this number of images, which is what comparisons at equal N compare. The tests measure their coverage.
+expected score at this number of images, which is what comparisons at equal N compare. Reconstructions and their originals vary
+together (`nvgbench.metrics.frechet_pairs`). The tests measure the coverage.
 Shape letters: N images, R replicates or subsets.
 """
 
