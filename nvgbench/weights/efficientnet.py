@@ -117,10 +117,11 @@ def _fused(network: Any) -> Any:
         if hasattr(module, convolution):  # the first block does not expand
             setattr(module, convolution, fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm)))
             setattr(module, norm, nn.Identity())
-    for convolution in (part for part in network.modules() if isinstance(part, nn.Conv2d)):
-        left, right, top, bottom = getattr(convolution.static_padding, "padding", (0, 0, 0, 0))
-        if left == right and top == bottom:
-            convolution.padding, convolution.static_padding = (top, left), nn.Identity()
+    for layer in network.modules():
+        if isinstance(zeros := getattr(layer, "static_padding", None), nn.ZeroPad2d):
+            left, right, top, bottom = zeros.padding
+            if (left, top) == (right, bottom):
+                layer.padding, layer.static_padding = (top, left), nn.Identity()
     for module in (network, *network._blocks):
         module._swish = nn.ReLU6(inplace=True)
     return network
