@@ -122,7 +122,8 @@ def obtain_classifier(
 
     Args:
         folder: parent of the classifiers' folders, ``<runs>/_extractors``.
-        identity: what determines the training data (fingerprint, image size, number of images).
+        identity: what determines the training data (fingerprint, image size, number of images), and its name, which is kept
+            but does not matter: a folder may be moved, or be written in another way.
         load: returns training and held-out images; only called for a training.
         classes: number of classes.
         recipe: how it is trained.
@@ -135,8 +136,9 @@ def obtain_classifier(
     """
     recipe = recipe or Recipe()
     content = {"data": dict(identity), "classes": classes, "recipe": asdict(recipe), "code": CODE_VERSION}
-    name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-    home = Path(folder) / f"classifier-{name}"
+    determined = content | {"data": {key: value for key, value in identity.items() if key != "name"}}
+    digest = hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:16]
+    home = Path(folder) / f"classifier-{digest}"
     if not home.exists():
         train, held_out = load()
         network = train_classifier(train, held_out, classes, recipe, device=device, progress=progress)

@@ -36,9 +36,9 @@ def test_learns_and_is_read_back_the_same(tmp_path: Path) -> None:
         calls.append(1)
         return data()
 
-    first = obtain_classifier(tmp_path, {"fingerprint": "x"}, load, 2, recipe=RECIPE)
+    first = obtain_classifier(tmp_path, {"fingerprint": "x", "name": "imagefolder:/data"}, load, 2, recipe=RECIPE)
     assert first.provenance["held_out_accuracy"] > 0.95
-    second = obtain_classifier(tmp_path, {"fingerprint": "x"}, load, 2, recipe=RECIPE)
+    second = obtain_classifier(tmp_path, {"fingerprint": "x", "name": "imagefolder:data"}, load, 2, recipe=RECIPE)
     assert len(calls) == 1
     assert second.fingerprint == first.fingerprint
     images = data()[1].images_N3HW[:5]
