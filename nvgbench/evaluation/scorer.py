@@ -94,7 +94,9 @@ class Scorer:
         if findings is not None:
             findings += self._lint(images, reference, extractors)
             findings += self._check_moments(reference, extractors)
-        real = self._real_images(images, data, extractors)
+        # An anchor of fewer images than were asked for would get a ratio of its own: distances of few images are all large.
+        whole = findings is not None or images.count >= self.options.n
+        real = self._real_images(images, data, extractors) if whole else None
         images = self._fill(images, extractors, "features of the samples")
         if not reference.statistics_only:
             filled = self._fill(reference.images, extractors, "features of the reference")

@@ -21,7 +21,7 @@ from nvgbench.evaluation.ratio import real_images
 from nvgbench.extractors import sets
 from nvgbench.results.compare import Scored, why_not_comparable
 from nvgbench.results.store import ResultStore
-from tests.unit.evaluation.test_evaluate import Thumbnails, coloured, named, offline, stub_run  # noqa: F401
+from tests.unit.evaluation.test_evaluate import Painter, Thumbnails, coloured, named, offline, stub_run  # noqa: F401
 
 SMALL: dict[str, Any] = {"batch_size": 16}
 
@@ -76,6 +76,23 @@ def test_a_run_gets_a_record_per_extractor_and_one_of_the_set(tmp_path: Path) ->
     assert warned == [line for line in warned if "flatter" not in line]
     assert [line for line in warned if "trio" in line] == ["extractors trio: clip not available; the records say why"]
     assert ratio.provenance["seeds"] == first.provenance["seeds"]
+
+
+def test_anchors_of_fewer_images_have_no_ratio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distances of 30 real images are larger than those of 40, so an untrained model would seem nearer than it is."""
+    monkeypatch.setattr("nvgbench.evaluation.anchors.untrained", lambda *_: Painter())
+    monkeypatch.setattr("nvgbench.evaluation.evaluate.UNTRAINED_IMAGES", 30)
+    options = EvaluationOptions(n=40, extractors="classifier,dinov2", **SMALL)
+    names: dict[str, list[str]] = {}
+    for record in Evaluator(tmp_path, options).anchors([stub_run(tmp_path).config]):
+        names.setdefault(record.subject, []).extend(metric.name for metric in record.metrics)
+    ratio = "FDr[classifier+dinov2]"
+    assert {subject: ratio in found for subject, found in names.items()} == {
+        "real images (shapes)": True,
+        "class means (shapes)": True,
+        "untrained nvg-tiny": False,
+    }
+    assert "FD[dinov2]" in names["untrained nvg-tiny"]
 
 
 def test_real_images_as_samples_score_one(tmp_path: Path) -> None:
