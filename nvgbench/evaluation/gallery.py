@@ -10,6 +10,7 @@ import torch
 
 from nvgbench.data.image_set import ImageSet
 from nvgbench.data.images import save_grid
+from nvgbench.results.paths import without_machine_paths
 from nvgbench.results.schema import Artifact
 
 COLUMNS = 6
@@ -28,15 +29,16 @@ def write_gallery(images: ImageSet, folder: Path, path: Path, kind: str, names: 
         kind: of the artifact.
         names: of the classes, if known.
     """
+    name = without_machine_paths(images.name)
     if images.labels_N is None:
         shown = images.first(COLUMNS * COLUMNS)
         save_grid(shown, folder / path, columns=COLUMNS if images.count >= COLUMNS else None)
-        return Artifact(kind=kind, path=str(path), caption=f"{images.name}: the first {len(shown)} images")
+        return Artifact(kind=kind, path=str(path), caption=f"{name}: the first {len(shown)} images")
     rows = shown_rows(images)
     wanted = [index for row in rows.values() for index in row]
     save_grid(_pick(images, wanted), folder / path, columns=len(next(iter(rows.values()))))
     each = len(wanted) // len(rows)
-    caption = f"{images.name}: the first {each} of each class, none chosen" if each > 1 else f"{images.name}: the first of each"
+    caption = f"{name}: the first {each} of each class, none chosen" if each > 1 else f"{name}: the first of each"
     return Artifact(kind=kind, path=str(path), caption=caption, rows=row_labels(rows, names))
 
 

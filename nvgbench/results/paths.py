@@ -10,7 +10,7 @@ from typing import Any
 
 _WHOLE = re.compile(r"(?P<head>(?:[\w.-]*[=:])*)(?P<path>/(?!/).*|[A-Za-z]:[\\/](?!/).*)", re.DOTALL)
 """A whole text that is a path, or an option or data source that ends in one: ``--out=/a/b``, ``data.source=npz:/a/b c.npz``."""
-_WITHIN = re.compile(r"(?<![^\s\"'(\[<=,;])(?P<path>/[^\s/\"',;:)\]>]+(?:/[^\s/\"',;:)\]>]*)+|[A-Za-z]:\\[^\s\"',;)\]>]+)")
+_WITHIN = re.compile(r"(?<![^\s\"'(\[<=,;:])(?P<path>/[^\s/\"',;:)\]>]+(?:/[^\s/\"',;:)\]>]*)+|[A-Za-z]:\\[^\s\"',;)\]>]+)")
 """A path of at least two parts among other words."""
 
 

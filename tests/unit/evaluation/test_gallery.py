@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,12 @@ def test_without_classes_the_first_images(tmp_path: Path) -> None:
     artifact = write_gallery(numbered(None, 100), tmp_path, Path("x.png"), "samples")
     assert artifact.rows == ()
     assert tiles(tmp_path / "x.png", COLUMNS, COLUMNS)[0] == list(range(COLUMNS))
+
+
+def test_a_caption_does_not_say_where_the_images_lie(tmp_path: Path) -> None:
+    images = dataclasses.replace(numbered(None, 4), name="imagefolder:/mnt/disk/faces (eval)")
+    artifact = write_gallery(images, tmp_path, Path("x.png"), "samples")
+    assert artifact.caption.startswith("imagefolder:…/faces (eval): ")
 
 
 def test_many_classes_and_few_images() -> None:

@@ -32,6 +32,7 @@ BASE = Path("/home/someone/project")
         # Whatever is not an absolute path stays unchanged.
         ("runs/nvg-tiny", "runs/nvg-tiny"),
         ("../runs", "../runs"),
+        ("imagefolder:/mnt/disk/cifar10 (eval): the first 6", "imagefolder:…/cifar10 (eval): the first 6"),
         ("https://example.org/a/b.pth", "https://example.org/a/b.pth"),
         ("put the file from https://example.org/a/b.pth there", "put the file from https://example.org/a/b.pth there"),
         ("x / 127.5 - 1; and/or 3 images/s", "x / 127.5 - 1; and/or 3 images/s"),
