@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,8 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "docs", "tests"]
 
 TINY = ("nvg-tiny", "var-tiny", "ar-tiny")
+CORES = os.cpu_count() or 1
+AT_ONCE = min(len(TINY), CORES)
 GATE = ("--baseline", "reports/gates/baselines/tiny.json", "--rules", "reports/gates/tiny.toml")
 # pip compiles what it installs, uv does not unless asked; sessions that start many processes would compile torch in each.
 COMPILED = {"UV_COMPILE_BYTECODE": "1"}
@@ -102,9 +105,8 @@ def gate(session: nox.Session) -> None:
     shutil.rmtree(runs, ignore_errors=True)
     session.run("nvgbench", "gate", "cost", *TINY, "nvg-d16", "var-d16", "--out", f"{runs}/cost/records.jsonl")
     settings = [word for setting in SHORT for word in ("--set", setting)]
-    for preset in TINY:
-        session.run("nvgbench", "train", preset, "--runs", runs, "--device", "cpu", *settings)
-        session.run("nvgbench", "eval", preset, "--runs", runs, "--device", "cpu", "-n", "500", *EXTRACTORS)
+    place = ("--runs", runs, "--device", "cpu")
+    _train_and_score(session, (*place, *settings), (*place, "-n", "500", *EXTRACTORS), threads=1)
     session.run("nvgbench", "gate", *GATE, "--runs", runs, *session.posargs)
     session.run("nvgbench", "gate", "selftest")
 
@@ -121,9 +123,9 @@ def quickstart(session: nox.Session) -> None:
     """Train NVG, VAR and AR on procedural shapes, score them side by side, write reports/quickstart/index.html."""
     session.install("-e", ".", env=COMPILED)
     runs = ("--runs", "runs/quickstart")
-    cores = os.cpu_count() or 1
-    session.log(f"1/4 train and score {', '.join(TINY)}, {min(len(TINY), cores)} at a time: about 15 minutes on two cores")
-    _train_side_by_side(session, runs, cores)
+    session.log(f"1/4 train and score {', '.join(TINY)}, {AT_ONCE} at a time: about 15 minutes on two cores")
+    # Models this small make poor use of more than one core.
+    _train_and_score(session, runs, ("-n", "1000", *runs), threads=max(1, CORES // AT_ONCE))
     session.log("2/4 score real images and untrained models for comparison: about a minute")
     session.run("nvgbench", "eval", "--all", "--anchors", "-n", "1000", *runs)
     session.log("3/4 measure speed, memory and the stability of structure maps: less than a minute")
@@ -133,14 +135,13 @@ def quickstart(session: nox.Session) -> None:
     session.run("nvgbench", "report", "--all", *runs, "--out", "reports/quickstart/index.html")
 
 
-def _train_side_by_side(session: nox.Session, runs: tuple[str, str], cores: int) -> None:
-    """Each process has its share of the cores: models this small make poor use of more than one. The longest comes first."""
-    at_once = min(len(TINY), cores)
-    threads = {"OMP_NUM_THREADS": str(max(1, cores // at_once))}
+def _train_and_score(session: nox.Session, train: Sequence[str], score: Sequence[str], threads: int) -> None:
+    """Several presets at a time, each process with its threads. The longest comes first."""
+    env = {"OMP_NUM_THREADS": str(threads)}
 
-    def train(preset: str) -> None:
-        session.run("nvgbench", "train", preset, *runs, env=threads)
-        session.run("nvgbench", "eval", preset, "-n", "1000", *runs, env=threads)
+    def one(preset: str) -> None:
+        session.run("nvgbench", "train", preset, *train, env=env)
+        session.run("nvgbench", "eval", preset, *score, env=env)
 
-    with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(train, TINY))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(one, TINY))
