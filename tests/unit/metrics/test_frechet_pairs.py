@@ -72,7 +72,7 @@ def test_intervals_contain_the_expected_distance(n: int, d: int) -> None:
     values = np.array([score.value for score in scores])
     errors = np.array([score.stderr for score in scores])
     assert 0.8 < errors.mean() / values.std(ddof=1) < 1.25
-    assert 0.9 < np.mean(np.abs(values - values.mean()) < 1.96 * errors) <= 1
+    assert np.mean(np.abs(values - values.mean()) < 1.96 * errors) > 0.9
     # With the originals held fixed they would be this much too wide.
     assert np.mean(fixed) > 1.5 * values.std(ddof=1)
 
