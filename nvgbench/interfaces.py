@@ -172,6 +172,8 @@ class ModelFamily(ABC):
         name: the family's name in presets.
         summary: one line for listings.
         presets: importable package whose ``*.toml`` files are the family's presets.
+        tokenizers: importable package whose folders are runs with a trained tokenizer, for ``train --tokenizer NAME``; None for
+            none.
         model_config, sampling_config, quantizer_config: keyword-only frozen dataclasses, the types of the preset's sections
             ``[model]``, ``[sampling]`` and ``[tokenizer.quantizer]``.
         unconditional: whether label ``num_classes`` means "no class" to its models, so that they can be trained and sampled
@@ -182,6 +184,7 @@ class ModelFamily(ABC):
     name: str
     summary: str
     presets: str
+    tokenizers: str | None = None
     model_config: type = NoSettings
     sampling_config: type = NoSettings
     quantizer_config: type = NoSettings

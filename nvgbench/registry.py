@@ -117,3 +117,17 @@ def get_preset(name: str) -> Traversable:
     if name not in files:
         raise InputError(f"no preset {name!r}{did_you_mean(name, files)}; known: {', '.join(files)}")
     return files[name]
+
+
+def tokenizer_folders() -> dict[str, Traversable]:
+    """Every trained tokenizer that comes with a family: name -> folder of the run that trained it, sorted by name."""
+    return _tokenizer_folders(family_names())
+
+
+@functools.cache
+def _tokenizer_folders(families: tuple[str, ...]) -> dict[str, Traversable]:
+    packages = [package for family in families if (package := get_family(family).tokenizers) is not None]
+    folders = [entry for package in packages for entry in importlib.resources.files(package).iterdir() if entry.is_dir()]
+    return {
+        folder.name: folder for folder in sorted(folders, key=lambda folder: folder.name) if not folder.name.startswith("_")
+    }

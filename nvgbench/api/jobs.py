@@ -56,7 +56,8 @@ def train(
         name: of the run; the preset's if None.
         runs: the folder of runs.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        tokenizer: run (folder, or name below ``runs``) or published file whose tokenizer is used instead of training one.
+        tokenizer: run (folder, or name below ``runs``) or published file whose tokenizer is used instead of training one; or
+            the name of a trained one that comes with nvgbench, e.g. ``nvg-tiny-tokenizer``.
         init: run or published file whose weights the training starts from: fine-tuning, also with other classes. Its tokenizer
             is used as it is, unless ``phases=["tokenizer"]`` trains that alone.
         teacher: run to learn from: its tokenizer and content generator are kept, and the structure generator is fitted to its

@@ -31,7 +31,11 @@ def register(app: typer.Typer) -> None:
         device: Device = "auto",
         tokenizer: Annotated[
             str | None,
-            typer.Option(metavar="RUN|PATH|NAME", help="Use the tokenizer of this run or published file (ae.ckpt …)."),
+            typer.Option(
+                metavar="RUN|PATH|NAME",
+                help="Use the tokenizer of this run or published file (ae.ckpt …), or a trained one that comes with nvgbench "
+                "(nvg-tiny-tokenizer …).",
+            ),
         ] = None,
         init: Annotated[
             str | None,

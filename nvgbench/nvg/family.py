@@ -34,6 +34,7 @@ class NvgFamily(ModelFamily):
     model_config = NvgModelConfig
     sampling_config = NvgSamplingConfig
     presets = "nvgbench.nvg.presets"
+    tokenizers = "nvgbench.nvg.tokenizers"
     teacher_settings: Mapping[str, Any] = MappingProxyType(
         {"model.structure_target": "teacher", "train.generator.frozen": ["content.*"]}
     )

@@ -28,6 +28,7 @@ class ArFamily(ModelFamily):
     model_config = ArModelConfig
     sampling_config = ArSamplingConfig
     presets = "nvgbench_baselines.ar.presets"
+    tokenizers = "nvgbench_baselines.ar.tokenizers"
 
     def build_tokenizer(self, config: RunConfig) -> ConvTokenizer:
         """An untrained tokenizer with one token per position."""

@@ -30,6 +30,7 @@ class VarFamily(ModelFamily):
     model_config = VarModelConfig
     sampling_config = VarSamplingConfig
     presets = "nvgbench_baselines.var.presets"
+    tokenizers = "nvgbench_baselines.var.tokenizers"
 
     @property
     def original(self) -> VarOriginal:
