@@ -90,7 +90,13 @@ def register(app: typer.Typer) -> None:
         ] = None,
         settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
         compile: Compile = None,
-        anchors: Annotated[bool, typer.Option("--anchors", help="Also score real images and class means.")] = False,
+        anchors: Annotated[
+            bool,
+            typer.Option(
+                "--anchors",
+                help="Also score real images, class means and untrained models; without RUN or --all, nothing else.",
+            ),
+        ] = False,
         per_class: Annotated[bool, typer.Option("--per-class", help="Also the Fréchet distance of every class.")] = False,
         nearest_training: NearestTraining = False,
         keep_samples: Annotated[bool, typer.Option(help="Keep the samples on disk after scoring.")] = True,
@@ -105,7 +111,7 @@ def register(app: typer.Typer) -> None:
         job: JobSettings = [],  # noqa: B006 - typer only reads the default
     ) -> None:
         """Score samples and reconstructions. If interrupted, the same command resumes. torchrun spreads it over devices."""
-        _check_choice(names or [], all_runs, samples, name)
+        _check_choice(names or [], all_runs, samples, name, anchors)
         _check_data(data, samples)
         _check_extractors(extractor, extractors)
         if executor is not None:
@@ -136,32 +142,37 @@ def register(app: typer.Typer) -> None:
             if processes.is_first:
                 import_first(names or [], runs, weights, tokenizer, data)
             processes.barrier()
-            chosen = [] if samples is not None else _choose(names or [], all_runs, runs)
+            chosen = _choose(names or [], all_runs, runs)
             for run in chosen:  # before the classifier is trained
                 resolved_settings(to_dict(override_dataclass(run.config.sampling, options.settings, "sampling")), place)
             share = processes.share()
             evaluator = Evaluator(runs, options, place, of_first(share), share, _warn)
-            for record in _records(evaluator, chosen, samples, name, seeds, anchors):
+            anchored = _anchored(chosen, samples, runs) if anchors else []
+            for record in _records(evaluator, chosen, samples, name, seeds, anchored):
                 _show(record)
             if share.is_first:
                 tell_compilation()
 
 
 def _records(
-    evaluator: Evaluator, runs: list[RunFolder], samples: Path | None, name: str | None, seeds: list[int], anchors: bool
+    evaluator: Evaluator,
+    runs: list[RunFolder],
+    samples: Path | None,
+    name: str | None,
+    seeds: list[int],
+    anchored: list[RunFolder],
 ) -> Iterator[RunRecord]:
     if samples is not None:
         yield from evaluator.records_of_files(samples, name)
     for run in runs:
         yield from evaluator.records_over_seeds(run, seeds) if seeds else evaluator.records_of(run)
-    if anchors:
-        yield from evaluator.anchors({(run.config.data.source, run.config.name): run.config for run in runs}.values())
+    yield from evaluator.anchors({(run.config.data.source, run.config.name): run.config for run in anchored}.values())
 
 
-def _check_choice(names: list[str], all_runs: bool, samples: Path | None, name: str | None) -> None:
-    given = [bool(names), all_runs, samples is not None]
-    if sum(given) != 1:
-        raise InputError("give exactly one of RUN…, --all, and --samples with --reference")
+def _check_choice(names: list[str], all_runs: bool, samples: Path | None, name: str | None, anchors: bool) -> None:
+    given = sum([bool(names), all_runs, samples is not None])
+    if given > 1 or (given == 0 and not anchors):
+        raise InputError("give exactly one of RUN…, --all, and --samples with --reference; or --anchors alone")
     if name is not None and samples is None:
         raise InputError("--name goes with --samples; a run is named after its folder")
 
@@ -197,11 +208,11 @@ def _sampling_seeds(text: str | None, samples: Path | None) -> list[int]:
 
 
 def _choose(names: list[str], all_runs: bool, root: Path) -> list[RunFolder]:
-    from nvgbench.runs.find import find_run, find_runs
+    from nvgbench.runs.find import find_run
 
     if not all_runs:
         return [find_run(name, root) for name in names]
-    found = find_runs(root) if root.is_dir() else []
+    found = _known(root)
     ready = [run for run in found if run.state("generator") is not None]
     for run in found:
         if run not in ready:
@@ -209,6 +220,22 @@ def _choose(names: list[str], all_runs: bool, root: Path) -> list[RunFolder]:
     if not ready:
         raise InputError(f"no run with a trained generator in {root}; 'nvgbench train PRESET' trains one")
     return ready
+
+
+def _anchored(chosen: list[RunFolder], samples: Path | None, root: Path) -> list[RunFolder]:
+    """The runs whose anchors are scored: those that are scored themselves; if nothing is, all, trained or not."""
+    if chosen or samples is not None:
+        return chosen
+    found = _known(root)
+    if not found:
+        raise InputError(f"no run in {root}; 'nvgbench train PRESET' starts one")
+    return found
+
+
+def _known(root: Path) -> list[RunFolder]:
+    from nvgbench.runs.find import find_runs
+
+    return find_runs(root) if root.is_dir() else []
 
 
 def _warn(line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,12 @@ from typer.testing import CliRunner
 from nvgbench.cli.app import build_app
 from nvgbench.cli.evaluate import _show
 from nvgbench.cli.options import as_options
+from nvgbench.config.load import load_preset
+from nvgbench.config.schema import RunConfig
 from nvgbench.errors import InputError
+from nvgbench.evaluation.evaluate import Evaluator
 from nvgbench.results.schema import RunRecord
+from nvgbench.runs.folder import RunFolder
 from nvgbench.types import MetricValue
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
@@ -27,6 +32,7 @@ def call(*arguments: str, root: Path) -> BaseException | None:
     ("arguments", "message"),
     [
         ([], "exactly one of"),
+        (["--anchors"], "no run in"),
         (["a", "--all"], "exactly one of"),
         (["a", "--name", "x"], "--name goes with --samples"),
         (["absent"], "no run 'absent'"),
@@ -76,3 +82,17 @@ def test_brackets_and_a_missing_lpips_are_shown(capsys: pytest.CaptureFixture[st
     lpips = MetricValue(name="LPIPS", value=0.1, n=40)
     _show(dataclasses.replace(record, metrics=(*metrics, lpips)))
     assert "no LPIPS" not in capsys.readouterr().out
+
+
+def test_anchors_alone_are_those_of_all_runs_trained_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for family in ("nvg", "ar"):
+        RunFolder.create(tmp_path / family, load_preset(f"{family}-tiny"))
+    anchored: list[str] = []
+
+    def note(evaluator: Evaluator, configs: Iterable[RunConfig]) -> Iterator[RunRecord]:
+        anchored.extend(config.name for config in configs)
+        yield from ()
+
+    monkeypatch.setattr(Evaluator, "anchors", note)
+    assert call("--anchors", root=tmp_path) is None
+    assert anchored == ["ar-tiny", "nvg-tiny"]
