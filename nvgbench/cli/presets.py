@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
         from rich.table import Table
 
         from nvgbench.config.load import load_preset, to_toml
-        from nvgbench.registry import preset_files
+        from nvgbench.registry import preset_files, tokenizer_folders
 
         if name is not None:
             typer.echo(to_toml(load_preset(name)))
@@ -26,4 +26,6 @@ def register(app: typer.Typer) -> None:
         for preset in preset_files():
             config = load_preset(preset)
             table.add_row(preset, config.family, config.data.source, str(config.data.image_size), config.description)
-        Console().print(table)
+        console = Console()
+        console.print(table)
+        console.print("\nTrained tokenizers, for 'nvgbench train PRESET --tokenizer NAME':", ", ".join(tokenizer_folders()))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from nvgbench.cli.app import build_app
 from nvgbench.config.load import load_preset
 from nvgbench.data.source import training_set
 from nvgbench.errors import InputError
@@ -76,3 +78,8 @@ def test_a_misspelt_name_is_one_line(tmp_path: Path) -> None:
         misspelt,
     ):
         pass
+
+
+def test_the_list_of_presets_names_them() -> None:
+    said = CliRunner().invoke(build_app(), ["presets"]).output
+    assert all(name in said for name in NAMES)
