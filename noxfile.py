@@ -150,7 +150,7 @@ def quickstart(session: nox.Session) -> None:
 
 @nox.session
 def tokenizers(session: nox.Session) -> None:
-    """Train the tokenizers that come with the package again: an hour on two cores."""
+    """Train the tokenizers that come with the package again: about 40 minutes on two cores."""
     session.install("-e", ".", env=COMPILED)
     length = ("--phase", "tokenizer", "--set", "train.tokenizer.steps=12000", "--device", "cpu")
     runs = Path("runs/tokenizers")
