@@ -54,6 +54,8 @@ def _phase(record: RunRecord, phase: str) -> Cell:
     if row is None or row.get("images") is None:
         return BLANK
     origin = f"taken from {row['taken_from']}" if row.get("taken_from") else f"{row.get('steps', 0):,} steps"
+    if row.get("taken_from") and not row["images"]:  # published weights
+        return Cell(text="unknown", sub=origin)
     return Cell(text=count(int(row["images"])), sub=origin, number=of_record(f"images seen, {phase}", row["images"], record))
 
 

@@ -245,11 +245,16 @@ def copy_tokenizer(job: Job, source: RunFolder) -> None:
     found = source.checkpoint("tokenizer")
     file = ckpt.model_file(found)
     state = ckpt.read_state(found)
-    origin = {"run": source.name, "config_hash": source.hash, "weights": state.digest(file)}
+    origin = {
+        "run": source.name,
+        "config_hash": source.hash,
+        "weights": state.digest(file),
+        "images": state.source.get("images", state.images),
+    }
     origin |= {key: state.source[key] for key in ("file", "sha256") if key in state.source}
     have = job.run.state("tokenizer")
     if have is not None:
-        if have.source != origin:
+        if have.source.get("weights") != origin["weights"]:
             raise InputError(f"{job.run.path} already has another tokenizer; leave `tokenizer=` out, or use another `name=`")
         return
     job.report(f"tokenizer: copied from {source.path}")

@@ -111,7 +111,7 @@ def _summary(state: CheckpointState, rows: list[dict[str, Any]]) -> dict[str, An
     return {
         "phase": state.phase,
         "steps": state.step,
-        "images": state.images,
+        "images": state.source.get("images", state.images),  # of a tokenizer that was taken: those it saw before
         "seconds": state.seconds,
         "images_per_second": state.images / state.seconds if state.seconds else None,
         **_compilation(state, rows),

@@ -61,6 +61,7 @@ def test_training_with_one_starts_with_the_generator(tmp_path: Path) -> None:
     assert record["provenance"]["tokenizer_from"]["run"] == "nvg-tiny-tokenizer"
     weights = ckpt.latest_checkpoint(used / "checkpoints" / "tokenizer")
     assert weights is not None
+    assert record["tables"]["training"][0]["images"] == 12_000 * 16
     assert record["provenance"]["tokenizer_from"]["weights"] == file_sha256(weights / ckpt.WEIGHTS)
 
 

@@ -148,8 +148,11 @@ def test_another_runs_tokenizer(whole: tuple[str, Path], tmp_path: Path) -> None
     assert RunFolder(folder).tokenizer_fingerprint() == RunFolder(reference).tokenizer_fingerprint()
     (record,) = read_records(folder)
     assert record.provenance["tokenizer_from"]["run"] == "whole"
+    assert record.tables["training"][0]["images"] == 8 * 4, "what the tokenizer saw in the run that trained it"
     assert {row["phase"] for row in record.tables["curve"]} == {"generator"}
     train(folder, family, "train.seed=7", tokenizer=reference)  # again: nothing to do
+    train(tmp_path / "copy of the copy", family, tokenizer=folder, phases=("tokenizer",))
+    assert RunFolder(tmp_path / "copy of the copy").state("tokenizer").source["images"] == 8 * 4  # type: ignore[union-attr]
     with pytest.raises(InputError, match="does not fit: codebook_size differ"):
         train(tmp_path / "third", family, "tokenizer.codebook_size=16", tokenizer=reference)
     with pytest.raises(InputError, match="has no finished tokenizer"):
