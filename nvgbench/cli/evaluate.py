@@ -49,6 +49,13 @@ FidInfinity = Annotated[
     typer.Option("--fid-infinity", help="Also FID∞ for more than 512 features (takes minutes; always computed for fewer)."),
 ]
 
+Anchors = Annotated[
+    bool,
+    typer.Option(
+        "--anchors",
+        help="Also score real images, class means and untrained models; without RUN or --all, nothing else.",
+    ),
+]
 NearestTraining = Annotated[
     bool, typer.Option("--nearest-training", help="Also the distance of each sample to its nearest training image.")
 ]
@@ -90,13 +97,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         settings: Overrides = [],  # noqa: B006 - typer reads the default, nobody changes it
         compile: Compile = None,
-        anchors: Annotated[
-            bool,
-            typer.Option(
-                "--anchors",
-                help="Also score real images, class means and untrained models; without RUN or --all, nothing else.",
-            ),
-        ] = False,
+        anchors: Anchors = False,
         per_class: Annotated[bool, typer.Option("--per-class", help="Also the Fréchet distance of every class.")] = False,
         nearest_training: NearestTraining = False,
         keep_samples: Annotated[bool, typer.Option(help="Keep the samples on disk after scoring.")] = True,
@@ -147,8 +148,7 @@ def register(app: typer.Typer) -> None:
                 resolved_settings(to_dict(override_dataclass(run.config.sampling, options.settings, "sampling")), place)
             share = processes.share()
             evaluator = Evaluator(runs, options, place, of_first(share), share, _warn)
-            anchored = _anchored(chosen, samples, runs) if anchors else []
-            for record in _records(evaluator, chosen, samples, name, seeds, anchored):
+            for record in _records(evaluator, chosen, samples, name, seeds, runs if anchors else None):
                 _show(record)
             if share.is_first:
                 tell_compilation()
@@ -160,13 +160,15 @@ def _records(
     samples: Path | None,
     name: str | None,
     seeds: list[int],
-    anchored: list[RunFolder],
+    anchors_below: Path | None,
 ) -> Iterator[RunRecord]:
     if samples is not None:
         yield from evaluator.records_of_files(samples, name)
     for run in runs:
         yield from evaluator.records_over_seeds(run, seeds) if seeds else evaluator.records_of(run)
-    yield from evaluator.anchors({(run.config.data.source, run.config.name): run.config for run in anchored}.values())
+    if anchors_below is not None:
+        anchored = _anchored(runs, samples, anchors_below)
+        yield from evaluator.anchors({(run.config.data.source, run.config.name): run.config for run in anchored}.values())
 
 
 def _check_choice(names: list[str], all_runs: bool, samples: Path | None, name: str | None, anchors: bool) -> None:
