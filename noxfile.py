@@ -21,14 +21,14 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "docs", "tests"]
 
 TINY = ("nvg-tiny", "var-tiny", "ar-tiny")
-# Generator steps of the quickstart. A step of AR costs a third of NVG's, and 1,200 are too few for it.
+# Generator steps of the quickstart. A step of AR costs a quarter of NVG's, and 1,200 are too few for it.
 QUICK = {"nvg-tiny": 1200, "var-tiny": 1200, "ar-tiny": 2000}
-# Where the tokenizer of each lies, in the same order.
-TOKENIZERS = (
-    Path("nvgbench/nvg/tokenizers"),
-    Path("baselines/nvgbench_baselines/var/tokenizers"),
-    Path("baselines/nvgbench_baselines/ar/tokenizers"),
-)
+# The package that a preset's tokenizer comes with.
+TOKENIZERS = {
+    "nvg-tiny": Path("nvgbench/nvg/tokenizers"),
+    "var-tiny": Path("baselines/nvgbench_baselines/var/tokenizers"),
+    "ar-tiny": Path("baselines/nvgbench_baselines/ar/tokenizers"),
+}
 CORES = os.cpu_count() or 1
 AT_ONCE = min(len(TINY), CORES)
 GATE = ("--baseline", "reports/gates/baselines/tiny.json", "--rules", "reports/gates/tiny.toml")
@@ -156,7 +156,7 @@ def tokenizers(session: nox.Session) -> None:
     runs = Path("runs/tokenizers")
     jobs = [(("train", preset, *length, "--name", f"{preset}-tokenizer", "--runs", str(runs)),) for preset in TINY]
     _at_once(session, jobs, threads=1)
-    for preset, folder in zip(TINY, TOKENIZERS, strict=True):
+    for preset, folder in TOKENIZERS.items():
         name = f"{preset}-tokenizer"
         shutil.rmtree(folder / name, ignore_errors=True)
         # A training that takes another run's tokenizer keeps its averaged weights and nothing else.

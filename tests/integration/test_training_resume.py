@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -157,6 +158,22 @@ def test_another_runs_tokenizer(whole: tuple[str, Path], tmp_path: Path) -> None
         train(tmp_path / "third", family, "tokenizer.codebook_size=16", tokenizer=reference)
     with pytest.raises(InputError, match="has no finished tokenizer"):
         train(tmp_path / "fourth", family, phases=("generator",))
+
+
+def test_a_run_whose_tokenizer_was_taken_before_its_images_were_noted_resumes(whole: tuple[str, Path], tmp_path: Path) -> None:
+    family, reference = whole
+    folder = tmp_path / "old"
+    train(folder, family, tokenizer=reference, phases=("tokenizer",))
+    file = next(folder.rglob("state.json"))
+    state = json.loads(file.read_text())
+    del state["source"]["images"]
+    file.write_text(json.dumps(state))
+    train(folder, family, tokenizer=reference)
+    assert RunFolder(folder).is_finished()
+    state["source"]["weights"] = "others"
+    file.write_text(json.dumps(state))
+    with pytest.raises(InputError, match="already has another tokenizer"):
+        train(folder, family, tokenizer=reference)
 
 
 def test_online_tokens_train_like_cached_ones(whole: tuple[str, Path], tmp_path: Path) -> None:
